@@ -1,0 +1,101 @@
+"""Every error that annvq raises on purpose.
+
+    AnnvqError
+    ├── ShapeError(ValueError)          wrong dimension, number of axes or length
+    ├── DtypeError(TypeError, ValueError)  a dtype that is not accepted here
+    ├── NonFiniteError(ValueError)      NaN or infinity in vectors or queries
+    ├── ZeroVectorError(ValueError)     a vector without direction under the cosine metric
+    ├── DuplicateIdError(ValueError)    an id given twice, or already in the index
+    ├── UnknownIdError(KeyError)        an id that the index does not hold
+    ├── ParameterError(ValueError)      an argument outside its range
+    ├── RecipeError(ValueError)         a recipe that cannot be read or does not fit the vectors
+    ├── FilterError(ValueError)         a filter that does not fit the index's attributes
+    ├── StateError(RuntimeError)        the object is not in a state that allows the call
+    ├── StorageError(OSError)           the operating system refused a read or a write
+    │   ├── LockedError                 another writer holds the index
+    │   ├── CorruptIndexError(ValueError)  bytes that are not what was written
+    │   └── VersionError(ValueError)    written by a newer, or no longer readable, version
+    ├── DataFormatError(ValueError)     an input file that is not in the format it should be
+    └── MissingExtraError(ImportError)  an optional dependency is not installed
+
+A message says what was expected, what was given and, where there is one, the way out.
+"""
+
+from __future__ import annotations
+
+
+class AnnvqError(Exception):
+    """Base of all errors raised by annvq."""
+
+
+class ShapeError(AnnvqError, ValueError):
+    """Wrong dimension, number of axes or length."""
+
+
+class DtypeError(AnnvqError, TypeError, ValueError):
+    """A dtype that is not accepted here."""
+
+
+class NonFiniteError(AnnvqError, ValueError):
+    """NaN or infinity in vectors or queries."""
+
+
+class ZeroVectorError(AnnvqError, ValueError):
+    """A vector without direction under the cosine metric."""
+
+
+class DuplicateIdError(AnnvqError, ValueError):
+    """An id given twice, or already in the index."""
+
+
+class UnknownIdError(AnnvqError, KeyError):
+    """An id that the index does not hold."""
+
+    def __str__(self) -> str:
+        """Return the plain message (KeyError would quote it)."""
+        return str(self.args[0]) if self.args else ""
+
+
+class ParameterError(AnnvqError, ValueError):
+    """An argument outside its range."""
+
+
+class RecipeError(AnnvqError, ValueError):
+    """A recipe that cannot be read or does not fit the vectors."""
+
+
+class FilterError(AnnvqError, ValueError):
+    """A filter that does not fit the index or its attributes."""
+
+
+class StateError(AnnvqError, RuntimeError):
+    """The object is not in a state that allows the call."""
+
+
+class StorageError(AnnvqError, OSError):
+    """The operating system refused a read or a write."""
+
+
+class LockedError(StorageError):
+    """Another writer holds the index."""
+
+
+class CorruptIndexError(StorageError, ValueError):
+    """Bytes on disk that are not what was written."""
+
+
+class VersionError(StorageError, ValueError):
+    """A file written by a newer, or by a no longer readable, version of annvq."""
+
+
+class DataFormatError(AnnvqError, ValueError):
+    """An input file that is not in the format it should be."""
+
+
+class MissingExtraError(AnnvqError, ImportError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed; it comes with: pip install 'annvq[{extra}]'")
+        self.package = package
+        self.extra = extra

@@ -1,0 +1,78 @@
+"""The one way kernels are compiled: lazily, without the GIL, cached on disk.
+
+Numba's own disk cache looks only at the file of the compiled function. Kernels call each other
+across files and are generated differently per instruction set, so the cache key here also holds
+the active instruction set and a digest of all kernel sources. A cache that cannot be read or
+written is never an error: the kernel is compiled again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core.caching import FunctionCache
+
+from annvq.kernels import isa
+
+# Reassociation and contraction vectorize reductions; NaN and infinity keep their meaning.
+REASSOCIATE = {"reassoc", "contract", "nsz", "arcp"}
+
+
+def _digest_of_sources() -> str:
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()
+
+
+_KEY = (isa.ACTIVE, _digest_of_sources())
+
+
+class _KernelCache(FunctionCache):
+    """Numba's function cache, keyed also by instruction set and kernel sources."""
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        return (*super()._index_key(sig, codegen), _KEY)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # truncated or foreign cache file: compile again
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except Exception:  # full disk, read-only folder: work on without a cache
+            self.disable()
+
+
+def kernel(function: Callable | None = None, *, fastmath: Any = False, inline: str = "never") -> Any:
+    """Compile ``function`` with Numba on first call (no GIL, no bounds checks, disk cache).
+
+    Parameters
+    ----------
+    function
+        Arrays in, arrays out; it raises nothing and allocates only scratch.
+    fastmath
+        ``False`` or a set of LLVM flags such as `REASSOCIATE`; never ``True``.
+    inline
+        ``"always"`` for small functions inlined at Numba's level.
+
+    """
+
+    def compile_lazily(py_func: Callable) -> Any:
+        options = dict(nogil=True, boundscheck=False, error_model="numpy", fastmath=fastmath, inline=inline)
+        dispatcher = numba.njit(**options)(py_func)
+        if hasattr(dispatcher, "_cache"):  # a plain function under NUMBA_DISABLE_JIT
+            try:
+                dispatcher._cache = _KernelCache(py_func)
+            except RuntimeError:  # no writable place for a cache
+                pass
+        return dispatcher
+
+    return compile_lazily if function is None else compile_lazily(function)
