@@ -1,0 +1,269 @@
+"""Scan of packed 4-bit codes through 8-bit look-up tables.
+
+Layout of a block of 32 vectors, for each group g of four sub-quantizers 64 bytes:
+
+    byte     0          1          2          3          4          5       ...  63
+    low      v0 m4g     v0 m4g+1   v0 m4g+2   v0 m4g+3   v1 m4g     v1 m4g+1 ... v15 m4g+3
+    high     v16 m4g    v16 m4g+1  ...                                       ... v31 m4g+3
+
+The four 16-entry tables of a group fill one 64-byte register. Sums are exact integers, so every
+instruction set gives the same result; sources: Andre et al., "Cache locality is not enough" (VLDB
+2015) for register tables, Faiss's fast scan for the packing idea.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from annvq.kernels import simd
+from annvq.kernels.jit import kernel
+from annvq.kernels.topk import push
+
+BLOCK = 32
+
+
+def groups_for(M: int) -> int:
+    """Return how many groups of four sub-quantizers hold ``M``."""
+    return (M + 3) // 4
+
+
+def blocks_for(counts: np.ndarray) -> np.ndarray:
+    """Return the first block of every list, and the end: (nlist + 1,) int64 from list sizes (nlist,)."""
+    return np.concatenate([[0], np.cumsum((np.asarray(counts, np.int64) + BLOCK - 1) // BLOCK)]).astype(
+        np.int64
+    )
+
+
+@kernel
+def _pack(codes, offsets, block_offsets, groups, packed):
+    M = codes.shape[1]
+    for l in range(offsets.size - 1):
+        for row in range(offsets[l], offsets[l + 1]):
+            place = row - offsets[l]
+            block = block_offsets[l] + place // 32
+            lane = place % 32
+            base = block * groups * 64 + 4 * (lane % 16)
+            shift = np.uint8(4) if lane >= 16 else np.uint8(0)
+            for m in range(M):
+                at = base + (m // 4) * 64 + m % 4
+                packed[at] |= np.uint8((codes[row, m] & np.uint8(15)) << shift)
+
+
+@kernel
+def _unpack(packed, offsets, block_offsets, groups, codes):
+    M = codes.shape[1]
+    for l in range(offsets.size - 1):
+        for row in range(offsets[l], offsets[l + 1]):
+            place = row - offsets[l]
+            block = block_offsets[l] + place // 32
+            lane = place % 32
+            base = block * groups * 64 + 4 * (lane % 16)
+            shift = np.uint8(4) if lane >= 16 else np.uint8(0)
+            for m in range(M):
+                at = base + (m // 4) * 64 + m % 4
+                codes[row, m] = (packed[at] >> shift) & np.uint8(15)
+
+
+def pack(codes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Pack codes in list order into blocks.
+
+    Parameters
+    ----------
+    codes
+        (n, M) uint8, values 0..15, rows in list order.
+    offsets
+        (nlist + 1,) int64, rows of list l are ``offsets[l]:offsets[l + 1]``.
+
+    Returns
+    -------
+    np.ndarray
+        (blocks * groups * 64,) uint8; every list starts at a new block.
+
+    """
+    block_offsets = blocks_for(np.diff(offsets))
+    groups = groups_for(codes.shape[1])
+    packed = np.zeros(int(block_offsets[-1]) * groups * 64, np.uint8)
+    _pack(codes, offsets, block_offsets, groups, packed)
+    return packed
+
+
+def unpack(packed: np.ndarray, offsets: np.ndarray, M: int) -> np.ndarray:
+    """Return the (n, M) uint8 codes that `pack` packed."""
+    codes = np.empty((int(offsets[-1]), M), np.uint8)
+    _unpack(packed, offsets, blocks_for(np.diff(offsets)), groups_for(M), codes)
+    return codes
+
+
+@kernel
+def quantize_tables(tables, quantized):
+    """Quantize one query's tables (M, ksub) float32 to uint8 (at least M * ksub,); return step and bias.
+
+    ``table[m, j]`` is about ``step * quantized + min_m``, ``bias`` is the sum of the minima. Places
+    beyond M * ksub are zeroed.
+    """
+    M, ksub = tables.shape
+    span = np.float32(0.0)
+    bias = np.float32(0.0)
+    for m in range(M):
+        low = tables[m, 0]
+        high = tables[m, 0]
+        for j in range(1, ksub):
+            value = tables[m, j]
+            low = min(low, value)
+            high = max(high, value)
+        span = max(span, high - low)
+        bias += low
+    step = span / np.float32(255.0)
+    scale = np.float32(255.0) / span if span > np.float32(0.0) else np.float32(0.0)
+    for m in range(M):
+        low = tables[m, 0]
+        for j in range(1, ksub):
+            low = min(low, tables[m, j])
+        for j in range(ksub):
+            level = np.int32((tables[m, j] - low) * scale + np.float32(0.5))
+            quantized[m * ksub + j] = np.uint8(min(level, np.int32(255)))
+    for i in range(M * ksub, quantized.size):
+        quantized[i] = np.uint8(0)
+    return step, bias
+
+
+@kernel
+def scan_rows(packed, groups, first_block, first, begin, end, quantized, step, base, constants, allow,
+              buffer, row_base, scores, rows, count, threshold, keep, keys):  # fmt: skip
+    """Scan places ``begin`` to ``end`` of one list into a pool; ``begin`` is a multiple of 32.
+
+    ``first`` is the segment's row of the list's place 0; ``constants`` (n,) float32 and ``allow`` (n,)
+    uint8 go by the segment's rows and may be empty (no constants; everything allowed). ``row_base`` is
+    the index-wide number of the segment's row 0. ``buffer`` (32,) float32 is scratch. Returns the
+    pool's count and threshold.
+    """
+    steps = simd.splat_f32(step)
+    bases = simd.splat_f32(base)
+    with_constants = constants.size > 0
+    with_allow = allow.size > 0
+    for place in range(begin, end, 32):
+        offset = (first_block + place // 32) * groups * 64
+        low = simd.zero_i32x16()
+        high = simd.zero_i32x16()
+        for g in range(groups):
+            codes = simd.load_u8x64(packed, offset)
+            tables = simd.load_u8x64(quantized, g * 64)
+            low = simd.lookup_add_low(low, codes, tables)
+            high = simd.lookup_add_high(high, codes, tables)
+            offset += 64
+        score_low = simd.fma(simd.to_f32(low), steps, bases)
+        score_high = simd.fma(simd.to_f32(high), steps, bases)
+        row = first + place
+        if with_constants:
+            if row + 32 <= constants.size:
+                score_low = simd.add(score_low, simd.load_f32x16(constants, row))
+                score_high = simd.add(score_high, simd.load_f32x16(constants, row + 16))
+            else:  # the last block reaches past the constants
+                for lane in range(32):
+                    buffer[lane] = constants[row + lane] if row + lane < constants.size else np.float32(0.0)
+                score_low = simd.add(score_low, simd.load_f32x16(buffer, 0))
+                score_high = simd.add(score_high, simd.load_f32x16(buffer, 16))
+        mask = simd.ge_mask(score_low, threshold) | (simd.ge_mask(score_high, threshold) << np.uint32(16))
+        if place + 32 > end:
+            mask &= (np.uint32(1) << np.uint32(end - place)) - np.uint32(1)
+        if mask == 0:
+            continue
+        simd.store_f32x16(buffer, 0, score_low)
+        simd.store_f32x16(buffer, 16, score_high)
+        while mask != 0:
+            lane = simd.trailing_zeros(mask)
+            mask &= mask - np.uint32(1)
+            if with_allow and allow[row + lane] == 0:
+                continue
+            if buffer[lane] >= threshold:
+                count, threshold = push(
+                    scores, rows, count, threshold, keep, keys, buffer[lane], row_base + row + lane
+                )
+    return count, threshold
+
+
+@kernel
+def scan_lists(tables, packed, offsets, block_offsets, lists, list_counts, bases, constants, allow,
+               part, parts, row_base, scores, rows, counts, thresholds, keep, keys):  # fmt: skip
+    """Scan every query's lists of one segment into its pool.
+
+    Parameters
+    ----------
+    tables
+        (nq, M, 16) float32, larger is closer.
+    packed, offsets, block_offsets
+        The segment's codes as `pack` packed them, and where lists begin, in rows and in blocks.
+    lists, list_counts
+        (nq, nlist) int64 and (nq,) int64: the lists to search, nearest first.
+    bases
+        (nq, nlist) float32, what a list adds to its rows' scores; (nq, 0) when nothing is added.
+    constants, allow, row_base
+        As in `scan_rows`.
+    part, parts
+        Scan only this part of every list (work of one query shared among threads).
+    scores, rows, counts, thresholds
+        The pools, (nq, capacity) float32 and int64, (nq,) int64 and float32; updated.
+
+    """
+    M = tables.shape[1]
+    groups = (M + 3) // 4
+    quantized = np.empty(groups * 64, np.uint8)
+    buffer = np.empty(32, np.float32)
+    for q in range(counts.size):
+        step, bias = quantize_tables(tables[q], quantized)
+        count, threshold = counts[q], thresholds[q]
+        for i in range(list_counts[q]):
+            l = lists[q, i]
+            base = bias + bases[q, l] if bases.shape[1] > 0 else bias
+            begin, end = part_of(offsets[l + 1] - offsets[l], part, parts)
+            count, threshold = scan_rows(
+                packed, groups, block_offsets[l], offsets[l], begin, end, quantized, step, base, constants,
+                allow, buffer, row_base, scores[q], rows[q], count, threshold, keep, keys,
+            )  # fmt: skip
+        counts[q], thresholds[q] = count, threshold
+
+
+@kernel
+def part_of(size, part, parts):
+    """Return begin and end of one of ``parts`` parts of a list, cut at multiples of 64."""
+    if parts == 1:
+        return np.int64(0), np.int64(size)
+    blocks = (size + 63) // 64
+    return blocks * part // parts * 64, min(np.int64(size), blocks * (part + 1) // parts * 64)
+
+
+@kernel
+def list_of(row, offsets):
+    """Return the list that holds a segment's row (the last list that begins at or before it)."""
+    low, high = np.int64(0), np.int64(offsets.size - 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if offsets[middle] <= row:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@kernel
+def rescore(tables, packed, offsets, block_offsets, bases, constants, row_base, scores, rows, counts):
+    """Replace the scores of the pooled rows of this segment by sums over the float tables."""
+    M = tables.shape[1]
+    groups = (M + 3) // 4
+    n = offsets[offsets.size - 1]
+    for q in range(counts.size):
+        for i in range(counts[q]):
+            row = rows[q, i] - row_base
+            if row < 0 or row >= n:
+                continue
+            l = list_of(row, offsets)
+            place = row - offsets[l]
+            at = (block_offsets[l] + place // 32) * groups * 64 + 4 * (place % 16)
+            shift = np.uint8(4) if place % 32 >= 16 else np.uint8(0)
+            total = bases[q, l] if bases.shape[1] > 0 else np.float32(0.0)
+            for m in range(M):
+                code = (packed[at + (m // 4) * 64 + m % 4] >> shift) & np.uint8(15)
+                total += tables[q, m, np.int64(code)]
+            if constants.size > 0:
+                total += constants[row]
+            scores[q, i] = total

@@ -1,0 +1,461 @@
+"""Vector values inside Numba kernels.
+
+A `Vector` is a Numba type whose machine representation is one LLVM vector, so kernels written in
+ordinary Numba code can hold 512-bit values in registers. Most operations are plain LLVM vector
+instructions, which LLVM splits or widens to whatever the CPU has; only the table look-ups and the
+8-bit dot product name instructions of one target, chosen by `annvq.kernels.isa.ACTIVE`.
+
+Float sums are made in a fixed order: lane = dimension mod 16, one accumulator per pair, and at the
+end `hsum`'s tree of halves. Results therefore do not depend on the instruction set.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+from numba.np.arrayobj import make_array
+
+from annvq.kernels.isa import ACTIVE
+
+_I1, _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
+_F16, _F32 = ir.HalfType(), ir.FloatType()
+
+
+class Vector(types.Type):
+    """Numba type of an LLVM vector of ``lanes`` elements."""
+
+    def __init__(self, name: str, element: ir.Type, lanes: int) -> None:
+        self.llvm = ir.VectorType(element, lanes)
+        self.lanes = lanes
+        super().__init__(name=name)
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Vector) -> None:
+        super().__init__(dmm, fe_type, fe_type.llvm)
+
+
+U8x64 = Vector("U8x64", _I8, 64)
+I32x16 = Vector("I32x16", _I32, 16)
+I16x32 = Vector("I16x32", _I16, 32)
+F32x16 = Vector("F32x16", _F32, 16)
+
+
+def _const(vector: Vector | ir.VectorType, values: Any) -> ir.Constant:
+    llvm = vector.llvm if isinstance(vector, Vector) else vector
+    return ir.Constant(llvm, list(values))
+
+
+def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any, llvm: ir.Type) -> Any:
+    data = make_array(array_type)(context, builder, value=array).data
+    return builder.bitcast(builder.gep(data, [index]), llvm.as_pointer())
+
+
+def _splat(builder: Any, value: Any, llvm: ir.VectorType) -> Any:
+    one = builder.insert_element(ir.Constant(llvm, ir.Undefined), value, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_I32, llvm.count), [0] * llvm.count))
+
+
+def _call(builder: Any, name: str, result: ir.Type, args: list) -> Any:
+    function_type = ir.FunctionType(result, [arg.type for arg in args])
+    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), args)
+
+
+def _load(vector: Vector) -> Any:
+    @intrinsic
+    def load(typingctx, array, index):
+        def codegen(context, builder, sig, args):
+            pointer = _pointer(context, builder, sig.args[0], *args, vector.llvm)
+            value = builder.load(pointer)
+            value.align = 1
+            return value
+
+        return vector(array, types.intp), codegen
+
+    return load
+
+
+load_u8x64 = _load(U8x64)  # 64 bytes from element `index` of a uint8 array
+load_f32x16 = _load(F32x16)  # 16 floats from element `index` of a float32 array
+
+
+@intrinsic
+def store_f32x16(typingctx, array, index, value):
+    """Store 16 floats at element ``index`` of a float32 array."""
+
+    def codegen(context, builder, sig, args):
+        pointer = _pointer(context, builder, sig.args[0], args[0], args[1], F32x16.llvm)
+        builder.store(args[2], pointer).align = 1
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, F32x16), codegen
+
+
+@intrinsic
+def store_i32x16(typingctx, array, index, value):
+    """Store 16 integers at element ``index`` of an int32 array."""
+
+    def codegen(context, builder, sig, args):
+        pointer = _pointer(context, builder, sig.args[0], args[0], args[1], I32x16.llvm)
+        builder.store(args[2], pointer).align = 1
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, I32x16), codegen
+
+
+# How 16 stored elements become float32: rows of halves are passed as uint16, coded rows as uint8.
+_ROW_ELEMENTS = {
+    types.float32: (_F32, None),
+    types.uint16: (_F16, "fpext"),
+    types.uint8: (_I8, "uitofp"),
+}
+
+
+def _widen(builder: Any, value: Any, convert: str | None) -> Any:
+    return value if convert is None else getattr(builder, convert)(value, F32x16.llvm)
+
+
+@intrinsic
+def load_row(typingctx, array, index):
+    """Load 16 stored elements from element ``index`` as float32 (float32, half as uint16, or uint8)."""
+    element, convert = _ROW_ELEMENTS[array.dtype]
+
+    def codegen(context, builder, sig, args):
+        narrow = ir.VectorType(element, 16)
+        value = builder.load(_pointer(context, builder, sig.args[0], *args, narrow))
+        value.align = 1
+        return _widen(builder, value, convert)
+
+    return F32x16(array, types.intp), codegen
+
+
+@intrinsic
+def load_row_tail(typingctx, array, index, count):
+    """Load the first ``count`` < 16 elements as `load_row` does; the other lanes are zero."""
+    element, convert = _ROW_ELEMENTS[array.dtype]
+    name = {_F32: "f32", _F16: "f16", _I8: "i8"}[element]
+
+    def codegen(context, builder, sig, args):
+        narrow, lanes = ir.VectorType(element, 16), ir.VectorType(_I64, 16)
+        pointer = _pointer(context, builder, sig.args[0], args[0], args[1], narrow)
+        mask = builder.icmp_signed("<", _const(lanes, range(16)), _splat(builder, args[2], lanes))
+        function_type = ir.FunctionType(narrow, [pointer.type, _I32, mask.type, narrow])
+        function = cgutils.get_or_insert_function(
+            builder.module, function_type, f"llvm.masked.load.v16{name}.p0v16{name}"
+        )
+        value = builder.call(function, [pointer, ir.Constant(_I32, 1), mask, ir.Constant(narrow, None)])
+        return _widen(builder, value, convert)
+
+    return F32x16(array, types.intp, types.intp), codegen
+
+
+@intrinsic
+def keep_lanes(typingctx, v, count):
+    """Zero all lanes but the first ``count``."""
+
+    def codegen(context, builder, sig, args):
+        lanes = ir.VectorType(_I64, 16)
+        mask = builder.icmp_signed("<", _const(lanes, range(16)), _splat(builder, args[1], lanes))
+        return builder.select(mask, args[0], _const(F32x16, [0.0] * 16))
+
+    return F32x16(F32x16, types.intp), codegen
+
+
+@intrinsic
+def zero_f32x16(typingctx):
+    """Return 16 zeros."""
+    return F32x16(), lambda context, builder, sig, args: _const(F32x16, [0.0] * 16)
+
+
+@intrinsic
+def zero_i32x16(typingctx):
+    """Return 16 zeros."""
+    return I32x16(), lambda context, builder, sig, args: _const(I32x16, [0] * 16)
+
+
+@intrinsic
+def zero_i16x32(typingctx):
+    """Return 32 zeros."""
+    return I16x32(), lambda context, builder, sig, args: _const(I16x32, [0] * 32)
+
+
+@intrinsic
+def splat_f32(typingctx, value):
+    """Return one float in all 16 lanes."""
+    return F32x16(types.float32), lambda context, builder, sig, args: _splat(builder, args[0], F32x16.llvm)
+
+
+@intrinsic
+def fma(typingctx, a, b, c):
+    """Return a * b + c, rounded once."""
+
+    def codegen(context, builder, sig, args):
+        return _call(builder, "llvm.fma.v16f32", F32x16.llvm, list(args))
+
+    return F32x16(F32x16, F32x16, F32x16), codegen
+
+
+@intrinsic
+def sub(typingctx, a, b):
+    """Return a - b."""
+    return F32x16(F32x16, F32x16), lambda context, builder, sig, args: builder.fsub(*args)
+
+
+@intrinsic
+def add(typingctx, a, b):
+    """Return a + b."""
+    return F32x16(F32x16, F32x16), lambda context, builder, sig, args: builder.fadd(*args)
+
+
+@intrinsic
+def hsum(typingctx, v):
+    """Sum 16 lanes by halves: lane i with i + 8, then i + 4, i + 2, i + 1."""
+
+    def codegen(context, builder, sig, args):
+        value = args[0]
+        width = 16
+        while width > 1:
+            width //= 2
+            index = ir.VectorType(_I32, width)
+            low = builder.shuffle_vector(value, value, _const(index, range(width)))
+            high = builder.shuffle_vector(value, value, _const(index, range(width, 2 * width)))
+            value = builder.fadd(low, high)
+        return builder.extract_element(value, ir.Constant(_I32, 0))
+
+    return types.float32(F32x16), codegen
+
+
+@intrinsic
+def to_f32(typingctx, v):
+    """Convert 16 int32 to float32 (exact below 2^24)."""
+    return F32x16(I32x16), lambda context, builder, sig, args: builder.sitofp(args[0], F32x16.llvm)
+
+
+@intrinsic
+def ge_mask(typingctx, v, threshold):
+    """Return a 16-bit mask of the lanes that are >= ``threshold`` (NaN is not)."""
+
+    def codegen(context, builder, sig, args):
+        hits = builder.fcmp_ordered(">=", args[0], _splat(builder, args[1], F32x16.llvm))
+        return builder.zext(builder.bitcast(hits, _I16), _I32)
+
+    return types.uint32(F32x16, types.float32), codegen
+
+
+@intrinsic
+def trailing_zeros(typingctx, mask):
+    """Return the index of the lowest set bit of a uint32 that is not zero."""
+
+    def codegen(context, builder, sig, args):
+        return builder.zext(builder.cttz(args[0], ir.Constant(_I1, 1)), _I64)
+
+    return types.int64(types.uint32), codegen
+
+
+@intrinsic
+def prefetch(typingctx, array, index):
+    """Ask for the cache line of element ``index`` of ``array``."""
+
+    def codegen(context, builder, sig, args):
+        pointer = _pointer(context, builder, sig.args[0], *args, _I8)
+        function_type = ir.FunctionType(ir.VoidType(), [pointer.type, _I32, _I32, _I32])
+        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0i8")
+        builder.call(function, [pointer, *(ir.Constant(_I32, value) for value in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), codegen
+
+
+# ---------------------------------------------------------------------------------------------
+# Table look-ups. `codes` holds 16 vectors x 4 sub-quantizers (byte 4 v + j), low and high nibble;
+# `tables` the 16-entry tables of the four sub-quantizers, one after the other.
+
+
+def _nibbles(builder: Any, codes: Any, high: bool) -> Any:
+    if high:
+        codes = builder.lshr(codes, _const(U8x64, [4] * 64))
+    return builder.and_(codes, _const(U8x64, [15] * 64))
+
+
+def _sum4_vnni(builder: Any, accumulator: Any, codes: Any, tables: Any, high: bool) -> Any:
+    index = builder.or_(_nibbles(builder, codes, high), _const(U8x64, [0, 16, 32, 48] * 16))
+    values = _call(builder, "llvm.x86.avx512.permvar.qi.512", U8x64.llvm, [tables, index])
+    ones = _const(U8x64, [1] * 64)
+    return _dpbusd(builder, accumulator, values, ones)
+
+
+def _dpbusd(builder: Any, accumulator: Any, unsigned: Any, signed: Any) -> Any:
+    # Declared over 32-bit words, as LLVM up to 21 has it; newer versions upgrade the call by themselves.
+    words = [builder.bitcast(operand, I32x16.llvm) for operand in (unsigned, signed)]
+    return _call(builder, "llvm.x86.avx512.vpdpbusd.512", I32x16.llvm, [accumulator, *words])
+
+
+def _lookup16(builder: Any, table: Any, index: Any) -> Any:
+    """Look 16 indices (0..15) up in a 16-byte table."""
+    llvm = ir.VectorType(_I8, 16)
+    if ACTIVE in ("avx2", "avx512"):
+        return _call(builder, "llvm.x86.ssse3.pshuf.b.128", llvm, [table, index])
+    if ACTIVE == "neon":
+        return _call(builder, "llvm.aarch64.neon.tbl1.v16i8", llvm, [table, index])
+    memory = cgutils.alloca_once(builder, llvm)
+    builder.store(table, memory)
+    entries = builder.bitcast(memory, _I8.as_pointer())
+    result = ir.Constant(llvm, ir.Undefined)
+    for lane in range(16):
+        where = builder.zext(builder.extract_element(index, ir.Constant(_I32, lane)), _I64)
+        result = builder.insert_element(
+            result, builder.load(builder.gep(entries, [where])), ir.Constant(_I32, lane)
+        )
+    return result
+
+
+def _sum4_generic(builder: Any, accumulator: Any, codes: Any, tables: Any, high: bool) -> Any:
+    nibbles = _nibbles(builder, codes, high)
+    lanes = ir.VectorType(_I32, 16)
+    narrow, total = ir.VectorType(_I16, 16), None
+    for j in range(4):
+        index = builder.shuffle_vector(nibbles, nibbles, _const(lanes, range(j, 64, 4)))
+        table = builder.shuffle_vector(tables, tables, _const(lanes, range(16 * j, 16 * j + 16)))
+        values = builder.zext(_lookup16(builder, table, index), narrow)
+        total = values if total is None else builder.add(total, values)
+    return builder.add(accumulator, builder.zext(total, I32x16.llvm))
+
+
+_sum4 = _sum4_vnni if ACTIVE == "avx512" else _sum4_generic
+
+
+@intrinsic
+def lookup_add_low(typingctx, accumulator, codes, tables):
+    """Add to lane v the four table entries named by the low nibbles of bytes 4 v .. 4 v + 3."""
+
+    def codegen(context, builder, sig, args):
+        return _sum4(builder, *args, high=False)
+
+    return I32x16(I32x16, U8x64, U8x64), codegen
+
+
+@intrinsic
+def lookup_add_high(typingctx, accumulator, codes, tables):
+    """Add to lane v the four table entries named by the high nibbles of bytes 4 v .. 4 v + 3."""
+
+    def codegen(context, builder, sig, args):
+        return _sum4(builder, *args, high=True)
+
+    return I32x16(I32x16, U8x64, U8x64), codegen
+
+
+@intrinsic
+def lookup256(typingctx, codes, table, offset):
+    """Look 64 bytes up in the 256 uint8 entries at ``table[offset]`` (AVX-512 VBMI only)."""
+
+    def codegen(context, builder, sig, args):
+        codes = args[0]
+        quarters = []
+        for quarter in range(4):
+            where = builder.add(args[2], ir.Constant(args[2].type, 64 * quarter))
+            pointer = _pointer(context, builder, sig.args[1], args[1], where, U8x64.llvm)
+            value = builder.load(pointer)
+            value.align = 1
+            quarters.append(value)
+        name = "llvm.x86.avx512.vpermi2var.qi.512"
+        low = _call(builder, name, U8x64.llvm, [quarters[0], codes, quarters[1]])
+        high = _call(builder, name, U8x64.llvm, [quarters[2], codes, quarters[3]])
+        return builder.select(builder.icmp_signed("<", codes, _const(U8x64, [0] * 64)), high, low)
+
+    return U8x64(U8x64, table, types.intp), codegen
+
+
+@intrinsic
+def join_u8x32(typingctx, array, first, second):
+    """Load 32 bytes from element ``first`` and 32 from ``second`` of a uint8 array as one vector."""
+
+    def codegen(context, builder, sig, args):
+        half = ir.VectorType(_I8, 32)
+        loaded = []
+        for index in args[1:]:
+            value = builder.load(_pointer(context, builder, sig.args[0], args[0], index, half))
+            value.align = 1
+            loaded.append(value)
+        return builder.shuffle_vector(*loaded, _const(ir.VectorType(_I32, 64), range(64)))
+
+    return U8x64(array, types.intp, types.intp), codegen
+
+
+@intrinsic
+def add_even_bytes(typingctx, accumulator, values):
+    """Add bytes 0, 2, 4, ... as unsigned numbers to 32 16-bit lanes."""
+
+    def codegen(context, builder, sig, args):
+        words = builder.bitcast(args[1], I16x32.llvm)
+        return builder.add(args[0], builder.and_(words, _const(I16x32, [255] * 32)))
+
+    return I16x32(I16x32, U8x64), codegen
+
+
+@intrinsic
+def add_odd_bytes(typingctx, accumulator, values):
+    """Add bytes 1, 3, 5, ... as unsigned numbers to 32 16-bit lanes."""
+
+    def codegen(context, builder, sig, args):
+        words = builder.bitcast(args[1], I16x32.llvm)
+        return builder.add(args[0], builder.lshr(words, _const(I16x32, [8] * 32)))
+
+    return I16x32(I16x32, U8x64), codegen
+
+
+@intrinsic
+def add_interleaved(typingctx, sums, index, even, odd):
+    """Add 64 unsigned 16-bit sums, even and odd places apart, to ``sums[index:index + 64]`` (int32)."""
+
+    def codegen(context, builder, sig, args):
+        wide = ir.VectorType(_I32, 64)
+        order = [place // 2 + 32 * (place % 2) for place in range(64)]
+        words = builder.shuffle_vector(args[2], args[3], _const(ir.VectorType(_I32, 64), order))
+        pointer = _pointer(context, builder, sig.args[0], args[0], args[1], wide)
+        total = builder.load(pointer)
+        total.align = 4
+        builder.store(builder.add(total, builder.zext(words, wide)), pointer).align = 4
+        return context.get_dummy_value()
+
+    return types.void(sums, types.intp, I16x32, I16x32), codegen
+
+
+# ---------------------------------------------------------------------------------------------
+# 8-bit dot products: unsigned times signed bytes, four neighbours added into each 32-bit lane.
+
+
+def _dot4_generic(builder: Any, accumulator: Any, unsigned: Any, signed: Any) -> Any:
+    wide = ir.VectorType(_I16, 64)  # |product| <= 255 * 128 fits 16 bits
+    products = builder.mul(builder.zext(unsigned, wide), builder.sext(signed, wide))
+    total = accumulator
+    for j in range(4):
+        part = builder.shuffle_vector(products, products, _const(ir.VectorType(_I32, 16), range(j, 64, 4)))
+        total = builder.add(total, builder.sext(part, I32x16.llvm))
+    return total
+
+
+@intrinsic
+def dot4_u8i8(typingctx, accumulator, unsigned, signed):
+    """Add to lane i the products of bytes 4 i .. 4 i + 3 of an unsigned and a signed byte vector."""
+
+    def codegen(context, builder, sig, args):
+        if ACTIVE != "avx512":
+            return _dot4_generic(builder, *args)
+        return _dpbusd(builder, *args)
+
+    return I32x16(I32x16, U8x64, U8x64), codegen
+
+
+@intrinsic
+def hsum_i32(typingctx, v):
+    """Sum 16 int32 lanes (modulo 2^32)."""
+
+    def codegen(context, builder, sig, args):
+        return _call(builder, "llvm.vector.reduce.add.v16i32", _I32, [args[0]])
+
+    return types.int32(I32x16), codegen

@@ -1,0 +1,152 @@
+"""The pool: the best rows seen so far of one query.
+
+A pool is a row of `scores (nq, capacity) float32` and `rows (nq, capacity) int64` with a fill count
+and a threshold. Candidates at or above the threshold are appended; when the pool is full it is cut
+to the best `keep`, and the worst kept score becomes the threshold (a reservoir: amortized O(1) per
+candidate, Faiss `impl/ResultHandler.h` does the same).
+
+The order is total, score descending and then `keys[row]` ascending, so what is kept does not
+depend on the order of arrival.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from annvq.kernels.jit import kernel
+
+MINUS_INFINITY = np.float32(-np.inf)
+
+
+def capacity_for(keep: int) -> int:
+    """Return how many places a pool that keeps ``keep`` rows needs."""
+    return 2 * keep + 64
+
+
+@kernel
+def before(score_a, row_a, score_b, row_b, keys):
+    """Return whether candidate a comes before candidate b."""
+    if score_a != score_b:
+        return score_a > score_b
+    return keys[row_a] < keys[row_b]
+
+
+@kernel
+def _swap(scores, rows, i, j):
+    scores[i], scores[j] = scores[j], scores[i]
+    rows[i], rows[j] = rows[j], rows[i]
+
+
+@kernel
+def _median_to_front(scores, rows, low, high, keys):
+    middle = low + (high - low) // 2
+    if before(scores[middle], rows[middle], scores[low], rows[low], keys):
+        _swap(scores, rows, low, middle)
+    if before(scores[high], rows[high], scores[low], rows[low], keys):
+        _swap(scores, rows, low, high)
+    if before(scores[high], rows[high], scores[middle], rows[middle], keys):
+        _swap(scores, rows, middle, high)
+    _swap(scores, rows, low, middle)
+
+
+@kernel
+def cut(scores, rows, count, keep, keys):
+    """Move the best ``keep`` of ``count`` candidates to the front (quickselect), unordered."""
+    low, high = np.int64(0), np.int64(count - 1)
+    target = np.int64(keep)
+    while high - low > 1:
+        _median_to_front(scores, rows, low, high, keys)
+        pivot_score, pivot_row = scores[low], rows[low]
+        i, j = low + 1, high
+        while True:
+            while i <= j and before(scores[i], rows[i], pivot_score, pivot_row, keys):
+                i += 1
+            while i <= j and before(pivot_score, pivot_row, scores[j], rows[j], keys):
+                j -= 1
+            if i >= j:
+                break
+            _swap(scores, rows, i, j)
+            i += 1
+            j -= 1
+        _swap(scores, rows, low, j)
+        if j == target or j == target - 1:
+            return
+        if j < target:
+            low = j + 1
+        else:
+            high = j - 1
+    if high > low and before(scores[high], rows[high], scores[low], rows[low], keys):
+        _swap(scores, rows, low, high)
+
+
+@kernel
+def worst(scores, count):
+    """Return the smallest of the first ``count`` scores."""
+    lowest = scores[0]
+    for i in range(1, count):
+        lowest = min(lowest, scores[i])
+    return lowest
+
+
+@kernel
+def push(scores, rows, count, threshold, keep, keys, score, row):
+    """Append a candidate that is at or above the threshold; return the new count and threshold."""
+    scores[count] = score
+    rows[count] = row
+    count += 1
+    if count == scores.size:
+        cut(scores, rows, count, keep, keys)
+        count = np.int64(keep)
+        threshold = worst(scores, count)
+    return count, threshold
+
+
+@kernel
+def _sift_down(scores, rows, start, end, keys):
+    root = start
+    while True:
+        child = 2 * root + 1
+        if child >= end:
+            return
+        if child + 1 < end and before(scores[child], rows[child], scores[child + 1], rows[child + 1], keys):
+            child += 1
+        if not before(scores[root], rows[root], scores[child], rows[child], keys):
+            return
+        _swap(scores, rows, root, child)
+        root = child
+
+
+@kernel
+def sort(scores, rows, count, keys):
+    """Sort the first ``count`` candidates, best first (heap sort: no scratch, no worst case)."""
+    for start in range(count // 2 - 1, -1, -1):
+        _sift_down(scores, rows, np.int64(start), np.int64(count), keys)
+    for end in range(count - 1, 0, -1):
+        _swap(scores, rows, 0, end)
+        _sift_down(scores, rows, np.int64(0), np.int64(end), keys)
+
+
+@kernel
+def cut_pools(scores, rows, counts, keep, keys):
+    """Cut every pool to its best ``keep``, unordered; ``counts (nq,) int64`` is updated."""
+    for q in range(counts.size):
+        if counts[q] > keep:
+            cut(scores[q], rows[q], counts[q], keep, keys)
+            counts[q] = keep
+
+
+@kernel
+def take_best(scores, rows, counts, k, keys, out_scores, out_rows):
+    """Write every pool's best ``k``, sorted; missing places get -inf and row -1."""
+    for q in range(counts.size):
+        count = counts[q]
+        if count > k:
+            cut(scores[q], rows[q], count, k, keys)
+            count = np.int64(k)
+        sort(scores[q], rows[q], count, keys)
+        for i in range(count):
+            out_scores[q, i] = scores[q, i]
+            out_rows[q, i] = rows[q, i]
+        for i in range(count, k):
+            out_scores[q, i] = MINUS_INFINITY
+            out_rows[q, i] = -1
