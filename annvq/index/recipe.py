@@ -1,0 +1,143 @@
+"""Recipes: what an index is made of, given as a `Recipe`, a factory string, a name or a TOML file.
+
+`annvq.index` is code; the folder `indexes` holds recipes as TOML, which a wheel carries as
+`annvq/_recipes`.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from annvq.errors import RecipeError
+from annvq.index.codebook_spec import CodebookSpec
+from annvq.index.recipe_factory import parse, to_factory
+from annvq.index.recipe_spec import Expectation, Recipe, SearchDefaults
+from annvq.index.recipe_values import did_you_mean
+
+__all__ = [
+    "CodebookSpec",
+    "Expectation",
+    "Recipe",
+    "SearchDefaults",
+    "choose",
+    "load",
+    "names",
+    "parse",
+    "to_factory",
+]
+
+# Up to here an exact scan takes a few milliseconds a query.
+LEAST_N_FOR_COMPRESSION = 20_000
+# What "auto" tries in this order under a byte budget, richest first.
+_LADDER = ("exact-refine", "balanced", "ivf-sq8", "ivf-pq-fastscan")
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of the recipes that come with annvq, sorted."""
+    return tuple(sorted(_files()))
+
+
+def load(recipe: Recipe | str | os.PathLike[str]) -> Recipe:
+    """Return the recipe that ``recipe`` stands for.
+
+    Parameters
+    ----------
+    recipe
+        A `Recipe`; the name of one that comes with annvq (`names`); the path of a TOML file, ending in
+        ``.toml``; or a factory string (`annvq.index.recipe_factory`).
+
+    Raises
+    ------
+    RecipeError
+        It is none of these, or what it names is not a valid recipe. ``"auto"`` is refused: it depends
+        on the vectors, see `choose`.
+
+    """
+    if isinstance(recipe, Recipe):
+        return recipe
+    if isinstance(recipe, os.PathLike) or (isinstance(recipe, str) and recipe.endswith(".toml")):
+        return _read(Path(recipe))
+    if not isinstance(recipe, str):
+        kind = type(recipe).__name__
+        raise RecipeError(f"a recipe is a Recipe, a name, a path or a factory string, not {kind}")
+    if recipe == "auto":
+        raise RecipeError("recipe 'auto' depends on the vectors: see annvq.index.recipe.choose(n, d, metric)")
+    files = _files()
+    if recipe in files:
+        return _read(files[recipe])
+    try:
+        return parse(recipe)
+    except RecipeError as error:
+        hint = did_you_mean(recipe, tuple(files))
+        raise RecipeError(
+            f"{recipe!r} is no recipe's name ({', '.join(sorted(files))}{hint}), no path to a .toml file, "
+            f"and no factory string: {error}"
+        ) from error
+
+
+def choose(n: int, d: int, metric: str, bytes_per_vector: float | None = None) -> Recipe:
+    """Return what recipe "auto" stands for, resolved for ``n`` vectors of dimension ``d``.
+
+    Without a budget: "flat" below 20,000 vectors, "balanced" from there on. With a budget, the first
+    that fits of: "flat" (below 20,000 vectors), "exact-refine", "balanced", "ivf-sq8",
+    "ivf-pq-fastscan", and last rotated 8-bit product codes of residuals as long as the budget allows.
+
+    Parameters
+    ----------
+    n, d
+        Number and dimension of the vectors.
+    metric
+        "ip", "cosine" or "l2".
+    bytes_per_vector
+        Most bytes a vector of codes and refine store (8 bytes of id not counted), or None.
+
+    Raises
+    ------
+    RecipeError
+        The budget does not hold the shortest code.
+
+    """
+    is_small = n < LEAST_N_FOR_COMPRESSION
+    if bytes_per_vector is None:
+        return load("flat" if is_small else "balanced").resolve(n, d, metric)
+    for rung in ("flat", *_LADDER) if is_small else _LADDER:
+        recipe = load(rung).resolve(n, d, metric)
+        if recipe.bytes_per_vector(d, metric) <= bytes_per_vector:
+            return recipe
+    return _product_codes_within(bytes_per_vector, n, d, metric)
+
+
+def _product_codes_within(budget: float, n: int, d: int, metric: str) -> Recipe:
+    shortest = Recipe(
+        name="auto",
+        summary="Product codes as long as a byte budget allows",
+        rotation="opq",
+        nlist="auto",
+        codebook=CodebookSpec(kind="pq", M=1, nbits=8, residual=True),
+    ).resolve(n, d, metric)
+    constants = shortest.bytes_per_vector(d, metric) - 1
+    M = min(int(budget) - constants, d) if budget >= 1 else 0
+    if M < 1:
+        raise RecipeError(f"{budget} bytes a vector hold no code: the shortest takes {constants + 1}")
+    return replace(shortest, codebook=replace(shortest.codebook, M=M))
+
+
+def _files() -> dict[str, Path]:
+    """Return path by name: of the recipes in the installed package, else in the source tree."""
+    package = Path(__file__).parents[1]
+    packaged = package / "_recipes"
+    folder = packaged if packaged.is_dir() else package.parent / "indexes"
+    return {path.stem: path for path in folder.glob("*.toml")}
+
+
+def _read(path: Path) -> Recipe:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot read recipe {str(path)!r}: {error}") from error
+    try:
+        return Recipe.from_toml(text)
+    except RecipeError as error:
+        raise RecipeError(f"recipe {str(path)!r}: {error}") from error

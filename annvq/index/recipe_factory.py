@@ -1,0 +1,211 @@
+"""Factory strings: Faiss's short names for indexes, as far as annvq has the parts.
+
+    [OPQ{M} | RR,] [IVF{nlist},] codes [,RFlat | ,Refine({codes})]
+
+| part | spelling | recipe |
+|---|---|---|
+| rotation | `OPQ32` | learned, M = 32 as in the PQ that follows |
+| | `RR` | random |
+| lists | `IVF1024`; `IVF` or `IVFauto` | nlist 1024; from n |
+| codes | `Flat`, `SQfp16`, `SQ8`, `SQ4` | scalar |
+| | `PQ32`, `PQ32x8`, `PQ32x4` | product, 8 or 4 bits |
+| | `PQ32x4fs`, `PQ32x4fsr` | the same codes and scan as `PQ32x4`; of vectors, of residuals |
+| | `RQ8`, `RQ8x4` | residual quantizer, 8 stages of 8 or 4 bits |
+| | `RaBitQ`, `RaBitQ4` | 1, 4 bits a dimension, always rotated at random |
+| refine | `RFlat`, `Refine(Flat)`, `Refine(SQfp16)`, `Refine(SQ8)` | |
+
+As in Faiss, codes behind `IVF` are of residuals, except `PQ{M}x4fs`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from annvq.errors import RecipeError
+from annvq.index.codebook_spec import DEFAULT_BEAM, CodebookSpec
+from annvq.index.recipe_spec import Auto, Recipe
+from annvq.index.recipe_values import did_you_mean
+
+_NUMBER = r"[0-9]{1,9}"
+_STAGES = {
+    "rotation": re.compile(rf"OPQ(?P<M>{_NUMBER})|RR"),
+    "lists": re.compile(rf"IVF(?P<nlist>{_NUMBER}|auto)?"),
+    "codes": re.compile(
+        rf"(?P<scalar>Flat|SQfp16|SQ8|SQ4)"
+        rf"|(?P<pq>PQ)(?P<M>{_NUMBER})(?:x(?P<nbits>{_NUMBER}))?(?P<fastscan>fsr?)?"
+        rf"|(?P<rvq>RQ)(?P<stages>{_NUMBER})(?:x(?P<stage_bits>{_NUMBER}))?"
+        rf"|(?P<rabitq>RaBitQ)(?P<bits>{_NUMBER})?"
+    ),
+    "refine": re.compile(r"RFlat|Refine\((?P<kind>Flat|SQfp16|SQ8)\)"),
+}
+_ACCEPTED = {
+    "rotation": "OPQ{M}, RR",
+    "lists": "IVF{nlist}, IVF",
+    "codes": "Flat, SQ8, SQ4, SQfp16, PQ{M}, PQ{M}x8, PQ{M}x4, PQ{M}x4fs, PQ{M}x4fsr, RQ{M}x8, RaBitQ{bits}",
+    "refine": "RFlat, Refine(SQ8), Refine(SQfp16), Refine(Flat)",
+}
+_NEAR = ("OPQ32", "RR", "IVF1024", "Flat", "SQ8", "SQ4", "SQfp16", "PQ32x4fs", "RQ8", "RaBitQ", "RFlat")
+# What Faiss has and annvq has not, with the way out.
+_NOT_HERE = (
+    (r"OPQ[0-9]+_[0-9]+", "an OPQ that reduces the dimension is not supported; use OPQ{M}"),
+    (r"RR[0-9]+|PCA.*|L2norm|ITQ.*|Pad.*", "of transforms there are OPQ{M} and RR, which keep the dimension"),
+    (r"IVF[0-9]+[_(].*|IMI.*", "lists are found by scanning all centroids; use IVF{nlist}"),
+    (r"(HNSW|NSG|LSH).*", "there are no graph or hashing indexes; use IVF{nlist} with codes"),
+    (r"PQ[0-9]+x4fsr?_[0-9]+", "a block always has 32 vectors; use PQ{M}x4fs"),
+    (r"(IDMap|IDMap2)(,.*)?", "every index has ids; leave it out"),
+)
+_SCALAR_KINDS = {"Flat": "fp32", "SQfp16": "fp16", "SQ8": "sq8", "SQ4": "sq4"}
+_SCALAR_NAMES = {kind: name for name, kind in _SCALAR_KINDS.items()}
+
+
+class _Token(NamedTuple):
+    text: str
+    position: int  # of its first character, from 1
+
+
+def parse(text: str) -> Recipe:
+    """Read a factory string such as ``"OPQ32,IVF1024,PQ32x4fs,RFlat"``.
+
+    Space around parts does not count; upper and lower case do, as in Faiss. The recipe's name is the
+    string.
+
+    Raises
+    ------
+    RecipeError
+        A part that is unknown, not supported or in the wrong place (with its position), or parts that
+        do not fit each other.
+
+    """
+    found: dict[str, re.Match[str]] = {}
+    accepted = ["rotation", "lists", "codes"]
+    for token in _split(text):
+        stage, match = _match(token, accepted, text)
+        found[stage] = match
+        accepted = list(_STAGES)[list(_STAGES).index(stage) + 1 :]
+        if "codes" in accepted:
+            accepted.remove("refine")
+    if "codes" not in found:
+        raise RecipeError(f"factory string {text!r} names no codes; accepted: {_ACCEPTED['codes']}")
+    try:
+        return _assemble(found, text)
+    except RecipeError as error:
+        raise RecipeError(f"factory string {text!r}: {error}") from error
+
+
+def to_factory(recipe: Recipe) -> str:
+    """Return the factory string that `parse` reads as an equal recipe.
+
+    Raises
+    ------
+    RecipeError
+        The recipe holds something that factory strings cannot say.
+
+    """
+    untold = _untold(recipe)
+    if untold:
+        raise RecipeError(f"recipe {recipe.name!r} has no factory string: it cannot say {', '.join(untold)}")
+    codebook = recipe.codebook
+    parts = []
+    if recipe.rotation == "opq":
+        parts.append(f"OPQ{codebook.M}")
+    elif recipe.rotation == "random" and codebook.kind != "rabitq":
+        parts.append("RR")
+    if recipe.nlist is not None:
+        parts.append("IVF" if recipe.nlist == "auto" else f"IVF{recipe.nlist}")
+    parts.append(_codes_name(codebook))
+    if recipe.refine is not None:
+        parts.append("RFlat" if recipe.refine == "fp32" else f"Refine({_SCALAR_NAMES[recipe.refine]})")
+    return ",".join(parts)
+
+
+def _split(text: str) -> list[_Token]:
+    if not isinstance(text, str):
+        raise RecipeError(f"a factory string is text, not {type(text).__name__}")
+    tokens, position = [], 1
+    for part in text.split(","):
+        lead = len(part) - len(part.lstrip())
+        tokens.append(_Token("".join(part.split()), position + lead))
+        position += len(part) + 1
+    return tokens
+
+
+def _match(token: _Token, stages: list[str], text: str) -> tuple[str, re.Match[str]]:
+    for stage in stages:
+        match = _STAGES[stage].fullmatch(token.text)
+        if match:
+            return stage, match
+    for pattern, way_out in _NOT_HERE:
+        if re.fullmatch(pattern, token.text):
+            raise RecipeError(f"{token.text!r} at character {token.position} of {text!r}: {way_out}")
+    raise RecipeError(_unexpected(token, text, stages))
+
+
+def _unexpected(token: _Token, text: str, stages: list[str]) -> str:
+    where = f"at character {token.position} of {text!r}"
+    accepted = "; ".join(_ACCEPTED[stage] for stage in stages) or "nothing more"
+    if any(pattern.fullmatch(token.text) for pattern in _STAGES.values()):
+        return f"{token.text!r} is in the wrong place, {where}; accepted here: {accepted}"
+    return f"unknown part {token.text!r} {where}{did_you_mean(token.text, _NEAR)}; accepted here: {accepted}"
+
+
+def _assemble(found: dict[str, re.Match[str]], text: str) -> Recipe:
+    rotation, lists, codes, refine = (found.get(stage) for stage in _STAGES)
+    assert codes is not None  # checked by parse
+    nlist: int | Auto | None = None
+    if lists:
+        nlist = int(lists["nlist"]) if (lists["nlist"] or "auto") != "auto" else "auto"
+    if codes["fastscan"] and codes["nbits"] != "4":
+        raise RecipeError(f"fast scan is for 4-bit codes: write PQ{codes['M']}x4{codes['fastscan']}")
+    if codes["fastscan"] == "fsr" and lists is None:
+        raise RecipeError(f"{codes[0]!r} codes residuals and needs lists: add IVF, or use PQ{codes['M']}x4fs")
+    if rotation and rotation["M"] and not (codes["pq"] and int(codes["M"]) == int(rotation["M"])):
+        raise RecipeError(f"{rotation[0]} needs a PQ of the same number behind it, given {codes[0]}")
+    turned = None
+    if rotation:
+        turned = "opq" if rotation["M"] else "random"
+    return Recipe(
+        name=text.strip(),
+        rotation="random" if codes["rabitq"] and turned is None else turned,
+        nlist=nlist,
+        codebook=_codebook(codes, residual=lists is not None and codes["fastscan"] != "fs"),
+        refine=None if refine is None else _SCALAR_KINDS[refine["kind"] or "Flat"],
+    )
+
+
+def _codebook(codes: re.Match[str], *, residual: bool) -> CodebookSpec:
+    if codes["scalar"]:
+        return CodebookSpec(kind=_SCALAR_KINDS[codes["scalar"]])
+    if codes["pq"]:
+        return CodebookSpec(kind="pq", M=int(codes["M"]), nbits=int(codes["nbits"] or 8), residual=residual)
+    if codes["rvq"]:
+        stages, nbits = int(codes["stages"]), int(codes["stage_bits"] or 8)
+        return CodebookSpec(kind="rvq", M=stages, nbits=nbits, residual=residual)
+    return CodebookSpec(kind="rabitq", nbits=int(codes["bits"] or 1), residual=residual)
+
+
+def _codes_name(codebook: CodebookSpec) -> str:
+    if codebook.kind == "pq" and codebook.nbits == 4:
+        return f"PQ{codebook.M}x4fs" + ("r" if codebook.residual else "")
+    if codebook.kind in ("pq", "rvq"):
+        return f"{'PQ' if codebook.kind == 'pq' else 'RQ'}{codebook.M}x{codebook.nbits}"
+    if codebook.kind == "rabitq":
+        return f"RaBitQ{codebook.nbits}"
+    return _SCALAR_NAMES[codebook.kind]
+
+
+def _untold(recipe: Recipe) -> list[str]:
+    """Return what of ``recipe`` a factory string has no words for."""
+    codebook = recipe.codebook
+    coded_as_faiss_would = codebook.residual == (recipe.nlist is not None)
+    is_fastscan = codebook.kind == "pq" and codebook.nbits == 4
+    is_scalar = codebook.kind in _SCALAR_NAMES
+    untold = {
+        f"codebook.M = {codebook.M!r}": isinstance(codebook.M, str),
+        f"codebook.residual = {codebook.residual}": not (coded_as_faiss_would or is_fastscan or is_scalar),
+        f"codebook.score_aware = {codebook.score_aware}": codebook.score_aware is not None,
+        f"codebook.beam = {codebook.beam}": codebook.beam not in (None, DEFAULT_BEAM),
+        f"search.nprobe = {recipe.search.nprobe}": isinstance(recipe.search.nprobe, int),
+        f"search.rerank = {recipe.search.rerank}": isinstance(recipe.search.rerank, int),
+    }
+    return [what for what, is_untold in untold.items() if is_untold]

@@ -1,0 +1,132 @@
+"""Put numbers for "auto" and "d/k": the rules that fit a recipe to n vectors of dimension d.
+
+The rules are starting points, `Index.tune` measures. They assume that the 10 nearest neighbours of
+queries like the vectors are wanted.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from annvq.errors import RecipeError
+from annvq.index.codebook_spec import SCALAR_BITS, CodebookSpec
+from annvq.index.recipe_values import check_one_of
+
+if TYPE_CHECKING:
+    from annvq.index.recipe_spec import Recipe
+
+METRICS = ("ip", "cosine", "l2")
+
+# Below this, lists save less than choosing them costs.
+LEAST_N_FOR_LISTS = 1000
+# Lists shorter than a block of the scan (32 vectors) are padding, and centroids of few points are noise.
+LEAST_LIST_LENGTH = 30
+# Float32 factors kept with a RaBitQ code: what to add and what to multiply the bits' product with.
+RABITQ_FACTORS = 2
+
+
+def auto_nlist(n: int) -> int | None:
+    """Return the number of lists for ``n`` vectors: 2 sqrt(n), at most n / 30; None below n = 1000.
+
+    Choosing lists costs nlist products a query and scanning n / nlist codes a list, so that the least
+    sum lies at a multiple of sqrt(n); codes are cheaper to scan than centroids, hence not below it.
+    """
+    if n < LEAST_N_FOR_LISTS:
+        return None
+    return min(round(2 * math.sqrt(n)), n // LEAST_LIST_LENGTH)
+
+
+def auto_nprobe(nlist: int) -> int:
+    """Return the lists to scan: 2 sqrt(nlist), at least 8, at most all.
+
+    The share of lists that hold the neighbours falls as lists get more, their number grows.
+    """
+    return min(nlist, max(8, round(2 * math.sqrt(nlist))))
+
+
+def auto_rerank(code_bits_per_dimension: float) -> int:
+    """Return the candidates to rescore: 200 / (bits a dimension) rounded up, from 40 to 1000.
+
+    The coarser the codes, the further down the scan's order true neighbours lie.
+    """
+    return min(1000, max(40, math.ceil(200 / code_bits_per_dimension)))
+
+
+def resolve(recipe: Recipe, n: int, d: int, metric: str) -> Recipe:
+    """Return ``recipe`` with numbers only, checked against n vectors of dimension d.
+
+    Without lists for few vectors (`auto_nlist`) the codebook codes the vectors themselves instead of
+    residuals. Score-aware codes are for inner products and dropped for "l2".
+
+    Raises
+    ------
+    RecipeError
+        More sub-quantizers than dimensions, more lists than vectors, an unknown metric.
+
+    """
+    check_one_of("metric", metric, METRICS)
+    nlist = auto_nlist(n) if recipe.nlist == "auto" else recipe.nlist
+    if nlist is not None and nlist > n:
+        raise RecipeError(
+            f"nlist = {nlist} lists need at least as many vectors, not n = {n}: use fewer, or nlist = 'auto'"
+        )
+    codebook = replace(
+        recipe.codebook,
+        M=_number_of_codes(recipe.codebook, d),
+        residual=recipe.codebook.residual and nlist is not None,
+        score_aware=None if metric == "l2" else recipe.codebook.score_aware,
+    )
+    nprobe, rerank = recipe.search.nprobe, recipe.search.rerank
+    if nlist is None:
+        nprobe = None
+    elif nprobe == "auto":
+        nprobe = auto_nprobe(nlist)
+    elif nprobe is not None:
+        nprobe = min(nprobe, nlist)  # a fixed nprobe and an automatic nlist
+    if rerank == "auto":
+        rerank = auto_rerank(8 * code_bytes(codebook, d) / d)
+    search = replace(recipe.search, nprobe=nprobe, rerank=rerank)
+    return replace(recipe, nlist=nlist, codebook=codebook, search=search)
+
+
+def _number_of_codes(codebook: CodebookSpec, d: int) -> int | None:
+    if isinstance(codebook.M, str):
+        return math.ceil(d / int(codebook.M.removeprefix("d/")))
+    if codebook.kind == "pq" and codebook.M is not None and codebook.M > d:
+        raise RecipeError(
+            f"codebook.M = {codebook.M} sub-quantizers do not fit d = {d}: use at most {d}, or M = 'd/2'"
+        )
+    return codebook.M
+
+
+def code_bytes(codebook: CodebookSpec, d: int) -> int:
+    """Return the bytes of one packed code of a d-dimensional vector, without constants."""
+    if codebook.kind in SCALAR_BITS:
+        return math.ceil(SCALAR_BITS[codebook.kind] * d / 8)
+    assert codebook.nbits is not None  # settled when the spec was made
+    if codebook.kind == "rabitq":
+        return math.ceil(codebook.nbits * d / 8)
+    M = _number_of_codes(codebook, d)
+    assert M is not None  # checked when the spec was made
+    if codebook.nbits == 4:
+        return 2 * math.ceil(M / 4)  # packed in groups of four sub-quantizers
+    return M
+
+
+def bytes_per_vector(recipe: Recipe, d: int, metric: str = "ip") -> int:
+    """Return the bytes a vector of codes, their constants and the refine store, without its id.
+
+    A constant (4 bytes) goes with codes of residuals, and with codes of several stages, under "l2";
+    RaBitQ keeps two factors (8 bytes) under every metric.
+    """
+    check_one_of("metric", metric, METRICS)
+    codebook = recipe.codebook
+    constants = 0
+    if codebook.kind == "rabitq":
+        constants = 4 * RABITQ_FACTORS
+    elif metric == "l2" and (codebook.residual or codebook.kind == "rvq"):
+        constants = 4
+    refine = math.ceil(SCALAR_BITS[recipe.refine] * d / 8) if recipe.refine else 0
+    return code_bytes(codebook, d) + constants + refine

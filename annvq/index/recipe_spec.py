@@ -1,0 +1,274 @@
+"""What an index is made of: `Recipe` and its parts, frozen, comparable, to and from TOML and JSON.
+
+Checks here are those that need neither the number of vectors nor their dimension; the others are in
+`annvq.index.recipe_resolve`. Factory strings are read in `annvq.index.recipe_factory`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, Literal
+
+from annvq.errors import RecipeError
+from annvq.index import recipe_resolve
+from annvq.index.codebook_spec import SCALAR_BITS, CodebookSpec
+from annvq.index.recipe_values import check_count, check_keys, check_one_of, check_share, toml_value
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Auto = Literal["auto"]
+
+ROTATIONS = ("opq", "random")
+REFINES = ("sq8", "fp16", "fp32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchDefaults:
+    """Search parameters that hold when `search` is not given others.
+
+    Parameters
+    ----------
+    nprobe
+        Lists scanned for a query, or ``"auto"``; None where the index has no lists.
+    rerank
+        Candidates of the scan that the refine store rescores, or ``"auto"``; None without refine
+        store. A search for more than ``rerank`` results rescores as many as it returns.
+
+    """
+
+    nprobe: int | Auto | None = "auto"
+    rerank: int | Auto | None = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("nprobe", "rerank"):
+            value = getattr(self, name)
+            if value is not None and value != "auto":
+                check_count(f"search.{name}", value, also="'auto'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expectation:
+    """What tests hold a recipe to.
+
+    Parameters
+    ----------
+    recall
+        Least share of the true 10 nearest neighbours found, 0 to 1, with the default search parameters.
+    bytes_at_384, bytes_at_768
+        Bytes a vector for d = 384 and d = 768 under inner product (`Recipe.bytes_per_vector`).
+
+    """
+
+    recall: float
+    bytes_at_384: int
+    bytes_at_768: int
+
+    def __post_init__(self) -> None:
+        check_share("expect.recall", self.recall, open_interval=False)
+        check_count("expect.bytes_at_384", self.bytes_at_384)
+        check_count("expect.bytes_at_768", self.bytes_at_768)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides what `annvq.build` makes of vectors.
+
+    Two recipes are equal when they build the same index: name, texts and expectation do not count.
+
+    Parameters
+    ----------
+    name, summary, use_when, avoid_when, cost
+        For people; ``cost`` is the formula of bytes a vector.
+    rotation
+        None, ``"opq"`` (learned with the product codebook) or ``"random"``.
+    nlist
+        Number of coarse lists, ``"auto"`` (from n), or None: no lists, every code is scanned.
+    codebook
+        How vectors are coded.
+    refine
+        Second, more exact copy of the vectors that rescores the scan's best: None, ``"sq8"``,
+        ``"fp16"`` or ``"fp32"``.
+    search
+        Defaults of `nprobe` and `rerank`.
+    expect
+        What tests hold the recipe to; None where nothing is promised.
+
+    Raises
+    ------
+    RecipeError
+        Parts that do not fit each other.
+
+    """
+
+    name: str = field(default="custom", compare=False)
+    summary: str = field(default="", compare=False)
+    use_when: str = field(default="", compare=False)
+    avoid_when: str = field(default="", compare=False)
+    cost: str = field(default="", compare=False)
+    rotation: str | None = None
+    nlist: int | Auto | None = None
+    codebook: CodebookSpec
+    refine: str | None = None
+    search: SearchDefaults = SearchDefaults()
+    expect: Expectation | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        for name in ("name", "summary", "use_when", "avoid_when", "cost"):
+            if not isinstance(getattr(self, name), str):
+                raise RecipeError(f"{name} = {getattr(self, name)!r}: expected text")
+        if self.nlist is not None and self.nlist != "auto":
+            check_count("nlist", self.nlist, also="'auto'")
+        self._check_parts()
+        self._check_rotation()
+        self._check_refine()
+        self._settle_search()
+
+    def _check_parts(self) -> None:
+        if not isinstance(self.codebook, CodebookSpec):
+            raise RecipeError(
+                f"codebook = {self.codebook!r}: expected a CodebookSpec, in TOML a table [codebook]"
+            )
+        if not isinstance(self.search, SearchDefaults):
+            raise RecipeError(f"search = {self.search!r}: expected SearchDefaults, in TOML a table [search]")
+        if self.expect is not None and not isinstance(self.expect, Expectation):
+            raise RecipeError(f"expect = {self.expect!r}: expected an Expectation, in TOML a table [expect]")
+        if self.codebook.residual and self.nlist is None:
+            raise RecipeError(
+                "codebook.residual needs lists to take residuals from: set nlist or residual = false"
+            )
+
+    def _check_rotation(self) -> None:
+        kind = self.codebook.kind
+        if self.rotation is not None:
+            check_one_of("rotation", self.rotation, ROTATIONS)
+        if self.rotation == "opq" and kind != "pq":
+            raise RecipeError(f"rotation 'opq' is learned with a pq codebook, not with kind {kind!r}")
+        if self.rotation == "random" and kind in ("fp32", "fp16"):
+            raise RecipeError(f"a rotation changes nothing for kind {kind!r}: leave it out")
+        if self.rotation != "random" and kind == "rabitq":
+            raise RecipeError(
+                "kind 'rabitq' needs rotation 'random': its estimates hold for rotated vectors only"
+            )
+
+    def _check_refine(self) -> None:
+        if self.refine is None:
+            return
+        check_one_of("refine", self.refine, REFINES)
+        if SCALAR_BITS[self.refine] <= SCALAR_BITS.get(self.codebook.kind, 0):
+            raise RecipeError(
+                f"refine {self.refine!r} is not more exact than the codes ({self.codebook.kind!r}): "
+                "leave refine out or choose a stronger one"
+            )
+
+    def _settle_search(self) -> None:
+        """Check the search defaults; those of a stage that the index lacks become None."""
+        nprobe, rerank = self.search.nprobe, self.search.rerank
+        if isinstance(nprobe, int) and self.nlist is None:
+            raise RecipeError(f"search.nprobe = {nprobe} needs lists: set nlist, or leave nprobe out")
+        if isinstance(nprobe, int) and isinstance(self.nlist, int) and nprobe > self.nlist:
+            raise RecipeError(f"search.nprobe = {nprobe} is more than nlist = {self.nlist}")
+        if isinstance(rerank, int) and self.refine is None:
+            raise RecipeError(
+                f"search.rerank = {rerank} needs a refine store: set refine, or leave rerank out"
+            )
+        nprobe = None if self.nlist is None else nprobe or "auto"
+        rerank = None if self.refine is None else rerank or "auto"
+        object.__setattr__(self, "search", SearchDefaults(nprobe=nprobe, rerank=rerank))
+
+    def resolve(self, n: int, d: int, metric: str) -> Recipe:
+        """Return the recipe with every "auto" and "d/k" replaced, checked against the vectors.
+
+        Parameters
+        ----------
+        n
+            Number of vectors that the index is built from.
+        d
+            Their dimension.
+        metric
+            "ip", "cosine" or "l2".
+
+        Raises
+        ------
+        RecipeError
+            What does not fit, and the way out.
+
+        """
+        return recipe_resolve.resolve(self, n, d, metric)
+
+    def bytes_per_vector(self, d: int, metric: str = "ip") -> int:
+        """Return the bytes that codes and refine store take per vector; 8 bytes of id are not counted."""
+        return recipe_resolve.bytes_per_vector(self, d, metric)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return nested plain values, without what is empty; `from_dict` reads them back."""
+        return _plain(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """Build from nested plain values; an unknown key is a RecipeError that names the nearest one."""
+        return _from_plain(cls, values, "recipe")
+
+    def to_json(self) -> str:
+        """Return the recipe as JSON text."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """Build from JSON text (RecipeError as for `from_dict`, or where the text is not JSON)."""
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise RecipeError(f"not JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise RecipeError(f"a recipe is a JSON object, not {type(values).__name__}")
+        return cls.from_dict(values)
+
+    def to_toml(self) -> str:
+        """Return the recipe as TOML text."""
+        values = self.to_dict()
+        tables = {key: values.pop(key) for key in ("codebook", "search", "expect") if key in values}
+        lines = [f"{key} = {toml_value(value)}" for key, value in values.items()]
+        for table, entries in tables.items():
+            lines += ["", f"[{table}]", *(f"{key} = {toml_value(value)}" for key, value in entries.items())]
+        return "\n".join(lines) + "\n"
+
+    @classmethod
+    def from_toml(cls, text: str) -> Recipe:
+        """Build from TOML text (RecipeError as for `from_dict`, or where the text is not TOML)."""
+        try:
+            values = tomllib.loads(text)
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            raise RecipeError(f"not TOML: {error}") from error
+        return cls.from_dict(values)
+
+
+_TABLES = {"codebook": CodebookSpec, "search": SearchDefaults, "expect": Expectation}
+
+
+def _plain(part: Any) -> dict[str, Any]:
+    """Return a dataclass of this file as nested plain values, without what is None or ""."""
+    plain = {}
+    for entry in fields(part):
+        value = getattr(part, entry.name)
+        if value is not None and value != "":
+            plain[entry.name] = _plain(value) if entry.name in _TABLES else value
+    return plain
+
+
+def _from_plain(made: Any, values: Any, where: str) -> Any:
+    """Build the dataclass ``made`` from nested plain values; ``where`` is for messages."""
+    if not isinstance(values, Mapping):
+        raise RecipeError(f"{where} = {values!r}: expected a table of keys and values")
+    entries = {entry.name: entry for entry in fields(made)}
+    check_keys(entries, values, where)
+    missing = [name for name, entry in entries.items() if name not in values and entry.default is MISSING]
+    if missing:
+        raise RecipeError(f"{where}: {', '.join(missing)} missing")
+    parts = {key: _from_plain(_TABLES[key], values[key], key) for key in values if key in _TABLES}
+    return made(**{**values, **parts})
