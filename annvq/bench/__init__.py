@@ -1,0 +1,1 @@
+"""Benchmarks: speed against recall beside other libraries, and retrieval quality on judged text."""

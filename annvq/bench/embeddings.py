@@ -1,0 +1,142 @@
+"""Sentence embeddings of a data set's texts, cached as plain arrays.
+
+A cache entry is three files: ``NAME.npy`` (n, d) float32, ``NAME.ids.json`` and ``NAME.json``, which
+says which model and texts it holds and is written last. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from annvq.errors import MissingExtraError
+
+Side = Literal["document", "query"]
+_BATCH = 64
+
+
+def load_model(name: str) -> Any:
+    """Load a sentence-transformers model by name or folder.
+
+    Raises
+    ------
+    MissingExtraError
+        Without sentence-transformers (extra "text").
+
+    """
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError:
+        raise MissingExtraError("sentence-transformers", "text") from None
+    return SentenceTransformer(name)
+
+
+def model_key(name: str) -> dict[str, str]:
+    """Identify a model without its path: its base name and, for a folder, a digest of its files."""
+    folder = Path(name)
+    if not folder.is_dir():
+        return {"model": name}
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            digest.update(str(path.relative_to(folder)).encode())
+            with open(path, "rb") as opened:
+                while chunk := opened.read(1 << 20):
+                    digest.update(chunk)
+    return {"model": folder.resolve().name, "model_sha256": digest.hexdigest()}
+
+
+def encode(model: Any, texts: list[str], side: Side, *, progress: bool = False) -> np.ndarray:
+    """Embed texts as queries or documents, normalized.
+
+    Models that distinguish the two sides (prompts, routers) are asked for the right one; models
+    of sentence-transformers before 5 only know ``encode``.
+
+    Returns
+    -------
+    vectors
+        (n, d) float32 of unit length.
+
+    """
+    call = getattr(model, f"encode_{side}", None) or model.encode
+    vectors = call(texts, batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=progress)
+    return np.ascontiguousarray(vectors, dtype=np.float32)
+
+
+def cached_embeddings(
+    folder: Path,
+    model_name: str,
+    texts: dict[str, str],
+    side: Side,
+    *,
+    progress: bool = False,
+) -> np.ndarray:
+    """Return the texts' embeddings, from the cache in ``folder`` or computed and kept there.
+
+    Parameters
+    ----------
+    folder
+        Where entries are kept; made when absent.
+    model_name
+        Name or folder of a sentence-transformers model.
+    texts
+        ``{id: text}``.
+    side
+        "document" or "query".
+    progress
+        Show a progress bar while embedding.
+
+    Returns
+    -------
+    vectors
+        (n, d) float32, rows in the order of ``texts``.
+
+    """
+    key = {**model_key(model_name), "side": side, "texts_sha256": _texts_digest(texts)}
+    stem = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    found = _read(folder, stem, key, len(texts))
+    if found is not None:
+        return found
+    vectors = encode(load_model(model_name), list(texts.values()), side, progress=progress)
+    _write(folder, stem, key, list(texts), vectors)
+    return vectors
+
+
+def _texts_digest(texts: dict[str, str]) -> str:
+    digest = hashlib.sha256()
+    for pair in texts.items():
+        digest.update(json.dumps(pair).encode())
+    return digest.hexdigest()
+
+
+def _read(folder: Path, stem: str, key: dict[str, str], count: int) -> np.ndarray | None:
+    """Return the entry, or None where it is absent, unfinished or not what its key says."""
+    try:
+        entry = json.loads((folder / f"{stem}.json").read_text())
+        vectors = np.load(folder / f"{stem}.npy", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    described = {**key, "shape": list(vectors.shape), "sha256": _array_digest(vectors)}
+    return vectors if entry == described and len(vectors) == count else None
+
+
+def _write(folder: Path, stem: str, key: dict[str, str], ids: list[str], vectors: np.ndarray) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f"{stem}.{os.getpid()}.partial"
+    with open(partial, "wb") as opened:
+        np.save(opened, vectors)
+    os.replace(partial, folder / f"{stem}.npy")
+    partial.write_text(json.dumps(ids))
+    os.replace(partial, folder / f"{stem}.ids.json")
+    entry = {**key, "shape": list(vectors.shape), "sha256": _array_digest(vectors)}
+    partial.write_text(json.dumps(entry, indent=1))
+    os.replace(partial, folder / f"{stem}.json")
+
+
+def _array_digest(vectors: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(vectors).view(np.uint8)).hexdigest()

@@ -1,0 +1,58 @@
+"""The libraries measured beside annvq, one a file, imported only when asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from annvq.bench.machine import package_version
+from annvq.bench.peers.protocol import Params, Peer
+from annvq.errors import ParameterError
+
+__all__ = ["PEERS", "Params", "Peer", "load_peers", "version_of"]
+
+# What --peers takes -> (distribution, modules of this package)
+PEERS = {
+    "faiss": ("faiss-cpu", ("faiss_ivfpq", "faiss_ivfflat", "faiss_hnsw")),
+    "scann": ("scann", ("scann",)),
+    "hnswlib": ("hnswlib", ("hnswlib",)),
+    "usearch": ("usearch", ("usearch",)),
+    "svs": ("scalable-vs", ("svs",)),
+}
+
+
+def load_peers(name: str, n: int, dim: int, metric: str) -> list[Peer]:
+    """Return every index of a library that is measured, not built yet.
+
+    Parameters
+    ----------
+    name
+        A key of `PEERS`.
+    n, dim, metric
+        Number and dimension of the base vectors; "ip" or "l2".
+
+    Raises
+    ------
+    ParameterError
+        An unknown name.
+    MissingExtraError
+        The library cannot be imported.
+
+    """
+    check_name(name)
+    return [
+        peer
+        for module in PEERS[name][1]
+        for peer in import_module(f"annvq.bench.peers.{module}").variants(n, dim, metric)
+    ]
+
+
+def check_name(name: str) -> None:
+    """Raise ParameterError unless ``name`` is a key of `PEERS`."""
+    if name not in PEERS:
+        raise ParameterError(f"unknown peer {name!r}: expected some of {', '.join(PEERS)}")
+
+
+def version_of(name: str) -> str | None:
+    """Return the installed version of a peer."""
+    check_name(name)
+    return package_version(PEERS[name][0])

@@ -1,0 +1,59 @@
+"""What a library must offer to be measured beside others."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+Params = dict[str, int]
+
+
+class Peer(Protocol):
+    """One index of one library; built once, searched with many settings.
+
+    Attributes
+    ----------
+    lib
+        The library's name.
+    recipe
+        What is built, in the library's own words.
+
+    """
+
+    lib: str
+    recipe: str
+
+    def build(self, base: np.ndarray, metric: str, threads: int) -> None:
+        """Build the index of ``base`` (n, d) float32 for metric "ip" or "l2"."""
+        ...
+
+    def settings(self, k: int) -> list[list[Params]]:
+        """Return series of search parameters, each from fast to exact; called after `build`."""
+        ...
+
+    def set(self, params: Params) -> None:
+        """Use these search parameters from now on."""
+        ...
+
+    def search(self, queries: np.ndarray, k: int, threads: int) -> np.ndarray:
+        """Return (nq, k) int64 rows of the base, best first, -1 where there is none."""
+        ...
+
+    def bytes_per_vector(self) -> float:
+        """Return the bytes that the library keeps of the index, by its own account, over n."""
+        ...
+
+
+def doubling(first: int, last: int) -> list[int]:
+    """Return ``first``, then about 1.4 times the one before, up to and including ``last``."""
+    values, value = [], float(first)
+    while round(value) < last:
+        values.append(round(value))
+        value = max(value * 2**0.5, round(value) + 1)
+    return [*values, last]
+
+
+def power_of_two_near(value: float) -> int:
+    """Return the power of two nearest to ``value`` on a log scale, at least 1."""
+    return 2 ** max(0, round(float(np.log2(max(value, 1.0)))))

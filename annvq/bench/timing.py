@@ -1,0 +1,90 @@
+"""Timing of searches: whole batches, and one query a call."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+PASSES = 3
+Search = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What repeated passes over some queries took.
+
+    Parameters
+    ----------
+    ids
+        (nq, k) what the search returned.
+    seconds
+        Wall time of the fastest pass.
+    cores_used
+        CPU time over wall time of that pass: about 1 when nothing ran threaded.
+    latencies
+        (nq,) seconds of each call in that pass; empty when all queries were one call.
+
+    """
+
+    ids: np.ndarray
+    seconds: float
+    cores_used: float
+    latencies: np.ndarray
+
+    @property
+    def qps(self) -> float:
+        """Queries a second."""
+        return len(self.ids) / self.seconds
+
+
+def time_batches(search: Search, queries: np.ndarray, passes: int = PASSES) -> Timing:
+    """Search all queries in one call, ``passes`` times, and keep the fastest pass."""
+
+    def whole() -> tuple[np.ndarray, np.ndarray]:
+        return search(queries), np.empty(0)
+
+    return _fastest(whole, passes)
+
+
+def time_singles(search: Search, queries: np.ndarray, passes: int = PASSES) -> Timing:
+    """Search one query a call, ``passes`` times over all, and keep the fastest pass."""
+
+    def one_by_one() -> tuple[np.ndarray, np.ndarray]:
+        found, latencies = [], np.empty(len(queries))
+        for q in range(len(queries)):
+            start = time.perf_counter()
+            found.append(search(queries[q : q + 1]))
+            latencies[q] = time.perf_counter() - start
+        return np.concatenate(found), latencies
+
+    return _fastest(one_by_one, passes)
+
+
+def _fastest(run: Callable[[], tuple[np.ndarray, np.ndarray]], passes: int) -> Timing:
+    best: Timing | None = None
+    with _without_garbage_collection():
+        for _ in range(passes):
+            wall, cpu = time.perf_counter(), time.process_time()
+            ids, latencies = run()
+            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+            if best is None or wall < best.seconds:
+                best = Timing(ids, wall, cpu / wall, latencies)
+    assert best is not None
+    return best
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    gc.collect()
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

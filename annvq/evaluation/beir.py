@@ -1,0 +1,149 @@
+"""A retrieval data set in BEIR's layout.
+
+    corpus.jsonl[.gz]      {"_id": ..., "title": ..., "text": ...} a line
+    queries.jsonl[.gz]     {"_id": ..., "text": ...} a line
+    qrels/SPLIT.tsv[.gz]   query-id <tab> corpus-id <tab> score, with a header line
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from annvq.errors import DataFormatError
+
+
+@dataclass(frozen=True)
+class BeirDataset:
+    """Documents, judged queries and judgements of one split, in the files' order.
+
+    Parameters
+    ----------
+    name
+        The folder's name.
+    split
+        Which judgements: "train", "dev", "test".
+    documents
+        ``{document id: text}``, where text is ``(title + " " + text).strip()``.
+    queries
+        ``{query id: text}`` of the queries that the split judges.
+    qrels
+        ``{query id: {document id: grade}}``.
+
+    """
+
+    name: str
+    split: str
+    documents: dict[str, str]
+    queries: dict[str, str]
+    qrels: dict[str, dict[str, int]]
+
+    @classmethod
+    def load(cls, folder: str | Path, split: str = "test") -> BeirDataset:
+        """Read a folder; a line that cannot be read is an error that names file and line.
+
+        Raises
+        ------
+        DataFormatError
+            A file is missing, not JSON or TSV, lacks a field, repeats an id, or judges a query that
+            does not exist. (A judged document that the corpus lacks is kept, as BEIR keeps it: nobody
+            can find it, and everybody's recall says so.)
+
+        """
+        folder = Path(folder)
+        documents = dict(_documents(_existing(folder, "corpus.jsonl")))
+        texts = dict(_texts(_existing(folder, "queries.jsonl")))
+        judgements = _existing(folder, f"qrels/{split}.tsv")
+        qrels = _qrels(judgements, texts)
+        queries = {qid: text for qid, text in texts.items() if qid in qrels}
+        return cls(folder.resolve().name, split, documents, queries, {qid: qrels[qid] for qid in queries})
+
+    @staticmethod
+    def splits(folder: str | Path) -> list[str]:
+        """Return the names of the splits that the folder has judgements for, sorted."""
+        return sorted({path.name.split(".")[0] for path in Path(folder).glob("qrels/*.tsv*")})
+
+
+def _existing(folder: Path, name: str) -> Path:
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    raise DataFormatError(f"{folder.name}: no {name} or {name}.gz (expected a folder in BEIR's layout)")
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (number from 1, line without its end) of the lines that are not blank."""
+    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8")
+    with opened as lines:
+        try:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield number, line.rstrip("\r\n")
+        except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+            raise DataFormatError(f"{path.name}: cannot be read as UTF-8 text: {error}") from None
+
+
+def _records(path: Path) -> Iterator[tuple[int, str, dict]]:
+    seen: set[str] = set()
+    for number, line in _lines(path):
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataFormatError(f"{path.name}, line {number}: not JSON: {error.msg}") from None
+        if not isinstance(record, dict) or "_id" not in record:
+            raise DataFormatError(f'{path.name}, line {number}: expected an object with "_id"')
+        key = str(record["_id"])
+        if key in seen:
+            raise DataFormatError(f"{path.name}, line {number}: id {key!r} occurs twice")
+        seen.add(key)
+        yield number, key, record
+
+
+def _field(path: Path, number: int, record: dict, name: str, default: str | None) -> str:
+    value = record.get(name, default)
+    if value is None and default is not None:
+        return default  # some BEIR sets write null for an absent title
+    if not isinstance(value, str):
+        raise DataFormatError(f'{path.name}, line {number}: expected a string as "{name}", got {value!r}')
+    return value
+
+
+def _documents(path: Path) -> Iterator[tuple[str, str]]:
+    for number, key, record in _records(path):
+        title = _field(path, number, record, "title", "")
+        text = _field(path, number, record, "text", None)
+        yield key, f"{title} {text}".strip()
+
+
+def _texts(path: Path) -> Iterator[tuple[str, str]]:
+    for number, key, record in _records(path):
+        yield key, _field(path, number, record, "text", None)
+
+
+def _qrels(path: Path, texts: dict[str, str]) -> dict[str, dict[str, int]]:
+    qrels: dict[str, dict[str, int]] = {}
+    for number, line in _lines(path):
+        fields = line.split("\t")
+        if number == 1 and fields[-1].strip() == "score":
+            continue
+        qid, key, grade = _judgement(path, number, fields)
+        if qid not in texts:
+            raise DataFormatError(f"{path.name}, line {number}: no query has the id {qid!r}")
+        if key in qrels.setdefault(qid, {}):
+            raise DataFormatError(f"{path.name}, line {number}: {qid!r} and {key!r} are judged twice")
+        qrels[qid][key] = grade
+    return qrels
+
+
+def _judgement(path: Path, number: int, fields: list[str]) -> tuple[str, str, int]:
+    if len(fields) != 3:
+        raise DataFormatError(f"{path.name}, line {number}: expected 3 fields with tabs, got {len(fields)}")
+    try:
+        return fields[0], fields[1], int(fields[2])
+    except ValueError:
+        raise DataFormatError(
+            f"{path.name}, line {number}: expected a whole number as score, got {fields[2]!r}"
+        ) from None

