@@ -1,0 +1,93 @@
+"""Inner products of many rows with many rows: a matrix product that does not depend on the batch.
+
+Every product is summed in the order of the dimensions (see `annvq.kernels.tiles`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from annvq.kernels import threads as pool
+from annvq.kernels.jit import kernel
+from annvq.kernels.tiles import LANES, ROWS, aligned, readonly, store_row, store_tile
+
+_ROWS_A_TASK = 256
+
+
+def pack(rows: np.ndarray) -> np.ndarray:
+    """Lay rows out as panels for `products`.
+
+    Parameters
+    ----------
+    rows
+        (k, d) float32.
+
+    Returns
+    -------
+    panels
+        (ceil(k / LANES), d, LANES) float32; row ``j`` is ``panels[j // LANES, :, j % LANES]``, missing
+        rows are zero.
+
+    """
+    k, d = rows.shape
+    count = -(-k // LANES)
+    panels = aligned(count * d * LANES).reshape(count, d, LANES)
+    panels[-1:] = 0
+    for panel in range(count):
+        part = rows[panel * LANES : (panel + 1) * LANES]
+        panels[panel, :, : len(part)] = part.T
+    return readonly(panels)
+
+
+@kernel
+def _products(rows, panels, k, tile, out):
+    n, d = rows.shape
+    whole = n - n % ROWS
+    for panel in range(panels.size // max(1, d * LANES)):
+        at = panel * d * LANES
+        column = panel * LANES
+        fits = column + LANES <= k
+        for row in range(0, whole, ROWS):
+            if fits:
+                store_tile(rows, row * d, d, panels, at, LANES, d, out, row * k + column, k)
+            else:
+                store_tile(rows, row * d, d, panels, at, LANES, d, tile, 0, LANES)
+                for r in range(ROWS):
+                    for lane in range(k - column):
+                        out[row + r, column + lane] = tile[r * LANES + lane]
+        for row in range(whole, n):
+            store_row(rows, row * d, d, panels, at, LANES, d, tile, 0, LANES)
+            for lane in range(min(LANES, k - column)):
+                out[row, column + lane] = tile[lane]
+
+
+def products(rows: np.ndarray, panels: np.ndarray, k: int, *, threads: int = 1) -> np.ndarray:
+    """Return the inner products of ``rows`` with the ``k`` rows that were packed.
+
+    Parameters
+    ----------
+    rows
+        (n, d) float32, C-contiguous.
+    panels
+        From `pack`.
+    k
+        Number of rows that were packed.
+    threads
+        Number of threads; the result does not depend on it.
+
+    Returns
+    -------
+    products
+        (n, k) float32.
+
+    """
+    out = np.empty((len(rows), k), np.float32)
+    if rows.shape[1] == 0:
+        out[:] = 0
+        return out
+
+    def fill(part: slice) -> None:
+        _products(readonly(rows[part]), panels, k, aligned(ROWS * LANES), out[part])
+
+    pool.run(fill, pool.slices(len(rows), -(-len(rows) // _ROWS_A_TASK)), threads)
+    return out
