@@ -1,0 +1,54 @@
+"""Print the active instruction set and a digest of every kernel's results on fixed input."""
+
+import hashlib
+
+import numpy as np
+
+from annvq.kernels import dots, isa, scan4, scan8, topk
+
+
+def digest(*arrays):
+    return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()[:16]
+
+
+def scan(module, ksub):
+    rng = np.random.default_rng(1)
+    offsets = np.array([0, 100, 133, 400])
+    codes = rng.integers(0, ksub, (400, 49)).astype(np.uint8)
+    tables = rng.normal(size=(3, 49, ksub)).astype(np.float32)
+    bases = rng.normal(size=(3, 3)).astype(np.float32)
+    constants = rng.normal(size=400).astype(np.float32)
+    keep, keys = 20, np.arange(400)
+    scores, rows = np.empty((3, topk.capacity_for(keep)), np.float32), np.empty((3, topk.capacity_for(keep)), np.int64)
+    counts = np.zeros(3, np.int64)
+    module.scan_lists(
+        tables, module.pack(codes, offsets), offsets, scan4.blocks_for(np.diff(offsets)),
+        np.tile(np.arange(3), (3, 1)), np.full(3, 3), bases, constants, np.empty(0, np.uint8), 0, 1, 0,
+        scores, rows, counts, np.full(3, -np.inf, np.float32), keep, keys,
+    )  # fmt: skip
+    best, best_rows = np.empty((3, keep), np.float32), np.empty((3, keep), np.int64)
+    topk.take_best(scores, rows, counts, keep, keys, best, best_rows)
+    return digest(best, best_rows)
+
+
+def floats():
+    rng = np.random.default_rng(2)
+    rows = rng.normal(size=(37, 45)).astype(np.float32)
+    queries = dots.padded(rng.normal(size=(4, 45)).astype(np.float32))
+    nothing, parts = np.empty(0, np.float32), []
+    for store in (rows, rows.astype(np.float16).view(np.uint16)):
+        for l2 in (False, True):
+            out = np.empty((4, 37), np.float32)
+            dots.score_rows(queries, store.reshape(-1), 45, nothing, nothing, l2, out)
+            parts.append(out)
+    return digest(*parts)
+
+
+def bytes_products():
+    rng = np.random.default_rng(3)
+    unsigned = rng.integers(0, 256, 640).astype(np.uint8)
+    signed = rng.integers(-128, 128, 64).astype(np.int8).view(np.uint8)
+    return digest(np.array([dots.inner_u8i8(unsigned, signed, row * 64, 64) for row in range(10)]))
+
+
+print(isa.ACTIVE, scan(scan4, 16), scan(scan8, 256), floats(), bytes_products())

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from annvq.kernels import dots
+
+NOTHING = np.empty(0, np.float32)
+
+
+def scores_of(queries, store, d, l2, minimum=NOTHING, step=NOTHING):
+    out = np.empty((len(queries), store.size // d), np.float32)
+    dots.score_rows(dots.padded(queries), store.reshape(-1), d, dots.padded(minimum), dots.padded(step), l2, out)
+    return out
+
+
+def exact(queries, rows, l2):
+    q, x = queries.astype(np.float64), rows.astype(np.float64)
+    return -((q[:, None] - x[None]) ** 2).sum(-1) if l2 else q @ x.T
+
+
+@pytest.mark.parametrize("l2", [False, True])
+@pytest.mark.parametrize("n", [1, 3, 31, 32, 33, 65])
+@pytest.mark.parametrize("d", [1, 7, 15, 16, 17, 100])
+def test_float_rows_match_float64(d, n, l2):
+    rng = np.random.default_rng(d * n)
+    rows = rng.normal(size=(n, d)).astype(np.float32)
+    queries = rng.normal(size=(3, d)).astype(np.float32)
+    np.testing.assert_allclose(scores_of(queries, rows, d, l2), exact(queries, rows, l2), rtol=1e-5, atol=1e-4)
+    halves = rows.astype(np.float16)
+    found = scores_of(queries, halves.view(np.uint16), d, l2)
+    np.testing.assert_allclose(found, exact(queries, halves, l2), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("l2", [False, True])
+@pytest.mark.parametrize("d", [1, 16, 33])
+def test_coded_rows_match_float64(d, l2):
+    rng = np.random.default_rng(d)
+    codes = rng.integers(0, 256, (9, d)).astype(np.uint8)
+    minimum, step = rng.normal(size=d).astype(np.float32), rng.random(d).astype(np.float32) / 50
+    queries = rng.normal(size=(2, d)).astype(np.float32)
+    rows = minimum + step.astype(np.float64) * codes
+    np.testing.assert_allclose(
+        scores_of(queries, codes, d, l2, minimum, step), exact(queries, rows, l2), rtol=1e-4, atol=1e-3
+    )
+
+
+def test_a_score_does_not_depend_on_its_neighbours():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(70, 50)).astype(np.float32)
+    queries = rng.normal(size=(5, 50)).astype(np.float32)
+    together = scores_of(queries, rows, 50, False)
+    for q in (0, 4):
+        for row in (0, 33, 69):
+            alone = scores_of(queries[q : q + 1], np.ascontiguousarray(rows[row]), 50, False)
+            assert alone[0, 0] == together[q, row]
+
+
+def test_non_finite_values_are_not_hidden():
+    rows = np.zeros((2, 17), np.float32)
+    rows[0, 16], rows[1, 3] = np.nan, np.inf
+    found = scores_of(np.ones((1, 17), np.float32), rows, 17, False)
+    assert np.isnan(found[0, 0])
+    assert found[0, 1] == np.inf
+
+
+@settings(deadline=None, max_examples=30, derandomize=True)
+@given(st.integers(1, 8), st.integers(0, 2**31))
+def test_byte_products_are_exact(blocks, seed):
+    rng = np.random.default_rng(seed)
+    unsigned = rng.integers(0, 256, (3, 64 * blocks)).astype(np.uint8)
+    signed = rng.integers(-128, 128, 64 * blocks).astype(np.int8)
+    wanted = unsigned.astype(np.int64) @ signed.astype(np.int64)
+    for row in range(3):
+        found = dots.inner_u8i8(unsigned.reshape(-1), signed.view(np.uint8), row * 64 * blocks, 64 * blocks)
+        assert found == wanted[row]
+
+
+def test_byte_products_at_their_extremes():
+    unsigned = np.full(64, 255, np.uint8)
+    for value in (-128, 127):
+        signed = np.full(64, value, np.int8)
+        assert dots.inner_u8i8(unsigned, signed.view(np.uint8), 0, 64) == 64 * 255 * value

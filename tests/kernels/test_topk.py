@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from annvq.kernels import topk
+
+
+def reference(scores, rows, keys, keep):
+    order = np.lexsort((keys[rows], -scores.astype(np.float64)))[:keep]
+    return scores[order], rows[order]
+
+
+def filled(scores, keep, keys):
+    pool_scores = np.empty(topk.capacity_for(keep), np.float32)
+    pool_rows = np.empty(topk.capacity_for(keep), np.int64)
+    count, threshold = np.int64(0), np.float32(-np.inf)
+    for row, score in enumerate(scores):
+        if score >= threshold:
+            count, threshold = topk.push(
+                pool_scores, pool_rows, count, threshold, keep, keys, np.float32(score), np.int64(row)
+            )
+    return pool_scores[None], pool_rows[None], np.array([count])
+
+
+@pytest.mark.parametrize("n", [0, 1, 31, 32, 33, 1000])
+@pytest.mark.parametrize("keep", [1, 10, 100])
+def test_pool_keeps_the_best_by_score_then_key(n, keep):
+    rng = np.random.default_rng(n + keep)
+    scores = rng.integers(0, 20, n).astype(np.float32)  # many ties
+    keys = rng.permutation(max(n, 1)).astype(np.int64)
+    pool = filled(scores, keep, keys)
+    out_scores, out_rows = np.empty((1, keep), np.float32), np.empty((1, keep), np.int64)
+    topk.take_best(*pool, keep, keys, out_scores, out_rows)
+    want_scores, want_rows = reference(scores, np.arange(n), keys, keep)
+    found = len(want_rows)
+    assert out_rows[0, :found].tolist() == want_rows.tolist()
+    assert out_scores[0, :found].tolist() == want_scores.tolist()
+    assert (out_rows[0, found:] == -1).all()
+    assert (out_scores[0, found:] == -np.inf).all()
+
+
+def test_result_does_not_depend_on_the_order_of_arrival():
+    rng = np.random.default_rng(7)
+    scores = rng.integers(0, 5, 500).astype(np.float32)
+    keys = np.arange(500)
+    wanted = reference(scores, np.arange(500), keys, 20)[1].tolist()
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(500)
+        rows = order.astype(np.int64).copy()
+        shuffled = scores[order].copy()
+        topk.cut(shuffled, rows, np.int64(500), 20, keys)
+        assert sorted(rows[:20].tolist()) == sorted(wanted)
+
+
+def test_minus_infinity_is_kept_before_a_missing_place():
+    keys = np.arange(3)
+    scores = np.array([-np.inf, 1.0, -np.inf], np.float32)
+    pool = filled(scores, 3, keys)
+    out_scores, out_rows = np.empty((1, 4), np.float32), np.empty((1, 4), np.int64)
+    topk.take_best(*pool, 4, keys, out_scores, out_rows)
+    assert out_rows[0].tolist() == [1, 0, 2, -1]
+
+
+@settings(deadline=None, max_examples=40, derandomize=True)
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=200), st.integers(1, 50), st.integers(0, 2**31))
+def test_cut_and_sort_match_numpy(values, keep, seed):
+    scores = np.array(values, np.float32)
+    rows = np.arange(len(values))
+    keys = np.random.default_rng(seed).permutation(len(values)).astype(np.int64)
+    keep = min(keep, len(values))
+    want_scores, want_rows = reference(scores, rows, keys, keep)
+    topk.cut(scores, rows, np.int64(len(values)), keep, keys)
+    topk.sort(scores, rows, np.int64(keep), keys)
+    assert rows[:keep].tolist() == want_rows.tolist()
+    assert scores[:keep].tolist() == want_scores.tolist()
