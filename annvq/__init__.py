@@ -1,0 +1,1 @@
+"""annvq: vector retrieval index engine."""

@@ -1,0 +1,1 @@
+"""Build, search, change and keep an index."""

@@ -1,0 +1,213 @@
+"""Building an index: choose a recipe, learn from a sample, encode batch by batch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from annvq import vectors as door
+from annvq.errors import ParameterError, RecipeError, ShapeError
+from annvq.index import commit
+from annvq.index import recipe as recipes
+from annvq.index.commit import Version
+from annvq.index.filters import as_attributes
+from annvq.index.ids import IdColumn, as_ids
+from annvq.index.index import Index, next_id
+from annvq.index.recipe import Recipe
+from annvq.index.search import Depth
+from annvq.index.segment import Segment
+from annvq.index.snapshot import Snapshot
+from annvq.index.train import sample_size, train
+from annvq.index.trained import Trained
+from annvq.index.writer import SegmentWriter
+from annvq.kernels import threads as pool
+from annvq.storage import Store
+
+if TYPE_CHECKING:
+    from annvq.io import VectorSource
+
+METRICS = ("ip", "l2", "cosine")
+_BATCH_BYTES = 1 << 26  # of float32 vectors encoded at a time
+_SEGMENT_BYTES = 1 << 28  # of codes and refine rows, after which a streamed build starts a new segment
+_UNKNOWN_FACTOR = 16  # a stream longer than its sample is taken to be this many times as long
+
+Progress = Callable[[int, "int | None"], None]
+
+
+def build(
+    vectors: Any,
+    recipe: Recipe | str | os.PathLike[str] = "auto",
+    *,
+    ids: Any = None,
+    attributes: Any = None,
+    metric: str = "ip",
+    train: Any = None,
+    seed: int = 0,
+    threads: int | None = None,
+    progress: bool | Progress = False,
+    path: str | os.PathLike[str] | None = None,
+) -> Index:
+    """Build an index from vectors.
+
+    Parameters
+    ----------
+    vectors
+        (n, d): NumPy array or memmap (float32, float16, int8, uint8), torch tensor, Arrow
+        fixed-size lists, an `annvq.io.VectorSource`, or an iterable of such batches, which is
+        streamed and never held as a whole.
+    recipe
+        Name, path, factory string or `Recipe`; "auto" chooses from n, d and metric.
+    ids
+        n int64 or str, unique; by default 0 .. n - 1, or the ids that come with the source.
+    attributes
+        Arrow table (or what makes one) of n rows, for filters.
+    metric
+        "ip", "l2" or "cosine".
+    train
+        Vectors to learn from, or how many to sample; by default as many as the recipe wants.
+    seed
+        Same seed, same vectors, same index, whatever the number of threads.
+    threads
+        Default: all CPUs of the process.
+    progress
+        True for a line on stderr, or a function of (rows done, rows in all or None).
+    path
+        Write segments to this folder as they are made and return the index opened there, mode "rw";
+        memory stays bounded by a segment and the training sample.
+
+    Raises
+    ------
+    ShapeError, DtypeError, NonFiniteError, ZeroVectorError, DuplicateIdError, RecipeError, ParameterError
+        Input that cannot be indexed; nothing is written then.
+
+    """
+    if metric not in METRICS:
+        raise ParameterError(f"metric {metric!r}: expected one of {', '.join(METRICS)}")
+    workers = pool.resolve(threads)
+    source = door.as_source(vectors)
+    given_ids = source.ids() if ids is None else ids
+    trained = _learn(source, recipe, metric, train, seed, workers)
+    attributes = None if attributes is None else as_attributes(attributes, source.count)
+    store = None if path is None else Store.create(path)
+    try:
+        segments = _encode(source, trained, given_ids, attributes, workers, _reporter(progress), store)
+        version = _first_version(trained, segments)
+        return Index(version if store is None else commit.write(store, version, moved=False), store)
+    except BaseException:
+        if store is not None:
+            store.close()
+        raise
+
+
+def _learn(
+    source: VectorSource,
+    recipe: Recipe | str | os.PathLike[str],
+    metric: str,
+    given: Any,
+    seed: int,
+    threads: int,
+) -> Trained:
+    """Resolve the recipe for the source and train it on a sample."""
+    n, dim = source.count, source.dim
+    wanted = given if isinstance(given, int | np.integer) and not isinstance(given, bool) else None
+    if wanted is not None and wanted < 1:
+        raise ParameterError(f"train = {wanted}: expected vectors or a number of at least 1")
+    if n is None:  # learn the length from the head of the stream
+        head = door.sample(source, wanted or 1 << 17, seed)
+        n = len(head) if len(head) < (wanted or 1 << 17) else _UNKNOWN_FACTOR * len(head)
+        dim = source.dim
+    resolved = _resolve(recipe, n, dim, metric)
+    if given is not None and wanted is None:
+        sample = door.as_matrix(given, dim=dim, name="train")
+    else:
+        sample = door.sample(source, wanted or sample_size(resolved, n), seed)
+    if metric == "cosine":
+        sample = door.normalized(sample, "vectors")
+    if resolved.nlist is not None and len(sample) < resolved.nlist:
+        raise RecipeError(f"nlist = {resolved.nlist} lists cannot be learned from {len(sample)} vectors")
+    return train(resolved, sample, metric, seed=seed, threads=threads)
+
+
+def _resolve(recipe: Recipe | str | os.PathLike[str], n: int, dim: int, metric: str) -> Recipe:
+    if isinstance(recipe, str) and recipe == "auto":
+        return recipes.choose(n, dim, metric)
+    return recipes.load(recipe).resolve(n, dim, metric)
+
+
+def _encode(
+    source: VectorSource,
+    trained: Trained,
+    ids: Any,
+    attributes: Any,
+    threads: int,
+    report: Progress,
+    store: Store | None,
+) -> list[Segment]:
+    """Encode all batches into segments."""
+    row_bytes = trained.bytes_per_vector + 8
+    limit = max(1, _SEGMENT_BYTES // row_bytes) if store is not None or source.count is None else 1 << 62
+    writer = SegmentWriter(trained, limit, threads)
+    segments: list[Segment] = []
+    done = 0
+    column = None if ids is None else as_ids(ids, source.count)
+
+    def flush() -> None:
+        count = writer.waiting
+        start = done - count
+        here = as_ids(None, count, start) if column is None else column.reorder(np.arange(start, done))
+        table = None if attributes is None else attributes.slice(start, count)
+        segment = writer.take(here, table)
+        segments.append(segment if store is None else commit.stage(store, trained, segment))
+
+    for batch in door.batches(source, rows=max(1, _BATCH_BYTES // (4 * max(1, source.dim)))):
+        writer.add(door.normalized(batch, "vectors") if trained.metric == "cosine" else batch)
+        done += len(batch)
+        report(done, source.count)
+        for name, given in (("ids", column), ("attributes", attributes)):
+            if given is not None and done > len(given):
+                raise ShapeError(f"{len(given)} {name} for more than {done - 1} vectors")
+        if writer.is_full:
+            flush()
+    for name, given in (("ids", column), ("attributes", attributes)):
+        if given is not None and len(given) != done:
+            raise ShapeError(f"{len(given)} {name} for {done} vectors")
+    if writer.waiting:
+        flush()
+    _check_unique(segments)
+    return segments
+
+
+def _check_unique(segments: list[Segment]) -> None:
+    """Raise DuplicateIdError where two segments hold the same id (inside one, ids were checked)."""
+    if len(segments) < 2 or segments[0].ids.kind == "int":
+        return
+    IdColumn.concat([segment.ids for segment in segments]).check_unique()
+
+
+def _reporter(progress: bool | Progress) -> Progress:
+    if callable(progress):
+        return progress
+    if not progress:
+        return lambda done, total: None
+    import sys
+
+    def show(done: int, total: int | None) -> None:
+        of_total = f" of {total:,}" if total is not None else ""
+        print(f"\rannvq: {done:,}{of_total} vectors encoded", end="", file=sys.stderr, flush=True)  # noqa: T201
+        if done == total:
+            print(file=sys.stderr)  # noqa: T201
+
+    return show
+
+
+def _first_version(trained: Trained, segments: list[Segment]) -> Version:
+    """Return what the built index begins with."""
+    defaults, first_free = trained.recipe.search, 0
+    for segment in segments:
+        first_free = next_id(segment.ids, first_free)
+    nprobe = defaults.nprobe if isinstance(defaults.nprobe, int) else trained.nlist
+    rerank = defaults.rerank if isinstance(defaults.rerank, int) else 0
+    return Version(trained, Snapshot.of(segments), Depth(nprobe, rerank), first_free)

@@ -1,0 +1,109 @@
+"""An index in a store: read a version, write the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from annvq.errors import CorruptIndexError
+from annvq.index import persist
+from annvq.index.search import Depth
+from annvq.index.segment import Segment
+from annvq.index.snapshot import Snapshot
+from annvq.index.trained import Trained
+from annvq.storage import Store
+
+
+@dataclass(frozen=True)
+class Version:
+    """Everything that one version of an index is.
+
+    ``trained_name`` is the container of the trained parts in the store, None while in memory;
+    ``next_id`` the first id that `add` gives by itself.
+    """
+
+    trained: Trained
+    snapshot: Snapshot
+    depth: Depth
+    next_id: int
+    number: int = 1
+    trained_name: str | None = None
+
+
+def read(store: Store) -> Version:
+    """Read the store's version; CorruptIndexError where its parts do not fit together."""
+    config = store.config
+    try:
+        names = [(str(entry["name"]), entry["live"]) for entry in config["segments"]]
+        depth, next_id = Depth(config["nprobe"], config["rerank"]), config["next_id"]
+        trained_name = config["trained"]
+        named = {trained_name, *(name for name, _ in names), *(live for _, live in names if live is not None)}
+    except (KeyError, TypeError) as error:
+        raise CorruptIndexError(f"the manifest's configuration cannot be read: {error!r}") from error
+    if not all(type(number) is int and 0 <= number for number in (depth.nprobe, depth.rerank, next_id)):
+        raise CorruptIndexError("nprobe, rerank and next_id in the manifest are not all counts")
+    if not named <= set(store.names()):
+        raise CorruptIndexError("the manifest's configuration names files that the manifest does not list")
+    trained = Trained.from_sections(store.sections(trained_name))
+    segments = [_segment(store, trained, name, live) for name, live in names]
+    if len({(segment.ids.kind, segment.attributes is None) for segment in segments}) > 1:
+        raise CorruptIndexError("segments disagree about the kind of ids or about attributes")
+    return Version(trained, Snapshot.of(segments), depth, next_id, store.version, trained_name)
+
+
+def _segment(store: Store, trained: Trained, name: str, live_name: str | None) -> Segment:
+    segment = persist.segment_from_sections(store.sections(name), trained, name)
+    if live_name is None:
+        return segment
+    live = persist.live_from_sections(store.sections(live_name), segment.n, live_name)
+    return replace(segment, live=live, allow=live, live_name=live_name)
+
+
+def stage(store: Store, trained: Trained, segment: Segment) -> Segment:
+    """Write a segment without committing it; return it mapped from its file, so that memory is freed."""
+    return _segment(store, trained, store.stage("segment", persist.segment_sections(segment)), None)
+
+
+def write(store: Store, version: Version, *, moved: bool) -> Version:
+    """Commit a version and return it as it stands in the store.
+
+    Only what has no file yet is written; with ``moved`` everything is, since the names that segments
+    carry are those of another store. On failure the store keeps its version.
+    """
+    held = set(store.names())
+    staged: list[str] = []
+
+    def put(kind: str, sections: dict[str, np.ndarray]) -> str:
+        staged.append(store.stage(kind, sections))
+        return staged[-1]
+
+    try:
+        trained_name = None if moved else version.trained_name
+        if trained_name is None:
+            trained_name = put("trained", version.trained.sections())
+        names = []
+        for segment in version.snapshot.segments:
+            name, live_name = (None, None) if moved else (segment.name, segment.live_name)
+            name = name or put("segment", persist.segment_sections(segment))
+            if len(segment.live) and live_name is None:
+                live_name = put("live", persist.live_sections(segment))
+            names.append((name, live_name))
+        config = {
+            "trained": trained_name,
+            "segments": [{"name": name, "live": live} for name, live in names],
+            "nprobe": version.depth.nprobe,
+            "rerank": version.depth.rerank,
+            "next_id": version.next_id,
+        }
+        store.commit(config, [trained_name, *(part for pair in names for part in pair if part is not None)])
+    except BaseException:
+        store.discard([name for name in staged if name not in held])
+        raise
+    segments = [
+        segment
+        if (segment.name, segment.live_name) == pair and not moved
+        else _segment(store, version.trained, *pair)
+        for segment, pair in zip(version.snapshot.segments, names, strict=True)
+    ]
+    return replace(version, snapshot=Snapshot.of(segments), number=store.version, trained_name=trained_name)

@@ -1,0 +1,477 @@
+"""The index that users hold: search, change, save."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from annvq import vectors as door
+from annvq.errors import DuplicateIdError, ParameterError, StateError, UnknownIdError
+from annvq.hits import Hits, RangeHits
+from annvq.index import commit, persist
+from annvq.index.commit import Version
+from annvq.index.filters import Filter, as_attributes
+from annvq.index.ids import IdColumn, as_ids
+from annvq.index.merge import insertion_order, merge
+from annvq.index.rangesearch import range_search
+from annvq.index.recipe import Recipe
+from annvq.index.search import Depth, search
+from annvq.index.segment import Segment
+from annvq.index.snapshot import Snapshot
+from annvq.index.trained import Trained
+from annvq.index.tune import TuneReport, tune
+from annvq.index.writer import SegmentWriter
+from annvq.kernels import isa
+from annvq.kernels import threads as pool
+from annvq.storage import Store
+
+
+class Index:
+    """Vectors under ids, searched by inner product, cosine or squared L2.
+
+    Made by `annvq.build` and `annvq.open`. Searching is safe from any number of threads, also while
+    one thread changes the index: a search sees the version that was current when it began.
+    """
+
+    def __init__(self, version: Version, store: Store | None = None) -> None:
+        self._now = version
+        self._store = store
+        self._closed = False
+        self._changing = threading.RLock()
+
+    # -- what it is ---------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Return the number of vectors that are not removed."""
+        return self._now.snapshot.live_count
+
+    @property
+    def dim(self) -> int:
+        """Dimension d of the vectors."""
+        return self._now.trained.dim
+
+    @property
+    def metric(self) -> str:
+        """Metric: "ip", "l2" or "cosine"."""
+        return self._now.trained.metric
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe with every number given."""
+        return self._now.trained.recipe
+
+    @property
+    def version(self) -> int:
+        """Version, one more after every change."""
+        return self._now.number
+
+    @property
+    def nprobe(self) -> int:
+        """Lists that a search looks into by default."""
+        return self._now.depth.nprobe
+
+    @property
+    def rerank(self) -> int:
+        """Candidates that a search rescores by default."""
+        return self._now.depth.rerank
+
+    def __repr__(self) -> str:
+        return f"Index(n={len(self)}, dim={self.dim}, metric={self.metric!r}, recipe={self.recipe.name!r})"
+
+    def stats(self) -> dict[str, Any]:
+        """Return figures about the index.
+
+        ``bytes_per_vector`` counts what stands for a vector: codes, constants, refine store. ``bytes``
+        says what else there is: ids, positions, centroids and codebooks, attributes; padding of lists to
+        blocks of 32 is in ``bytes["codes"]``.
+        """
+        snapshot, trained = self._now.snapshot, self._now.trained
+        shared = sum(array.nbytes for array in trained.sections().values())
+        return {
+            "n": snapshot.live_count,
+            "dim": self.dim,
+            "metric": self.metric,
+            "recipe": self.recipe.name,
+            "bytes_per_vector": trained.bytes_per_vector,
+            "compression": 4 * self.dim / trained.bytes_per_vector,
+            "bytes": {"shared": shared, **_bytes_by_part(snapshot)},
+            "segments": len(snapshot.segments),
+            "deleted": snapshot.rows - snapshot.live_count,
+            "nlist": trained.nlist,
+            "nprobe": self._now.depth.nprobe,
+            "rerank": self._now.depth.rerank,
+            "version": self._now.number,
+            "isa": isa.ACTIVE,
+            "path": None if self._store is None else str(self._store.path),
+        }
+
+    # -- searching ----------------------------------------------------------------------------
+
+    def search(
+        self,
+        queries: Any,
+        k: int = 10,
+        *,
+        nprobe: int | None = None,
+        rerank: int | None = None,
+        filter: Any = None,
+        threads: int | None = None,
+    ) -> Hits:
+        """Return the k best of every query.
+
+        Parameters
+        ----------
+        queries
+            (nq, d), or (d,) for one; what `annvq.build` takes as vectors.
+        k
+            At least 1; where fewer rows exist, places are filled with id -1 (None) and score -inf.
+        nprobe
+            Lists to look into, 1 to nlist; default: the recipe's, or what `tune` found. More are looked
+            into when these hold fewer than k rows that may be returned.
+        rerank
+            Candidates that the refine store rescores, at least k.
+        filter
+            Only these rows: ids, a boolean mask over the rows in the order of insertion, or a
+            ``pyarrow.compute`` expression over the attributes. Applied in the scan: k hits come
+            back when k rows pass.
+        threads
+            Default: all CPUs of the process for a batch; the result does not depend on it.
+
+        """
+        self._check_open()
+        snapshot = self._now.snapshot
+        matrix = self._queries(queries)
+        depth = self._depth_for(nprobe, rerank)
+        k = _count("k", k)
+        if filter is not None:
+            snapshot = self._narrowed(snapshot, filter)
+        found = min(k, _allowed(snapshot) if filter is not None else snapshot.live_count)
+        workers = pool.resolve(threads)
+        scores, rows = search(self._now.trained, snapshot, matrix, found, depth, filter is not None, workers)
+        return _padded(Hits(snapshot.take_ids(rows), scores), k)
+
+    def range_search(
+        self, queries: Any, radius: float, *, nprobe: int | None = None, filter: Any = None
+    ) -> RangeHits:
+        """Return everything within a radius, among the rows of the probed lists.
+
+        ``radius`` is the least inner product or cosine, or for "l2" the largest squared distance; it
+        belongs to the result. Scores are the best that the index can make (refine store, else codes).
+        """
+        self._check_open()
+        snapshot = self._now.snapshot
+        matrix = self._queries(queries)
+        depth = self._depth_for(nprobe, None)
+        if not np.isfinite(radius):
+            raise ParameterError(f"radius must be a finite number, not {radius!r}")
+        least = -float(radius) if self._now.trained.l2 else float(radius)
+        if filter is not None:
+            snapshot = self._narrowed(snapshot, filter)
+        found = [
+            range_search(self._now.trained, snapshot, matrix[q : q + 1], least, depth.nprobe)
+            for q in range(len(matrix))
+        ]
+        offsets = np.cumsum([0, *(len(scores) for scores, _ in found)]).astype(np.int64)
+        scores = np.concatenate([np.empty(0, np.float32), *(scores for scores, _ in found)])
+        rows = np.concatenate([np.empty(0, np.int64), *(rows for _, rows in found)])
+        return RangeHits(offsets, snapshot.take_ids(rows), scores)
+
+    def tune(
+        self, queries: Any, k: int = 10, recall: float = 0.95, *, threads: int | None = None
+    ) -> TuneReport:
+        """Set nprobe and rerank to the fastest that reach ``recall`` at k on these queries.
+
+        Measured against exhaustive search with the best scores that the index has. The setting is
+        stored: in memory, and on disk where the index is open for writing.
+        """
+        self._check_open()
+        matrix = self._queries(queries)
+        if len(matrix) == 0 or len(self) == 0:
+            raise ParameterError(f"tuning needs queries and vectors, got {len(matrix)} and {len(self)}")
+        if not 0 < recall <= 1:
+            raise ParameterError(f"recall must lie above 0 and not above 1, not {recall!r}")
+        k = min(_count("k", k), len(self))
+        report = tune(self._now.trained, self._now.snapshot, matrix, k, recall, pool.resolve(threads))
+        with self._changing:
+            self._change(depth=Depth(report.chosen.nprobe, report.chosen.rerank))
+        return report
+
+    def reconstruct(self, ids: Any) -> np.ndarray:
+        """Return the vectors of ``ids`` as the index holds them, (len(ids), d) float32 (UnknownIdError)."""
+        self._check_open()
+        snapshot = self._now.snapshot
+        rows = self._known_rows(snapshot, ids)
+        vectors = np.empty((len(rows), self.dim), np.float32)
+        for segment in snapshot.segments:
+            inside = np.flatnonzero((rows >= segment.base) & (rows < segment.base + segment.n))
+            if len(inside):
+                vectors[inside] = self._now.trained.decode(segment, rows[inside] - segment.base)
+        return vectors
+
+    # -- changing -----------------------------------------------------------------------------
+
+    def add(
+        self, vectors: Any, ids: Any = None, attributes: Any = None, *, threads: int | None = None
+    ) -> None:
+        """Add vectors (n, d), with the codebooks as they are.
+
+        ``ids`` of the index's kind, not yet in it (DuplicateIdError); by default integers after the
+        largest. ``attributes`` as at build, same columns. On an index opened "rw" the vectors are on
+        disk when the call returns.
+        """
+        with self._changing:
+            self._check_writable()
+            matrix = door.as_matrix(vectors, dim=self.dim, name="vectors")
+            if self.metric == "cosine":
+                matrix = door.normalized(matrix, "vectors")
+            column = self._new_ids(ids, len(matrix))
+            table = self._new_attributes(attributes, len(matrix))
+            if len(matrix) == 0:
+                return
+            writer = SegmentWriter(self._now.trained, len(matrix), pool.resolve(threads))
+            writer.add(matrix)
+            segments = _merge_small(
+                self._now.trained, [*self._now.snapshot.segments, writer.take(column, table)]
+            )
+            self._change(snapshot=Snapshot.of(segments), next_id=next_id(column, self._now.next_id))
+
+    def remove(self, ids: Any) -> None:
+        """Remove ids; UnknownIdError, and nothing removed, where one is not in the index."""
+        with self._changing:
+            self._check_writable()
+            rows = self._known_rows(self._now.snapshot, ids)
+            if len(rows) == 0:
+                return
+            segments = []
+            for segment in self._now.snapshot.segments:
+                inside = rows[(rows >= segment.base) & (rows < segment.base + segment.n)] - segment.base
+                segments.append(segment.without(inside) if len(inside) else segment)
+            self._change(snapshot=Snapshot.of(segments))
+
+    def compact(self) -> None:
+        """Merge all segments into one and drop removed rows; ids and results stay as they are."""
+        with self._changing:
+            self._check_writable()
+            segments = list(self._now.snapshot.segments)
+            if not segments or (len(segments) == 1 and not len(segments[0].live)):
+                return
+            merged = merge(self._now.trained, segments)
+            self._change(snapshot=Snapshot.of([merged] if merged.n else []))
+
+    # -- keeping ------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the index to a folder, all or nothing; an index already there is replaced."""
+        self._check_open()
+        with self._changing:
+            if self._store is not None and self._store.path.resolve() == Path(path).resolve():
+                self._check_writable()  # it is on disk already, after every change
+                return
+            with Store.create(path) as store:
+                commit.write(store, self._now, moved=True)
+
+    def verify(self) -> None:
+        """Read every byte of the index's files; CorruptIndexError names the section that is wrong."""
+        self._check_open()
+        if self._store is not None:
+            self._store.verify()
+        for segment in self._now.snapshot.segments:
+            persist.verify_segment(segment)
+
+    def close(self) -> None:
+        """Let go of files and lock; every later call is a StateError. Closing twice is fine."""
+        self._closed = True
+        if self._store is not None:
+            self._store.close()
+
+    def __enter__(self) -> Index:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple:
+        """Ship an opened index as its path; one in memory cannot be shipped."""
+        self._check_open()
+        if self._store is None:
+            raise StateError(
+                "an index in memory cannot be sent to another process: save it and open it there"
+            )
+        return open_index, (str(self._store.path),)
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _change(self, **changes: Any) -> None:
+        """Make a new version current, on disk first where the index is open for writing."""
+        version = replace(self._now, number=self._now.number + 1, **changes)
+        if self._store is not None and self._store.mode == "rw":
+            version = commit.write(self._store, version, moved=False)
+        self._now = version
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StateError("the index is closed")
+
+    def _check_writable(self) -> None:
+        self._check_open()
+        if self._store is not None and self._store.mode != "rw":
+            raise StateError("the index is open for reading: annvq.open(path, mode='rw') to change it")
+
+    def _queries(self, queries: Any) -> np.ndarray:
+        matrix = door.as_matrix(queries, dim=self.dim, name="queries")
+        return door.normalized(matrix, "queries") if self.metric == "cosine" else matrix
+
+    def _depth_for(self, nprobe: int | None, rerank: int | None) -> Depth:
+        default = self._now.depth
+        if nprobe is None and rerank is None:
+            return default
+        nprobe = default.nprobe if nprobe is None else min(_count("nprobe", nprobe), self._now.trained.nlist)
+        rerank = default.rerank if rerank is None else _count("rerank", rerank)
+        return Depth(nprobe, rerank)
+
+    def _narrowed(self, snapshot: Snapshot, given: Any) -> Snapshot:
+        """Return the snapshot with only the rows that pass the filter."""
+        segments = snapshot.segments
+        if not segments:
+            return snapshot
+        table = segments[0].attributes
+        parsed = Filter.parse(given, segments[0].ids.kind, None if table is None else table.schema, len(self))
+        start, narrowed = 0, []
+        for segment in segments:
+            order = insertion_order(segment)
+            numbers = np.full(segment.n, -1, np.int64)
+            numbers[order] = np.arange(start, start + len(order))
+            start += len(order)
+            narrowed.append(segment.narrowed(parsed.mask(segment.ids, segment.attributes, numbers)))
+        return Snapshot(tuple(narrowed))
+
+    def _known_rows(self, snapshot: Snapshot, ids: Any) -> np.ndarray:
+        kind = snapshot.segments[0].ids.kind if snapshot.segments else None
+        column = as_ids(ids, None)
+        if kind is not None and len(column) and column.kind != kind:
+            raise UnknownIdError(f"the index has {kind} ids, not {column.kind}")
+        wanted = column.take(np.arange(len(column)))
+        rows = snapshot.find(wanted)
+        missing = np.flatnonzero(rows < 0)
+        if len(missing):
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise UnknownIdError(f"the index does not hold id {wanted[missing[0]]!r}{more}")
+        return rows
+
+    def _new_ids(self, ids: Any, n: int) -> IdColumn:
+        segments = self._now.snapshot.segments
+        kind = segments[0].ids.kind if segments else None
+        if ids is None and kind == "str":
+            raise ParameterError("the index has str ids: give ids for the new vectors")
+        column = as_ids(ids, n, self._now.next_id)
+        if kind is not None and n and column.kind != kind:
+            raise ParameterError(f"the index has {kind} ids, the new ones are {column.kind}")
+        wanted = column.take(np.arange(n))
+        held = np.flatnonzero(self._now.snapshot.find(wanted) >= 0)
+        if len(held):
+            more = f" and {len(held) - 1} more" if len(held) > 1 else ""
+            raise DuplicateIdError(f"the index already holds id {wanted[held[0]]!r}{more}; remove it first")
+        return column
+
+    def _new_attributes(self, attributes: Any, n: int) -> Any:
+        segments = self._now.snapshot.segments
+        table = None if attributes is None else as_attributes(attributes, n)
+        if not segments:
+            return table
+        schema = None if segments[0].attributes is None else segments[0].attributes.schema
+        if (schema is None) != (table is None):
+            given = "none" if table is None else f"columns {table.column_names}"
+            held = "no attributes" if schema is None else f"attributes {schema.names}"
+            raise ParameterError(f"the index has {held}, the new vectors come with {given}")
+        if table is None or schema is None:
+            return None
+        if set(table.column_names) != set(schema.names):
+            raise ParameterError(f"the index has attributes {schema.names}, not {table.column_names}")
+        try:
+            return table.select(schema.names).cast(schema)
+        except (ValueError, TypeError) as error:  # pyarrow's errors derive from these
+            raise ParameterError(f"attributes do not fit the index's columns: {error}") from error
+
+
+def open_index(path: str | os.PathLike[str], mode: str = "r") -> Index:
+    """Open a saved index, memory-mapped.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    mode
+        "r": any number of readers, each keeps the version that it opened. "rw": one writer, which
+        holds a lock; `add`, `remove`, `compact` and `tune` are on disk when they return.
+
+    Raises
+    ------
+    StorageError, CorruptIndexError, VersionError, LockedError
+        What is there is not an index, is damaged, comes from a newer annvq, or is being written.
+
+    """
+    if mode not in ("r", "rw"):
+        raise ParameterError(f"mode {mode!r}: expected 'r' or 'rw'")
+    store = Store.open(path, mode)
+    try:
+        return Index(commit.read(store), store)
+    except BaseException:
+        store.close()
+        raise
+
+
+def _merge_small(trained: Trained, segments: list[Segment]) -> list[Segment]:
+    """Merge the newest segments while one is less than twice as long as the next: log n segments stay."""
+    while len(segments) > 1 and segments[-2].n < 2 * segments[-1].n and segments[-2].n < _LARGE:
+        segments = [*segments[:-2], merge(trained, segments[-2:])]
+    return segments
+
+
+_LARGE = 1 << 20  # rows; longer segments are merged only by `compact`
+
+
+def next_id(column: IdColumn, least: int) -> int:
+    """Return the first integer after ``least`` - 1 and after all ids of a column."""
+    if column.kind != "int" or len(column) == 0:
+        return least
+    return max(least, int(column.order_keys().max()) + 1)
+
+
+def _count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ParameterError(f"{name} must be a whole number of at least 1, not {value!r}")
+    return int(value)
+
+
+def _allowed(snapshot: Snapshot) -> int:
+    return sum(
+        int(np.count_nonzero(segment.allow)) if len(segment.allow) else segment.n
+        for segment in snapshot.segments
+    )
+
+
+def _padded(hits: Hits, k: int) -> Hits:
+    nq, found = hits.scores.shape
+    if found == k:
+        return hits
+    missing = None if hits.ids.dtype == object else -1
+    ids = np.full((nq, k), missing, hits.ids.dtype)
+    scores = np.full((nq, k), -np.inf, np.float32)
+    ids[:, :found], scores[:, :found] = hits.ids, hits.scores
+    return Hits(ids, scores)
+
+
+def _bytes_by_part(snapshot: Snapshot) -> dict[str, int]:
+    parts = {"codes": 0, "constants": 0, "refine": 0, "ids": 0, "positions": 0, "attributes": 0}
+    for segment in snapshot.segments:
+        for name, array in segment.arrays.items():
+            parts[name if name in parts else "codes"] += array.nbytes
+        parts["ids"] += sum(array.nbytes for array in segment.ids.sections().values())
+        parts["positions"] += segment.positions.nbytes
+        parts["attributes"] += 0 if segment.attributes is None else segment.attributes.nbytes
+    return parts

@@ -1,0 +1,45 @@
+"""Merging segments: live rows only, lists joined, codes repacked without decoding them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from annvq.index.ids import IdColumn
+from annvq.index.segment import Segment
+from annvq.index.trained import Trained
+from annvq.index.writer import make_segment
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def merge(trained: Trained, segments: list[Segment]) -> Segment:
+    """Return one segment with the live rows of ``segments`` in the order of insertion."""
+    labels, batches, ids, tables = [], [], [], []
+    for segment in segments:
+        order = insertion_order(segment)
+        labels.append(segment.labels()[order])
+        batches.append(trained.unpack(segment, order))
+        ids.append(segment.ids.reorder(order))
+        if segment.attributes is not None:
+            tables.append(segment.attributes.take(order))
+    joined = np.concatenate(labels)
+    arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    positions = np.arange(len(joined), dtype=np.uint32)
+    return make_segment(trained, joined, arrays, IdColumn.concat(ids), positions, _concat_tables(tables))
+
+
+def insertion_order(segment: Segment) -> np.ndarray:
+    """Return the live rows of a segment in the order in which they were inserted, int64."""
+    order = np.argsort(segment.positions, kind="stable")
+    return order[segment.live[order] == 1] if len(segment.live) else order
+
+
+def _concat_tables(tables: list[pa.Table]) -> pa.Table | None:
+    if not tables:
+        return None
+    import pyarrow as pa
+
+    return pa.concat_tables(tables)

@@ -1,0 +1,116 @@
+"""Segments to named arrays and back, with every check that opening a file calls for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from annvq.errors import AnnvqError, CorruptIndexError
+from annvq.index.ids import IdColumn
+from annvq.index.segment import NO_MASK, Segment
+from annvq.index.trained import Trained
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_ARRAY = "array."  # prefix of the sections that hold codes, constants and refine rows
+
+
+def segment_sections(segment: Segment) -> dict[str, np.ndarray]:
+    """Return a segment as named arrays."""
+    sections = {"offsets": segment.offsets, "positions": segment.positions}
+    sections |= {_ARRAY + name: array for name, array in segment.arrays.items()}
+    sections |= segment.ids.sections()
+    if segment.attributes is not None:
+        sections["attributes"] = _arrow_bytes(segment.attributes)
+    return sections
+
+
+def segment_from_sections(sections: dict[str, np.ndarray], trained: Trained, name: str) -> Segment:
+    """Build a segment from named arrays; CorruptIndexError where they do not fit together."""
+    try:
+        offsets = sections["offsets"]
+        arrays = {key[len(_ARRAY) :]: array for key, array in sections.items() if key.startswith(_ARRAY)}
+        ids = IdColumn.from_sections(sections)
+        table = _arrow_table(sections["attributes"]) if "attributes" in sections else None
+        segment = Segment(offsets, arrays, ids, sections["positions"], table, name=name)
+        _check(segment, trained)
+    except CorruptIndexError as error:
+        raise CorruptIndexError(f"{name}: {error}") from error
+    except (KeyError, AnnvqError) as error:
+        raise CorruptIndexError(f"{name}: sections are missing or do not fit: {error}") from error
+    return segment
+
+
+def _check(segment: Segment, trained: Trained) -> None:
+    offsets = segment.offsets
+    if offsets.dtype != np.int64 or offsets.shape != (trained.nlist + 1,):
+        raise CorruptIndexError(
+            f"section offsets is {offsets.dtype} {offsets.shape}, expected ({trained.nlist + 1},)"
+        )
+    if offsets[0] != 0 or (np.diff(offsets) < 0).any():
+        raise CorruptIndexError("section offsets does not rise from 0")
+    if offsets[-1] >= 1 << 40:
+        raise CorruptIndexError(f"section offsets names {int(offsets[-1])} rows")
+    _expect(segment.positions, np.uint32, (segment.n,), "positions")
+    if len(segment.ids) != segment.n:
+        raise CorruptIndexError(f"{len(segment.ids)} ids for {segment.n} rows")
+    if segment.attributes is not None and segment.attributes.num_rows != segment.n:
+        raise CorruptIndexError(f"{segment.attributes.num_rows} rows of attributes for {segment.n} rows")
+    expected = trained.codes.layout(segment.n, int(segment.block_offsets[-1]))
+    if trained.refine is not None:
+        expected |= trained.refine.layout(segment.n, 0)
+    if set(expected) != set(segment.arrays):
+        raise CorruptIndexError(f"sections {sorted(segment.arrays)}, expected {sorted(expected)}")
+    for name, (dtype, shape) in expected.items():
+        _expect(segment.arrays[name], dtype, shape, name)
+
+
+def _expect(array: np.ndarray, dtype: type, shape: tuple[int, ...], name: str) -> None:
+    if array.dtype != dtype or array.shape != shape:
+        raise CorruptIndexError(
+            f"section {name} is {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}"
+        )
+
+
+def verify_segment(segment: Segment) -> None:
+    """Check what opening does not read: positions are a permutation, ids are unique."""
+    if not np.array_equal(np.sort(segment.positions), np.arange(segment.n)):
+        raise CorruptIndexError(f"{segment.name}: section positions is not a permutation of the rows")
+    segment.ids.check_unique()
+
+
+def live_sections(segment: Segment) -> dict[str, np.ndarray]:
+    """Return the deletion bitmap of a segment as named arrays."""
+    return {"live": np.packbits(segment.live), "rows": np.array([segment.n], np.int64)}
+
+
+def live_from_sections(sections: dict[str, np.ndarray], n: int, name: str) -> np.ndarray:
+    """Return (n,) uint8, 0 where a row was removed."""
+    bits, rows = sections.get("live"), sections.get("rows")
+    if bits is None or rows is None or bits.dtype != np.uint8 or bits.shape != ((n + 7) // 8,):
+        raise CorruptIndexError(f"{name}: a deletion bitmap that does not fit {n} rows")
+    if rows.tolist() != [n]:
+        raise CorruptIndexError(f"{name}: a deletion bitmap of {rows.tolist()} rows for a segment of {n}")
+    live = np.unpackbits(bits, count=n)
+    live.flags.writeable = False
+    return live if n else NO_MASK
+
+
+def _arrow_bytes(table: pa.Table) -> np.ndarray:
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    return np.frombuffer(sink.getvalue(), np.uint8)
+
+
+def _arrow_table(section: np.ndarray) -> pa.Table:
+    import pyarrow as pa
+
+    try:
+        return pa.ipc.open_file(pa.py_buffer(section)).read_all()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise CorruptIndexError(f"section attributes is not an Arrow file: {error}") from error

@@ -1,0 +1,67 @@
+"""The pools of a block of queries: the best rows found so far, per query."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from annvq.kernels import topk
+
+
+@dataclass
+class Pools:
+    """Candidates of ``nq`` queries, see `annvq.kernels.topk`.
+
+    ``scores (nq, capacity) float32``, ``rows (nq, capacity) int64`` (index-wide row numbers),
+    ``counts (nq,) int64``, ``thresholds (nq,) float32``, ``keep``: how many are wanted in the end.
+    """
+
+    scores: np.ndarray
+    rows: np.ndarray
+    counts: np.ndarray
+    thresholds: np.ndarray
+    keep: int
+
+    @classmethod
+    def empty(cls, nq: int, keep: int) -> Pools:
+        """Make empty pools that keep the best ``keep`` rows each."""
+        shape = (nq, topk.capacity_for(keep))
+        return cls(
+            np.empty(shape, np.float32),
+            np.empty(shape, np.int64),
+            np.zeros(nq, np.int64),
+            np.full(nq, -np.inf, np.float32),
+            keep,
+        )
+
+    @classmethod
+    def merged(cls, parts: list[Pools], keys: np.ndarray) -> Pools:
+        """Join the pools that several threads filled for the same queries."""
+        if len(parts) == 1:
+            return parts[0]
+        for part in parts:
+            part.cut(keys)
+        keep = parts[0].keep
+        scores = np.concatenate([part.scores[:, :keep] for part in parts], axis=1)
+        rows = np.concatenate([part.rows[:, :keep] for part in parts], axis=1)
+        filled = np.concatenate([np.arange(keep) < part.counts[:, None] for part in parts], axis=1)
+        front = np.argsort(~filled, axis=1, kind="stable")  # the filled places first
+        return cls(
+            np.take_along_axis(scores, front, axis=1),
+            np.take_along_axis(rows, front, axis=1),
+            filled.sum(axis=1).astype(np.int64),
+            parts[0].thresholds,
+            keep,
+        )
+
+    def cut(self, keys: np.ndarray) -> None:
+        """Drop all but the best ``keep`` of every pool; ``keys (n,) int64`` break ties."""
+        topk.cut_pools(self.scores, self.rows, self.counts, self.keep, keys)
+
+    def best(self, k: int, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the best k scores (nq, k) float32 and rows (nq, k) int64, sorted; missing: -inf, -1."""
+        scores = np.empty((len(self.counts), k), np.float32)
+        rows = np.empty((len(self.counts), k), np.int64)
+        topk.take_best(self.scores, self.rows, self.counts, k, keys, scores, rows)
+        return scores, rows

@@ -1,0 +1,49 @@
+"""All rows within a radius: every allowed row of the probed lists, with the best score there is."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from annvq.index.pools import Pools
+from annvq.index.probes import Probes
+from annvq.index.search import probe, rescore
+from annvq.index.snapshot import Snapshot
+from annvq.index.trained import Trained
+
+
+def range_search(
+    trained: Trained, snapshot: Snapshot, query: np.ndarray, least: float, nprobe: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return scores (found,) float32 and rows (found,) int64 of one query's rows that score ``least`` or more.
+
+    ``query`` is (1, d) float32. Scores come from the refine store where there is one, else from the
+    codes without the rounding of the scan's tables.
+    """
+    rotated = trained.rotate(query)
+    probes = probe(trained, rotated, nprobe, 0, snapshot.searchable_per_list)
+    rows = np.concatenate([_rows(snapshot, probes), np.empty(0, np.int64)])
+    pools = Pools(
+        np.zeros((1, len(rows)), np.float32),
+        rows[None].copy(),
+        np.array([len(rows)], np.int64),
+        np.zeros(1, np.float32),
+        len(rows),
+    )
+    rescore(trained, snapshot, query, trained.codes.prepare(rotated, probes), pools)
+    found = pools.scores[0] >= np.float32(least)
+    scores, rows = pools.scores[0][found], rows[found]
+    order = np.lexsort((snapshot.keys[rows], -scores))
+    return scores[order], rows[order]
+
+
+def _rows(snapshot: Snapshot, probes: Probes) -> np.ndarray:
+    """Return the index-wide numbers of all allowed rows of the first query's lists."""
+    lists = probes.lists[0, : probes.counts[0]]
+    parts = []
+    for segment in snapshot.segments:
+        spans = [np.arange(segment.offsets[l], segment.offsets[l + 1]) for l in lists]
+        rows = np.concatenate(spans) if spans else np.empty(0, np.int64)
+        if len(segment.allow):
+            rows = rows[segment.allow[rows] == 1]
+        parts.append(rows + segment.base)
+    return np.concatenate(parts) if parts else np.empty(0, np.int64)

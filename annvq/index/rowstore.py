@@ -1,0 +1,121 @@
+"""Rows kept as they are or nearly: float32, float16 or 8-bit scalars.
+
+The same store serves as the codes of a flat index and as the refine store behind any other codes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from annvq.codebooks import ScalarCodebook
+from annvq.errors import NonFiniteError
+from annvq.index.pools import Pools
+from annvq.index.probes import Probes
+from annvq.index.segment import Segment
+from annvq.kernels import scanflat
+from annvq.kernels.dots import padded
+
+_NOTHING = np.empty(0, np.float32)
+_DTYPES = {"fp32": np.float32, "fp16": np.float16, "sq8": np.uint8}
+BYTES = {kind: np.dtype(dtype).itemsize for kind, dtype in _DTYPES.items()}
+
+
+@dataclass(frozen=True)
+class RowStore:
+    """How rows of ``dim`` numbers are kept (``kind``: fp32, fp16, sq8) in one section of a segment."""
+
+    kind: str
+    dim: int
+    l2: bool
+    section: str
+    scalar: ScalarCodebook | None = None
+
+    def encode(
+        self, vectors: np.ndarray, centroids: np.ndarray | None, threads: int
+    ) -> dict[str, np.ndarray]:
+        """Return the rows to store of float32 vectors (n, d); NonFiniteError beyond float16's range."""
+        return {self.section: self._rows(vectors)}
+
+    def _rows(self, vectors: np.ndarray) -> np.ndarray:
+        if self.kind == "sq8":
+            assert self.scalar is not None
+            return self.scalar.encode(vectors)
+        if self.kind == "fp32":
+            return vectors
+        with np.errstate(over="ignore"):
+            rows = vectors.astype(np.float16)
+        if not np.isfinite(rows).all():
+            largest = float(np.abs(vectors).max())
+            raise NonFiniteError(
+                f"float16 holds values up to 65504, the largest given is {largest:g}: use fp32"
+            )
+        return rows
+
+    def pack(self, arrays: dict[str, np.ndarray], offsets: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the rows as they are: this store's layout is the plain one."""
+        return arrays
+
+    def unpack(self, segment: Segment, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Return some rows (int64) of a segment's section."""
+        return {self.section: segment.arrays[self.section][rows]}
+
+    def decode(self, arrays: dict[str, np.ndarray], centroids: np.ndarray | None) -> np.ndarray:
+        """Return unpacked rows (n, d) as float32."""
+        rows = arrays[self.section]
+        if self.kind == "sq8":
+            assert self.scalar is not None
+            return self.scalar.decode(np.ascontiguousarray(rows))
+        return rows.astype(np.float32)
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Bytes that a row takes."""
+        return BYTES[self.kind] * self.dim
+
+    def scan(
+        self, queries: np.ndarray, segment: Segment, probes: Probes, pools: Pools, keys: np.ndarray
+    ) -> None:
+        """Scan the probed lists of a segment for prepared queries into the pools."""
+        minimum, step = self._affine()
+        pool = (pools.scores, pools.rows, pools.counts, pools.thresholds, pools.keep, keys)
+        flat, allow = self._flat(segment), segment.allow
+        if len(segment.offsets) == 2:  # a single list: every query reads all rows, in cached blocks
+            begin, end = probes.rows_of_part(segment.n)
+            scanflat.scan_all(
+                padded(queries),
+                flat,
+                self.dim,
+                minimum,
+                step,
+                self.l2,
+                begin,
+                end,
+                allow,
+                segment.base,
+                *pool,
+            )
+            return
+        scanflat.scan_lists(
+            queries, flat, self.dim, minimum, step, self.l2, segment.offsets, probes.lists, probes.counts,
+            allow, probes.part, probes.parts, segment.base, *pool,
+        )  # fmt: skip
+
+    def rescore(self, queries: np.ndarray, segment: Segment, pools: Pools) -> None:
+        """Replace the pooled scores of the segment's rows by scores of the stored rows; ``queries (nq, d)``."""
+        minimum, step = self._affine()
+        scanflat.rescore(
+            padded(queries), self._flat(segment), self.dim, minimum, step, self.l2, segment.base,
+            pools.scores, pools.rows, pools.counts,
+        )  # fmt: skip
+
+    def _flat(self, segment: Segment) -> np.ndarray:
+        rows = segment.arrays[self.section]
+        return (rows.view(np.uint16) if self.kind == "fp16" else rows).reshape(-1)
+
+    def _affine(self) -> tuple[np.ndarray, np.ndarray]:
+        if self.kind != "sq8":
+            return _NOTHING, _NOTHING
+        assert self.scalar is not None
+        return padded(self.scalar.minimum), padded(self.scalar.step)

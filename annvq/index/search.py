@@ -1,0 +1,140 @@
+"""The search pipeline: lists, tables, scan into pools, refine, best k."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from annvq.index.pools import Pools
+from annvq.index.probes import Probes
+from annvq.index.rowstore import RowStore
+from annvq.index.snapshot import Snapshot
+from annvq.index.trained import Trained
+from annvq.kernels import threads as pool
+from annvq.kernels.topk import capacity_for
+
+_BLOCK = 64  # queries a task; pools and tables of a block stay in cache
+_POOL_BYTES = 1 << 26  # of one block's pools
+_SPLIT_ROWS = 1 << 15  # rows to scan below which one query is not worth sharing among threads
+
+
+@dataclass(frozen=True)
+class Depth:
+    """How far a search goes: ``nprobe`` lists, ``rerank`` candidates for the refine store."""
+
+    nprobe: int
+    rerank: int
+
+
+def search(
+    trained: Trained,
+    snapshot: Snapshot,
+    queries: np.ndarray,
+    k: int,
+    depth: Depth,
+    filtered: bool,
+    threads: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the best k rows of every query.
+
+    Parameters
+    ----------
+    trained, snapshot
+        The index; the snapshot's segments may be narrowed by a filter.
+    queries
+        (nq, d) float32, finite, of unit norm where the metric is cosine.
+    k
+        How many; at most the rows that may be returned.
+    depth
+        Lists and candidates.
+    filtered
+        Whether the snapshot is narrowed: lists are then probed until they hold as many rows as the
+        pool wants, else only until they hold k.
+    threads
+        Threads over blocks of queries or, for few queries, over parts of the lists.
+
+    Returns
+    -------
+    tuple
+        scores (nq, k) float32 and rows (nq, k) int64, best first, ties by id.
+
+    """
+    if k == 0 or len(queries) == 0:
+        return np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+    live = snapshot.live_per_list(trained.nlist) if filtered else snapshot.searchable_per_list
+    keep = _pool_depth(trained, k, depth)
+    need = keep if filtered else k
+    size = max(1, min(_BLOCK, -(-len(queries) // threads), _POOL_BYTES // (12 * capacity_for(keep))))
+    blocks = [slice(start, start + size) for start in range(0, len(queries), size)]
+    spare = threads // len(blocks)
+
+    def run_block(block: slice) -> tuple[np.ndarray, np.ndarray]:
+        return _search_block(trained, snapshot, queries[block], k, keep, depth.nprobe, need, live, spare)
+
+    if len(blocks) == 1:
+        return run_block(blocks[0])
+    found = pool.run(run_block, blocks, threads)
+    return np.concatenate([scores for scores, _ in found]), np.concatenate([rows for _, rows in found])
+
+
+def _pool_depth(trained: Trained, k: int, depth: Depth) -> int:
+    if trained.refine is not None:
+        return max(k, depth.rerank)
+    return trained.codes.pool_depth(k)
+
+
+def _search_block(
+    trained: Trained,
+    snapshot: Snapshot,
+    queries: np.ndarray,
+    k: int,
+    keep: int,
+    nprobe: int,
+    need: int,
+    live: np.ndarray,
+    threads: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    rotated = trained.rotate(queries)
+    probes = probe(trained, rotated, nprobe, need, live)
+    prepared = trained.codes.prepare(rotated, probes)
+    share = _parts(live, probes, threads)
+
+    def scan(part: Probes) -> Pools:
+        pools = Pools.empty(len(queries), keep)
+        for segment in snapshot.segments:
+            trained.codes.scan(prepared, segment, part, pools, snapshot.keys)
+        return pools
+
+    parts = [scan(probes)] if share == 1 else pool.run(scan, probes.split(share), share)
+    pools = Pools.merged(parts, snapshot.keys)
+    if trained.refine is not None or not isinstance(trained.codes, RowStore):  # whose scores are final
+        pools.cut(snapshot.keys)
+        rescore(trained, snapshot, queries, prepared, pools)
+    return pools.best(k, snapshot.keys)
+
+
+def probe(trained: Trained, rotated: np.ndarray, nprobe: int, need: int, live: np.ndarray) -> Probes:
+    """Choose the lists of rotated queries (nq, d), see `Probes.choose`."""
+    if trained.centroids is None:
+        return Probes.everything(len(rotated))
+    return Probes.choose(rotated, trained.centroids, trained.l2, nprobe, need, live)
+
+
+def _parts(live: np.ndarray, probes: Probes, threads: int) -> int:
+    """Return among how many threads the scan of a block is shared."""
+    if threads <= 1:
+        return 1
+    rows = int(live.sum() * probes.counts.sum() // max(1, len(live)))
+    return max(1, min(threads, rows // _SPLIT_ROWS))
+
+
+def rescore(
+    trained: Trained, snapshot: Snapshot, queries: np.ndarray, prepared: object, pools: Pools
+) -> None:
+    """Give the pooled rows the best scores that the index can make; ``queries (nq, d)`` not rotated."""
+    for segment in snapshot.segments:
+        if trained.refine is not None:
+            trained.refine.rescore(queries, segment, pools)
+        else:
+            trained.codes.rescore(prepared, segment, pools)

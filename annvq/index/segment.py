@@ -1,0 +1,101 @@
+"""An immutable piece of an index: rows in list order, their codes, ids and attributes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from annvq.index.ids import IdColumn
+from annvq.kernels.scan4 import blocks_for
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+NO_MASK = np.empty(0, np.uint8)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Rows that were written together.
+
+    Parameters
+    ----------
+    offsets
+        (nlist + 1,) int64: rows of list l are ``offsets[l]:offsets[l + 1]``.
+    arrays
+        Codes, constants and refine rows by section name, in list order.
+    ids
+        The rows' ids.
+    positions
+        (n,) int64, each row's place in the order of insertion into this segment.
+    attributes
+        Arrow table of n rows, or None.
+    live
+        (n,) uint8, 0 where a row was removed; empty when none was.
+    base
+        Index-wide number of row 0.
+    allow
+        (n,) uint8, rows that a search may return; empty when all may. Equals ``live`` unless a
+        search narrows it with a filter.
+    name
+        Name of the segment's container in the store, None while only in memory.
+
+    """
+
+    offsets: np.ndarray
+    arrays: dict[str, np.ndarray]
+    ids: IdColumn
+    positions: np.ndarray
+    attributes: pa.Table | None = None
+    live: np.ndarray = field(default_factory=lambda: NO_MASK)
+    base: int = 0
+    allow: np.ndarray = field(default_factory=lambda: NO_MASK)
+    name: str | None = None
+    live_name: str | None = None
+
+    @property
+    def n(self) -> int:
+        """Rows, removed ones included."""
+        return int(self.offsets[-1])
+
+    @cached_property
+    def block_offsets(self) -> np.ndarray:
+        """(nlist + 1,) int64: first block of 32 of every list."""
+        return blocks_for(np.diff(self.offsets))
+
+    @cached_property
+    def live_count(self) -> int:
+        """Rows that are not removed."""
+        return int(np.count_nonzero(self.live)) if len(self.live) else self.n
+
+    def allowed_per_list(self) -> np.ndarray:
+        """Return how many rows of every list a search may return, (nlist,) int64."""
+        if not len(self.allow):
+            return np.diff(self.offsets)
+        before = np.concatenate([[0], np.cumsum(self.allow, dtype=np.int64)])
+        return before[self.offsets[1:]] - before[self.offsets[:-1]]
+
+    def labels(self) -> np.ndarray:
+        """Return every row's list, (n,) int64."""
+        return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+
+    def at(self, base: int) -> Segment:
+        """Return the same segment with its rows numbered from ``base``."""
+        return replace(self, base=base)
+
+    def without(self, rows: np.ndarray) -> Segment:
+        """Return the segment with ``rows`` removed."""
+        live = self.live.copy() if len(self.live) else np.ones(self.n, np.uint8)
+        live[rows] = 0
+        live.flags.writeable = False
+        return replace(self, live=live, allow=live, live_name=None)
+
+    def narrowed(self, mask: np.ndarray) -> Segment:
+        """Return the segment as a search with a filter sees it; ``mask`` (n,) bool."""
+        allow = mask.astype(np.uint8)
+        if len(self.live):
+            allow &= self.live
+        return replace(self, allow=allow)

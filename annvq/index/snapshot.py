@@ -1,0 +1,86 @@
+"""One version of an index: what a search sees from beginning to end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from annvq.index.ids import rank_across
+from annvq.index.segment import Segment
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """An immutable tuple of segments, numbered one after the other."""
+
+    segments: tuple[Segment, ...] = ()
+
+    @classmethod
+    def of(cls, segments: list[Segment] | tuple[Segment, ...]) -> Snapshot:
+        """Number the rows of ``segments`` from 0."""
+        bases = np.cumsum([0, *(segment.n for segment in segments)])
+        return cls(tuple(segment.at(int(base)) for segment, base in zip(segments, bases, strict=False)))
+
+    @property
+    def rows(self) -> int:
+        """Rows, removed ones included."""
+        return sum(segment.n for segment in self.segments)
+
+    @cached_property
+    def live_count(self) -> int:
+        """Rows that are not removed."""
+        return sum(segment.live_count for segment in self.segments)
+
+    @cached_property
+    def keys(self) -> np.ndarray:
+        """(rows,) int64 that sort as the ids do: the ids themselves, or the ranks of string ids."""
+        columns = [segment.ids for segment in self.segments]
+        if not columns:
+            keys = np.empty(0, np.int64)
+        elif len(columns) == 1:
+            keys = columns[0].order_keys()
+        elif columns[0].kind == "str":
+            keys = np.concatenate(rank_across(columns))
+        else:
+            keys = np.concatenate([column.order_keys() for column in columns])
+        keys = np.ascontiguousarray(keys)[:]
+        keys.flags.writeable = False
+        return keys
+
+    def live_per_list(self, nlist: int) -> np.ndarray:
+        """Return how many rows of every list a search may return, (nlist,) int64."""
+        live = np.zeros(nlist, np.int64)
+        for segment in self.segments:
+            live += segment.allowed_per_list()
+        return live
+
+    @cached_property
+    def searchable_per_list(self) -> np.ndarray:
+        """`live_per_list` of the unfiltered snapshot, made once."""
+        nlist = len(self.segments[0].offsets) - 1 if self.segments else 1
+        return self.live_per_list(nlist)
+
+    def find(self, ids: np.ndarray) -> np.ndarray:
+        """Return the index-wide row of every id, (len(ids),) int64; -1 where there is no live row."""
+        rows = np.full(len(ids), -1, np.int64)
+        for segment in self.segments:
+            found = segment.ids.find(ids)
+            if len(segment.live):
+                found = np.where((found >= 0) & (segment.live[found] == 1), found, -1)
+            rows = np.where(found >= 0, found + segment.base, rows)
+        return rows
+
+    def take_ids(self, rows: np.ndarray) -> np.ndarray:
+        """Return the ids of index-wide rows of any shape; -1 or None where a row is -1."""
+        flat = rows.reshape(-1)
+        if not self.segments or self.segments[0].ids.kind == "int":
+            if not self.segments:
+                return np.full(rows.shape, -1, np.int64)
+            return np.where(rows >= 0, self.keys[rows], -1)
+        ids = np.full(flat.shape, None, dtype=object)
+        for segment in self.segments:
+            inside = np.flatnonzero((flat >= segment.base) & (flat < segment.base + segment.n))
+            ids[inside] = segment.ids.take(flat[inside] - segment.base)
+        return ids.reshape(rows.shape)

@@ -1,0 +1,122 @@
+"""Codes that are searched through look-up tables: product, residual and 4-bit scalar codebooks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from annvq.codebooks import ProductCodebook, ResidualCodebook, ScalarCodebook
+from annvq.index.pools import Pools
+from annvq.index.probes import Probes
+from annvq.index.segment import Segment
+from annvq.kernels import scan4, scan8
+
+_NOTHING = np.empty(0, np.float32)
+
+
+@dataclass(frozen=True)
+class TableCodes:
+    """How vectors are coded by a codebook with tables, packed for the scan and scanned.
+
+    ``residual``: codes are of x - c with the centroid c of x's list. ``M`` code columns of
+    ``nbits`` 4 or 8.
+    """
+
+    codebook: ProductCodebook | ResidualCodebook | ScalarCodebook
+    metric: str
+    residual: bool
+    M: int
+    nbits: int
+
+    @property
+    def with_constants(self) -> bool:
+        """Whether each row carries a constant, see "Residual codes" in docs/design.md."""
+        return self.codebook.needs_constants(self.metric, self.residual)
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Bytes that a row takes, its constant included."""
+        return self.codebook.code_bytes + (4 if self.with_constants else 0)
+
+    def layout(self, rows: int, blocks: int) -> dict[str, tuple[type, tuple[int, ...]]]:
+        """Return dtype and shape of the sections of a segment of so many rows and blocks of 32."""
+        block_bytes = 64 * scan4.groups_for(self.M) if self.nbits == 4 else 32 * self.M
+        sections: dict[str, tuple[type, tuple[int, ...]]] = {"codes": (np.uint8, (blocks * block_bytes,))}
+        if self.with_constants:
+            sections["constants"] = (np.float32, (rows,))
+        return sections
+
+    def pool_depth(self, k: int) -> int:
+        """Return how many rows the scan's 8-bit tables must keep so that the float tables pick the k best."""
+        return max(2 * k, k + 32)
+
+    def encode(
+        self, vectors: np.ndarray, centroids: np.ndarray | None, threads: int
+    ) -> dict[str, np.ndarray]:
+        """Code vectors (n, d) float32; ``centroids`` (n, d): those of the rows' lists, or None without lists."""
+        residuals = vectors - centroids if self.residual and centroids is not None else vectors
+        if isinstance(self.codebook, ProductCodebook) and self.codebook.anisotropic_eta is not None:
+            codes = self.codebook.encode(residuals, directions=vectors, threads=threads)
+        else:
+            codes = self.codebook.encode(residuals, threads=threads)
+        arrays = {"codes": codes}
+        if self.with_constants:
+            of_rows = centroids if self.residual else None
+            arrays["constants"] = self.codebook.residual_constants(codes, of_rows)
+        return arrays
+
+    def pack(self, arrays: dict[str, np.ndarray], offsets: np.ndarray) -> dict[str, np.ndarray]:
+        """Pack rows in list order into the scan's layout."""
+        packer = scan4 if self.nbits == 4 else scan8
+        return {**arrays, "codes": packer.pack(arrays["codes"], offsets)}
+
+    def unpack(self, segment: Segment, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Return what `pack` was given, of some rows (int64) of a segment."""
+        packer = scan4 if self.nbits == 4 else scan8
+        unpacked = {"codes": packer.unpack(segment.arrays["codes"], segment.offsets, self.M, rows)}
+        if self.with_constants:
+            unpacked["constants"] = segment.arrays["constants"][rows]
+        return unpacked
+
+    def decode(self, arrays: dict[str, np.ndarray], centroids: np.ndarray | None) -> np.ndarray:
+        """Return vectors (n, d) float32 of unpacked rows."""
+        decoded = self.codebook.decode(arrays["codes"])
+        return decoded + centroids if self.residual and centroids is not None else decoded
+
+    def prepare(self, queries: np.ndarray, probes: Probes) -> tuple[np.ndarray, np.ndarray]:
+        """Return the queries' tables (nq, M, ksub) and what each list adds to a score, (nq, nlist) or (nq, 0)."""
+        tables = self.codebook.lookup_tables(queries, self.metric, residual=self.residual)
+        if self.residual:
+            return tables, probes.centroid_scores
+        if self.with_constants:  # -|q|^2 belongs to every list alike
+            squares = -np.einsum("qd,qd->q", queries, queries, dtype=np.float64).astype(np.float32)
+            nlist = probes.lists.shape[1]
+            return tables, np.ascontiguousarray(np.broadcast_to(squares[:, None], (len(queries), nlist)))
+        return tables, np.empty((len(queries), 0), np.float32)
+
+    def scan(
+        self,
+        prepared: tuple[np.ndarray, np.ndarray],
+        segment: Segment,
+        probes: Probes,
+        pools: Pools,
+        keys: np.ndarray,
+    ) -> None:
+        """Scan the probed lists of a segment into the pools."""
+        tables, bases = prepared
+        kernel = scan4.scan_lists if self.nbits == 4 else scan8.scan_lists
+        kernel(
+            tables, segment.arrays["codes"], segment.offsets, segment.block_offsets, probes.lists, probes.counts,
+            bases, segment.arrays.get("constants", _NOTHING), segment.allow, probes.part, probes.parts,
+            segment.base, pools.scores, pools.rows, pools.counts, pools.thresholds, pools.keep, keys,
+        )  # fmt: skip
+
+    def rescore(self, prepared: tuple[np.ndarray, np.ndarray], segment: Segment, pools: Pools) -> None:
+        """Replace the pooled scores of the segment's rows by sums over the float tables."""
+        tables, bases = prepared
+        kernel = scan4.rescore if self.nbits == 4 else scan8.rescore
+        kernel(
+            tables, segment.arrays["codes"], segment.offsets, segment.block_offsets, bases,
+            segment.arrays.get("constants", _NOTHING), segment.base, pools.scores, pools.rows, pools.counts,
+        )  # fmt: skip

@@ -1,0 +1,109 @@
+"""Training an index's shared parts on a sample of its vectors."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from annvq.codebooks import (
+    KMeans,
+    ProductCodebook,
+    RaBitQCodebook,
+    ResidualCodebook,
+    Rotation,
+    ScalarCodebook,
+)
+from annvq.codebooks.anisotropic import eta_from_threshold
+from annvq.errors import ParameterError
+from annvq.index.recipe import Recipe
+from annvq.index.trained import Codebook, Trained
+from annvq.kernels.assign import assign
+
+_PER_LIST = 64  # training vectors a centroid: more costs time and gains little (Faiss: 39 to 256)
+_LEAST = 1 << 15
+_CODEBOOK_ROWS = 1 << 16  # vectors that a codebook of 16 or 256 entries a sub-quantizer learns from
+
+
+def sample_size(recipe: Recipe, n: int | None) -> int:
+    """Return how many vectors training wants of ``n`` (None: unknown)."""
+    nlist = recipe.nlist if isinstance(recipe.nlist, int) else 0
+    wanted = max(_LEAST, _PER_LIST * nlist)
+    return wanted if n is None else min(wanted, n)
+
+
+def train(recipe: Recipe, sample: np.ndarray, metric: str, *, seed: int, threads: int) -> Trained:
+    """Learn rotation, centroids and codebooks.
+
+    Parameters
+    ----------
+    recipe
+        Resolved.
+    sample
+        (n, d) float32, of unit norm where the metric is cosine.
+    metric
+        "ip", "l2" or "cosine".
+    seed, threads
+        The result depends on the seed and not on the threads.
+
+    """
+    dim = sample.shape[1]
+    if len(sample) == 0 and _needs_training(recipe):
+        raise ParameterError(
+            f"recipe {recipe.name!r} learns from vectors and got none: give some, or use 'flat'"
+        )
+    rotation = _rotation(recipe, sample, seed, threads)
+    rotated = sample if rotation is None else rotation.apply(sample)
+    centroids = None
+    if recipe.nlist is not None:
+        centroids = KMeans.train(rotated, recipe.nlist, seed=seed, threads=threads).centroids
+    elif recipe.codebook.kind == "rabitq":  # its codes are of differences from a centre
+        centroids = rotated.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
+    codebook = _codebook(recipe, rotated, centroids, metric, seed, threads)
+    refine = ScalarCodebook.train(sample, kind="sq8") if recipe.refine == "sq8" else None
+    return Trained(recipe, metric, dim, rotation, centroids, codebook, refine)
+
+
+def _needs_training(recipe: Recipe) -> bool:
+    learns = recipe.codebook.kind not in ("fp32", "fp16")
+    return learns or recipe.nlist is not None or recipe.refine == "sq8"
+
+
+def _rotation(recipe: Recipe, sample: np.ndarray, seed: int, threads: int) -> Rotation | None:
+    spec = recipe.codebook
+    if recipe.rotation == "opq":
+        return Rotation.opq(sample[:_CODEBOOK_ROWS], spec.M, nbits=spec.nbits, seed=seed, threads=threads)
+    if recipe.rotation == "random" and spec.kind != "rabitq":
+        return Rotation.random(sample.shape[1], seed)
+    return None
+
+
+def _codebook(
+    recipe: Recipe, rotated: np.ndarray, centroids: np.ndarray | None, metric: str, seed: int, threads: int
+) -> Codebook | None:
+    spec = recipe.codebook
+    if spec.kind in ("fp32", "fp16"):
+        return None
+    if spec.kind in ("sq8", "sq4"):
+        return ScalarCodebook.train(rotated, kind=spec.kind)
+    rows = rotated[:_CODEBOOK_ROWS]
+    if spec.kind == "rabitq":
+        return RaBitQCodebook.train(rows, bits=spec.nbits, seed=seed)
+    targets = rows
+    if spec.residual and centroids is not None:
+        targets = rows - centroids[assign(rows, centroids, metric="l2", threads=threads)[0]]
+    if spec.kind == "rvq":
+        return ResidualCodebook.train(
+            targets, M=spec.M, nbits=spec.nbits, beam=spec.beam, seed=seed, threads=threads
+        )
+    eta = None
+    if spec.score_aware is not None and metric != "l2":
+        eta = eta_from_threshold(spec.score_aware, rotated.shape[1])
+    directions = rows if eta is not None else None
+    return ProductCodebook.train(
+        targets,
+        M=spec.M,
+        nbits=spec.nbits,
+        anisotropic_eta=eta,
+        directions=directions,
+        seed=seed,
+        threads=threads,
+    )

@@ -1,0 +1,212 @@
+"""What training leaves: rotation, centroids, codebook, refine codebook. Shared by all segments."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from annvq.codebooks import ProductCodebook, RaBitQCodebook, ResidualCodebook, Rotation, ScalarCodebook
+from annvq.errors import CorruptIndexError
+from annvq.index.rabitqcodes import RaBitQCodes
+from annvq.index.recipe import Recipe
+from annvq.index.rowstore import RowStore
+from annvq.index.segment import Segment
+from annvq.index.tablecodes import TableCodes
+from annvq.kernels.assign import assign
+
+Codebook = ProductCodebook | ResidualCodebook | ScalarCodebook | RaBitQCodebook
+Codes = RowStore | TableCodes | RaBitQCodes
+
+_CODEBOOKS = {
+    cls.__name__: cls for cls in (ProductCodebook, ResidualCodebook, ScalarCodebook, RaBitQCodebook)
+}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The learned parts of an index.
+
+    Parameters
+    ----------
+    recipe
+        Resolved: every number is given.
+    metric
+        "ip", "l2" or "cosine"; vectors of a cosine index are stored with unit norm.
+    dim
+        Dimension d of the vectors.
+    rotation
+        Applied to vectors and queries before lists and codes, or None.
+    centroids
+        (nlist, d) float32, or None without lists.
+    codebook
+        None where rows are kept as fp32 or fp16.
+    refine_codebook
+        The refine store's 8-bit codebook, where it is "sq8".
+
+    """
+
+    recipe: Recipe
+    metric: str
+    dim: int
+    rotation: Rotation | None = None
+    centroids: np.ndarray | None = None
+    codebook: Codebook | None = None
+    refine_codebook: ScalarCodebook | None = None
+
+    @property
+    def l2(self) -> bool:
+        """Whether scores are minus squared distances."""
+        return self.metric == "l2"
+
+    @property
+    def score_metric(self) -> str:
+        """Return "ip" or "l2": cosine is inner product of unit vectors."""
+        return "l2" if self.l2 else "ip"
+
+    @property
+    def nlist(self) -> int:
+        """Number of lists; 1 without centroids."""
+        return 1 if self.centroids is None else len(self.centroids)
+
+    @cached_property
+    def codes(self) -> Codes:
+        """How rows are coded and scanned."""
+        spec = self.recipe.codebook
+        if spec.kind in ("fp32", "fp16"):
+            return RowStore(spec.kind, self.dim, self.l2, "codes")
+        if isinstance(self.codebook, ScalarCodebook) and spec.kind == "sq8":
+            return RowStore("sq8", self.dim, self.l2, "codes", self.codebook)
+        if isinstance(self.codebook, RaBitQCodebook):
+            return RaBitQCodes(self.codebook, self.score_metric)
+        assert isinstance(self.codebook, ProductCodebook | ResidualCodebook | ScalarCodebook)
+        if isinstance(self.codebook, ScalarCodebook):
+            return TableCodes(self.codebook, self.score_metric, False, self.dim, 4)
+        M, nbits = self.codebook.M, self.codebook.nbits
+        return TableCodes(self.codebook, self.score_metric, spec.residual, M, nbits)
+
+    @cached_property
+    def refine(self) -> RowStore | None:
+        """How the refine store keeps rows, or None."""
+        if self.recipe.refine is None:
+            return None
+        return RowStore(self.recipe.refine, self.dim, self.l2, "refine", self.refine_codebook)
+
+    @property
+    def bytes_per_vector(self) -> int:
+        """Bytes that codes, constants and refine store take per vector, ids not counted."""
+        return self.codes.bytes_per_row + (self.refine.bytes_per_row if self.refine else 0)
+
+    def rotate(self, vectors: np.ndarray) -> np.ndarray:
+        """Return vectors (n, d) as lists and codes see them."""
+        return vectors if self.rotation is None else self.rotation.apply(vectors)
+
+    def labels(self, rotated: np.ndarray, threads: int) -> np.ndarray:
+        """Return the list of every rotated vector, (n,) int64."""
+        if self.centroids is None:
+            return np.zeros(len(rotated), np.int64)
+        return assign(rotated, self.centroids, metric="l2", threads=threads)[0].astype(np.int64)
+
+    def encode(self, vectors: np.ndarray, threads: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Return the lists (n,) int64 and the unpacked rows of float32 vectors (n, d)."""
+        rotated = self.rotate(vectors)
+        labels = self.labels(rotated, threads)
+        of_rows = None if self.centroids is None else self.centroids[labels]
+        arrays = self.codes.encode(rotated, of_rows, threads)
+        if self.refine is not None:
+            arrays |= self.refine.encode(vectors, None, threads)
+        return labels, arrays
+
+    def decode(self, segment: Segment, rows: np.ndarray) -> np.ndarray:
+        """Return the best reconstruction of some rows (int64) of a segment, (len(rows), d) float32."""
+        if self.refine is not None:
+            return self.refine.decode(self.refine.unpack(segment, rows), None)
+        of_rows = None if self.centroids is None else self.centroids[segment.labels()[rows]]
+        decoded = self.codes.decode(self.codes.unpack(segment, rows), of_rows)
+        return decoded if self.rotation is None else self.rotation.inverse(decoded)
+
+    def unpack(self, segment: Segment, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Return some rows (int64) of a segment as `encode` gave them."""
+        arrays = self.codes.unpack(segment, rows)
+        if self.refine is not None:
+            arrays |= self.refine.unpack(segment, rows)
+        return arrays
+
+    def sections(self) -> dict[str, np.ndarray]:
+        """Return everything as named arrays; `from_sections` reads them back."""
+        config: dict = {"recipe": self.recipe.to_dict(), "metric": self.metric, "dim": self.dim}
+        sections: dict[str, np.ndarray] = {}
+        for name in ("rotation", "codebook", "refine_codebook"):
+            part = getattr(self, name)
+            if part is not None:
+                config[name] = {"class": type(part).__name__, **part.config()}
+                sections |= {f"{name}.{key}": array for key, array in part.arrays().items()}
+        if self.centroids is not None:
+            sections["centroids"] = self.centroids
+        sections["config"] = np.frombuffer(json.dumps(config).encode(), np.uint8)
+        return sections
+
+    @classmethod
+    def from_sections(cls, sections: dict[str, np.ndarray]) -> Trained:
+        """Build from named arrays; CorruptIndexError where they do not fit together."""
+        try:
+            config = json.loads(bytes(sections["config"]))
+            recipe, metric, dim = Recipe.from_dict(config["recipe"]), config["metric"], config["dim"]
+            parts = {
+                name: _part(name, config, sections) for name in ("rotation", "codebook", "refine_codebook")
+            }
+        except CorruptIndexError:
+            raise
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise CorruptIndexError(f"the index's codebooks cannot be read: {error}") from error
+        trained = cls(recipe, metric, dim, centroids=sections.get("centroids"), **parts)
+        trained._check()
+        return trained
+
+    def _check(self) -> None:
+        """Raise CorruptIndexError where parts that were read do not fit each other."""
+        if self.metric not in ("ip", "l2", "cosine") or type(self.dim) is not int or self.dim < 1:
+            raise CorruptIndexError(f"the index names metric {self.metric!r} and dimension {self.dim!r}")
+        for name in ("rotation", "codebook", "refine_codebook"):
+            part = getattr(self, name)
+            if part is not None and part.dim != self.dim:
+                raise CorruptIndexError(f"the {name} has dimension {part.dim}, the index {self.dim}")
+        nlist = self.recipe.nlist
+        if nlist is None and self.recipe.codebook.kind == "rabitq":
+            nlist = 1  # its codes are of differences from one centre
+        if (nlist is None) != (self.centroids is None):
+            raise CorruptIndexError("centroids and recipe disagree about lists")
+        if self.centroids is not None and (
+            self.centroids.dtype != np.float32
+            or self.centroids.shape != (nlist, self.dim)
+            or not np.isfinite(self.centroids).all()
+        ):
+            raise CorruptIndexError(
+                f"centroids {self.centroids.dtype} {self.centroids.shape}, expected finite float32 "
+                f"({nlist}, {self.dim})"
+            )
+        kind, wants = self.recipe.codebook.kind, {"fp32": None, "fp16": None, "sq8": ScalarCodebook}
+        wants |= {
+            "sq4": ScalarCodebook,
+            "pq": ProductCodebook,
+            "rvq": ResidualCodebook,
+            "rabitq": RaBitQCodebook,
+        }
+        expected = wants.get(kind)
+        if type(self.codebook) is not (expected or type(None)):
+            raise CorruptIndexError(f"a recipe of kind {kind!r} with a {type(self.codebook).__name__}")
+        if (self.recipe.refine == "sq8") != (self.refine_codebook is not None):
+            raise CorruptIndexError("refine codebook and recipe disagree")
+
+
+def _part(name: str, config: dict, sections: dict[str, np.ndarray]) -> Rotation | Codebook | None:
+    if name not in config:
+        return None
+    values = dict(config[name])
+    kind = values.pop("class")
+    cls = Rotation if name == "rotation" else _CODEBOOKS[kind]
+    prefix = f"{name}."
+    arrays = {key[len(prefix) :]: array for key, array in sections.items() if key.startswith(prefix)}
+    return cls.from_arrays(values, arrays)

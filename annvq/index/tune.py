@@ -1,0 +1,125 @@
+"""Tuning: measure recall and time on given queries, take the fastest setting that is good enough."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from annvq.index.search import Depth, search
+from annvq.index.snapshot import Snapshot
+from annvq.index.trained import Trained
+
+_PASSES = 3
+_RERANKS = (1, 2, 4, 8, 16, 32, 64)  # times k
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One setting: recall@k against exhaustive search, and queries per second with one query a call."""
+
+    nprobe: int
+    rerank: int
+    recall: float
+    qps: float
+
+
+@dataclass(frozen=True)
+class TuneReport:
+    """What `Index.tune` measured.
+
+    ``chosen`` is the fastest setting that reaches ``target``, or the one with the best recall where
+    none does (``reached`` is False then). Recall is against ``truth``: "refine store" or "codes", every
+    row scored.
+    """
+
+    chosen: Measured
+    reached: bool
+    target: float
+    k: int
+    queries: int
+    truth: str
+    measured: tuple[Measured, ...]
+
+    def to_dict(self) -> dict:
+        """Return plain values."""
+        return asdict(self)
+
+
+def tune(
+    trained: Trained, snapshot: Snapshot, queries: np.ndarray, k: int, target: float, threads: int
+) -> TuneReport:
+    """Sweep nprobe and rerank on ``queries (nq, d)``, see `TuneReport`.
+
+    For every candidate depth the smallest sufficient nprobe is found by doubling and bisection: recall
+    rises with both.
+    """
+    everything = Depth(trained.nlist, snapshot.live_count)
+    _, truth = search(trained, snapshot, queries, k, everything, False, threads)
+    measured: dict[Depth, Measured] = {}
+
+    def recall_at(depth: Depth) -> float:
+        if depth not in measured:
+            _, rows = search(trained, snapshot, queries, k, depth, False, threads)
+            measured[depth] = Measured(depth.nprobe, depth.rerank, _recall(rows, truth), 0.0)
+        return measured[depth].recall
+
+    candidates = []
+    for rerank in _reranks(trained, snapshot, k):
+        nprobe = _least_nprobe(lambda n, r=rerank: recall_at(Depth(n, r)) >= target, trained.nlist)
+        if nprobe is not None:
+            candidates.append(Depth(nprobe, rerank))
+    reached = bool(candidates)
+    if not reached:
+        best = max(measured.values(), key=lambda one: (one.recall, -one.nprobe, -one.rerank))
+        candidates = [Depth(best.nprobe, best.rerank)]
+    for depth in candidates:
+        qps = _queries_per_second(trained, snapshot, queries, k, depth)
+        measured[depth] = Measured(depth.nprobe, depth.rerank, measured[depth].recall, qps)
+    chosen = max((measured[depth] for depth in candidates), key=lambda one: one.qps)
+    source = "refine store" if trained.refine is not None else "codes"
+    return TuneReport(chosen, reached, target, k, len(queries), source, tuple(measured.values()))
+
+
+def _reranks(trained: Trained, snapshot: Snapshot, k: int) -> list[int]:
+    if trained.refine is None:
+        return [k]  # nothing to rescore with
+    return sorted({min(k * times, max(k, snapshot.live_count)) for times in _RERANKS})
+
+
+def _least_nprobe(is_enough, nlist: int) -> int | None:
+    """Return the least number of lists for which ``is_enough``, or None."""
+    high = 1
+    while not is_enough(high):
+        if high == nlist:
+            return None
+        high = min(2 * high, nlist)
+    low = high // 2  # not enough, or 0
+    while high - low > max(1, high // 16):  # finer steps than this drown in the noise of timing
+        middle = (low + high) // 2
+        if is_enough(middle):
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def _recall(rows: np.ndarray, truth: np.ndarray) -> float:
+    wanted = (truth >= 0).sum()
+    found = sum(np.isin(got[got >= 0], want).sum() for got, want in zip(rows, truth, strict=True))
+    return float(found / wanted) if wanted else 1.0
+
+
+def _queries_per_second(
+    trained: Trained, snapshot: Snapshot, queries: np.ndarray, k: int, depth: Depth
+) -> float:
+    """Time one query a call, one thread, best of three passes over at most 256 queries."""
+    some = queries[:256]
+    best = np.inf
+    for _ in range(_PASSES):
+        start = time.perf_counter()
+        for q in range(len(some)):
+            search(trained, snapshot, some[q : q + 1], k, depth, False, 1)
+        best = min(best, time.perf_counter() - start)
+    return len(some) / best

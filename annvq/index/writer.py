@@ -1,0 +1,94 @@
+"""From vectors to segments: encode batches, gather rows, sort them into lists, pack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from annvq.index.ids import IdColumn
+from annvq.index.segment import Segment
+from annvq.index.trained import Trained
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def frozen(array: np.ndarray) -> np.ndarray:
+    """Return a C-contiguous, read-only view: one compiled kernel serves memory and mapped files."""
+    array = np.ascontiguousarray(array).view()
+    array.flags.writeable = False
+    return array
+
+
+def make_segment(
+    trained: Trained,
+    labels: np.ndarray,
+    arrays: dict[str, np.ndarray],
+    ids: IdColumn,
+    positions: np.ndarray,
+    attributes: pa.Table | None,
+) -> Segment:
+    """Sort rows into lists and pack their codes.
+
+    Parameters
+    ----------
+    trained
+        The learned parts of the index.
+    labels
+        (n,) int64, every row's list.
+    arrays
+        Unpacked rows by section, as `Trained.encode` gives them.
+    ids, positions, attributes
+        Of the same n rows in the same order.
+
+    """
+    order = np.argsort(labels, kind="stable")
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(labels, minlength=trained.nlist))]).astype(np.int64)
+    arrays = {name: array[order] for name, array in arrays.items()}
+    arrays = trained.codes.pack(arrays, offsets)
+    return Segment(
+        frozen(offsets),
+        {name: frozen(array) for name, array in arrays.items()},
+        ids.reorder(order),
+        frozen(positions[order]),
+        attributes.take(order) if attributes is not None else None,
+    )
+
+
+@dataclass
+class SegmentWriter:
+    """Gathers encoded batches until they make a segment of about ``rows`` rows."""
+
+    trained: Trained
+    rows: int
+    threads: int
+    _labels: list[np.ndarray] = field(default_factory=list)
+    _arrays: list[dict[str, np.ndarray]] = field(default_factory=list)
+
+    @property
+    def waiting(self) -> int:
+        """Rows gathered and not yet in a segment."""
+        return sum(len(labels) for labels in self._labels)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time to take a segment."""
+        return self.waiting >= self.rows
+
+    def add(self, vectors: np.ndarray) -> None:
+        """Encode a batch of vectors (n, d) float32."""
+        labels, arrays = self.trained.encode(vectors, self.threads)
+        self._labels.append(labels)
+        self._arrays.append(arrays)
+
+    def take(self, ids: IdColumn, attributes: pa.Table | None) -> Segment:
+        """Make a segment of all gathered rows, whose ids and attributes are given."""
+        labels = np.concatenate(self._labels) if self._labels else np.empty(0, np.int64)
+        names = self._arrays[0] if self._arrays else {}
+        arrays = {name: np.concatenate([batch[name] for batch in self._arrays]) for name in names}
+        self._labels, self._arrays = [], []
+        return make_segment(
+            self.trained, labels, arrays, ids, np.arange(len(labels), dtype=np.uint32), attributes
+        )
