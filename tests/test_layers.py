@@ -1,0 +1,160 @@
+"""What the source must look like: layers, dependencies, file names, nothing that runs code from files."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "annvq"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+# From the top down; docs/design.md draws the same. "annvq" is the root module.
+LAYERS = (
+    ("__main__", "cli"),
+    ("bench", "demo", "integrations"),
+    ("evaluation", "interop"),
+    ("annvq",),
+    ("index",),
+    ("hits", "vectors"),
+    ("storage", "io"),
+    ("codebooks",),
+    ("kernels",),
+    ("errors",),
+)
+RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
+
+# What may be imported at the top of a file; all else only inside the function that needs it.
+EVERYWHERE = {"annvq", "numpy", "tomli", *sys.stdlib_module_names}
+ALSO = {
+    "kernels": {"numba", "llvmlite"},
+    "index": {"pyarrow"},
+    "io": {"pyarrow"},
+    "cli": {"typer", "rich"},
+    "bench": {"numba", "rich"},
+}
+HEAVY = "faiss h5py hnswlib matplotlib pandas ray rich scann scipy sentence_transformers sklearn torch typer".split()
+RUNS_CODE_FROM_FILES = {"pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
+
+
+def name_of(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def part_of(module):
+    """Return the part of annvq that a module belongs to: annvq.kernels.jit is in kernels."""
+    return "annvq" if module == "annvq" else module.split(".")[1]
+
+
+def tree_of(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def without_type_checking(tree):
+    """Walk a tree, leaving out `if TYPE_CHECKING:` blocks."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            waiting.extend(node.orelse)
+        else:
+            waiting.extend(ast.iter_child_nodes(node))
+
+
+def imported(nodes):
+    """Yield the full names of the modules that import statements name."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            for alias in node.names:
+                inner = ROOT / node.module.replace(".", "/") / alias.name
+                is_module = inner.is_dir() or inner.with_suffix(".py").is_file()
+                yield f"{node.module}.{alias.name}" if is_module else node.module
+
+
+def test_every_part_has_a_layer():
+    parts = {part_of(name_of(path)) for path in SOURCES}
+    assert parts <= set(RANK), f"name the layer of {parts - set(RANK)} in docs/design.md and here"
+
+
+def test_layers_are_those_of_the_design():
+    design = (ROOT / "docs/design.md").read_text(encoding="utf-8")
+    drawn = re.search(r"## Layers.*?\n\n((?:    .*\n)+)", design)[1]
+    order = []
+    for line in drawn.splitlines():
+        head = line.strip().split("  ")[0]
+        order += [part for part in re.findall(r"\w+", head) if part in RANK]
+    assert {"cli", "evaluation", "index", "storage", "codebooks", "kernels", "errors"} <= set(order)
+    assert [RANK[part] for part in order] == sorted(RANK[part] for part in order)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_imports_point_down_only(path):
+    own = part_of(name_of(path))
+    for name in imported(without_type_checking(tree_of(path))):
+        if name == "annvq" or name.startswith("annvq."):
+            assert RANK[part_of(name)] >= RANK[own], f"{name_of(path)} imports {name}, which is above it"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_optional_packages_are_imported_where_they_are_used(path):
+    allowed = EVERYWHERE | ALSO.get(part_of(name_of(path)), set())
+    tree = tree_of(path)
+    inside = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for inner in ast.walk(node)
+    }
+    top = [node for node in without_type_checking(tree) if node not in inside]
+    assert {name.split(".")[0] for name in imported(top)} <= allowed
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_nothing_runs_code_from_files(path):
+    tree = tree_of(path)
+    names = {name.split(".")[0] for name in imported(ast.walk(tree))}
+    assert not names & RUNS_CODE_FROM_FILES
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        called = ast.unparse(call.func)
+        given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        assert given.get("allow_pickle", "False") == "False"
+        assert called not in ("eval", "exec", "torch.save")
+        if called == "torch.load":
+            assert given.get("weights_only") == "True"
+        if called in ("np.load", "numpy.load"):
+            assert part_of(name_of(path)) not in ("storage", "index"), "index files are never read by np.load"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_files_are_named_by_their_concept_and_stay_readable(path):
+    assert path.stem not in ("utils", "util", "helpers", "helper", "common", "misc", "shared")
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 500
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_what_is_public_says_what_it_is(path):
+    undocumented = []
+    waiting = [(tree_of(path), name_of(path))]
+    while waiting:
+        node, name = waiting.pop()
+        if not ast.get_docstring(node):
+            undocumented.append(name)
+        if isinstance(node, ast.Module | ast.ClassDef):
+            named = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+            public = (child for child in node.body if isinstance(child, named) and not child.name.startswith("_"))
+            waiting += [(child, f"{name}.{child.name}") for child in public]
+    assert not undocumented
+
+
+def test_importing_annvq_loads_nothing_heavy():
+    code = f"import sys, annvq; print(*(set({HEAVY!r}) & set(sys.modules)))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert ran.stdout.split() == []
