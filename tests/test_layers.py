@@ -33,8 +33,9 @@ ALSO = {
     "kernels": {"numba", "llvmlite"},
     "index": {"pyarrow"},
     "io": {"pyarrow"},
-    "cli": {"typer", "rich"},
+    "cli": {"pyarrow", "typer", "rich"},
     "bench": {"numba", "rich"},
+    "demo": {"rich"},
 }
 HEAVY = "faiss h5py hnswlib matplotlib pandas ray rich scann scipy sentence_transformers sklearn torch typer".split()
 RUNS_CODE_FROM_FILES = {"pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}

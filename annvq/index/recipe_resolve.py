@@ -95,9 +95,7 @@ def _number_of_codes(codebook: CodebookSpec, d: int) -> int | None:
     if isinstance(codebook.M, str):
         return math.ceil(d / int(codebook.M.removeprefix("d/")))
     if codebook.kind == "pq" and codebook.M is not None and codebook.M > d:
-        raise RecipeError(
-            f"codebook.M = {codebook.M} sub-quantizers do not fit d = {d}: use at most {d}, or M = 'd/2'"
-        )
+        raise RecipeError(f"codebook.M = {codebook.M} sub-quantizers do not fit d = {d}: use at most {d}, or M = 'd/2'")
     return codebook.M
 
 

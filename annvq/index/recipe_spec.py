@@ -131,17 +131,13 @@ class Recipe:
 
     def _check_parts(self) -> None:
         if not isinstance(self.codebook, CodebookSpec):
-            raise RecipeError(
-                f"codebook = {self.codebook!r}: expected a CodebookSpec, in TOML a table [codebook]"
-            )
+            raise RecipeError(f"codebook = {self.codebook!r}: expected a CodebookSpec, in TOML a table [codebook]")
         if not isinstance(self.search, SearchDefaults):
             raise RecipeError(f"search = {self.search!r}: expected SearchDefaults, in TOML a table [search]")
         if self.expect is not None and not isinstance(self.expect, Expectation):
             raise RecipeError(f"expect = {self.expect!r}: expected an Expectation, in TOML a table [expect]")
         if self.codebook.residual and self.nlist is None:
-            raise RecipeError(
-                "codebook.residual needs lists to take residuals from: set nlist or residual = false"
-            )
+            raise RecipeError("codebook.residual needs lists to take residuals from: set nlist or residual = false")
 
     def _check_rotation(self) -> None:
         kind = self.codebook.kind
@@ -152,9 +148,7 @@ class Recipe:
         if self.rotation == "random" and kind in ("fp32", "fp16"):
             raise RecipeError(f"a rotation changes nothing for kind {kind!r}: leave it out")
         if self.rotation != "random" and kind == "rabitq":
-            raise RecipeError(
-                "kind 'rabitq' needs rotation 'random': its estimates hold for rotated vectors only"
-            )
+            raise RecipeError("kind 'rabitq' needs rotation 'random': its estimates hold for rotated vectors only")
 
     def _check_refine(self) -> None:
         if self.refine is None:
@@ -174,9 +168,7 @@ class Recipe:
         if isinstance(nprobe, int) and isinstance(self.nlist, int) and nprobe > self.nlist:
             raise RecipeError(f"search.nprobe = {nprobe} is more than nlist = {self.nlist}")
         if isinstance(rerank, int) and self.refine is None:
-            raise RecipeError(
-                f"search.rerank = {rerank} needs a refine store: set refine, or leave rerank out"
-            )
+            raise RecipeError(f"search.rerank = {rerank} needs a refine store: set refine, or leave rerank out")
         nprobe = None if self.nlist is None else nprobe or "auto"
         rerank = None if self.refine is None else rerank or "auto"
         object.__setattr__(self, "search", SearchDefaults(nprobe=nprobe, rerank=rerank))

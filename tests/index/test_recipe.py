@@ -21,9 +21,7 @@ from annvq.index.recipe import (
 )
 
 INDEXES = Path(__file__).parents[2] / "indexes"
-CONTRACT_NAMES = (
-    "flat ivf-flat ivf-sq8 ivf-pq-fastscan opq-ivf-pq8 ivf-rabitq small fast balanced exact-refine".split()
-)
+CONTRACT_NAMES = "flat ivf-flat ivf-sq8 ivf-pq-fastscan opq-ivf-pq8 ivf-rabitq small fast balanced exact-refine".split()
 
 numbers = st.integers(1, 4096)
 thorough = settings(max_examples=100, deadline=None, derandomize=True)
@@ -53,9 +51,7 @@ def codebooks(draw, has_lists):
 def recipes(draw):
     nlist = draw(st.none() | st.just("auto") | numbers)
     codebook = draw(codebooks(nlist is not None))
-    stronger = {"fp32": (), "fp16": ("fp32",), "sq8": ("fp16", "fp32")}.get(
-        codebook.kind, ("sq8", "fp16", "fp32")
-    )
+    stronger = {"fp32": (), "fp16": ("fp32",), "sq8": ("fp16", "fp32")}.get(codebook.kind, ("sq8", "fp16", "fp32"))
     refine = draw(st.sampled_from([None, *stronger]))
     rotations = {"pq": [None, "opq", "random"], "rabitq": ["random"], "fp32": [None], "fp16": [None]}
     return Recipe(
@@ -305,9 +301,7 @@ def test_bad_toml_names_the_place_and_the_nearest_key(toml, said):
         Recipe.from_toml(toml)
 
 
-@pytest.mark.parametrize(
-    "text", ["[]", "3", "{", '{"codebook": 3}', '{"codebook": {"kind": "pq", "M": 1e999}}']
-)
+@pytest.mark.parametrize("text", ["[]", "3", "{", '{"codebook": 3}', '{"codebook": {"kind": "pq", "M": 1e999}}'])
 def test_bad_json(text):
     with pytest.raises(RecipeError):
         Recipe.from_json(text)
