@@ -1,0 +1,294 @@
+"""The ids of an index's rows: int64, or strings kept as UTF-8 bytes.
+
+Ids of one index are all of one kind. -1 is no id: it marks missing places in results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from annvq.errors import CorruptIndexError, DtypeError, DuplicateIdError, ParameterError, ShapeError
+from annvq.index.id_input import parse_ids
+from annvq.kernels import strings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Kind = Literal["int", "str"]
+_NONE = np.frombuffer(b"", np.int64)  # read-only, as all arrays here
+_NO_BYTES = np.frombuffer(b"", np.uint8)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class IdColumn:
+    """Ids of n rows; what is needed to find them is made when it is first asked for.
+
+    Parameters
+    ----------
+    kind
+        "int" or "str".
+    values
+        (n,) int64, for kind "int".
+    offsets, data
+        (n + 1,) int64 and (bytes,) uint8, for kind "str": id i is ``data[offsets[i]:offsets[i + 1]]``.
+
+    """
+
+    kind: Kind
+    values: np.ndarray = field(default_factory=lambda: _NONE)
+    offsets: np.ndarray = field(default_factory=lambda: _NONE)
+    data: np.ndarray = field(default_factory=lambda: _NO_BYTES)
+
+    @classmethod
+    def of(cls, ids: Any) -> IdColumn:
+        """Return what `parse_ids` makes of ``ids`` as a column; ids may repeat."""
+        if isinstance(ids, IdColumn):
+            return ids
+        parsed = parse_ids(ids)
+        if isinstance(parsed, np.ndarray):
+            return cls("int", values=_frozen(parsed, np.int64))
+        return cls("str", offsets=(parts := _arrow_parts(parsed))[0], data=parts[1])
+
+    def __len__(self) -> int:
+        return len(self.values) if self.kind == "int" else len(self.offsets) - 1
+
+    def __repr__(self) -> str:
+        return f"IdColumn({self.kind}, n={len(self)})"
+
+    # Rows to ids
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Return the ids of ``rows`` (int64, any shape): int64, or object array of str.
+
+        A row of -1 gives -1 or None.
+        """
+        if self.kind == "int":
+            return np.where(rows >= 0, self.values[rows], -1) if len(self) else np.full(rows.shape, -1, np.int64)
+        flat = rows.reshape(-1)
+        ids = np.full(flat.shape, None, dtype=object)
+        present = np.flatnonzero(flat >= 0)
+        starts, ends = self.offsets[flat[present]].tolist(), self.offsets[flat[present] + 1].tolist()
+        view: Any = self.data
+        text = memoryview(view)
+        for place, start, end in zip(present.tolist(), starts, ends, strict=True):
+            ids[place] = str(text[start:end], "utf-8")
+        return ids.reshape(rows.shape)
+
+    # Ids to rows
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """(n,) int64: row numbers, ids ascending, equal ids in the order of rows."""
+        if self.kind == "int":
+            ascending = bool((self.values[1:] >= self.values[:-1]).all())
+            return np.arange(len(self)) if ascending else np.argsort(self.values, kind="stable")
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        buffers = [None, pa.py_buffer(self.offsets), pa.py_buffer(self.data)]
+        array = pa.LargeStringArray.from_buffers(pa.large_string(), len(self._lengths), buffers)
+        return pc.sort_indices(array).to_numpy().astype(np.int64)
+
+    @cached_property
+    def _sorted_values(self) -> np.ndarray:
+        return self.values[self.order]
+
+    @cached_property
+    def _lengths(self) -> np.ndarray:
+        """Bytes of every string id; checked, for kernels follow the offsets (CorruptIndexError)."""
+        lengths = np.diff(self.offsets)
+        if self.offsets[0] != 0 or self.offsets[-1] != len(self.data) or (lengths < 0).any():
+            raise CorruptIndexError("section id_offsets: not ascending from 0 to the number of bytes of id_bytes")
+        return lengths
+
+    @cached_property
+    def _ranks(self) -> tuple[np.ndarray, int]:
+        """Dense ranks of string ids, and a row whose id another row has too, or -1."""
+        ranks = np.empty(len(self), np.int64)
+        repeated = strings.dense_ranks(self.offsets, self.data, _frozen(self.order, np.int64), ranks)
+        ranks.flags.writeable = False
+        return ranks, int(repeated)
+
+    def find(self, ids: Any) -> np.ndarray:
+        """Return the row of every id, (m,) int64; -1 where the column does not hold it.
+
+        Parameters
+        ----------
+        ids
+            What `parse_ids` accepts, or another column.
+
+        Raises
+        ------
+        DtypeError
+            Integers are looked for among strings, or strings among integers.
+
+        """
+        wanted = IdColumn.of(ids)
+        if len(wanted) == 0 or len(self) == 0:
+            return np.full(len(wanted), -1, np.int64)
+        if wanted.kind != self.kind:
+            raise DtypeError(f"ids are {wanted.kind}, but those of the index are {self.kind}")
+        if self.kind == "str":
+            rows = np.empty(len(wanted._lengths), np.int64)
+            order = _frozen(self.order, np.int64)
+            strings.find(self.offsets, self.data, order, wanted.offsets, wanted.data, rows)
+            return rows
+        places = np.minimum(np.searchsorted(self._sorted_values, wanted.values), len(self) - 1)
+        return np.where(self._sorted_values[places] == wanted.values, self.order[places], -1)
+
+    def order_keys(self) -> np.ndarray:
+        """Return (n,) int64 that sort as the ids do: the ids, or the ranks of str ids in this column."""
+        return self.values if self.kind == "int" else self._ranks[0]
+
+    def check_unique(self) -> None:
+        """Raise DuplicateIdError, naming one, where an id is there twice."""
+        if self.kind == "str":
+            row = self._ranks[1]
+        else:
+            repeats = np.flatnonzero(self._sorted_values[1:] == self._sorted_values[:-1])
+            row = int(self.order[repeats[0]]) if len(repeats) else -1
+        if row >= 0:
+            raise DuplicateIdError(f"id {self.take(np.array([row]))[0]!r} is given more than once")
+
+    # New columns
+
+    def reorder(self, order: np.ndarray) -> IdColumn:
+        """Return the column of rows ``order`` (m,) int64, a permutation or a choice of rows."""
+        if self.kind == "int":
+            return IdColumn("int", values=_frozen(self.values[order], np.int64))
+        order = _frozen(order, np.int64)
+        offsets = np.concatenate([[0], np.cumsum(self._lengths[order])]).astype(np.int64)
+        data = np.empty(offsets[-1], np.uint8)
+        strings.gather(self.offsets, self.data, order, offsets, data)
+        return IdColumn("str", offsets=_frozen(offsets, np.int64), data=_frozen(data, np.uint8))
+
+    @classmethod
+    def concat(cls, columns: Sequence[IdColumn]) -> IdColumn:
+        """Return the rows of several columns, at least one, of the same kind, one after the other."""
+        if columns[0].kind == "int":
+            return cls("int", values=_frozen(np.concatenate([column.values for column in columns]), np.int64))
+        lengths = np.concatenate([column._lengths for column in columns])
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        data = np.concatenate([column.data for column in columns])
+        return cls("str", offsets=_frozen(offsets, np.int64), data=_frozen(data, np.uint8))
+
+    # Storage
+
+    def sections(self) -> dict[str, np.ndarray]:
+        """Return the arrays to store, by section name: "ids", or "id_offsets" and "id_bytes"."""
+        if self.kind == "int":
+            return {"ids": self.values}
+        return {"id_offsets": self.offsets, "id_bytes": self.data}
+
+    @classmethod
+    def from_sections(cls, sections: dict[str, np.ndarray]) -> IdColumn:
+        """Return the column stored in ``sections``, which may hold others too; arrays are shared.
+
+        Offsets are followed only after all of them were looked at, which opening does not do.
+
+        Raises
+        ------
+        CorruptIndexError
+            The sections are not there or not of the right dtype and shape.
+
+        """
+        names = {"ids": np.int64} if "ids" in sections else {"id_offsets": np.int64, "id_bytes": np.uint8}
+        for name, dtype in names.items():
+            if name not in sections:
+                raise CorruptIndexError(f"section {name}: missing")
+            if sections[name].dtype != dtype or sections[name].ndim != 1:
+                raise CorruptIndexError(f"section {name}: {sections[name].dtype} {sections[name].shape}")
+        if "ids" in sections:
+            return cls("int", values=_frozen(sections["ids"], np.int64))
+        if len(sections["id_offsets"]) == 0:
+            raise CorruptIndexError("section id_offsets: empty, expected at least one offset")
+        return cls(
+            "str",
+            offsets=_frozen(sections["id_offsets"], np.int64),
+            data=_frozen(sections["id_bytes"], np.uint8),
+        )
+
+    def check(self) -> None:
+        """Look at every id, as `verify` does (CorruptIndexError: offsets, encoding, missing mark, repeats)."""
+        try:
+            if self.kind == "str":
+                self.take(np.arange(len(self._lengths)))
+            elif (self.values == -1).any():
+                raise CorruptIndexError("section ids: -1, which marks missing places")
+            self.check_unique()
+        except UnicodeDecodeError as error:
+            raise CorruptIndexError("section id_bytes: not UTF-8") from error
+        except DuplicateIdError as error:
+            raise CorruptIndexError(f"section {next(iter(self.sections()))}: {error}") from error
+
+
+def as_ids(ids: Any, n: int | None, start: int = 0, *, kind: Kind | None = None) -> IdColumn:
+    """Return checked ids for new rows.
+
+    Parameters
+    ----------
+    ids
+        n unique integers (not -1) or str, see `parse_ids`; None stands for start .. start + n - 1.
+    n
+        How many there must be; None where that is not known yet.
+    start
+        First of the ids that are made up.
+    kind
+        Kind of the index that they are added to, if there is one.
+
+    Raises
+    ------
+    ShapeError, DtypeError, DuplicateIdError
+        With what was given.
+    ParameterError
+        An id is -1; or there are none, for an index of str ids.
+
+    """
+    if ids is None:
+        if kind == "str" or n is None:
+            raise ParameterError("ids must be given: those of the index are str, so none can be made up")
+        return IdColumn("int", values=_frozen(np.arange(start, start + n), np.int64))
+    column = IdColumn.of(ids)
+    if n is not None and len(column) != n:
+        raise ShapeError(f"{len(column)} ids for {n} vectors")
+    if kind is not None and column.kind != kind:
+        if len(column):
+            raise DtypeError(f"ids are {column.kind}, but those of the index are {kind}")
+        return IdColumn.of(np.empty(0, np.int64 if kind == "int" else np.str_))
+    if column.kind == "int" and (column.values == -1).any():
+        raise ParameterError("id -1 is not accepted: it marks missing places in results")
+    column.check_unique()
+    return column
+
+
+def rank_across(columns: Sequence[IdColumn]) -> list[np.ndarray]:
+    """Return keys (n,) int64 for every column that sort as all their ids together do.
+
+    Integers are their own keys; str ids get dense ranks, an id that is in two columns the same one.
+    """
+    if not columns or columns[0].kind == "int":
+        return [column.values for column in columns]
+    ranks = IdColumn.concat(columns).order_keys()
+    return np.split(ranks, np.cumsum([len(column) for column in columns])[:-1])
+
+
+def _frozen(array: np.ndarray, dtype: type) -> np.ndarray:
+    """Return a C-contiguous, read-only view of ``dtype``: one compiled kernel serves memory and mapped files."""
+    view = np.ascontiguousarray(np.asarray(array), dtype=dtype).view()
+    view.flags.writeable = False
+    return view
+
+
+def _arrow_parts(array: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
+    """Return offsets and bytes of an Arrow string array, which may be a slice."""
+    _, offsets, data = array.buffers()
+    if offsets is None or len(array) == 0:
+        return _frozen(np.zeros(1, np.int64), np.int64), _NO_BYTES
+    starts = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
+    raw = np.empty(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)
+    return _frozen(starts - starts[0], np.int64), _frozen(raw[starts[0] : starts[-1]], np.uint8)

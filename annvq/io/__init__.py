@@ -1,0 +1,155 @@
+"""Reading and writing vectors in the formats that others use.
+
+    .npy .npz               NumPy; mapped
+    .parquet .pq            Parquet, by row group
+    .arrow .feather .ipc    Arrow IPC files and streams, by record batch
+    .fvecs .ivecs .bvecs    TEXMEX; mapped
+    .hdf5 .h5               HDF5, also of ann-benchmarks (extra "hdf5")
+
+Every format is one module with ``open_file`` and ``write_file``, imported when it is needed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from annvq.errors import DataFormatError, DtypeError, ParameterError, ShapeError
+from annvq.io.source import ChunkedSource, MatrixSource, StreamSource, VectorSource
+
+if TYPE_CHECKING:
+    from annvq.io.ann_dataset import AnnDataset
+
+__all__ = [
+    "FORMATS",
+    "ChunkedSource",
+    "MatrixSource",
+    "StreamSource",
+    "VectorSource",
+    "open_vectors",
+    "read",
+    "read_ann_dataset",
+    "write",
+]
+
+FORMATS = {
+    ".npy": "npy",
+    ".npz": "npz",
+    ".parquet": "arrow",
+    ".pq": "arrow",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
+    ".fvecs": "vecs",
+    ".ivecs": "vecs",
+    ".bvecs": "vecs",
+    ".hdf5": "hdf5",
+    ".h5": "hdf5",
+}
+
+
+def open_vectors(
+    path: str | os.PathLike[str], *, vector_column: str | None = None, id_column: str | None = None
+) -> VectorSource:
+    """Return the vectors of a file as a source of blocks, and the ids that are beside them.
+
+    Parameters
+    ----------
+    path
+        A file with one of the suffixes in `FORMATS`.
+    vector_column
+        Column (Arrow, Parquet), array (.npz) or dataset (HDF5); by default the only one that holds
+        vectors, or "vectors", "base", "train".
+    id_column
+        The same for ids; by default "id" (Arrow, Parquet) or "ids" where there is one.
+
+    Raises
+    ------
+    ParameterError
+        Unknown suffix, or no such column.
+    DataFormatError
+        The file is not what its suffix says, or it is damaged; found before anything large is allocated.
+    MissingExtraError
+        The format's package is not installed.
+    OSError
+        The file cannot be opened.
+
+    """
+    path = Path(path)
+    return _format_of(path).open_file(path, vector_column, id_column)
+
+
+def read(path: str | os.PathLike[str], *, vector_column: str | None = None) -> np.ndarray:
+    """Return all vectors of a file, (n, d), in the file's number type; mapped where the format allows.
+
+    Parameters and errors are those of `open_vectors`.
+    """
+    source = open_vectors(path, vector_column=vector_column)
+    if isinstance(source, MatrixSource):
+        return source.matrix
+    blocks = list(source.batches(max(1, source.count or 1)))
+    return np.concatenate(blocks) if blocks else np.empty((0, source.dim), dtype=np.float32)
+
+
+def write(path: str | os.PathLike[str], vectors: np.ndarray, ids: Any = None) -> None:
+    """Write vectors, and ids where the format holds them; the file appears whole or not at all.
+
+    Parameters
+    ----------
+    path
+        The suffix chooses the format.
+    vectors
+        (n, d) of numbers, written in their dtype.
+    ids
+        n integers or str.
+
+    Raises
+    ------
+    ParameterError
+        Unknown suffix, or a format without ids.
+    ShapeError, DtypeError
+        Arrays that cannot be written so.
+    MissingExtraError
+        The format's package is not installed.
+
+    """
+    path = Path(path)
+    vectors = np.asarray(vectors)
+    if vectors.ndim != 2 or vectors.shape[1] == 0:
+        raise ShapeError(f"vectors of shape {vectors.shape}, expected (n, d)")
+    if vectors.dtype.kind not in "fiu":
+        raise DtypeError(f"vectors of dtype {vectors.dtype}, expected numbers")
+    _format_of(path).write_file(path, vectors, None if ids is None else _as_ids(ids, len(vectors)))
+
+
+def read_ann_dataset(path: str | os.PathLike[str]) -> AnnDataset:
+    """Return base vectors, queries, metric and true neighbours, see `annvq.io.ann_dataset`."""
+    from annvq.io import ann_dataset
+
+    return ann_dataset.read_ann_dataset(path)
+
+
+def _format_of(path: Path) -> ModuleType:
+    name = FORMATS.get(path.suffix.lower())
+    if name is None:
+        raise ParameterError(f"{path}: suffix {path.suffix!r}, expected one of {', '.join(FORMATS)}")
+    if path.is_dir():
+        raise DataFormatError(f"{path} is a folder, expected a file")
+    return importlib.import_module(f"annvq.io.{name}")
+
+
+def _as_ids(ids: Any, n: int) -> np.ndarray:
+    """Return ids as int64 or object array of str."""
+    array = np.asarray(ids)
+    if array.shape != (n,):
+        raise ShapeError(f"{array.shape} ids for {n} vectors")
+    if array.dtype.kind in "iu":
+        return array.astype(np.int64)
+    if array.dtype.kind not in "UO" or not all(isinstance(item, str) for item in array):
+        raise DtypeError(f"ids of dtype {array.dtype}, expected integers or str")
+    return array.astype(object)

@@ -1,0 +1,192 @@
+"""Parquet files, Arrow IPC files and streams, and Arrow tables in memory.
+
+A file is read by row group or record batch; only the vector and the id column are decoded.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from annvq.errors import DataFormatError, DtypeError, ShapeError
+from annvq.io.columns import id_column_of, ids_of, matrix_of, vector_column_of, vector_dim
+from annvq.io.replacing import replacing
+from annvq.io.source import ChunkedSource, StreamSource, VectorSource
+
+PARQUET = (".parquet", ".pq")
+_FILE_MAGIC = b"ARROW1"
+_ROW_GROUP_BYTES = 1 << 26  # of vectors in a row group that we write
+
+
+def open_file(path: Path, vector_column: str | None, id_column: str | None) -> VectorSource:
+    """Return the vectors of a Parquet or Arrow IPC file.
+
+    Parameters
+    ----------
+    path
+        .parquet or .pq, or else an Arrow IPC file (Feather 2) or stream.
+    vector_column
+        By default the only column that can hold vectors.
+    id_column
+        By default "id", where there is such a column.
+
+    Raises
+    ------
+    DataFormatError
+        The file is damaged, or the column holds nulls or lists of different lengths.
+    ParameterError
+        The columns named are not there, or none can be chosen.
+
+    """
+    with _as_format_errors(path):
+        if path.suffix.lower() in PARQUET:
+            return _open_parquet(path, vector_column, id_column)
+        return _open_ipc(path, vector_column, id_column)
+
+
+def source_of(x: Any, name: str) -> VectorSource:
+    """Return the vectors of an Arrow column, record batch, table, or (read once) record batch reader."""
+    if isinstance(x, pa.RecordBatchReader):
+        column = vector_column_of(x.schema)
+        return StreamSource(matrix_of(batch.column(column), name) for batch in x if len(batch))
+    if isinstance(x, pa.Table | pa.RecordBatch):
+        return _columns_source(x.column(vector_column_of(x.schema)), _id_loader(x), name)
+    if isinstance(x, pa.Array | pa.ChunkedArray):
+        return _columns_source(x, _no_ids, name)
+    raise DtypeError(f"{name}: {type(x).__name__}, expected an Arrow column, table or record batch reader")
+
+
+def _columns_source(
+    column: pa.Array | pa.ChunkedArray, load_ids: Callable[[], np.ndarray | None], name: str
+) -> VectorSource:
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+
+    def read(chunk: int, rows: int) -> Iterator[np.ndarray]:
+        for start in range(0, len(chunks[chunk]), rows):
+            yield matrix_of(chunks[chunk].slice(start, rows), name)
+
+    return _chunked_source([len(chunk) for chunk in chunks], column.type, read, load_ids)
+
+
+def _id_loader(table: pa.Table | pa.RecordBatch) -> Callable[[], np.ndarray | None]:
+    ids = id_column_of(table.schema)
+    return _no_ids if ids is None else lambda: ids_of(table.column(ids), ids)
+
+
+def write_file(path: Path, vectors: np.ndarray, ids: np.ndarray | None) -> None:
+    """Write columns "id" (where ids are given) and "vector" to a Parquet or an Arrow IPC file."""
+    flat = pa.array(np.ascontiguousarray(vectors).reshape(-1))
+    columns = {} if ids is None else {"id": pa.array(ids)}
+    table = pa.table(columns | {"vector": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])})
+    rows = max(1, _ROW_GROUP_BYTES // (vectors.shape[1] * vectors.itemsize))
+    with replacing(path) as temporary:
+        if path.suffix.lower() in PARQUET:
+            # Neither dictionaries nor general compression pay on floats.
+            pq.write_table(table, temporary, row_group_size=rows, compression="none", use_dictionary=False)
+            return
+        with pa.OSFile(os.fspath(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table, max_chunksize=rows)
+
+
+def _no_ids() -> np.ndarray | None:
+    return None
+
+
+def _open_parquet(path: Path, vector_column: str | None, id_column: str | None) -> VectorSource:
+    with pq.ParquetFile(path) as file:
+        schema = file.schema_arrow
+        lengths = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+    vectors, ids = vector_column_of(schema, vector_column), id_column_of(schema, id_column)
+
+    def read(chunk: int, rows: int) -> Iterator[np.ndarray]:
+        with _as_format_errors(path), pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(min(rows, max(1, lengths[chunk])), [chunk], columns=[vectors]):
+                yield matrix_of(batch.column(0), vectors)
+
+    def load_ids() -> np.ndarray | None:
+        with _as_format_errors(path), pq.ParquetFile(path) as file:
+            return None if ids is None else ids_of(file.read(columns=[ids]).column(0), ids)
+
+    return _chunked_source(lengths, schema.field(vectors).type, read, load_ids)
+
+
+def _open_ipc(path: Path, vector_column: str | None, id_column: str | None) -> VectorSource:
+    with _record_batches(path) as (schema, batches):
+        lengths = [batch.num_rows for batch in batches]
+    vectors, ids = vector_column_of(schema, vector_column), id_column_of(schema, id_column)
+    if not _has_footer(path):  # a stream: only readable from its beginning, so one chunk
+        lengths = [sum(lengths)]
+
+    def read(chunk: int, rows: int) -> Iterator[np.ndarray]:
+        only = chunk if _has_footer(path) else None
+        with _as_format_errors(path), _record_batches(path, only) as (_, batches):
+            for batch in batches:
+                column = batch.column(vectors)
+                column.validate(full=True)  # offsets from a file may point anywhere
+                for start in range(0, len(column), rows):
+                    yield matrix_of(column.slice(start, rows), vectors)
+
+    def load_ids() -> np.ndarray | None:
+        if ids is None:
+            return None
+        with _as_format_errors(path), _record_batches(path) as (_, batches):
+            column = pa.chunked_array([batch.column(ids) for batch in batches], schema.field(ids).type)
+            column.validate(full=True)
+            return ids_of(column, ids)
+
+    return _chunked_source(lengths, schema.field(vectors).type, read, load_ids)
+
+
+def _has_footer(path: Path) -> bool:
+    """Return whether an Arrow file is in the file format; streams have no magic and no footer."""
+    with open(path, "rb") as file:
+        return file.read(len(_FILE_MAGIC)) == _FILE_MAGIC
+
+
+@contextmanager
+def _record_batches(path: Path, only: int | None = None) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
+    """Map an IPC file or stream; give its schema and all record batches, or ``only`` one of a file."""
+    with pa.memory_map(os.fspath(path)) as mapped:
+        if not _has_footer(path):
+            stream = pa.ipc.open_stream(mapped)
+            yield stream.schema, iter(stream)
+            return
+        reader = pa.ipc.open_file(mapped)
+        numbers = range(reader.num_record_batches) if only is None else (only,)
+        yield reader.schema, (reader.get_batch(i) for i in numbers)
+
+
+def _chunked_source(
+    lengths: list[int],
+    kind: pa.DataType,
+    read: Callable[[int, int], Iterator[np.ndarray]],
+    load_ids: Callable[[], np.ndarray | None],
+) -> ChunkedSource:
+    """Return the source, with the dimension that the type declares or else the first row has."""
+    dim = vector_dim(kind)
+    if dim is None:
+        first = next((chunk for chunk, length in enumerate(lengths) if length), None)
+        if first is None:
+            raise ShapeError(f"no rows in a column of {kind}, so the dimension is not known")
+        dim = next(read(first, 1)).shape[1]
+    return ChunkedSource(lengths, dim, read, load_ids)
+
+
+@contextmanager
+def _as_format_errors(path: Path) -> Iterator[None]:
+    """Turn what Arrow raises on damaged files into DataFormatError; a missing file stays OSError."""
+    try:
+        yield
+    except (pa.ArrowException, DtypeError, ShapeError) as error:
+        raise DataFormatError(f"{path}: {error}") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise DataFormatError(f"{path}: {error}") from error

@@ -1,0 +1,166 @@
+"""HDF5 files: matrices by name, mapped where they are stored contiguously (needs h5py)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from annvq.errors import DataFormatError, MissingExtraError, ParameterError
+from annvq.io.replacing import replacing
+from annvq.io.source import ChunkedSource, MatrixSource, VectorSource
+
+_PREFERRED = ("vectors", "train")
+_IDS = "ids"
+_SPAN_BYTES = 1 << 24  # decoded at a time
+_MAX_RATIO = 200  # of compression, see annvq.io.npz
+_SMALL = 1 << 24
+
+
+def open_file(path: Path, vector_column: str | None, id_column: str | None) -> VectorSource:
+    """Return one matrix of an HDF5 file as a source.
+
+    Parameters
+    ----------
+    path
+        The file.
+    vector_column
+        Name of the dataset; by default "vectors", "train", or the only dataset besides "ids".
+    id_column
+        Name of the ids' dataset; by default "ids" where there is one.
+
+    Raises
+    ------
+    DataFormatError
+        Damaged, or data that lies outside the file.
+    ParameterError
+        No such dataset, or several to choose from.
+    MissingExtraError
+        h5py is not installed.
+
+    """
+    with opened(path) as file:
+        names = [name for name in file if isinstance(file.get(name), _h5py().Dataset)]
+    vectors = _choose(names, vector_column, path)
+    ids = id_column or (_IDS if _IDS in names else None)
+    if ids is not None and ids not in names:
+        raise ParameterError(f"{path}: no dataset {ids!r}; datasets: {', '.join(names)}")
+    return matrix_source(path, vectors, ids)
+
+
+def write_file(path: Path, vectors: np.ndarray, ids: np.ndarray | None) -> None:
+    """Write datasets "vectors" and, where given, "ids", contiguous so that they can be mapped."""
+    h5py = _h5py()
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        file["vectors"] = vectors
+        if ids is not None:
+            file.create_dataset(_IDS, data=ids, dtype=h5py.string_dtype() if ids.dtype == object else ids.dtype)
+
+
+def matrix_source(path: Path, name: str, ids: str | None = None) -> VectorSource:
+    """Return a dataset (n, d) as a source: mapped if stored contiguously, else read by spans of rows."""
+
+    def load_ids() -> np.ndarray | None:
+        return None if ids is None else _read_ids(path, ids)
+
+    with opened(path) as file:
+        dataset = dataset_of(file, name, path)
+        if len(dataset.shape) != 2 or dataset.dtype.kind not in "fiu":
+            raise DataFormatError(f"{path}: {name} is {dataset.dtype} {dataset.shape}, expected (n, d) numbers")
+        n, d = dataset.shape
+        span = max(1, _SPAN_BYTES // max(1, d * dataset.dtype.itemsize))
+        matrix = _mapped(dataset, path)
+    if matrix is not None:
+        return MatrixSource(matrix, load_ids)
+
+    def read(chunk: int, rows: int) -> Iterator[np.ndarray]:
+        stop = min(n, (chunk + 1) * span)
+        with opened(path) as file:
+            for start in range(chunk * span, stop, rows):
+                yield dataset_of(file, name, path)[start : min(stop, start + rows)]
+
+    return ChunkedSource([min(span, n - start) for start in range(0, n, span)], d, read, load_ids)
+
+
+def dataset_of(file: Any, name: str, path: Path) -> Any:
+    """Return a dataset of an open file.
+
+    Raises
+    ------
+    DataFormatError
+        It is not there, its data lie in another file, or its size is not plausible for the bytes
+        that the file holds for it.
+
+    """
+    h5py = _h5py()
+    # An external link would be followed when the dataset is opened: look at the link first.
+    is_local = isinstance(file.get(name, getlink=True), h5py.HardLink)
+    dataset: Any = file[name] if is_local else None
+    if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
+        raise DataFormatError(f"{path}: no dataset {name!r} in the file itself")
+    if dataset.external or dataset.is_virtual:
+        raise DataFormatError(f"{path}: the data of {name!r} lie in other files")
+    declared = math.prod(dataset.shape) * dataset.dtype.itemsize
+    stored = dataset.id.get_storage_size()
+    if stored > path.stat().st_size or declared > max(_SMALL, _MAX_RATIO * stored):
+        raise DataFormatError(f"{path}: {name} claims {declared} bytes, the file holds {stored} for it")
+    return dataset
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """Open a file for reading; what h5py raises on damaged ones becomes DataFormatError."""
+    h5py = _h5py()
+    with open(path, "rb"):  # a missing file stays a FileNotFoundError
+        pass
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, KeyError, RuntimeError) as error:
+        raise DataFormatError(f"{path}: {error}") from error
+
+
+def _h5py() -> Any:
+    try:
+        import h5py
+    except ImportError:
+        raise MissingExtraError("h5py", "hdf5") from None
+    return h5py
+
+
+def _mapped(dataset: Any, path: Path) -> np.ndarray | None:
+    """Return the dataset mapped, or None where it is chunked, compressed or not yet written."""
+    offset = dataset.id.get_offset()
+    if offset is None:
+        return None
+    if offset + math.prod(dataset.shape) * dataset.dtype.itemsize > path.stat().st_size:
+        raise DataFormatError(f"{path}: truncated in {dataset.name}")
+    return np.memmap(path, dataset.dtype, mode="r", offset=offset, shape=dataset.shape)
+
+
+def _read_ids(path: Path, name: str) -> np.ndarray:
+    with opened(path) as file:
+        dataset = dataset_of(file, name, path)
+        if len(dataset.shape) != 1:
+            raise DataFormatError(f"{path}: {name} has shape {dataset.shape}, expected (n,)")
+        if dataset.dtype.kind in "iu":
+            return dataset[:].astype(np.int64)
+        if _h5py().check_string_dtype(dataset.dtype) is None:
+            raise DataFormatError(f"{path}: {name} is {dataset.dtype}, expected int64 or str")
+        return dataset.asstr()[:].astype(object)
+
+
+def _choose(names: list[str], wanted: str | None, path: Path) -> str:
+    if wanted is not None:
+        if wanted not in names:
+            raise ParameterError(f"{path}: no dataset {wanted!r}; datasets: {', '.join(names)}")
+        return wanted
+    others = [name for name in names if name != _IDS]
+    found = next((name for name in _PREFERRED if name in names), others[0] if len(others) == 1 else None)
+    if found is None:
+        raise ParameterError(f"{path}: datasets {', '.join(names) or 'none'}; name one with vector_column")
+    return found

@@ -1,0 +1,280 @@
+"""Vectors at the door: whatever users hold becomes a checked float32 matrix, once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from annvq.errors import DtypeError, NonFiniteError, ParameterError, ShapeError, ZeroVectorError
+from annvq.io.source import MatrixSource, StreamSource, VectorSource
+from annvq.kernels.finite import first_non_finite
+from annvq.kernels.unit import unit_rows
+
+_FLOAT32 = np.dtype(np.float32)
+_ACCEPTED = ("float32", "float16", "bfloat16", "float64", "int8", "uint8")
+_WHOLE = 1 << 62  # rows: do not cut
+_BLOCK_BYTES = 1 << 24  # looked at in one go where rows are counted for an error message
+
+
+def as_matrix(
+    x: Any, *, dim: int | None = None, name: str = "vectors", allow_empty: bool = True, first_row: int = 0
+) -> np.ndarray:
+    """Return ``x`` as a finite (n, d) float32 array, C-contiguous and native-endian.
+
+    The array is shared with ``x`` where ``x`` is such an array already; it must not be written to.
+
+    Parameters
+    ----------
+    x
+        (n, d): NumPy array or memmap (float32, float16, float64, int8, uint8), torch tensor (any
+        float dtype, int8, uint8; any device), Arrow column of lists, lists of numbers, or an object
+        with ``__array__``. float64 is rounded to float32. Named "queries", a single vector (d,) is
+        taken as (1, d). An empty list is (0, dim).
+    dim
+        Dimension that the vectors must have; by default any.
+    name
+        What the vectors are called in messages.
+    allow_empty
+        Whether n = 0 is accepted.
+    first_row
+        Number of the first row in messages, for batches.
+
+    Raises
+    ------
+    ShapeError, DtypeError, NonFiniteError
+        With what was given and what is accepted; the first bad row is named.
+
+    """
+    is_ready = type(x) is np.ndarray and x.dtype == _FLOAT32 and x.ndim == 2
+    raw = x if is_ready else _as_array(x, dim, name)
+    _check_shape(raw, dim, name, allow_empty)
+    if raw.dtype.kind in "iu":
+        return raw.astype(np.float32, order="C")
+    flags = raw.flags
+    matrix = raw if raw.dtype == _FLOAT32 and flags.c_contiguous and flags.aligned else _to_float32(raw)
+    bad = first_non_finite(matrix)
+    if bad >= 0:
+        _raise_non_finite(raw, matrix, int(bad), first_row, name)
+    return matrix
+
+
+def normalized(x: np.ndarray, name: str = "vectors", first_row: int = 0) -> np.ndarray:
+    """Return the rows of ``x`` scaled to Euclidean norm one, a new (n, d) float32 array.
+
+    Parameters
+    ----------
+    x
+        (n, d) float32 as `as_matrix` returns it.
+    name, first_row
+        As in `as_matrix`.
+
+    Raises
+    ------
+    ZeroVectorError
+        A row is zero and so has no direction; the first one is named.
+
+    """
+    out = np.empty_like(x, order="C")
+    zero = unit_rows(x, out)
+    if zero >= 0:
+        raise ZeroVectorError(f"{name}: row {first_row + zero} is zero, so its cosine with anything is undefined")
+    return out
+
+
+def as_source(x: Any, *, dim: int | None = None, name: str = "vectors") -> VectorSource:
+    """Return ``x`` as a source of blocks; nothing is converted or checked for NaN yet.
+
+    Parameters
+    ----------
+    x
+        What `as_matrix` accepts, an Arrow table or record batch reader with one vector column, a
+        `VectorSource`, or an iterable of batches, which is read once and block by block.
+    dim, name
+        As in `as_matrix`.
+
+    Raises
+    ------
+    ShapeError, DtypeError
+        As `as_matrix`; for streams only the first batch is seen here.
+
+    """
+    if _comes_from(x, "pyarrow"):
+        source = _arrow_source(x, name)
+    elif isinstance(x, VectorSource):
+        source = x
+    elif _is_batches(x):
+        source = StreamSource(_blocks(x, dim, name), dim)
+    else:
+        source = MatrixSource(_as_array(x, dim, name))
+    _check_dim(source.dim, dim, name)
+    return source
+
+
+def batches(source: Any, *, rows: int, dim: int | None = None, name: str = "vectors") -> Iterator[np.ndarray]:
+    """Yield everything in ``source`` as blocks of exactly ``rows`` rows (the last may be shorter).
+
+    Blocks are as `as_matrix` returns them, and valid until the next one is asked for. Memory holds
+    one block and what the source decodes at a time.
+
+    Parameters
+    ----------
+    source
+        As in `as_source`.
+    rows
+        At least 1.
+    dim, name
+        As in `as_matrix`.
+
+    Raises
+    ------
+    ShapeError, DtypeError, NonFiniteError
+        As `as_matrix`; rows are counted over all blocks.
+
+    """
+    if rows < 1:
+        raise ParameterError(f"rows = {rows}: expected at least 1")
+    source = as_source(source, dim=dim, name=name)
+    dim = source.dim
+    waiting: list[np.ndarray] = []
+    waiting_rows = done = 0
+    for block in source.batches(rows):
+        while len(block):
+            part = block[: rows - waiting_rows]
+            block = block[len(part) :]
+            checked = as_matrix(part, dim=dim, name=name, first_row=done)
+            done += len(part)
+            if len(part) == rows:
+                yield checked
+                continue
+            waiting.append(checked.copy() if np.may_share_memory(checked, part) else checked)
+            waiting_rows += len(part)
+            if waiting_rows == rows:
+                yield np.concatenate(waiting)
+                waiting, waiting_rows = [], 0
+    if waiting:
+        yield np.concatenate(waiting)
+
+
+def sample(source: VectorSource, rows: int, seed: int, *, name: str = "vectors") -> np.ndarray:
+    """Return up to ``rows`` vectors of a source as `as_matrix` returns them, see `VectorSource.sample`."""
+    return as_matrix(source.sample(rows, seed), name=name)
+
+
+# From what users hold to arrays of any accepted dtype
+
+
+def _as_array(x: Any, dim: int | None, name: str) -> np.ndarray:
+    """Return ``x`` as an array (n, d) of an accepted dtype, shared where possible."""
+    if _comes_from(x, "torch"):
+        array = _from_torch(x, name)
+    elif _comes_from(x, "pyarrow"):
+        from annvq.io.columns import matrix_of
+
+        array = matrix_of(x, name)
+    elif isinstance(x, list | tuple):
+        array = _from_list(x, dim, name)
+    else:
+        array = _from_array_like(x, name)
+    if array.dtype.name not in _ACCEPTED:
+        raise DtypeError(f"{name}: dtype {array.dtype}, expected one of {', '.join(_ACCEPTED)}")
+    if array.ndim == 1 and name == "queries":
+        array = array[np.newaxis]
+    if array.ndim != 2:
+        raise ShapeError(f"{name}: {array.ndim} axes {array.shape}, expected 2 (n, d)")
+    return array
+
+
+def _comes_from(x: Any, package: str) -> bool:
+    """Return whether a class of ``x`` is defined in ``package``, which need not be importable."""
+    return any(cls.__module__.partition(".")[0] == package for cls in type(x).__mro__)
+
+
+def _from_torch(x: Any, name: str) -> np.ndarray:
+    import torch  # imported already, by whoever made x
+
+    try:
+        tensor = x.detach().cpu()
+        if tensor.is_floating_point() and tensor.dtype not in (torch.float16, torch.float32, torch.float64):
+            tensor = tensor.float()  # NumPy has no bfloat16 and no 8-bit floats
+        return tensor.resolve_conj().resolve_neg().numpy()
+    except (TypeError, RuntimeError) as error:  # sparse, quantized, without storage
+        raise DtypeError(f"{name}: torch tensor of {x.layout}, {x.dtype}, expected a dense tensor") from error
+
+
+def _from_list(rows: list[Any] | tuple[Any, ...], dim: int | None, name: str) -> np.ndarray:
+    if not rows and dim is not None:
+        return np.empty((0, dim), dtype=np.float32)
+    if rows and _comes_from(rows[0], "torch"):
+        rows = [_from_torch(row, name) for row in rows]
+    try:
+        array = np.array(rows)  # without a dtype: with one, NumPy would parse strings and round booleans
+    except ValueError as error:
+        raise ShapeError(f"{name}: rows of different lengths, expected (n, d)") from error
+    if array.dtype.kind in "iu" and array.dtype.itemsize > 1:
+        return array.astype(np.float64)
+    return array
+
+
+def _from_array_like(x: Any, name: str) -> np.ndarray:
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        raise DtypeError(f"{name}: masked values, expected a number in every place")
+    if not isinstance(x, np.ndarray) and not hasattr(x, "__array__"):
+        raise DtypeError(f"{name}: {type(x).__name__}, expected an array (n, d) of {', '.join(_ACCEPTED)}")
+    return np.asarray(x)
+
+
+def _arrow_source(x: Any, name: str) -> VectorSource:
+    from annvq.io.arrow import source_of
+
+    return source_of(x, name)
+
+
+def _is_batches(x: Any) -> bool:
+    """Return whether ``x`` is an iterable of batches: an iterator, or a list of matrices."""
+    if isinstance(x, list | tuple):
+        return len(x) > 0 and (getattr(x[0], "ndim", None) == 2 or _comes_from(x[0], "pyarrow"))
+    return isinstance(x, Iterable) and not hasattr(x, "__array__") and not isinstance(x, str | bytes | dict)
+
+
+def _blocks(x: Iterable[Any], dim: int | None, name: str) -> Iterator[np.ndarray]:
+    """Yield the batches of an iterable as arrays, of the same dimension throughout."""
+    for batch in x:
+        source = as_source(batch, dim=dim, name=name)
+        dim = source.dim
+        yield from source.batches(_WHOLE)
+
+
+def _to_float32(raw: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # found by the finite check
+        return np.array(raw, dtype=_FLOAT32, order="C")
+
+
+# Checks
+
+
+def _check_shape(array: np.ndarray, dim: int | None, name: str, allow_empty: bool) -> None:
+    n, d = array.shape
+    _check_dim(d, dim, name)
+    if n == 0 and not allow_empty:
+        raise ShapeError(f"{name}: 0 rows, expected at least 1")
+
+
+def _check_dim(d: int, dim: int | None, name: str) -> None:
+    if dim is not None and d != dim:
+        raise ShapeError(f"{name}: dimension {d}, expected {dim}")
+    if d == 0:
+        raise ShapeError(f"{name}: dimension 0, expected at least 1")
+
+
+def _raise_non_finite(raw: np.ndarray, matrix: np.ndarray, row: int, first_row: int, name: str) -> None:
+    if np.isfinite(np.asarray(raw[row], dtype=np.float64)).all():
+        raise NonFiniteError(f"{name}: row {first_row + row} holds a value too large for float32")
+    step = max(1, _BLOCK_BYTES // max(1, 4 * matrix.shape[1]))
+    blocks = (matrix[start : start + step] for start in range(row, len(matrix), step))
+    count = sum(int(np.count_nonzero(~np.isfinite(block).all(axis=1))) for block in blocks)
+    raise NonFiniteError(
+        f"{name}: row {first_row + row} holds NaN or infinity ({count} of {len(matrix)} rows do); "
+        "expected finite numbers"
+    )
