@@ -11,9 +11,7 @@ from typing import Any
 from annvq.bench import machine
 
 
-def write_json(
-    path: Path, command: str, config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
-) -> None:
+def write_json(path: Path, command: str, config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
     """Write one benchmark's result whole or not at all.
 
     Parameters

@@ -1,0 +1,179 @@
+"""Speed against recall: annvq's recipes and other libraries on one data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import Progress
+
+from annvq.bench.peers import Peer, check_name, load_peers, version_of
+from annvq.bench.peers.annvq_ import AnnvqPeer
+from annvq.bench.sweep import Half, Mode, Point, Problem, chosen, sweep
+from annvq.errors import MissingExtraError, ParameterError
+from annvq.evaluation import exact_neighbors, exact_scores
+from annvq.io import read_ann_dataset
+
+DEFAULT_RECIPES = ("ivf-flat", "ivf-sq8", "ivf-pq-fastscan", "ivf-rabitq", "fast", "balanced")
+TARGETS = (0.90, 0.95, 0.99)
+
+
+@dataclass(frozen=True)
+class AnnBench:
+    """What to measure.
+
+    Parameters
+    ----------
+    recipes
+        annvq recipes, as names or strings.
+    peers
+        Keys of `annvq.bench.peers.PEERS`.
+    k
+        Neighbours a query.
+    threads
+        For building and searching, the same for every library.
+    single
+        One query a call; else all queries in one call.
+    queries
+        How many of the data set's queries are used at most; both halves together.
+
+    """
+
+    recipes: tuple[str, ...] = DEFAULT_RECIPES
+    peers: tuple[str, ...] = ()
+    k: int = 10
+    threads: int = 1
+    single: bool = False
+    queries: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.peers:
+            check_name(name)
+        for name, value in (("k", self.k), ("threads", self.threads)):
+            if value < 1:
+                raise ParameterError(f"{name} must be at least 1, got {value}")
+        if self.queries is not None and self.queries < 2:
+            raise ParameterError(f"queries must be at least 2 (two halves), got {self.queries}")
+
+
+@dataclass(frozen=True)
+class AnnResult:
+    """All points measured, what was asked for, and which libraries were left out and why."""
+
+    config: dict[str, Any]
+    points: list[Point]
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row a point."""
+        return [point.row() for point in self.points]
+
+    def by_index(self) -> dict[tuple[str, str], list[Point]]:
+        """Return the points of every index, keyed by (library, recipe), in the order measured."""
+        grouped: dict[tuple[str, str], list[Point]] = {}
+        for point in self.points:
+            grouped.setdefault((point.lib, point.recipe), []).append(point)
+        return grouped
+
+
+def run(path: Path, bench: AnnBench, progress: Progress) -> AnnResult:
+    """Measure every index on the data set at ``path`` (ann-benchmarks HDF5, or npz).
+
+    Raises
+    ------
+    DataFormatError, MissingExtraError, RecipeError
+        The file cannot be read, or a recipe cannot be built. A peer that cannot be imported is
+        skipped and named in the result.
+
+    """
+    problem = _problem(path, bench)
+    peers: list[Peer] = [AnnvqPeer(recipe) for recipe in bench.recipes]
+    skipped = {}
+    for name in bench.peers:
+        try:
+            peers += load_peers(name, len(problem.base), problem.base.shape[1], problem.metric)
+        except MissingExtraError as error:
+            skipped[name] = str(error)
+    points: list[Point] = []
+    for peer in peers:
+        points += _sweep_with_bar(peer, problem, bench, progress)
+    return AnnResult(_config(path, problem, bench, points, skipped), points, skipped)
+
+
+def _problem(path: Path, bench: AnnBench) -> Problem:
+    dataset = read_ann_dataset(path)
+    base = np.ascontiguousarray(dataset.base, dtype=np.float32)
+    queries = np.ascontiguousarray(dataset.query[: bench.queries], dtype=np.float32)
+    if len(queries) < 2 or len(base) < bench.k:
+        raise ParameterError(f"{path.name}: {len(base)} vectors and {len(queries)} queries are too few")
+    metric = dataset.metric
+    if metric == "cosine":  # every library then gets the same problem: unit vectors, inner product
+        base, queries, metric = _normalized(base), _normalized(queries), "ip"
+    truth = dataset.gt
+    if truth is not None and truth.shape[1] >= bench.k:
+        exact = exact_scores(base, queries, np.asarray(truth[: len(queries), : bench.k]), metric)
+        exact = -np.sort(-exact, axis=1)
+    else:
+        exact = exact_neighbors(base, queries, bench.k, metric)[1]
+    # Every other query, in case the file's order means something.
+    tuning, reporting = (Half(queries[half::2], exact[half::2]) for half in (0, 1))
+    return Problem(base, metric, bench.k, tuning, reporting)
+
+
+def _normalized(vectors: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    return (vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+
+
+def _sweep_with_bar(peer: Peer, problem: Problem, bench: AnnBench, progress: Progress) -> list[Point]:
+    bar = progress.add_task(f"{peer.lib} {peer.recipe}: building", total=None)
+
+    def started(settings: int) -> None:
+        progress.update(bar, description=f"{peer.lib} {peer.recipe}", total=settings)
+
+    def advance(count: int) -> None:
+        progress.advance(bar, count)
+
+    return sweep(peer, problem, Mode(bench.single, bench.threads), started, advance)
+
+
+def _config(
+    path: Path, problem: Problem, bench: AnnBench, points: Sequence[Point], skipped: dict[str, str]
+) -> dict[str, Any]:
+    libraries = sorted({point.lib for point in points})
+    return {
+        "data": path.name,
+        "n": len(problem.base),
+        "dim": problem.base.shape[1],
+        "metric": problem.metric,
+        "k": bench.k,
+        "threads": bench.threads,
+        "mode": "one query a call" if bench.single else "one batch",
+        "tuning_queries": len(problem.tuning.queries),
+        "reporting_queries": len(problem.reporting.queries),
+        "recall": "places filled with neighbours as close as the k-th exact one (float64, ties count)",
+        "timing": "best of 3 passes; latency from calls of one query",
+        "recipes": list(bench.recipes),
+        "peers": {name: version_of(name) for name in bench.peers if name not in skipped},
+        "skipped_peers": skipped,
+        # CPU time over wall time while searching: shows whether --threads was obeyed
+        "cores_used": {
+            lib: round(max(point.cores_used for point in points if point.lib == lib), 2) for lib in libraries
+        },
+        "chosen_on_tuning_queries": _choices(points),
+    }
+
+
+def _choices(points: Sequence[Point]) -> list[dict[str, Any]]:
+    indexes = dict.fromkeys((point.lib, point.recipe) for point in points)
+    choices = []
+    for target in TARGETS:
+        for index in indexes:
+            best = chosen([point for point in points if (point.lib, point.recipe) == index], target)
+            if best is not None:
+                index_of = {"lib": best.lib, "recipe": best.recipe, "params": best.params}
+                choices.append({"recall_at_least": target, **index_of})
+    return choices

@@ -1,0 +1,152 @@
+"""Retrieval quality on a data set in BEIR's layout, embedded by a sentence-transformers model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import Progress
+
+from annvq.bench.embeddings import cached_embeddings, model_key
+from annvq.bench.quality import DEPTH, JudgedVectors, Quality, Tuning, measure
+from annvq.errors import ParameterError
+from annvq.evaluation import BeirDataset, evaluate
+from annvq.index import recipe as recipes
+
+DEFAULT_RECIPES = (
+    "flat",
+    "ivf-flat",
+    "ivf-sq8",
+    "opq-ivf-pq8",
+    "ivf-pq-fastscan",
+    "ivf-rabitq",
+    "small",
+    "balanced",
+    "fast",
+)
+_TUNING_QUERIES = 1000
+
+
+@dataclass(frozen=True)
+class BeirBench:
+    """What to measure.
+
+    Parameters
+    ----------
+    model
+        Name or folder of a sentence-transformers model.
+    recipes
+        annvq recipes, as names or strings.
+    split
+        Judgements reported.
+    threads
+        For building and searching; None: all CPUs.
+    tune
+        Recall@10 that every index is tuned to before it is measured, on queries of another split
+        (dev, else train) or, where there is none, on every other query of this one, which are then
+        not reported. None: each recipe's own search parameters.
+
+    """
+
+    model: str
+    recipes: tuple[str, ...] = DEFAULT_RECIPES
+    split: str = "test"
+    threads: int | None = None
+    tune: float | None = None
+
+    def __post_init__(self) -> None:
+        for recipe in self.recipes:
+            recipes.load(recipe)  # before minutes go into embedding
+        if self.tune is not None and not 0 < self.tune <= 1:
+            raise ParameterError(f"tune is a recall above 0 and at most 1, got {self.tune}")
+
+
+@dataclass(frozen=True)
+class BeirResult:
+    """What was asked for and the figures of every recipe."""
+
+    config: dict[str, Any]
+    qualities: list[Quality]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row a recipe."""
+        return [quality.row() for quality in self.qualities]
+
+
+def run(folder: Path, bench: BeirBench, cache: Path, progress: Progress) -> BeirResult:
+    """Embed a data set (or take its embeddings from ``cache``) and measure every recipe.
+
+    Raises
+    ------
+    DataFormatError, RecipeError, MissingExtraError
+
+    """
+    evaluate({}, {})  # is pytrec_eval there? before minutes go into embedding
+    dataset = BeirDataset.load(folder, bench.split)
+    if not dataset.queries:
+        raise ParameterError(f"split {bench.split!r} judges no query")
+    judged = _embedded(dataset, bench, cache)
+    judged, tuning, how = _tuning(folder, judged, bench, cache)
+    bar = progress.add_task("recipes", total=len(bench.recipes))
+    qualities = []
+    for recipe in bench.recipes:
+        progress.update(bar, description=recipe)
+        qualities.append(measure(judged, recipe, threads=bench.threads, tuning=tuning)[0])
+        progress.advance(bar)
+    config = {
+        "data": dataset.name,
+        "split": dataset.split,
+        **model_key(bench.model),
+        "documents": len(judged.documents),
+        "queries": len(judged.queries),
+        "dim": judged.documents.shape[1],
+        "metric": "ip",
+        "depth": DEPTH,
+        "threads": bench.threads,
+        "search_parameters": how,
+        "recipes": list(bench.recipes),
+    }
+    return BeirResult(config, qualities)
+
+
+def _embedded(dataset: BeirDataset, bench: BeirBench, cache: Path) -> JudgedVectors:
+    return JudgedVectors(
+        documents=cached_embeddings(cache, bench.model, dataset.documents, "document", progress=True),
+        queries=cached_embeddings(cache, bench.model, dataset.queries, "query", progress=True),
+        document_ids=tuple(dataset.documents),
+        query_ids=tuple(dataset.queries),
+        qrels=dataset.qrels,
+    )
+
+
+def _tuning(
+    folder: Path, judged: JudgedVectors, bench: BeirBench, cache: Path
+) -> tuple[JudgedVectors, Tuning | None, str]:
+    """Return what is reported, what is tuned on, and how to say it."""
+    if bench.tune is None:
+        return judged, None, "each recipe's own defaults"
+    others = [split for split in ("dev", "train") if split in BeirDataset.splits(folder) and split != bench.split]
+    if others:
+        texts = BeirDataset.load(folder, others[0]).queries
+        texts = {qid: text for qid, text in texts.items() if qid not in judged.qrels}
+        texts = dict(list(texts.items())[:_TUNING_QUERIES])
+        queries = cached_embeddings(cache, bench.model, texts, "query", progress=True)
+        how = f"tuned to recall@10 {bench.tune} on {len(queries)} queries of the split {others[0]}"
+        return judged, Tuning(queries, bench.tune), how
+    if len(judged.queries) < 2:
+        raise ParameterError("a single query cannot be held out for tuning")
+    how = f"tuned to recall@10 {bench.tune} on every other query, the rest reported"
+    return _odd_queries(judged), Tuning(np.ascontiguousarray(judged.queries[::2]), bench.tune), how
+
+
+def _odd_queries(judged: JudgedVectors) -> JudgedVectors:
+    names = judged.query_ids[1::2]
+    return JudgedVectors(
+        documents=judged.documents,
+        queries=np.ascontiguousarray(judged.queries[1::2]),
+        document_ids=judged.document_ids,
+        query_ids=names,
+        qrels={qid: judged.qrels[qid] for qid in names},
+    )

@@ -1,0 +1,47 @@
+"""annvq itself: one recipe over its search parameters."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import annvq
+from annvq.bench.peers.protocol import Params, doubling
+
+
+class AnnvqPeer:
+    """One annvq recipe."""
+
+    lib = "annvq"
+
+    def __init__(self, recipe: str) -> None:
+        self.recipe = recipe
+        self._index: annvq.Index
+        self._params: Params = {}
+
+    def build(self, base: np.ndarray, metric: str, threads: int) -> None:
+        """Build the index."""
+        self._index = annvq.build(base, recipe=self.recipe, metric=metric, threads=threads)
+
+    def settings(self, k: int) -> list[list[Params]]:
+        """Return for each number of re-ranked candidates (where there is a refine store) growing nprobe."""
+        recipe = self._index.recipe
+        probes = doubling(1, recipe.nlist) if isinstance(recipe.nlist, int) else []
+        reranks = [factor * k for factor in (1, 2, 4, 8, 16, 32)] if recipe.refine is not None else []
+        if not probes:
+            return [[{"rerank": rerank} for rerank in reranks] or [{}]]
+        if not reranks:
+            return [[{"nprobe": nprobe} for nprobe in probes]]
+        return [[{"nprobe": nprobe, "rerank": rerank} for nprobe in probes] for rerank in reranks]
+
+    def set(self, params: Params) -> None:
+        """Keep nprobe and rerank for the searches to come."""
+        self._params = params
+
+    def search(self, queries: np.ndarray, k: int, threads: int) -> np.ndarray:
+        """Return (nq, k) rows."""
+        nprobe, rerank = self._params.get("nprobe"), self._params.get("rerank")
+        return self._index.search(queries, k=k, nprobe=nprobe, rerank=rerank, threads=threads).ids
+
+    def bytes_per_vector(self) -> float:
+        """Return all that the index keeps (codes, refine store, ids, centroids, codebooks) over n."""
+        return sum(self._index.stats()["bytes"].values()) / len(self._index)

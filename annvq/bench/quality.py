@@ -1,0 +1,135 @@
+"""Retrieval quality, size and speed of recipes on embeddings with judgements."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import annvq
+from annvq.bench.timing import time_batches
+from annvq.evaluation import evaluate, exact_neighbors, exact_scores, recall_with_ties, run_from_ids
+from annvq.evaluation.ranking import DEFAULT_METRICS
+
+DEPTH = 100  # documents retrieved for a query
+_NEIGHBORS = 10
+
+
+@dataclass(frozen=True)
+class JudgedVectors:
+    """Embeddings and what is known about them.
+
+    Parameters
+    ----------
+    documents, queries
+        (n, d) and (nq, d) float32 of unit length.
+    document_ids, query_ids
+        Their names.
+    qrels
+        ``{query id: {document id: grade}}``.
+
+    """
+
+    documents: np.ndarray
+    queries: np.ndarray
+    document_ids: tuple[str, ...]
+    query_ids: tuple[str, ...]
+    qrels: dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Queries (nq, d), none of them among those reported, on which each index is tuned to a recall."""
+
+    queries: np.ndarray
+    recall: float
+
+
+@dataclass(frozen=True)
+class Quality:
+    """One recipe's figures; ``measures`` is empty where nothing could compute them."""
+
+    recipe: str
+    measures: dict[str, float]
+    bytes_per_vector: float
+    compression: float
+    qps: float
+    recall_vs_exact: float
+    build_s: float
+
+    def row(self) -> dict[str, Any]:
+        """Return the figures as a row of `bench beir`."""
+        return {
+            "recipe": self.recipe,
+            **{name: round(value, 5) for name, value in self.measures.items()},
+            "bytes_per_vector": round(self.bytes_per_vector, 2),
+            "compression": round(self.compression, 2),
+            "qps": round(self.qps, 1),
+            f"recall@{_NEIGHBORS}_vs_exact": round(self.recall_vs_exact, 5),
+        }
+
+
+def measure(
+    judged: JudgedVectors,
+    recipe: str,
+    *,
+    threads: int | None = None,
+    tuning: Tuning | None = None,
+    judge: bool = True,
+) -> tuple[Quality, annvq.Index]:
+    """Build a recipe over the documents, search all queries, and compare with judgements and truth.
+
+    Parameters
+    ----------
+    judged
+        Embeddings and judgements.
+    recipe
+        Name, path or factory string.
+    threads
+        For building and searching; default all CPUs.
+    tuning
+        Where given, the index is tuned on these queries; else its recipe's own parameters hold.
+    judge
+        Whether ranking measures are computed (they need pytrec_eval).
+
+    Returns
+    -------
+    quality, index
+
+    """
+    begin = time.perf_counter()
+    index = annvq.build(judged.documents, recipe=recipe, metric="ip", threads=threads)
+    build_s = time.perf_counter() - begin
+    if tuning is not None:
+        index.tune(tuning.queries, k=_NEIGHBORS, recall=tuning.recall)
+
+    def search(queries: np.ndarray) -> np.ndarray:
+        return index.search(queries, k=DEPTH, threads=threads).ids
+
+    search(judged.queries[:1])  # compiles what is compiled lazily
+    timing = time_batches(search, judged.queries)
+    size = float(index.stats()["bytes_per_vector"])
+    quality = Quality(
+        recipe=recipe,
+        measures=_measures(judged, timing.ids) if judge else {},
+        bytes_per_vector=size,
+        compression=4 * judged.documents.shape[1] / size,
+        qps=timing.qps,
+        recall_vs_exact=_recall_vs_exact(judged, timing.ids),
+        build_s=build_s,
+    )
+    return quality, index
+
+
+def _measures(judged: JudgedVectors, rows: np.ndarray) -> dict[str, float]:
+    names = judged.document_ids
+    found = [[names[row] for row in ranked if row >= 0] for ranked in rows.tolist()]
+    return evaluate(judged.qrels, run_from_ids(judged.query_ids, found), DEFAULT_METRICS)
+
+
+def _recall_vs_exact(judged: JudgedVectors, rows: np.ndarray) -> float:
+    rows = rows[:, :_NEIGHBORS]
+    exact = exact_neighbors(judged.documents, judged.queries, _NEIGHBORS, "ip")[1]
+    return recall_with_ties(rows, exact_scores(judged.documents, judged.queries, rows, "ip"), exact)

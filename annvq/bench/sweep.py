@@ -1,0 +1,178 @@
+"""One index measured over all its search parameters.
+
+Queries come in two halves: parameters are chosen by what they did on the tuning half, and figures
+are reported from the other, so that no index profits from the luck of its best of many settings.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from annvq.bench.peers import Params, Peer
+from annvq.bench.timing import Timing, time_batches, time_singles
+from annvq.evaluation import exact_scores, recall_with_ties
+
+SATURATED = 0.9995
+_LEAST_GAIN = 0.0005  # recall gained by one step of a series, below which it may have ended
+_LATENCY_QUERIES = 500  # measured one by one where throughput is measured in batches
+_WARM_QUERIES = 16
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Half:
+    """Queries (nq, d) and the scores (nq, k) float64 of their exact neighbours."""
+
+    queries: np.ndarray
+    exact: np.ndarray
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What every index has to solve: neighbours of queries among ``base`` (n, d) float32."""
+
+    base: np.ndarray
+    metric: str
+    k: int
+    tuning: Half
+    reporting: Half
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How searches are asked for: one query a call or all at once, and on how many threads."""
+
+    single: bool
+    threads: int
+
+
+@dataclass(frozen=True)
+class Point:
+    """One setting of one index, measured on both halves."""
+
+    lib: str
+    recipe: str
+    params: Params
+    tuning_recall: float
+    tuning_qps: float
+    recall: float
+    qps: float
+    latency_ms_p50: float
+    latency_ms_p99: float
+    build_s: float
+    bytes_per_vector: float
+    cores_used: float
+
+    def row(self) -> dict[str, Any]:
+        """Return the point as a row of `bench ann`: the reporting half only."""
+        return {
+            "recipe": self.recipe,
+            "lib": self.lib,
+            "recall": round(self.recall, 5),
+            "qps": round(self.qps, 1),
+            "latency_ms_p50": round(self.latency_ms_p50, 4),
+            "latency_ms_p99": round(self.latency_ms_p99, 4),
+            "build_s": round(self.build_s, 3),
+            "bytes_per_vector": round(self.bytes_per_vector, 1),
+            "params": self.params,
+        }
+
+
+def sweep(peer: Peer, problem: Problem, mode: Mode, started: Callable[[int], None], advance: Advance) -> list[Point]:
+    """Build an index and measure it at each of its settings.
+
+    A series of settings ends early once its recall is above 0.9995 or has stopped growing.
+
+    Parameters
+    ----------
+    peer
+        The index, not built yet.
+    problem, mode
+        What to search, and how.
+    started
+        Called once the index is built, with the number of settings ahead.
+    advance
+        Called with the number of settings done or passed over.
+
+    """
+    begin = time.perf_counter()
+    peer.build(problem.base, problem.metric, mode.threads)
+    build_s = time.perf_counter() - begin
+    size = peer.bytes_per_vector()
+    series = peer.settings(problem.k)
+    started(sum(len(settings) for settings in series))
+    points = []
+    for settings in series:
+        recalls: list[float] = []
+        for params in settings:
+            point = _measure(peer, problem, mode, params, build_s, size)
+            points.append(point)
+            recalls.append(point.tuning_recall)
+            advance(1)
+            if _has_ended(recalls):
+                break
+        advance(len(settings) - len(recalls))
+    return points
+
+
+def _has_ended(recalls: Sequence[float]) -> bool:
+    if recalls[-1] > SATURATED:
+        return True
+    return len(recalls) > 2 and recalls[-1] > 0.5 and recalls[-1] - recalls[-3] < 2 * _LEAST_GAIN
+
+
+def _measure(peer: Peer, problem: Problem, mode: Mode, params: Params, build_s: float, size: float) -> Point:
+    def search(queries: np.ndarray) -> np.ndarray:
+        return peer.search(queries, problem.k, mode.threads)
+
+    timed = time_singles if mode.single else time_batches
+    peer.set(params)
+    for q in range(_WARM_QUERIES):  # caches, lazily compiled code, thread pools
+        search(problem.tuning.queries[q % len(problem.tuning.queries)][None])
+    search(problem.tuning.queries[:_WARM_QUERIES])
+    tuning = timed(search, problem.tuning.queries)
+    reporting = timed(search, problem.reporting.queries)
+    latencies = reporting.latencies
+    if not mode.single:
+        latencies = time_singles(search, problem.reporting.queries[:_LATENCY_QUERIES], passes=1).latencies
+    p50, p99 = np.percentile(latencies * 1000.0, [50, 99])
+    return Point(
+        lib=peer.lib,
+        recipe=peer.recipe,
+        params=params,
+        tuning_recall=_recall(tuning, problem, problem.tuning),
+        tuning_qps=tuning.qps,
+        recall=_recall(reporting, problem, problem.reporting),
+        qps=reporting.qps,
+        latency_ms_p50=float(p50),
+        latency_ms_p99=float(p99),
+        build_s=build_s,
+        bytes_per_vector=size,
+        cores_used=max(tuning.cores_used, reporting.cores_used),
+    )
+
+
+def _recall(timing: Timing, problem: Problem, half: Half) -> float:
+    scores = exact_scores(problem.base, half.queries, timing.ids, problem.metric)
+    return recall_with_ties(timing.ids, scores, half.exact, problem.k)
+
+
+def pareto(points: Sequence[Point]) -> list[Point]:
+    """Return the points that no other beats in both recall and queries a second, by rising recall."""
+    front: list[Point] = []
+    for point in sorted(points, key=lambda point: (point.recall, point.qps), reverse=True):
+        if not front or point.qps > front[-1].qps:
+            front.append(point)
+    return front[::-1]
+
+
+def chosen(points: Sequence[Point], target: float) -> Point | None:
+    """Return the fastest point that reaches a recall, both judged by the tuning half; None if none does."""
+    reaching = [point for point in points if point.tuning_recall >= target]
+    return max(reaching, key=lambda point: point.tuning_qps, default=None)

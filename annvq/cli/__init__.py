@@ -1,0 +1,1 @@
+"""The command ``annvq``: one file a command."""

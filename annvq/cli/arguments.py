@@ -1,0 +1,38 @@
+"""Forms of the command line that typer does not read by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from annvq.errors import RecipeError
+from annvq.index import recipe as recipes
+
+_OPTION = "--recipe"
+
+
+def repeat_recipes(arguments: Sequence[str]) -> list[str]:
+    """Spell ``--recipe A B C`` as ``--recipe A --recipe B --recipe C``.
+
+    Typer takes one value an option. What follows the first value belongs to the option as long as
+    it is a recipe (name, factory string, TOML file), so that a data set's path may follow too.
+    """
+    spelled: list[str] = []
+    remaining = list(arguments)
+    while remaining:
+        spelled.append(remaining.pop(0))
+        if spelled[-1] != _OPTION or not remaining:
+            continue
+        spelled.append(remaining.pop(0))
+        while remaining and _is_recipe(remaining[0]):
+            spelled += [_OPTION, remaining.pop(0)]
+    return spelled
+
+
+def _is_recipe(word: str) -> bool:
+    if word.startswith("-"):
+        return False
+    try:
+        recipes.load(word)
+    except RecipeError:
+        return False
+    return True

@@ -1,0 +1,111 @@
+"""``annvq bench``: speed against recall (ann), retrieval quality on judged text (beir)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from annvq.bench import ann, beir, plots
+from annvq.bench.console import quality_table, speed_table
+from annvq.bench.peers import PEERS
+from annvq.bench.report import write_json
+from annvq.cli.options import JsonFile, Threads
+from annvq.errors import MissingExtraError
+
+app = typer.Typer(help="Measure recipes and other libraries.", no_args_is_help=True)
+_DEFAULT_OUT = Path("bench-out")
+
+Recipes = Annotated[
+    list[str] | None, typer.Option("--recipe", metavar="R", help="Name, factory string or TOML; repeatable.")
+]
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True))
+
+
+@app.command("ann")
+def ann_command(
+    dataset: Annotated[
+        Path, typer.Argument(metavar="DATA", help="ann-benchmarks HDF5, or npz with base, query, metric, gt.")
+    ],
+    recipe: Recipes = None,
+    peers: Annotated[str, typer.Option(help=f"Libraries, with commas: {','.join(PEERS)}.")] = "",
+    threads: Annotated[int, typer.Option(min=1, help="For building and searching, every library.")] = 1,
+    k: Annotated[int, typer.Option("-k", "--k", min=1, help="Neighbours a query.")] = 10,
+    single: Annotated[bool, typer.Option("--single/--batch", help="One query a call, or all queries in one.")] = False,
+    queries: Annotated[int | None, typer.Option(min=2, help="Use the first so many queries.")] = None,
+    json: JsonFile = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a picture there.")] = None,
+) -> None:
+    """Sweep search parameters of recipes and peers on DATA: recall, queries/s, latency, bytes.
+
+    Half of the queries choose the parameters, the other half gives the figures.
+    """
+    names = tuple(name.strip() for name in peers.split(",") if name.strip())
+    for name in names:
+        if name not in PEERS:
+            raise typer.BadParameter(f"unknown library {name!r}, expected some of {', '.join(PEERS)}")
+    chosen = tuple(recipe) if recipe else ann.DEFAULT_RECIPES
+    asked = ann.AnnBench(chosen, names, k=k, threads=threads, single=single, queries=queries)
+    with _progress() as progress:
+        result = ann.run(dataset, asked, progress)
+    if json is not None:
+        write_json(json, "bench ann", result.config, result.rows())
+    Console().print(speed_table(result))
+    for lib, cores in result.config["cores_used"].items():
+        if cores > threads + 0.25:
+            typer.echo(f"annvq: {lib} used {cores} cores where {threads} were asked for", err=True)
+    if out is not None:
+        groups = list(result.by_index().values())
+        title = f"{dataset.stem}: recall@{k} against speed, {result.config['mode']}, {threads} thread(s)"
+        _picture(out / "recall-qps.png", lambda path: plots.recall_against_speed(groups, path, title))
+
+
+@app.command("beir")
+def beir_command(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv (.gz accepted).")
+    ],
+    model: Annotated[str, typer.Option(help="sentence-transformers model: name or folder.")],
+    recipe: Recipes = None,
+    split: Annotated[str, typer.Option(help="Judgements to report.")] = "test",
+    tune: Annotated[
+        float | None, typer.Option(help="Tune each index to this recall@10 on queries that are not reported.")
+    ] = None,
+    threads: Threads = None,
+    json: JsonFile = None,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Embeddings are kept and a picture written there.")
+    ] = _DEFAULT_OUT,
+) -> None:
+    """Embed a judged text collection and measure nDCG, recall, MRR, MAP, bytes and speed of recipes."""
+    chosen = tuple(recipe) if recipe else beir.DEFAULT_RECIPES
+    asked = beir.BeirBench(model, chosen, split=split, threads=threads, tune=tune)
+    with _progress() as progress:
+        result = beir.run(folder, asked, out / "embeddings", progress)
+    if json is not None:
+        write_json(json, "bench beir", result.config, result.rows())
+    config = result.config
+    counts = f"{config['documents']:,} documents, {config['queries']:,} queries"
+    title = f"{config['data']} ({split}), {config['model']}: {counts}"
+    Console().print(quality_table(result.qualities, title))
+    _picture(
+        out / f"{config['data']}-{split}-ndcg-bytes.png",
+        lambda path: plots.quality_against_size(result.qualities, path, f"{title}\nquality against size"),
+    )
+
+
+def _picture(path: Path, draw) -> None:
+    """Draw where matplotlib is installed, else say what is missing."""
+    try:
+        draw(path)
+    except MissingExtraError as error:
+        typer.echo(f"annvq: no picture: {error}", err=True)
+    else:
+        typer.echo(f"picture: {path}")

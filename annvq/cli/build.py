@@ -1,0 +1,45 @@
+"""``annvq build``: an index from a file of embeddings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+import annvq
+from annvq.cli.options import Metric, Threads, VectorColumn
+from annvq.io import open_vectors
+
+
+def command(
+    embeddings: Annotated[
+        Path,
+        typer.Argument(metavar="EMBEDDINGS", help="npy, npz, Parquet, Arrow, fvecs, bvecs or ivecs."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="INDEX", help="Folder to make.")],
+    recipe: Annotated[str, typer.Option(help="Name, factory string or TOML file.")] = "auto",
+    metric: Annotated[Metric, typer.Option(help="What is close.")] = "ip",
+    id_column: Annotated[str | None, typer.Option(help="Column of the ids; by default row numbers.")] = None,
+    vector_column: VectorColumn = None,
+    threads: Threads = None,
+    seed: Annotated[int, typer.Option(help="Seed of training.")] = 0,
+) -> None:
+    """Build an index from EMBEDDINGS; they are streamed, never all in memory."""
+    source = open_vectors(embeddings, vector_column=vector_column, id_column=id_column)
+    columns = (TextColumn("building"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("building", total=source.count)
+
+        def show(done: int, total: int | None) -> None:
+            progress.update(bar, completed=done, total=total)
+
+        index = annvq.build(source, recipe=recipe, metric=metric, seed=seed, threads=threads, progress=show, path=out)
+    with index:
+        stats = index.stats()
+    typer.echo(
+        f"{out}: {stats['n']:,} vectors of {stats['dim']} dimensions, recipe {stats['recipe']}, "
+        f"{stats['bytes_per_vector']:.0f} bytes/vector ({stats['compression']:.1f}x smaller than float32)"
+    )

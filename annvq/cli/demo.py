@@ -1,0 +1,20 @@
+"""``annvq demo``: recipes compared on data that come with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from annvq.demo.run import run
+
+_DEFAULT_OUT = Path("annvq-demo")
+
+
+def command(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where index and picture stay.")] = _DEFAULT_OUT,
+) -> None:
+    """Build several recipes over Cranfield's abstracts, search, and compare quality, size and speed."""
+    run(out, Console())

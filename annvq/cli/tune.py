@@ -1,0 +1,46 @@
+"""``annvq tune``: search parameters that reach a recall fastest, stored with the index."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import annvq
+from annvq import io
+from annvq.cli.options import IndexPath, QueriesPath, Threads, VectorColumn
+from annvq.index.tune import TuneReport
+
+
+def command(
+    index: IndexPath,
+    queries: QueriesPath,
+    recall: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the true neighbours found.")] = 0.95,
+    k: Annotated[int, typer.Option("-k", min=1, help="Hits a query.")] = 10,
+    vector_column: VectorColumn = None,
+    threads: Threads = None,
+) -> None:
+    """Measure settings of INDEX on QUERIES and store the fastest that reaches the recall."""
+    with annvq.open(index, mode="rw") as opened:
+        report = opened.tune(io.read(queries, vector_column=vector_column), k=k, recall=recall, threads=threads)
+    Console().print(_table(report))
+    best = report.chosen
+    what = f"nprobe {best.nprobe}, rerank {best.rerank}: recall@{report.k} {best.recall:.4f}"
+    if report.reached:
+        typer.echo(f"stored {what}, {best.qps:,.0f} queries/s one at a time")
+    else:
+        typer.echo(f"recall {recall} is not reached; stored the best, {what}")
+
+
+def _table(report: TuneReport) -> Table:
+    title = f"Recall@{report.k} against every row scored with the {report.truth}, {report.queries:,} queries"
+    table = Table(title=title, title_justify="left")
+    for name in ("nprobe", "rerank", f"recall@{report.k}", "queries/s"):
+        table.add_column(name, justify="right")
+    for one in sorted(report.measured, key=lambda one: (one.rerank, one.nprobe)):
+        speed = f"{one.qps:,.0f}" if one.qps else "-"  # only settings that are good enough are timed
+        style = "bold" if one == report.chosen else None
+        table.add_row(str(one.nprobe), str(one.rerank), f"{one.recall:.4f}", speed, style=style)
+    return table

@@ -1,0 +1,1 @@
+"""A demonstration that needs nothing but the package: Cranfield's abstracts, embedded and judged."""

@@ -1,0 +1,116 @@
+"""The demo: build recipes over Cranfield, search, compare; leave an index to play with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+import annvq
+from annvq.bench import plots
+from annvq.bench.console import quality_table
+from annvq.bench.quality import JudgedVectors, Quality, measure
+from annvq.demo import cranfield
+from annvq.errors import MissingExtraError
+from annvq.evaluation import BeirDataset, evaluate
+
+RECIPES = (
+    "flat",
+    "ivf-flat",
+    "ivf-sq8",
+    "balanced",
+    "fast",
+    "ivf-pq-fastscan",
+    "ivf-rabitq",
+    "opq-ivf-pq8",
+    "small",
+)
+_KEPT = "balanced"  # the recipe of the index that stays
+_TITLE = "Cranfield: 1,400 abstracts, 225 questions, all-MiniLM-L6-v2 (384 dimensions)"
+
+
+def run(out: Path, console: Console) -> list[Quality]:
+    """Measure all recipes, print a table, write pictures, an index and queries to ``out``.
+
+    Ranking measures need pytrec_eval and pictures matplotlib; without them the rest is done.
+
+    Parameters
+    ----------
+    out
+        Folder, made when absent: index/, queries.npy, queries.tsv, documents.tsv, a picture.
+    console
+        Where the table goes.
+
+    """
+    dataset = cranfield.texts()
+    judged = cranfield.embeddings(dataset)
+    can_judge = _can_judge(console)
+    qualities = []
+    with console.status("") as status:
+        for recipe in RECIPES:
+            status.update(f"building and searching {recipe}")
+            qualities.append(measure(judged, recipe, judge=can_judge)[0])
+    console.print(quality_table(qualities, _TITLE))
+    out.mkdir(parents=True, exist_ok=True)
+    if can_judge:
+        _draw(qualities, out / "ndcg-bytes.png", console)
+    index = _keep(judged, dataset, out)
+    _show_hits(index, judged, dataset, console)
+    _show_next(out, console)
+    return qualities
+
+
+def _can_judge(console: Console) -> bool:
+    try:
+        evaluate({}, {})
+    except MissingExtraError as error:
+        console.print(f"no ranking measures: {error}", markup=False)
+        return False
+    return True
+
+
+def _draw(qualities: list[Quality], path: Path, console: Console) -> None:
+    title = f"{_TITLE}\nquality against size"
+    try:
+        plots.quality_against_size(qualities, path, title)
+    except MissingExtraError as error:
+        console.print(f"no picture: {error}", markup=False)
+    else:
+        console.print(f"picture: {path}")
+
+
+def _keep(judged: JudgedVectors, dataset: BeirDataset, out: Path) -> annvq.Index:
+    """Write the index (documents under their own ids), the queries, and texts by id."""
+    index = annvq.build(judged.documents, recipe=_KEPT, ids=list(judged.document_ids), metric="ip")
+    index.save(out / "index")
+    np.save(out / "queries.npy", judged.queries)
+    _write_tsv(out / "documents.tsv", dataset.documents)
+    _write_tsv(out / "queries.tsv", {str(row): text for row, text in enumerate(dataset.queries.values())})
+    return index
+
+
+def _write_tsv(path: Path, texts: dict[str, str]) -> None:
+    lines = (f"{key}\t{' '.join(text.split())}\n" for key, text in texts.items())
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+def _show_hits(index: annvq.Index, judged: JudgedVectors, dataset: BeirDataset, console: Console) -> None:
+    question = next(iter(dataset.queries.values()))
+    console.print(f"\nquestion: {question}", markup=False)
+    for key, score in index.search(judged.queries[:1], k=3).to_lists()[0]:
+        console.print(f"  {score:.3f}  {key:>4}  {_shortened(dataset.documents[key])}", markup=False)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 90 else text[:87] + "..."
+
+
+def _show_next(out: Path, console: Console) -> None:
+    lines = (
+        f"\nnext: annvq search {out / 'index'} {out / 'queries.npy'} -k 5",
+        f"      annvq info {out / 'index'}",
+        f"texts: {out / 'queries.tsv'} (row, question) and {out / 'documents.tsv'} (id, abstract)",
+    )
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
