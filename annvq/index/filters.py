@@ -16,109 +16,84 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class IdFilter:
-    """Rows whose ids are among ``allowed``; ids that the index does not hold do no harm."""
-
-    allowed: IdColumn
-
-    def mask(self, ids: IdColumn, attributes: pa.Table | None, insertion_numbers: np.ndarray) -> np.ndarray:
-        """Return (n,) bool for the rows of one segment, see `resolve`."""
-        allow = np.zeros(len(ids), bool)
-        rows = ids.find(self.allowed)
-        allow[rows[rows >= 0]] = True
-        return allow
-
-
-@dataclass(frozen=True, eq=False)
-class MaskFilter:
-    """Rows by the number of their insertion: row i of the index's history where ``allowed[i]``."""
-
-    allowed: np.ndarray
-
-    def mask(self, ids: IdColumn, attributes: pa.Table | None, insertion_numbers: np.ndarray) -> np.ndarray:
-        """Return (n,) bool for the rows of one segment, see `resolve`."""
-        if len(insertion_numbers) and insertion_numbers.max() >= len(self.allowed):
-            raise FilterError(
-                f"mask of length {len(self.allowed)}, but {insertion_numbers.max() + 1} vectors were inserted"
-            )
-        return self.allowed[insertion_numbers]
-
-
-@dataclass(frozen=True, eq=False)
-class ExpressionFilter:
-    """Rows for whose attributes the expression is true; null counts as false."""
-
-    expression: pc.Expression
-
-    def mask(self, ids: IdColumn, attributes: pa.Table | None, insertion_numbers: np.ndarray) -> np.ndarray:
-        """Return (n,) bool for the rows of one segment, see `resolve`."""
-        if attributes is None:
-            raise FilterError("the index has no attributes, so it cannot be filtered by an expression")
-        return _evaluate(self.expression, attributes)
-
-
-Filter = IdFilter | MaskFilter | ExpressionFilter
-
-
-def parse(given: Any, kind: Kind, schema: pa.Schema | None, inserted: int | None = None) -> Filter:
-    """Return what a user gave as a filter, checked against the index.
+class Filter:
+    """A filter that fits the index, ready to be applied to its segments.
 
     Parameters
     ----------
-    given
-        A `pyarrow.compute` expression over the attributes; booleans, one for every vector ever
-        inserted and not compacted away, in that order; or ids (`annvq.index.id_input.parse_ids`).
-        An empty list allows nothing.
-    kind
-        Kind of the index's ids.
-    schema
-        Of the attributes; None where the index has none.
-    inserted
-        Length that a mask must have.
-
-    Raises
-    ------
-    FilterError
-        With what was given, and the attributes there are.
+    allowed
+        Ids; booleans (n,) for the rows in the order of their insertion; or an expression over the
+        attributes.
 
     """
-    if isinstance(given, IdFilter | MaskFilter | ExpressionFilter):
-        return given
-    if _is_expression(given):
-        expression = ExpressionFilter(given)
-        _evaluate(given, _no_rows(schema))
-        return expression
-    mask = _as_mask(given)
-    if mask is not None:
-        if inserted is not None and len(mask) != inserted:
-            raise FilterError(f"mask of length {len(mask)}, but {inserted} vectors were inserted")
-        return MaskFilter(mask)
-    return IdFilter(_as_ids(given, kind))
+
+    allowed: IdColumn | np.ndarray | pc.Expression
+
+    @classmethod
+    def parse(cls, given: Any, kind: Kind, schema: pa.Schema | None, rows: int | None = None) -> Filter:
+        """Return what a user gave as a filter, checked against the index.
+
+        Parameters
+        ----------
+        given
+            A `pyarrow.compute` expression over the attributes; booleans, one for every row of the
+            index in the order of insertion; or ids (`annvq.index.id_input.parse_ids`), of which
+            those that the index does not hold do no harm. An empty list allows nothing.
+        kind
+            Kind of the index's ids.
+        schema
+            Of the attributes; None where the index has none.
+        rows
+            Length that a mask must have.
+
+        Raises
+        ------
+        FilterError
+            With what was given, and the attributes there are.
+
+        """
+        if isinstance(given, Filter):
+            return given
+        if _is_expression(given):
+            _by_expression(given, None if schema is None else schema.empty_table())
+            return cls(given)
+        mask = _as_mask(given)
+        if mask is None:
+            return cls(_as_ids(given, kind))
+        if rows is not None and len(mask) != rows:
+            raise FilterError(f"mask of length {len(mask)}, but the index holds {rows} vectors")
+        return cls(mask)
+
+    def mask(self, ids: IdColumn, attributes: pa.Table | None, numbers: np.ndarray) -> np.ndarray:
+        """Return which rows of one segment are allowed, (n,) bool.
+
+        Parameters
+        ----------
+        ids, attributes
+            Of the segment's n rows, in the same order.
+        numbers
+            (n,) int64, every row's place in a mask; -1 for rows that are removed.
+
+        Raises
+        ------
+        FilterError
+            The segment does not have what the filter needs.
+
+        """
+        if isinstance(self.allowed, IdColumn):
+            return _by_ids(self.allowed, ids)
+        if isinstance(self.allowed, np.ndarray):
+            return _by_number(self.allowed, numbers)
+        return _by_expression(self.allowed, attributes)
 
 
-def resolve(
-    given: Any, ids: IdColumn, attributes: pa.Table | None, insertion_numbers: np.ndarray | None = None
-) -> np.ndarray:
-    """Return which rows of one segment a filter allows, (n,) bool.
+def resolve(given: Any, ids: IdColumn, attributes: pa.Table | None = None) -> np.ndarray:
+    """Return which rows of a single segment a filter allows, (n,) bool; masks are in the order of rows.
 
-    Parameters
-    ----------
-    given
-        As in `parse`.
-    ids, attributes
-        Of the segment's n rows, in the same order.
-    insertion_numbers
-        (n,) int64, index-wide; by default 0 .. n - 1.
-
-    Raises
-    ------
-    FilterError
-        As `parse`.
-
+    Parameters and errors are those of `Filter.parse` and `Filter.mask`.
     """
     schema = None if attributes is None else attributes.schema
-    numbers = np.arange(len(ids)) if insertion_numbers is None else insertion_numbers
-    return parse(given, ids.kind, schema).mask(ids, attributes, numbers)
+    return Filter.parse(given, ids.kind, schema, len(ids)).mask(ids, attributes, np.arange(len(ids)))
 
 
 def as_attributes(x: Any, n: int | None) -> pa.Table:
@@ -203,14 +178,23 @@ def _as_ids(given: Any, kind: Kind) -> IdColumn:
     return ids
 
 
-def _no_rows(schema: pa.Schema | None) -> pa.Table:
-    if schema is None:
+def _by_ids(allowed: IdColumn, ids: IdColumn) -> np.ndarray:
+    allow = np.zeros(len(ids), bool)
+    rows = ids.find(allowed)
+    allow[rows[rows >= 0]] = True
+    return allow
+
+
+def _by_number(allowed: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    if len(numbers) and numbers.max() >= len(allowed):
+        raise FilterError(f"mask of length {len(allowed)}, but the index holds {numbers.max() + 1} vectors")
+    return np.append(allowed, False)[numbers]  # -1 is the place that was appended
+
+
+def _by_expression(expression: pc.Expression, attributes: pa.Table | None) -> np.ndarray:
+    """Return where the expression is true; null counts as false."""
+    if attributes is None:
         raise FilterError("the index has no attributes, so it cannot be filtered by an expression")
-    return schema.empty_table()
-
-
-def _evaluate(expression: pc.Expression, attributes: pa.Table) -> np.ndarray:
-    """Return the expression's value for every row, (n,) bool."""
     import pyarrow as pa
     from pyarrow import acero
 
@@ -219,9 +203,9 @@ def _evaluate(expression: pc.Expression, attributes: pa.Table) -> np.ndarray:
     try:
         # One thread, for the rows must stay in order.
         allow = values.to_table(use_threads=False).column("allow")
-        if not pa.types.is_boolean(allow.type):
-            raise FilterError(f"filter {expression}: its value is {allow.type}, expected true or false")
     except pa.ArrowException as error:
         columns = ", ".join(f"{field.name}: {field.type}" for field in attributes.schema)
         raise FilterError(f"filter {expression}: {error}; attributes: {columns}") from error
+    if not pa.types.is_boolean(allow.type):
+        raise FilterError(f"filter {expression}: its value is {allow.type}, expected true or false")
     return allow.fill_null(False).to_numpy()
