@@ -171,13 +171,16 @@ def _keep_best(scores, lane, k, kept_scores, kept):
 
 
 @kernel
-def tile_scores(panel, d, centroids, base, bias, first, k, scores):
-    """Fill ``scores`` (k, LANES, flat) with bias + <lane, centroid> of a panel's lanes (see `nearest`)."""
+def tile_scores(panel, at, d, centroids, base, bias, first, k, scores):
+    """Fill ``scores`` (k, LANES, flat) with bias + <lane, centroid> of a panel's lanes.
+
+    The parameters are those of `nearest`, with a stride of LANES.
+    """
     whole = k - k % ROWS
     for j in range(0, whole, ROWS):
-        store_tile(centroids, base + j * d, d, panel, 0, LANES, d, scores, j * LANES, LANES)
+        store_tile(centroids, base + j * d, d, panel, at, LANES, d, scores, j * LANES, LANES)
     for j in range(whole, k):
-        store_row(centroids, base + j * d, d, panel, 0, LANES, d, scores, j * LANES, LANES)
+        store_row(centroids, base + j * d, d, panel, at, LANES, d, scores, j * LANES, LANES)
     for j in range(k):
         for lane in range(LANES):
             scores[j * LANES + lane] += bias[first + j]
@@ -189,7 +192,7 @@ def _assign_many(vectors, shift, shifted, bias, centroids, l2, panel, tile, labe
     for first in range(0, n, LANES):
         count = min(LANES, n - first)
         fill_panel(vectors, first, count, shift, panel)
-        tile_scores(panel, d, shifted, 0, bias, 0, bias.size, tile)
+        tile_scores(panel, 0, d, shifted, 0, bias, 0, bias.size, tile)
         for lane in range(count):
             row = first + lane
             _keep_best(tile, lane, bias.size, scores[row], labels[row])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from annvq.kernels.assign import nearest
+from annvq.kernels.assign import nearest, pair_score
 from annvq.kernels.jit import kernel
 from annvq.kernels.tiles import LANES
 
@@ -41,7 +41,7 @@ def transpose(vectors, first, shift, columns):
     Dimensions and rows that the vectors do not have are zero.
     """
     n, d = vectors.shape
-    count, stride = columns.shape
+    count = columns.shape[0]
     have = max(0, min(count, d - first))
     columns[have:] = np.float32(0.0)
     columns[:, n:] = np.float32(0.0)
@@ -99,7 +99,7 @@ def _means(points, stride, n, labels, codebook, sums, counts):
 @kernel
 def _reseed(points, stride, n, empty, errors, codebook, counts):
     """Move centroids without points to points, spread evenly over the squared error."""
-    ksub, dsub = codebook.shape
+    dsub = codebook.shape[1]
     total = 0.0
     for row in range(n):
         norm = 0.0
@@ -159,8 +159,16 @@ def lloyd(points, stride, n, codebook, niter):
 @kernel
 def train_subspaces(columns, n, codebooks, niter):
     """Run `lloyd` in each sub-space: columns (count * dsub, stride) and codebooks (count, ksub, dsub)."""
-    count, ksub, dsub = codebooks.shape
+    count, _, dsub = codebooks.shape
     stride = columns.shape[1]
     flat = columns.reshape(columns.size)
     for m in range(count):
         lloyd(flat[m * dsub * stride : (m + 1) * dsub * stride], stride, n, codebooks[m], niter)
+
+
+@kernel
+def shrink_to(vectors, centroids, j, closest):
+    """Lower ``closest`` (n,) float32, squared distances, to those to centroid j where that is nearer."""
+    d = vectors.shape[1]
+    for row in range(vectors.shape[0]):
+        closest[row] = min(closest[row], -pair_score(vectors, row, centroids, j, d, True))

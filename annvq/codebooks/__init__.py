@@ -1,0 +1,20 @@
+"""Codebooks: from vectors to codes and back, and tables of a query's scores."""
+
+from annvq.codebooks.kmeans import KMeans
+from annvq.codebooks.persistence import load, save
+from annvq.codebooks.product import ProductCodebook
+from annvq.codebooks.rabitq import RaBitQCodebook
+from annvq.codebooks.residual import ResidualCodebook
+from annvq.codebooks.rotation import Rotation
+from annvq.codebooks.scalar import ScalarCodebook
+
+__all__ = [
+    "KMeans",
+    "ProductCodebook",
+    "RaBitQCodebook",
+    "ResidualCodebook",
+    "Rotation",
+    "ScalarCodebook",
+    "load",
+    "save",
+]

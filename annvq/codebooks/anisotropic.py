@@ -1,0 +1,128 @@
+"""Score-aware training and encoding of a product codebook, for inner products.
+
+Errors along a vector x change its inner product with the queries that score it high; errors across hardly
+do. The loss eta |r_par|^2 + |r_perp|^2 weighs them so (Guo et al. 2020, "Accelerating large-scale
+inference with anisotropic vector quantization", theorem 3.3). x is the original vector, also where the
+codes are of its residual.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from annvq.errors import ParameterError
+from annvq.kernels import noise_shaping
+from annvq.kernels import threads as pool
+from annvq.kernels.encode import ProductSites, product_decode, product_encode, product_sites
+from annvq.kernels.tiles import LANES, aligned, readonly
+
+_ROUNDS = 10  # of coordinate descent; more than four or five are rare
+_NITER = 6  # alternations of codes and centroids
+_ROWS_A_TASK = 512
+
+
+def eta_from_threshold(T: float, d: int) -> float:
+    """Return eta for unit vectors of dimension d of which inner products above T matter.
+
+    eta = (d - 1) T^2 / (1 - T^2) (Guo et al. 2020, theorem 3.3), and not below 1, where errors along the
+    vector would count less than others.
+
+    Raises
+    ------
+    ParameterError
+        T is not between 0 and 1.
+
+    """
+    if not 0 < T < 1:
+        raise ParameterError(f"the threshold T of unit vectors must lie between 0 and 1, not {T}")
+    return max(1.0, (d - 1) * T * T / (1 - T * T))
+
+
+def unit_directions(directions: np.ndarray) -> np.ndarray:
+    """Return directions (n, d) float32 scaled to unit norm; zero rows stay zero."""
+    norms = np.sqrt(np.square(directions, dtype=np.float64).sum(axis=1, keepdims=True))
+    return np.divide(directions, norms, out=np.zeros_like(directions), where=norms > 0, casting="same_kind")
+
+
+def loss(vectors: np.ndarray, decoded: np.ndarray, directions: np.ndarray, eta: float) -> float:
+    """Return the mean over rows of eta |r_par|^2 + |r_perp|^2, all arrays (n, d) float32."""
+    errors = vectors.astype(np.float64) - decoded
+    along = (errors * unit_directions(directions)).sum(axis=1)
+    return float((np.square(errors).sum(axis=1) + (eta - 1) * np.square(along)).mean())
+
+
+def descend(
+    codes: np.ndarray,
+    rows: np.ndarray,
+    directions: np.ndarray,
+    shape: tuple[int, ...],
+    sites: ProductSites,
+    eta: float,
+    threads: int,
+) -> np.ndarray:
+    """Return codes (n, M) uint8 of lower loss, by coordinate descent from ``codes``.
+
+    Parameters
+    ----------
+    codes
+        (n, M) uint8, changed in place.
+    rows, directions
+        (n, d) float32: what is coded, and the vectors along which errors weigh eta.
+    shape, sites
+        (M, ksub, dsub) of the codebooks, and what `product_sites` makes of them.
+    eta, threads
+        The weight, and how many threads; the codes do not depend on the latter.
+
+    """
+    M, ksub, dsub = shape
+    d = rows.shape[1]
+
+    def improve_rows(part: slice) -> None:
+        panel, along = aligned(M * dsub * LANES), aligned(M * dsub * LANES)
+        panel.reshape(M * dsub, LANES)[d:] = -sites.shift[d:, None]
+        along[d * LANES :] = 0
+        unit = unit_directions(directions[part])
+        noise_shaping.descend(
+            readonly(rows[part]), readonly(unit), M, ksub, dsub, *sites, np.float32(eta), _ROUNDS,
+            panel, along, aligned(ksub * LANES), aligned(ksub * LANES), codes[part],
+        )  # fmt: skip
+
+    pool.run(improve_rows, pool.slices(len(rows), -(-len(rows) // _ROWS_A_TASK)), threads)
+    return codes
+
+
+def improve(codebooks: np.ndarray, rows: np.ndarray, directions: np.ndarray, eta: float, threads: int) -> np.ndarray:
+    """Return codebooks (M, ksub, dsub) float32 of lower loss: codes and centroids are improved in turn.
+
+    Parameters are those of `descend`; ``codebooks`` come from k-means.
+    """
+    M, ksub, dsub = codebooks.shape
+    padded, along = (_padded(array, M * dsub) for array in (rows, unit_directions(directions)))
+    codes = np.zeros((len(rows), M), np.uint8)
+    sites = product_sites(codebooks)
+    product_encode(readonly(rows), M, ksub, dsub, *sites, aligned(M * dsub * LANES), codes)
+    for _ in range(_NITER):
+        codes = descend(codes, rows, directions, codebooks.shape, sites, eta, threads)
+        codebooks = _update(codebooks, padded, along, codes, eta)
+        sites = product_sites(codebooks)
+    return codebooks
+
+
+def _padded(rows: np.ndarray, width: int) -> np.ndarray:
+    return readonly(np.pad(rows, [(0, 0), (0, width - rows.shape[1])]))
+
+
+def _update(codebooks: np.ndarray, rows: np.ndarray, along: np.ndarray, codes: np.ndarray, eta: float) -> np.ndarray:
+    """Move one sub-space's centroids after the other to where the loss of the codes is least."""
+    M, ksub, dsub = codebooks.shape
+    decoded = np.empty(rows.shape, np.float32)
+    product_decode(readonly(codes), readonly(codebooks), decoded)
+    projections = ((rows.astype(np.float64) - decoded) * along).sum(axis=1)
+    lhs, rhs = np.empty((ksub, dsub, dsub)), np.empty((ksub, dsub))
+    moved = codebooks.copy()
+    for m in range(M):
+        noise_shaping.normal_equations(rows, along, projections, codes, m, codebooks[m], eta, lhs, rhs)
+        used = lhs[:, 0, 0] > 0
+        moved[m][used] = np.linalg.solve(lhs[used], rhs[used][..., None])[..., 0]
+        noise_shaping.move_projections(along, codes, m, codebooks[m], moved[m], projections)
+    return moved

@@ -1,0 +1,223 @@
+"""k-means: the coarse lists of an index, and the stages of a residual codebook."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from annvq.codebooks.arrays import as_rows, frozen, stored_array, training_rows
+from annvq.codebooks.seeding import INITS, seed_centroids
+from annvq.errors import CorruptIndexError, ParameterError
+from annvq.kernels import threads as pool
+from annvq.kernels.assign import assign, assign_many, assign_to, sites
+from annvq.kernels.lloyd import sum_members
+from annvq.kernels.tiles import readonly
+
+METRICS = ("l2", "ip")
+_FADE = 0.8  # of the penalties that even lists out, from one iteration to the next
+_SPLIT = 1.0 / 1024  # how far towards a member the second centroid of a split cluster starts
+
+
+@dataclass(frozen=True, eq=False)
+class KMeans:
+    """Centroids and the metric by which vectors are assigned to them.
+
+    Parameters
+    ----------
+    centroids
+        (k, d) float32.
+    metric
+        ``"l2"`` or ``"ip"``.
+
+    """
+
+    centroids: np.ndarray
+    metric: str = "l2"
+
+    @classmethod
+    def train(
+        cls,
+        vectors: Any,
+        k: int,
+        *,
+        metric: str = "l2",
+        niter: int = 10,
+        init: str = "random",
+        spherical: bool | None = None,
+        balance: float = 0.0,
+        sample: int | None = None,
+        seed: int = 0,
+        threads: int | None = None,
+    ) -> KMeans:
+        """Run Lloyd's algorithm.
+
+        Parameters
+        ----------
+        vectors
+            (n, d), n >= k.
+        k
+            Number of centroids. There may be fewer distinct vectors.
+        metric
+            What assigns a vector: smallest squared distance or largest inner product.
+        niter
+            Iterations at most; it ends earlier when no vector changes its centroid.
+        init
+            ``"random"``: k of the vectors; ``"k-means++"``: vectors far from each other (Arthur and
+            Vassilvitskii 2007), better where clusters are clear, and k passes over 32 k vectors.
+        spherical
+            Scale centroids to unit norm. None: with "ip" only, where means of different norm would
+            compete unequally (Faiss does the same).
+        balance
+            0 to 1. Larger clusters get a penalty, and so lose vectors at their border: each iteration
+            keeps 0.8 of it and adds ``balance * e / 20 * log(size * k / n)``, with e the mean squared
+            distance and the logarithm cut at 1. Above 1 it overshoots.
+        sample
+            Train on so many vectors, drawn at random. None: 256 k.
+        seed
+            Of the sample, the start and the splits. The result depends on nothing else but the vectors.
+        threads
+            None for all CPUs.
+
+        Raises
+        ------
+        ParameterError
+            Fewer vectors than centroids, or an argument outside its range.
+
+        """
+        _check(k, metric, niter, init, balance)
+        count = pool.resolve(threads)
+        rng = np.random.default_rng(seed)
+        rows = training_rows(vectors, 256 * k if sample is None else sample, rng, least=k)
+        unit = metric == "ip" if spherical is None else spherical
+        centroids = _normalized(seed_centroids(rows, k, init, rng, count), unit)
+        run = _Run(rows, metric, unit, balance, rng, count)
+        return cls(frozen(run.improve(centroids, niter)), metric)
+
+    @property
+    def k(self) -> int:
+        """Number of centroids."""
+        return self.centroids.shape[0]
+
+    @property
+    def dim(self) -> int:
+        """Dimension of the vectors."""
+        return self.centroids.shape[1]
+
+    def assign(self, vectors: Any, n: int = 1, *, threads: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the nearest centroids and their scores (inner product, or minus squared distance).
+
+        Parameters
+        ----------
+        vectors
+            (nv, d).
+        n
+            How many of each vector, 1 to k.
+        threads
+            None for all CPUs; the result does not depend on it.
+
+        Returns
+        -------
+        labels, scores
+            int32 and float32, (nv,) for n = 1, else (nv, n), by score descending, then label ascending.
+
+        """
+        if not 1 <= n <= self.k:
+            raise ParameterError(f"n must be 1 to the number of centroids {self.k}, not {n}")
+        rows, count = as_rows(vectors, self.dim), pool.resolve(threads)
+        if n == 1:
+            return assign(rows, self.centroids, metric=self.metric, threads=count)
+        return assign_many(rows, self.centroids, metric=self.metric, n_best=n, threads=count)
+
+    def config(self) -> dict[str, Any]:
+        """Return what is not an array."""
+        return {"metric": self.metric}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays by name."""
+        return {"centroids": self.centroids}
+
+    @classmethod
+    def from_arrays(cls, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> KMeans:
+        """Build from `config` and `arrays`; CorruptIndexError where they do not fit."""
+        if config.get("metric") not in METRICS:
+            raise CorruptIndexError(f"k-means metric {config.get('metric')!r} is none of {', '.join(METRICS)}")
+        return cls(stored_array(arrays, "centroids", (None, None)), config["metric"])
+
+
+def _check(k: int, metric: str, niter: int, init: str, balance: float) -> None:
+    if k < 1:
+        raise ParameterError(f"k must be at least 1, not {k}")
+    if metric not in METRICS:
+        raise ParameterError(f"metric must be one of {', '.join(METRICS)}, not {metric!r}")
+    if niter < 0:
+        raise ParameterError(f"niter must be at least 0, not {niter}")
+    if init not in INITS:
+        raise ParameterError(f"init must be one of {', '.join(INITS)}, not {init!r}")
+    if not 0 <= balance <= 1:
+        raise ParameterError(f"balance must be 0 to 1, not {balance}")
+
+
+def _normalized(centroids: np.ndarray, unit: bool) -> np.ndarray:
+    if not unit:
+        return centroids
+    norms = np.sqrt(np.square(centroids, dtype=np.float64).sum(axis=1, keepdims=True))
+    return (centroids / np.where(norms > 0, norms, 1)).astype(np.float32)
+
+
+@dataclass
+class _Run:
+    """One run of Lloyd's algorithm on (n, d) rows."""
+
+    rows: np.ndarray
+    metric: str
+    unit: bool
+    balance: float
+    rng: np.random.Generator
+    threads: int
+
+    def improve(self, centroids: np.ndarray, niter: int) -> np.ndarray:
+        """Return the centroids after at most ``niter`` iterations."""
+        penalties = np.zeros(len(centroids))
+        before = None
+        for _ in range(niter):
+            labels, _ = assign_to(self.rows, sites(centroids, self.metric, penalties), self.threads)
+            if before is not None and np.array_equal(labels, before):
+                break
+            before = labels
+            counts = np.bincount(labels, minlength=len(centroids))
+            if self.balance:
+                penalties = _FADE * penalties + self._penalties(centroids, labels, counts)
+            centroids = self._update(centroids, labels, counts)
+        return centroids
+
+    def _penalties(self, centroids: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        even = len(self.rows) / len(centroids)
+        differences = self.rows - centroids[labels]
+        spread = float(np.square(differences, dtype=np.float64).sum()) / len(self.rows)
+        return self.balance * spread / 20 * np.clip(np.log((counts + 1) / (even + 1)), -1, 1)
+
+    def _update(self, centroids: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        order = np.argsort(labels, kind="stable")
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        sums = np.empty(centroids.shape, np.float64)
+
+        def add(part: slice) -> None:
+            sum_members(readonly(self.rows), order, starts, part.start, part.stop, sums)
+
+        pool.run(add, pool.slices(len(centroids), 8 * self.threads), self.threads)
+        filled = (counts > 0)[:, None]
+        means = np.where(filled, sums / np.maximum(counts, 1)[:, None], centroids).astype(np.float32)
+        self._split(means, counts, order, starts)
+        return _normalized(means, self.unit)
+
+    def _split(self, means: np.ndarray, counts: np.ndarray, order: np.ndarray, starts: np.ndarray) -> None:
+        """Place each empty cluster beside the mean of the one with the largest share of vectors a mean."""
+        means_of = np.ones(len(counts))
+        for empty in np.flatnonzero(counts == 0):
+            largest = int(np.argmax(counts / means_of))
+            means_of[largest] += 1
+            members = order[starts[largest] : starts[largest + 1]]
+            member = self.rows[members[self.rng.integers(len(members))]]
+            means[empty] = means[largest] + np.float32(_SPLIT) * (member - means[largest])

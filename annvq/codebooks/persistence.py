@@ -1,0 +1,71 @@
+"""Codebooks as container files."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Protocol
+
+import numpy as np
+
+from annvq.codebooks.kmeans import KMeans
+from annvq.codebooks.product import ProductCodebook
+from annvq.codebooks.rabitq import RaBitQCodebook
+from annvq.codebooks.residual import ResidualCodebook
+from annvq.codebooks.rotation import Rotation
+from annvq.codebooks.scalar import ScalarCodebook
+from annvq.errors import CorruptIndexError
+from annvq.storage import read_container, write_container
+
+
+class Storable(Protocol):
+    """What can be written: settings that JSON can hold, and arrays."""
+
+    def config(self) -> dict[str, Any]:
+        """Return what is not an array."""
+        ...
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays by name."""
+        ...
+
+
+CLASSES: dict[str, Any] = {
+    "kmeans": KMeans,
+    "scalar": ScalarCodebook,
+    "product": ProductCodebook,
+    "residual": ResidualCodebook,
+    "rabitq": RaBitQCodebook,
+    "rotation": Rotation,
+}
+_PREFIX = "codebook/"
+
+
+def save(path: str | os.PathLike[str], codebook: Storable) -> None:
+    """Write a codebook, or a rotation, to one container file."""
+    name = next(name for name, cls in CLASSES.items() if type(codebook) is cls)
+    config = np.frombuffer(json.dumps(codebook.config()).encode(), np.uint8)
+    write_container(path, _PREFIX + name, {"config": config, **codebook.arrays()})
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """Return the codebook that `save` wrote.
+
+    Raises
+    ------
+    CorruptIndexError
+        The file is not what was written, or holds something else than a codebook.
+
+    """
+    kind, sections = read_container(path)
+    cls = CLASSES.get(kind.removeprefix(_PREFIX)) if kind.startswith(_PREFIX) else None
+    if cls is None:
+        raise CorruptIndexError(f"{os.fspath(path)!r} holds {kind!r}, not a codebook")
+    arrays = dict(sections)
+    try:
+        config = json.loads(bytes(arrays.pop("config")))
+    except (KeyError, ValueError, RecursionError) as error:
+        raise CorruptIndexError(f"{os.fspath(path)!r}: the codebook's settings cannot be read") from error
+    if not isinstance(config, dict):
+        raise CorruptIndexError(f"{os.fspath(path)!r}: the codebook's settings are {type(config).__name__}")
+    return cls.from_arrays(config, arrays)

@@ -1,0 +1,263 @@
+"""Product quantization (Jegou et al. 2011), optionally score-aware (Guo et al. 2020)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from annvq.codebooks import anisotropic
+from annvq.codebooks.arrays import (
+    as_rows,
+    check_finite,
+    frozen,
+    stored_array,
+    stored_int,
+    training_places,
+)
+from annvq.codebooks.tables import check_metric, constants_of_rows, product_tables
+from annvq.errors import CorruptIndexError, ParameterError, ShapeError
+from annvq.kernels import threads as pool
+from annvq.kernels.encode import ProductSites, product_decode, product_encode, product_sites
+from annvq.kernels.lloyd import train_subspaces, transpose
+from annvq.kernels.tiles import LANES, aligned, readonly
+
+SAMPLE = 65_536
+_ROWS_A_TASK = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class ProductCodebook:
+    """M codebooks of 16 or 256 centroids, one for each run of dsub dimensions.
+
+    Parameters
+    ----------
+    codebooks
+        (M, ksub, dsub) float32.
+    dim
+        Dimension d of the vectors, at most M * dsub; what is missing is padded with zeros.
+    anisotropic_eta
+        Weight of the error along a vector (1: all directions count alike), or None for nearest
+        centroids.
+
+    """
+
+    codebooks: np.ndarray
+    dim: int
+    anisotropic_eta: float | None = None
+
+    @classmethod
+    def train(
+        cls,
+        vectors: Any,
+        *,
+        M: int,
+        nbits: int = 8,
+        niter: int = 25,
+        anisotropic_eta: float | None = None,
+        directions: Any = None,
+        sample: int = SAMPLE,
+        seed: int = 0,
+        threads: int | None = None,
+    ) -> ProductCodebook:
+        """Run k-means in each sub-space.
+
+        Parameters
+        ----------
+        vectors
+            (n, d), n >= 1; with fewer than ksub vectors some centroids go unused.
+        M
+            Number of sub-spaces, 1 to d. Each has ceil(d / M) dimensions.
+        nbits
+            4 (16 centroids) or 8 (256).
+        niter
+            Iterations of Lloyd's algorithm at most.
+        anisotropic_eta
+            Above 0: after k-means, codes and centroids are alternately improved for the loss
+            eta |r_par|^2 + |r_perp|^2 (see `annvq.codebooks.anisotropic`), and so does `encode` choose.
+        directions
+            (n, d): the error along these is r_par. None: the vectors themselves.
+        sample
+            Train on at most so many vectors, drawn at random.
+        seed
+            Of sample and start; the result depends on nothing else but the vectors.
+        threads
+            None for all CPUs.
+
+        Raises
+        ------
+        ParameterError
+            An argument outside its range, or no vectors.
+
+        """
+        rng, count = np.random.default_rng(seed), pool.resolve(threads)
+        places = training_places(len(vectors), sample, rng)
+        rows = check_finite(as_rows(np.asarray(vectors)[places]))
+        d = rows.shape[1]
+        _check(d, M, nbits, niter, anisotropic_eta)
+        codebooks = train_codebooks(rows, start_codebooks(rows, M, 1 << nbits, rng), niter, count)
+        if anisotropic_eta is not None:
+            along = rows
+            if directions is not None:
+                _check_directions(directions, vectors)
+                along = check_finite(as_rows(np.asarray(directions)[places], d))
+            codebooks = anisotropic.improve(codebooks, rows, along, float(anisotropic_eta), count)
+        return cls(frozen(codebooks), d, None if anisotropic_eta is None else float(anisotropic_eta))
+
+    @property
+    def M(self) -> int:
+        """Number of sub-spaces, and of code columns."""
+        return self.codebooks.shape[0]
+
+    @property
+    def ksub(self) -> int:
+        """Centroids in each sub-space: 16 or 256."""
+        return self.codebooks.shape[1]
+
+    @property
+    def nbits(self) -> int:
+        """Bits of one code: 4 or 8."""
+        return 4 if self.ksub == 16 else 8
+
+    @property
+    def code_bytes(self) -> int:
+        """Bytes that a vector's packed code takes."""
+        return -(-self.M * self.nbits // 8)
+
+    @cached_property
+    def _sites(self) -> ProductSites:
+        return product_sites(self.codebooks)
+
+    @cached_property
+    def _transposed(self) -> np.ndarray:
+        return frozen(self.codebooks.transpose(0, 2, 1))
+
+    def encode(self, vectors: Any, *, directions: Any = None, threads: int | None = None) -> np.ndarray:
+        """Return the codes (n, M) uint8 of vectors (n, d).
+
+        Parameters
+        ----------
+        vectors
+            (n, d), finite.
+        directions
+            (n, d): with `anisotropic_eta`, the vectors of which ``vectors`` are the residuals. None: the
+            vectors themselves.
+        threads
+            None for all CPUs; the codes do not depend on it.
+
+        """
+        rows, count = as_rows(vectors, self.dim), pool.resolve(threads)
+        codes = encode_nearest(rows, self.codebooks, self._sites, count)
+        if self.anisotropic_eta is None:
+            return codes
+        along = rows
+        if directions is not None:
+            _check_directions(directions, rows)
+            along = as_rows(directions, self.dim)
+        return anisotropic.descend(codes, rows, along, self.codebooks.shape, self._sites, self.anisotropic_eta, count)
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """Return the vectors (n, d) float32 that codes (n, M) uint8 stand for."""
+        vectors = np.empty((len(codes), self.dim), np.float32)
+        product_decode(readonly(codes), self.codebooks, vectors)
+        return vectors
+
+    def lookup_tables(self, queries: np.ndarray, metric: str, *, residual: bool = False) -> np.ndarray:
+        """Return tables (nq, M, ksub) float32 for queries (nq, d) float32.
+
+        Entries are <q_m, c_mj> for "ip", -|q_m - c_mj|^2 for "l2", and 2 <q_m, c_mj> for "l2" with
+        ``residual``, where `residual_constants` make up the rest.
+        """
+        return product_tables(queries, self._transposed, self.needs_constants(metric, residual), metric)
+
+    def needs_constants(self, metric: str, residual: bool) -> bool:
+        """Return whether a score is base + tables + a constant per vector, rather than base + tables."""
+        return check_metric(metric) == "l2" and residual
+
+    def residual_constants(self, codes: np.ndarray, centroids: np.ndarray | None = None) -> np.ndarray:
+        """Return -(|r|^2 + 2 <c, r>) (n,) float32 of decoded residuals r and their centroids c (n, d) or 0."""
+        return constants_of_rows(self.decode(codes), centroids)
+
+    def config(self) -> dict[str, Any]:
+        """Return what is not an array."""
+        return {"dim": self.dim, "anisotropic_eta": self.anisotropic_eta}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays by name."""
+        return {"codebooks": self.codebooks}
+
+    @classmethod
+    def from_arrays(cls, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> ProductCodebook:
+        """Build from `config` and `arrays`; CorruptIndexError where they do not fit."""
+        codebooks = stored_array(arrays, "codebooks", (None, None, None))
+        M, ksub, dsub = codebooks.shape
+        if ksub not in (16, 256):
+            raise CorruptIndexError(f"a product codebook has 16 or 256 centroids, not {ksub}")
+        dim = stored_int(config, "dim", 1, M * dsub)
+        eta = config.get("anisotropic_eta")
+        if eta is not None and not (type(eta) in (int, float) and 0 < eta < np.inf):
+            raise CorruptIndexError(f"anisotropic_eta is {eta!r}, expected a number above 0")
+        return cls(codebooks, dim, eta)
+
+
+def _check(d: int, M: int, nbits: int, niter: int, eta: float | None) -> None:
+    if not 1 <= M <= d:
+        raise ParameterError(f"M must be 1 to the dimension {d}, not {M}")
+    if nbits not in (4, 8):
+        raise ParameterError(f"nbits must be 4 or 8, not {nbits}")
+    if niter < 0:
+        raise ParameterError(f"niter must be at least 0, not {niter}")
+    if eta is not None and not 0 < eta < np.inf:
+        raise ParameterError(f"anisotropic_eta must be a finite number above 0, not {eta}")
+
+
+def _check_directions(directions: Any, vectors: Any) -> None:
+    if len(directions) != len(vectors):
+        raise ShapeError(f"{len(vectors)} vectors with {len(directions)} directions")
+
+
+def start_codebooks(rows: np.ndarray, M: int, ksub: int, rng: np.random.Generator) -> np.ndarray:
+    """Return first codebooks (M, ksub, dsub): sub-vectors of ksub rows (n, d), others in each sub-space."""
+    n, d = rows.shape
+    dsub = -(-d // M)
+    codebooks = np.zeros((M, ksub, dsub), np.float32)
+    for m in range(M):
+        chosen = rng.choice(n, ksub, replace=n < ksub)
+        part = rows[chosen, m * dsub : (m + 1) * dsub]
+        codebooks[m, :, : part.shape[1]] = part
+    return codebooks
+
+
+def train_codebooks(rows: np.ndarray, start: np.ndarray, niter: int, threads: int) -> np.ndarray:
+    """Return codebooks (M, ksub, dsub) after Lloyd's iterations on rows (n, d) from ``start``."""
+    M, _, dsub = start.shape
+    n, d = rows.shape
+    shift = rows.mean(axis=0, dtype=np.float64).astype(np.float32)  # keeps digits of data far from 0
+    padded = np.zeros(M * dsub, np.float32)
+    padded[:d] = shift
+    shifts = padded.reshape(M, 1, dsub)
+    codebooks = start - shifts
+    stride = -(-n // LANES) * LANES
+
+    def train(part: slice) -> None:
+        columns = aligned((part.stop - part.start) * dsub * stride).reshape(-1, stride)
+        transpose(readonly(rows), part.start * dsub, shift, columns)
+        train_subspaces(columns, n, codebooks[part], niter)
+
+    pool.run(train, pool.slices(M, 8 * threads), threads)
+    return codebooks + shifts
+
+
+def encode_nearest(rows: np.ndarray, codebooks: np.ndarray, sites: ProductSites, threads: int) -> np.ndarray:
+    """Return codes (n, M) uint8 of the nearest centroids of rows (n, d) float32."""
+    M, ksub, dsub = codebooks.shape
+    codes = np.empty((len(rows), M), np.uint8)
+
+    def encode(part: slice) -> None:
+        panel = aligned(M * dsub * LANES)
+        product_encode(readonly(rows[part]), M, ksub, dsub, *sites, panel, codes[part])
+
+    pool.run(encode, pool.slices(len(rows), -(-len(rows) // _ROWS_A_TASK)), threads)
+    return codes
