@@ -1,0 +1,281 @@
+"""RaBitQ: codes of 1 to 8 bits a dimension with an unbiased estimate of scores and a bound of its error.
+
+A vector o of the list with centroid c is kept as the code of its rotated residual r = o - c. With u
+the code as a vector of half-integers, u_i = code_i - (2^B - 1) / 2, and q any query,
+
+    <q - c, r> is about (|r|^2 / <r, u>) <q - c, u>
+
+whose expectation over the rotations is exact and whose error is at most err |q - c| with the
+probability that eps_0 = 1.9 stands for, about 94 %. As <q - c, u> = <q, u> - <c, u>, a score needs
+only <q, u> and floats that are kept with the code:
+
+    inner product   <q, c>      + add + mul <q, u>     mul =   |r|^2 / <r, u>   add = <c, r> - mul <c, u>
+    minus squared L2  -|q - c|^2 + add + mul <q, u>    mul = 2 |r|^2 / <r, u>   add = -|r|^2 - mul <c, u>
+
+The signs of r are a 1-bit code of their own (add1, mul1, err1), which bounds the score from above before
+the other bits are looked at (`annvq.kernels.scanbits`). A residual of zero has add = mul = err = 0: exact.
+
+Sources: Gao and Long, "RaBitQ: Quantizing High-Dimensional Vectors with a Theoretical Error Bound"
+(SIGMOD 2024, arXiv 2405.12497); Gao et al., "Practical and Asymptotically Optimal Quantization of
+High-Dimensional Vectors in Euclidean Space" (SIGMOD 2025, arXiv 2409.09913).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from annvq.codebooks.arrays import as_rows, frozen, stored_int
+from annvq.errors import CorruptIndexError, DtypeError, ParameterError, ShapeError
+from annvq.kernels import bits as scan
+from annvq.kernels import hadamard, rabitq
+from annvq.kernels.threads import resolve, run
+
+BITS = range(1, 9)
+MAX_DIM = 65_536  # the integer sums of the scan fit 32 bits up to here
+METRICS = ("ip", "l2")
+_ROWS_A_TASK = 4096
+
+
+@dataclass(frozen=True)
+class PreparedQueries:
+    """Rotated queries in the two forms that a scan takes.
+
+    Attributes
+    ----------
+    planes
+        (nq, 4, words) uint64: bit planes of the query in 4 bits, `annvq.kernels.bits.plane_words` words.
+    high, low
+        (nq, D) uint8, bytes of an int8: the query in 16 bits, level ``256 * high + low``.
+    factors
+        (nq, 3) float32: scale and noise of the 4-bit form, half the step of the 16-bit form.
+    totals
+        (nq,) int64: sum of the 16-bit levels.
+
+    """
+
+    planes: np.ndarray
+    high: np.ndarray
+    low: np.ndarray
+    factors: np.ndarray
+    totals: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class RaBitQCodebook:
+    """A rotation and a number of bits; see the module's text for the method.
+
+    Attributes
+    ----------
+    dim
+        Dimension of the vectors.
+    bits
+        Bits a dimension, 1 to 8.
+    signs
+        (4, D / 8) uint8, the sign masks of the rotation (`annvq.kernels.hadamard`); D is ``dim`` rounded
+        up to a multiple of 64.
+
+    """
+
+    dim: int
+    bits: int
+    signs: np.ndarray
+
+    @classmethod
+    def train(cls, vectors: np.ndarray, *, bits: int = 1, seed: int = 0, threads: int | None = None) -> RaBitQCodebook:
+        """Draw a rotation; the method learns nothing from the vectors.
+
+        Parameters
+        ----------
+        vectors
+            (n, d), of which only d is used.
+        bits
+            Bits a dimension, 1 to 8.
+        seed
+            Of the rotation.
+        threads
+            Not used: there is nothing to compute. Every codebook's ``train`` takes it.
+
+        Raises
+        ------
+        ShapeError, ParameterError
+            For vectors that are not two-dimensional or too long; for bits outside 1 .. 8.
+
+        """
+        if np.ndim(vectors) != 2 or not 1 <= np.shape(vectors)[1] <= MAX_DIM:
+            raise ShapeError(f"RaBitQ takes vectors (n, d) with d from 1 to {MAX_DIM}, not {np.shape(vectors)}")
+        if bits not in BITS:
+            raise ParameterError(f"RaBitQ takes 1 to 8 bits a dimension, not {bits!r}")
+        dim = int(np.shape(vectors)[1])
+        return cls(dim, int(bits), frozen(hadamard.random_signs(dim, seed), np.uint8))
+
+    @property
+    def padded_dim(self) -> int:
+        """Number of coordinates D that are coded: ``dim`` rounded up to a multiple of 64."""
+        return 8 * self.signs.shape[1]
+
+    @property
+    def factor_columns(self) -> int:
+        """Number of floats kept with a code: add1, mul1, err1, and from two bits on add, mul."""
+        return 3 if self.bits == 1 else 5
+
+    @property
+    def code_bytes(self) -> int:
+        """Bytes a vector takes, factors included."""
+        return self.bits * self.padded_dim // 8 + 4 * self.factor_columns
+
+    def rotate(self, vectors: np.ndarray) -> np.ndarray:
+        """Return the rotated vectors, (n, D) float32, of ``vectors (n, dim)``."""
+        vectors = as_rows(vectors, self.dim)
+        rotated = np.empty((len(vectors), self.padded_dim), np.float32)
+        hadamard.rotate(vectors, self.signs, rotated)
+        return rotated
+
+    def encode(
+        self,
+        vectors: np.ndarray,
+        *,
+        centroids: np.ndarray | None = None,
+        labels: np.ndarray | None = None,
+        metric: str = "ip",
+        threads: int | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Encode residuals.
+
+        Parameters
+        ----------
+        vectors
+            (n, dim) float32, the residuals r = o - c.
+        centroids
+            (nlist, dim) float32, what was subtracted; None: nothing was, c = 0.
+        labels
+            (n,) integers, the row of ``centroids`` that belongs to each residual. May be left out when there is
+            one centroid for all or one for each.
+        metric
+            ``"ip"`` (also for cosine) or ``"l2"``, of the scores that the factors are made for.
+        threads
+            None: as many as there are CPUs.
+
+        Returns
+        -------
+        dict
+            ``codes1`` (n, D / 8) uint8, the signs; ``codes_ex`` (n, (bits - 1) D / 8) uint8, the other
+            bit planes, highest first; ``factors`` (n, 3 or 5) float32: add1, mul1, err1, add, mul.
+
+        Raises
+        ------
+        ShapeError, ParameterError
+            For arrays that do not fit each other; for another metric.
+
+        """
+        _check_metric(metric)
+        vectors = as_rows(vectors, self.dim)
+        n = len(vectors)
+        rotated_centroids = self.rotate(np.zeros((1, self.dim), np.float32) if centroids is None else centroids)
+        labels = _labels(labels, n, len(rotated_centroids))
+        encoded = {
+            "codes1": np.empty((n, self.padded_dim // 8), np.uint8),
+            "codes_ex": np.empty((n, (self.bits - 1) * self.padded_dim // 8), np.uint8),
+            "factors": np.empty((n, self.factor_columns), np.float32),
+        }
+
+        def encode_rows(start: int) -> None:
+            rows = slice(start, start + _ROWS_A_TASK)
+            outputs = [array[rows] for array in encoded.values()]
+            residuals = self.rotate(vectors[rows])
+            rabitq.encode(residuals, rotated_centroids, labels[rows], self.bits, metric == "l2", *outputs)
+
+        run(encode_rows, range(0, n, _ROWS_A_TASK), resolve(threads))
+        return encoded
+
+    def decode(self, encoded: dict[str, np.ndarray], *, metric: str = "ip") -> np.ndarray:
+        """Return the residuals (n, dim) float32 that codes stand for: the nearest multiples of u, rotated back.
+
+        ``encoded`` is what `encode` returned for the same ``metric``.
+        """
+        codes1, codes_ex, factors = self._arrays_of(encoded, metric)
+        rotated = np.empty((len(codes1), self.padded_dim), np.float32)
+        rabitq.decode(codes1, codes_ex, factors, self.bits, metric == "l2", rotated)
+        vectors = np.empty((len(codes1), self.dim), np.float32)
+        hadamard.unrotate(rotated, self.signs, vectors)
+        return vectors
+
+    def error_bounds(self, encoded: dict[str, np.ndarray], *, metric: str = "ip") -> np.ndarray:
+        """Return err (n,) float32: the estimate from all bits is off by at most err |q - c| in 94 of 100 cases.
+
+        The bound of the 1-bit estimate is ``encoded["factors"][:, 2]``.
+        """
+        codes1, codes_ex, factors = self._arrays_of(encoded, metric)
+        errors = np.empty(len(codes1), np.float32)
+        rabitq.error_bounds(codes1, codes_ex, factors, self.bits, metric == "l2", errors)
+        return errors
+
+    def prepare(self, queries: np.ndarray) -> PreparedQueries:
+        """Rotate and quantize ``queries (nq, dim) float32``, once for all lists and both metrics."""
+        rotated = self.rotate(queries)
+        nq, D = rotated.shape
+        prepared = PreparedQueries(
+            planes=np.empty((nq, scan.QUERY_BITS, scan.plane_words(D)), np.uint64),
+            high=np.empty((nq, D), np.uint8),
+            low=np.empty((nq, D), np.uint8),
+            factors=np.empty((nq, 3), np.float32),
+            totals=np.empty(nq, np.int64),
+        )
+        rabitq.prepare(rotated, prepared.planes, prepared.high, prepared.low, prepared.factors, prepared.totals)
+        return prepared
+
+    def config(self) -> dict[str, Any]:
+        """Return what is not an array."""
+        return {"dim": self.dim, "bits": self.bits}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays by name."""
+        return {"signs": self.signs}
+
+    @classmethod
+    def from_arrays(cls, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> RaBitQCodebook:
+        """Build from `config` and `arrays`; CorruptIndexError where they do not fit."""
+        dim, bits = stored_int(config, "dim", 1, MAX_DIM), stored_int(config, "bits", min(BITS), max(BITS))
+        if "signs" not in arrays:
+            raise CorruptIndexError("a RaBitQ codebook without its array 'signs'")
+        signs, shape = arrays["signs"], (hadamard.ROUNDS, hadamard.padded_dim(dim) // 8)
+        if signs.dtype != np.uint8 or signs.shape != shape:
+            raise CorruptIndexError(f"codebook array 'signs' is {signs.dtype} {signs.shape}, expected uint8 {shape}")
+        return cls(dim, bits, frozen(signs, np.uint8))
+
+    def _arrays_of(self, encoded: dict[str, np.ndarray], metric: str) -> list[np.ndarray]:
+        """Return codes1, codes_ex and factors, of the shapes that this codebook makes."""
+        _check_metric(metric)
+        n, width = len(encoded["codes1"]), self.padded_dim // 8
+        expected = {
+            "codes1": ((n, width), np.uint8),
+            "codes_ex": ((n, (self.bits - 1) * width), np.uint8),
+            "factors": ((n, self.factor_columns), np.float32),
+        }
+        for name, (shape, dtype) in expected.items():
+            if encoded[name].shape != shape:
+                raise ShapeError(f"{name} must have shape {shape}, not {encoded[name].shape}")
+            if encoded[name].dtype != dtype:
+                raise DtypeError(f"{name} must be {np.dtype(dtype)}, not {encoded[name].dtype}")
+        return [np.ascontiguousarray(encoded[name]) for name in expected]
+
+
+def _check_metric(metric: str) -> None:
+    if metric not in METRICS:
+        raise ParameterError(f"metric must be 'ip' or 'l2', not {metric!r}")
+
+
+def _labels(labels: np.ndarray | None, n: int, nlist: int) -> np.ndarray:
+    """Return which centroid belongs to each of ``n`` rows, int64."""
+    if labels is None:
+        if nlist not in (1, n):
+            raise ShapeError(f"{nlist} centroids for {n} vectors: say with labels which belongs to which")
+        return np.zeros(n, np.int64) if nlist == 1 else np.arange(n, dtype=np.int64)
+    labels = np.asarray(labels)
+    if labels.shape != (n,):
+        raise ShapeError(f"labels must have shape ({n},), not {labels.shape}")
+    if n and not (0 <= labels.min() and labels.max() < nlist):
+        raise ParameterError(f"labels must be 0 to {nlist - 1}, not {labels.min()} to {labels.max()}")
+    return np.ascontiguousarray(labels, np.int64)
