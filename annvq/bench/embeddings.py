@@ -139,4 +139,4 @@ def _write(folder: Path, stem: str, key: dict[str, str], ids: list[str], vectors
 
 
 def _array_digest(vectors: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(vectors).view(np.uint8)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(vectors).data).hexdigest()

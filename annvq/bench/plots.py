@@ -11,7 +11,7 @@ from annvq.bench.sweep import Point, pareto
 from annvq.errors import MissingExtraError
 
 _MARKERS = "osD^vP*Xp<>h"
-_LEAST_RECALL = 0.6  # what lies below is of no use, and would squeeze the rest
+_LEAST_RECALL = 0.8  # what lies below is of little use, and would squeeze the rest
 
 
 def recall_against_speed(groups: Sequence[Sequence[Point]], path: Path, title: str) -> None:
@@ -42,8 +42,8 @@ def recall_against_speed(groups: Sequence[Sequence[Point]], path: Path, title: s
             label=f"{points[0].lib}  {points[0].recipe}",
         )
     axes.set_yscale("log")
-    k_axis = "recall (share of the k nearest neighbours found)"
-    axes.set_xlabel(k_axis)
+    _label_log_axis(axes.yaxis, (1, 2, 5))
+    axes.set_xlabel("recall (share of the k nearest neighbours found)")
     axes.set_ylabel("queries per second (log scale)")
     _finish(figure, axes, path, title)
 
@@ -66,7 +66,8 @@ def quality_against_size(qualities: Sequence[Quality], path: Path, title: str, m
         )
     for quality in qualities:
         if quality.recipe == "flat":
-            axes.axhline(quality.measures[measure], color="0.5", linestyle="--", linewidth=1, zorder=0)
+            exact = quality.measures[measure]
+            axes.axhline(exact, color="0.5", linestyle="--", linewidth=1, zorder=0, label="exact search")
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_xlabel("bytes per vector (log scale)")
@@ -80,9 +81,18 @@ def _figure() -> tuple[Any, Any]:
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingExtraError("matplotlib", "plot") from None
-    figure = Figure(figsize=(10, 5.6), dpi=130, layout="constrained")
+    figure = Figure(figsize=(11, 5.8), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)  # no display, no global state
     return figure, figure.add_subplot()
+
+
+def _label_log_axis(axis: Any, digits: tuple[int, ...]) -> None:
+    """Write plain numbers at these leading digits of each decade, not powers of ten alone."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=digits))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _color(number: int) -> tuple[float, float, float]:

@@ -63,7 +63,7 @@ def ann_command(
             typer.echo(f"annvq: {lib} used {cores} cores where {threads} were asked for", err=True)
     if out is not None:
         groups = list(result.by_index().values())
-        title = f"{dataset.stem}: recall@{k} against speed, {result.config['mode']}, {threads} thread(s)"
+        title = f"{dataset.stem}: recall@{k} against speed, {result.config['mode']}, threads {threads}"
         _picture(out / "recall-qps.png", lambda path: plots.recall_against_speed(groups, path, title))
 
 

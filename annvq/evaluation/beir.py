@@ -1,14 +1,15 @@
 """A retrieval data set in BEIR's layout.
 
-    corpus.jsonl[.gz]      {"_id": ..., "title": ..., "text": ...} a line
-    queries.jsonl[.gz]     {"_id": ..., "text": ...} a line
-    qrels/SPLIT.tsv[.gz]   query-id <tab> corpus-id <tab> score, with a header line
+corpus.jsonl[.gz]      {"_id": ..., "title": ..., "text": ...} a line
+queries.jsonl[.gz]     {"_id": ..., "text": ...} a line
+qrels/SPLIT.tsv[.gz]   query-id <tab> corpus-id <tab> score, with a header line
 """
 
 from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     yield number, line.rstrip("\r\n")
-        except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+        except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise DataFormatError(f"{path.name}: cannot be read as UTF-8 text: {error}") from None
 
 

@@ -15,9 +15,7 @@ _QUERY_BLOCK = 256
 _BASE_BLOCK = 32_768
 
 
-def exact_neighbors(
-    base: np.ndarray, queries: np.ndarray, k: int, metric: str = "ip"
-) -> tuple[np.ndarray, np.ndarray]:
+def exact_neighbors(base: np.ndarray, queries: np.ndarray, k: int, metric: str = "ip") -> tuple[np.ndarray, np.ndarray]:
     """Find the k exact nearest rows of ``base`` for every query.
 
     A matrix product in float64 preselects; the survivors are scored again one by one, so that equal

@@ -56,8 +56,7 @@ def evaluate(
     """
     values = evaluate_per_query(qrels, run, metrics, ignore_identical_ids=ignore_identical_ids)
     return {
-        metric: sum(query[metric] for query in values.values()) / len(values) if values else 0.0
-        for metric in metrics
+        metric: sum(query[metric] for query in values.values()) / len(values) if values else 0.0 for metric in metrics
     }
 
 

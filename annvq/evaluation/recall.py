@@ -86,7 +86,8 @@ def _checked_k(found: np.ndarray, exact: np.ndarray, k: int | None) -> int:
     if found.ndim != 2 or exact.ndim != 2 or len(found) != len(exact):
         shapes = f"{found.shape} and {exact.shape}"
         raise ShapeError(f"expected two (nq, k) arrays of as many queries, got {shapes}")
-    k = exact.shape[1] if k is None else k
-    if not 1 <= k <= exact.shape[1]:
-        raise ParameterError(f"k must be between 1 and the {exact.shape[1]} exact neighbours given, got {k}")
-    return k
+    given: int = exact.shape[1]
+    wanted = given if k is None else k
+    if not 1 <= wanted <= given:
+        raise ParameterError(f"k must be between 1 and the {given} exact neighbours given, got {k}")
+    return wanted

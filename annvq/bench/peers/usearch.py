@@ -27,10 +27,10 @@ def _load() -> Any:
 
 
 class USearch:
-    """Connectivity 16, expansion_add 200."""
+    """Connectivity 16, expansion_add 200 (USearch's words for M and efConstruction)."""
 
     lib = "usearch"
-    recipe = f"HNSW connectivity={_CONNECTIVITY} expansion_add={_EXPANSION}"
+    recipe = f"HNSW M={_CONNECTIVITY} efc={_EXPANSION}"
 
     def __init__(self, dim: int) -> None:
         self._dim = dim

@@ -1,0 +1,69 @@
+"""Every peer that is installed solves a small problem; those that are not are named."""
+
+import itertools
+import sys
+
+import numpy as np
+import pytest
+
+from annvq.bench.peers import PEERS, load_peers, version_of
+from annvq.bench.peers.protocol import doubling, power_of_two_near
+from annvq.errors import MissingExtraError, ParameterError
+from annvq.evaluation import exact_neighbors, recall
+
+N, DIM, K = 1500, 16, 10
+
+
+@pytest.mark.parametrize("metric", ["l2", "ip"])
+@pytest.mark.parametrize("name", PEERS)
+def test_peers_find_neighbours(name, metric):
+    rng = np.random.default_rng(1)
+    base = rng.normal(size=(N, DIM)).astype(np.float32)
+    queries = rng.normal(size=(20, DIM)).astype(np.float32)
+    truth = exact_neighbors(base, queries, K, metric)[0]
+    try:
+        peers = load_peers(name, N, DIM, metric)
+    except MissingExtraError:
+        pytest.skip(f"{name} is not installed")
+    assert version_of(name)
+    for peer in peers:
+        peer.build(base, metric, 1)
+        series = peer.settings(K)
+        peer.set(series[0][0])
+        hasty = peer.search(queries, K, 1)
+        peer.set(series[-1][-1])
+        thorough = peer.search(queries, K, 1)
+        assert thorough.shape == hasty.shape == (20, K)
+        assert thorough.dtype == np.int64
+        assert recall(thorough, truth) > 0.97
+        assert recall(thorough, truth) >= recall(hasty, truth)
+        assert recall(peer.search(queries[:1], K, 1), truth[:1]) >= 0.9
+        assert peer.bytes_per_vector() > 4 * DIM
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [("faiss", "faiss"), ("scann", "scann"), ("hnswlib", "hnswlib"), ("usearch", "usearch.index"), ("svs", "svs")],
+)
+def test_absent_libraries_are_missing_extras(name, module, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError):
+        load_peers(name, N, DIM, "ip")
+
+
+def test_unknown_peers_are_refused():
+    with pytest.raises(ParameterError, match="expected some of faiss"):
+        load_peers("annoy", N, DIM, "ip")
+
+
+def test_doubling_rises_to_the_end():
+    assert doubling(1, 1) == [1]
+    assert doubling(1, 2) == [1, 2]
+    values = doubling(1, 1000)
+    assert values[0] == 1
+    assert values[-1] == 1000
+    assert all(low < high <= max(1.6 * low, low + 1) for low, high in itertools.pairwise(values))
+
+
+def test_powers_of_two():
+    assert [power_of_two_near(value) for value in (0, 1, 3, 900, 1100, 1500)] == [1, 1, 4, 1024, 1024, 2048]

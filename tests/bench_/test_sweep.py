@@ -1,0 +1,122 @@
+"""The sweep over a stub index whose recall and speed are known."""
+
+import time
+
+import numpy as np
+import pytest
+
+from annvq.bench.sweep import Half, Mode, Point, Problem, chosen, pareto, sweep
+from annvq.evaluation import exact_neighbors
+
+K = 4
+
+
+class Stub:
+    """Finds the first ``found`` of K true neighbours; other places are missing."""
+
+    lib, recipe = "stub", "S"
+
+    def __init__(self, series):
+        self.series, self.tried, self.sizes = series, [], set()
+
+    def build(self, base, metric, threads):
+        self.base, self.metric, self.threads = base, metric, threads
+        time.sleep(0.002)
+
+    def settings(self, k):
+        return self.series
+
+    def set(self, params):
+        self.params = params
+        self.tried.append(params)
+
+    def search(self, queries, k, threads):
+        assert threads == self.threads
+        self.sizes.add(len(queries))
+        rows = exact_neighbors(self.base, queries, k, self.metric)[0]
+        rows[:, self.params["found"] :] = -1
+        return rows
+
+    def bytes_per_vector(self):
+        return 12.34
+
+
+@pytest.fixture(scope="module")
+def problem():
+    rng = np.random.default_rng(0)
+    base, queries = rng.normal(size=(50, 6)).astype(np.float32), rng.normal(size=(9, 6)).astype(np.float32)
+    exact = exact_neighbors(base, queries, K, "l2")[1]
+    return Problem(base, "l2", K, Half(queries[0::2], exact[0::2]), Half(queries[1::2], exact[1::2]))
+
+
+def found(*counts):
+    return [{"found": count} for count in counts]
+
+
+def run(peer, problem, single=False):
+    total, done = [], []
+    points = sweep(peer, problem, Mode(single, 1), total.append, done.append)
+    assert sum(done) == total[0] == sum(len(settings) for settings in peer.series)
+    return points
+
+
+def test_recall_is_measured_on_both_halves(problem):
+    points = run(Stub([found(1, 2, 3)]), problem)
+    assert [point.recall for point in points] == [0.25, 0.5, 0.75]
+    assert [point.tuning_recall for point in points] == [0.25, 0.5, 0.75]
+    assert all(point.qps > 0 and point.latency_ms_p99 >= point.latency_ms_p50 > 0 for point in points)
+    assert points[0].build_s >= 0.002
+
+
+def test_a_series_ends_when_recall_is_saturated(problem):
+    peer = Stub([found(2, 4, 4, 4), found(1, 4, 4)])
+    assert [point.params["found"] for point in run(peer, problem)] == [2, 4, 1, 4]
+
+
+def test_a_series_ends_when_recall_stops_growing(problem):
+    assert len(run(Stub([found(3, 3, 3, 3, 3)]), problem)) == 3
+    assert len(run(Stub([found(1, 1, 1, 1)]), problem)) == 4  # nothing is found yet: it may come later
+
+
+def test_modes_ask_as_they_say(problem):
+    alone, together = Stub([found(4)]), Stub([found(4)])
+    run(alone, problem, single=True)
+    run(together, problem)
+    # one by one, besides the one warm-up call; in batches, besides latency's single queries
+    assert alone.sizes == {1, 5}
+    assert together.sizes == {1, 4, 5}
+
+
+def test_rows_have_the_published_keys(problem):
+    row = run(Stub([found(4)]), problem)[0].row()
+    assert list(row) == [
+        "recipe",
+        "lib",
+        "recall",
+        "qps",
+        "latency_ms_p50",
+        "latency_ms_p99",
+        "build_s",
+        "bytes_per_vector",
+        "params",
+    ]
+    assert (row["recipe"], row["lib"], row["recall"], row["params"]) == ("S", "stub", 1.0, {"found": 4})
+    assert row["bytes_per_vector"] == 12.3
+
+
+def point(recall, qps, tuning_recall=0.0, tuning_qps=0.0):
+    return Point("l", "r", {}, tuning_recall, tuning_qps, recall, qps, 1.0, 1.0, 1.0, 1.0, 1.0)
+
+
+def test_the_front_holds_what_nothing_beats():
+    best, fast, beaten, equal = point(0.9, 10), point(0.5, 100), point(0.4, 50), point(0.9, 5)
+    assert pareto([beaten, equal, best, fast]) == [fast, best]
+    assert pareto([]) == []
+
+
+def test_choosing_looks_at_the_tuning_half_only():
+    lucky = point(recall=0.99, qps=1000, tuning_recall=0.85, tuning_qps=1000)
+    honest = point(recall=0.89, qps=10, tuning_recall=0.91, tuning_qps=20)
+    slower = point(recall=0.95, qps=500, tuning_recall=0.95, tuning_qps=10)
+    assert chosen([lucky, honest, slower], 0.9) is honest
+    assert chosen([lucky], 0.9) is None

@@ -1,0 +1,114 @@
+import json
+
+import numpy as np
+import pytest
+
+from annvq.bench import embeddings
+
+ROW_KEYS = {
+    "ann": "recipe lib recall qps latency_ms_p50 latency_ms_p99 build_s bytes_per_vector params",
+    "beir": "recipe ndcg@10 recall@100 mrr@10 map@100 bytes_per_vector compression qps recall@10_vs_exact",
+}
+
+
+@pytest.mark.parametrize("metric", ["l2", "ip", "cosine"])
+def test_bench_ann_writes_rows(metric, tmp_path, vectors, annvq_command):
+    np.savez(tmp_path / "data.npz", base=vectors, query=vectors[:20] + 0.01, metric=np.array(metric))
+    arguments = ("bench", "ann", tmp_path / "data.npz", "--recipe", "flat", "IVF8,Flat", "--k", 5)
+    code, out, err = annvq_command(*arguments, "--json", tmp_path / "result.json", "--out", tmp_path / "out")
+    assert code == 0, err
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert list(result) == ["command", "config", "machine", "rows"]
+    assert result["command"] == "bench ann"
+    assert list(result["rows"][0]) == ROW_KEYS["ann"].split()
+    flat = [row for row in result["rows"] if row["recipe"] == "flat"]
+    assert [row["recall"] for row in flat] == [1.0]
+    lists = [row for row in result["rows"] if row["recipe"] == "IVF8,Flat"]
+    assert lists[-1]["recall"] > 0.999
+    assert [row["params"]["nprobe"] for row in lists] == sorted(row["params"]["nprobe"] for row in lists)
+    assert "recall >= 0.95" in out
+    assert str(tmp_path) not in (tmp_path / "result.json").read_text()
+    pytest.importorskip("matplotlib")
+    assert (tmp_path / "out" / "recall-qps.png").stat().st_size > 10_000
+
+
+def test_bench_ann_takes_the_files_ground_truth(tmp_path, vectors, annvq_command):
+    wrong = np.tile(np.arange(5), (10, 1))  # so near that nothing else counts as found
+    queries = vectors[:10] * 0
+    np.savez(tmp_path / "data.npz", base=vectors, query=queries + 1e-3, metric=np.array("l2"), gt=wrong)
+    code, _, err = annvq_command(
+        "bench", "ann", tmp_path / "data.npz", "--recipe", "flat", "--k", 5, "--json", tmp_path / "r.json", "--single"
+    )
+    assert code == 0, err
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert result["rows"][0]["recall"] == 1.0  # found ones are nearer than the listed
+    assert result["config"]["mode"] == "one query a call"
+
+
+def test_bench_ann_names_peers_that_are_absent(tmp_path, vectors, annvq_command, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "hnswlib", None)
+    np.savez(tmp_path / "data.npz", base=vectors, query=vectors[:8], metric=np.array("l2"))
+    code, out, err = annvq_command(
+        "bench", "ann", tmp_path / "data.npz", "--recipe", "flat", "--peers", "hnswlib", "--json", tmp_path / "r.json"
+    )
+    assert code == 0, err
+    assert "skipped: hnswlib is not installed" in out
+    assert list(json.loads((tmp_path / "r.json").read_text())["config"]["skipped_peers"]) == ["hnswlib"]
+
+
+class Model:
+    """Embeds a text as counts of its letters; a query is found by the document with its letters."""
+
+    def encode(self, texts, batch_size, normalize_embeddings, show_progress_bar):
+        counts = np.array([[text.count(letter) for letter in "abcdefghijklmnop"] for text in texts], np.float32)
+        return counts / np.linalg.norm(counts, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A set of 120 documents; the queries are the first 12 documents' own letters."""
+    pytest.importorskip("pytrec_eval")
+    monkeypatch.setattr(embeddings, "load_model", lambda name: Model())
+    rng = np.random.default_rng(5)
+    texts = ["".join(rng.choice(list("abcdefghijklmnop"), 12)) for _ in range(120)]
+    made = tmp_path / "letters"
+    (made / "qrels").mkdir(parents=True)
+    corpus = [json.dumps({"_id": f"d{i}", "title": "", "text": text}) for i, text in enumerate(texts)]
+    queries = [json.dumps({"_id": f"q{i}", "text": text[::-1]}) for i, text in enumerate(texts[:12])]
+    (made / "corpus.jsonl").write_text("\n".join(corpus))
+    (made / "queries.jsonl").write_text("\n".join(queries))
+    for split, numbers in (("test", range(8)), ("dev", range(8, 12))):
+        (made / "qrels" / f"{split}.tsv").write_text("".join(f"q{i}\td{i}\t1\n" for i in numbers))
+    return made
+
+
+def test_bench_beir_writes_rows(folder, tmp_path, annvq_command):
+    out, result_path = tmp_path / "out", tmp_path / "result.json"
+    arguments = ("bench", "beir", folder, "--model", "letters", "--recipe", "flat", "--recipe", "IVF4,Flat")
+    code, shown, err = annvq_command(*arguments, "--json", result_path, "--out", out, "--threads", 1)
+    assert code == 0, err
+    result = json.loads(result_path.read_text())
+    assert result["command"] == "bench beir"
+    assert [list(row) for row in result["rows"]] == [ROW_KEYS["beir"].split()] * 2
+    flat = result["rows"][0]
+    assert flat["recipe"] == "flat"
+    assert flat["ndcg@10"] == flat["mrr@10"] == flat["recall@10_vs_exact"] == 1.0
+    assert flat["compression"] == 1.0
+    assert result["config"]["search_parameters"] == "each recipe's own defaults"
+    assert result["config"]["queries"] == 8
+    assert str(tmp_path) not in result_path.read_text()
+    assert "nDCG@10" in shown
+    assert len(list((out / "embeddings").glob("*.npy"))) == 2
+
+
+def test_bench_beir_tunes_on_other_queries(folder, tmp_path, annvq_command):
+    arguments = ("bench", "beir", folder, "--model", "letters", "--recipe", "IVF4,Flat", "--tune", 1.0)
+    code, _, err = annvq_command(*arguments, "--json", tmp_path / "r.json", "--out", tmp_path / "out")
+    assert code == 0, err
+    config = json.loads((tmp_path / "r.json").read_text())["config"]
+    assert config["search_parameters"] == "tuned to recall@10 1.0 on 4 queries of the split dev"
+    (folder / "qrels" / "dev.tsv").unlink()
+    code, _, err = annvq_command(*arguments, "--json", tmp_path / "r.json", "--out", tmp_path / "out")
+    assert code == 0, err
+    config = json.loads((tmp_path / "r.json").read_text())["config"]
+    assert (config["queries"], "every other query" in config["search_parameters"]) == (4, True)

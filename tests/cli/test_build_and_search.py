@@ -1,0 +1,95 @@
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import annvq
+from annvq.evaluation import exact_neighbors
+
+
+@pytest.fixture
+def index(tmp_path, vectors, annvq_command):
+    np.save(tmp_path / "base.npy", vectors)
+    code, out, err = annvq_command(
+        "build", tmp_path / "base.npy", "-o", tmp_path / "index", "--recipe", "flat", "--metric", "l2"
+    )
+    assert code == 0, err
+    assert "500 vectors of 16 dimensions, recipe flat" in out
+    return tmp_path / "index"
+
+
+def test_hits_are_written_as_parquet(index, tmp_path, vectors, annvq_command):
+    np.save(tmp_path / "queries.npy", vectors[:7])
+    code, out, err = annvq_command("search", index, tmp_path / "queries.npy", "-k", 4, "-o", tmp_path / "hits.parquet")
+    assert code == 0, err
+    assert "hits of 7 queries" in out
+    hits = pq.read_table(tmp_path / "hits.parquet")
+    assert hits.column_names == ["query", "rank", "id", "score"]
+    assert hits["query"].to_pylist() == [q for q in range(7) for _ in range(4)]
+    assert hits["rank"].to_pylist() == [1, 2, 3, 4] * 7
+    truth, scores = exact_neighbors(vectors, vectors[:7], 4, "l2")
+    assert np.array_equal(np.array(hits["id"]).reshape(7, 4), truth)
+    assert np.allclose(np.array(hits["score"]).reshape(7, 4), scores, atol=1e-3)
+
+
+def test_hits_are_shown_without_a_file(index, tmp_path, vectors, annvq_command):
+    np.save(tmp_path / "queries.npy", vectors[:7])
+    code, out, _ = annvq_command("search", index, tmp_path / "queries.npy", "-k", 2)
+    assert code == 0
+    assert "First 5 of 7 queries" in out
+    assert len([line for line in out.splitlines() if line.startswith("│")]) == 10
+
+
+def test_ids_come_from_a_column(tmp_path, vectors, annvq_command):
+    names = [f"doc {row}" for row in range(len(vectors))]
+    column = pa.FixedSizeListArray.from_arrays(vectors.ravel(), 16)
+    pq.write_table(pa.table({"key": names, "emb": column}), tmp_path / "base.parquet")
+    build = ("build", tmp_path / "base.parquet", "-o", tmp_path / "index", "--recipe", "IVF8,Flat")
+    code, _, err = annvq_command(*build, "--id-column", "key", "--vector-column", "emb", "--seed", 3, "--threads", 1)
+    assert code == 0, err
+    np.save(tmp_path / "queries.npy", vectors[41:42])
+    hits = tmp_path / "hits.parquet"
+    code, _, err = annvq_command(
+        "search", tmp_path / "index", tmp_path / "queries.npy", "-k", 600, "-o", hits, "--nprobe", 8
+    )
+    assert code == 0, err
+    found = pq.read_table(hits)
+    assert found["id"].type == pa.string()
+    assert sorted(found["id"].to_pylist()) == sorted(names)  # missing places are left out
+
+
+def test_info_and_verify(index, annvq_command):
+    code, out, _ = annvq_command("info", index, "--json")
+    stats = json.loads(out)
+    assert code == 0
+    assert (stats["n"], stats["dim"], stats["metric"], stats["recipe"]) == (500, 16, "l2", "flat")
+    code, out, _ = annvq_command("info", index)
+    assert code == 0
+    assert "bytes per vector" in out
+    code, out, _ = annvq_command("verify", index)
+    assert code == 0
+    assert "intact, 500 vectors" in out
+
+
+def test_verify_fails_on_a_changed_byte(index, annvq_command):
+    segment = max((path for path in index.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    content = bytearray(segment.read_bytes())
+    content[len(content) // 2] ^= 1
+    segment.write_bytes(bytes(content))
+    code, out, err = annvq_command("verify", index)
+    assert code == 1
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_tune_stores_what_it_finds(tmp_path, vectors, annvq_command):
+    annvq.build(vectors, recipe="IVF16,Flat", metric="ip").save(tmp_path / "index")
+    np.save(tmp_path / "queries.npy", vectors[::10])
+    code, out, err = annvq_command("tune", tmp_path / "index", tmp_path / "queries.npy", "--recall", 1.0, "-k", 5)
+    assert code == 0, err
+    assert "stored nprobe" in out
+    with annvq.open(tmp_path / "index") as index:
+        found = index.search(vectors[::10], k=5).ids
+    assert (found == exact_neighbors(vectors, vectors[::10], 5, "ip")[0]).mean() == 1.0

@@ -1,0 +1,52 @@
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import annvq
+from annvq.demo import cranfield
+from annvq.evaluation import evaluate, exact_neighbors, run_from_ids
+
+
+def test_the_embedded_data_reproduce_exact_search():
+    """Exact all-MiniLM-L6-v2 on Cranfield, computed independently: .5060, .7883, .7732."""
+    pytest.importorskip("pytrec_eval")
+    judged = cranfield.embeddings(cranfield.texts())
+    assert judged.documents.shape == (1400, 384)
+    assert judged.queries.shape == (225, 384)
+    rows = exact_neighbors(judged.documents, judged.queries, 100, "ip")[0]
+    run = run_from_ids(judged.query_ids, [[judged.document_ids[row] for row in ranked] for ranked in rows])
+    measured = evaluate(judged.qrels, run)
+    assert measured["ndcg@10"] == pytest.approx(0.5060, abs=5e-4)
+    assert measured["recall@100"] == pytest.approx(0.7883, abs=5e-4)
+    assert measured["mrr@10"] == pytest.approx(0.7732, abs=5e-4)
+
+
+def test_the_demo_leaves_an_index_to_search(tmp_path, annvq_command):
+    code, out, err = annvq_command("demo", "--out", tmp_path)
+    assert code == 0, err
+    for recipe in ("flat", "balanced", "small"):
+        assert recipe in out
+    assert "next: annvq search" in out
+    hits = tmp_path / "hits.parquet"
+    code, _, err = annvq_command("search", tmp_path / "index", tmp_path / "queries.npy", "-k", 5, "-o", hits)
+    assert code == 0, err
+    found = pq.read_table(hits)
+    assert found.num_rows == 225 * 5
+    texts = dict(line.split("\t") for line in (tmp_path / "documents.tsv").read_text().splitlines())
+    assert set(found["id"].to_pylist()) <= set(texts)
+    with annvq.open(tmp_path / "index") as index:
+        assert len(index) == 1400
+
+
+def test_the_demo_runs_without_its_extras(tmp_path, annvq_command, monkeypatch):
+    for module in ("pytrec_eval", "matplotlib", "matplotlib.figure", "matplotlib.backends.backend_agg"):
+        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr("annvq.demo.run.RECIPES", ("flat",))
+    code, out, err = annvq_command("demo", "--out", tmp_path)
+    assert code == 0, err
+    assert "annvq[eval]" in out
+    assert "recall@10 vs exact" in out
+    assert not (tmp_path / "ndcg-bytes.png").exists()
+    assert np.load(tmp_path / "queries.npy").shape == (225, 384)

@@ -1,0 +1,78 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+
+def fails(result):
+    """Check exit code 1 and one line on stderr, without a traceback; return that line."""
+    code, _, err = result
+    assert code == 1
+    assert len(err.strip().splitlines()) == 1, err
+    assert err.startswith("annvq: ")
+    return err
+
+
+def test_failures_are_one_line(tmp_path, vectors, annvq_command):
+    np.save(tmp_path / "base.npy", vectors)
+    out = tmp_path / "index"
+    assert "absent.npy" in fails(annvq_command("build", tmp_path / "absent.npy", "-o", out))
+    assert "nonsense" in fails(annvq_command("build", tmp_path / "base.npy", "-o", out, "--recipe", "nonsense"))
+    (tmp_path / "text.npy").write_text("not numpy")
+    fails(annvq_command("build", tmp_path / "text.npy", "-o", out))
+    fails(annvq_command("info", tmp_path / "absent"))
+    fails(annvq_command("verify", tmp_path))
+    fails(annvq_command("bench", "ann", tmp_path / "absent.npz"))
+    fails(annvq_command("bench", "beir", tmp_path, "--model", "m", "--out", tmp_path / "o"))
+    fails(annvq_command("bench", "beir", tmp_path, "--model", "m", "--split", "dev", "--recipe", "nonsense"))
+    assert not out.exists()
+
+
+def test_vectors_that_cannot_be_indexed_fail_and_leave_nothing(tmp_path, vectors, annvq_command):
+    np.save(tmp_path / "nan.npy", np.where(vectors > 2, np.nan, vectors))
+    fails(annvq_command("build", tmp_path / "nan.npy", "-o", tmp_path / "index", "--recipe", "flat"))
+    fails(annvq_command("info", tmp_path / "index"))
+
+
+def test_queries_of_another_dimension_fail(tmp_path, vectors, annvq_command):
+    np.save(tmp_path / "base.npy", vectors)
+    np.save(tmp_path / "queries.npy", vectors[:, :5])
+    annvq_command("build", tmp_path / "base.npy", "-o", tmp_path / "index", "--recipe", "flat")
+    fails(annvq_command("search", tmp_path / "index", tmp_path / "queries.npy"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["build"],
+        ["build", "x.npy"],
+        ["build", "x.npy", "-o", "i", "--metric", "dot"],
+        ["search", "i", "q.npy", "-k", "0"],
+        ["tune", "i", "q.npy", "--recall", "2"],
+        ["bench", "beir", "d"],
+        ["bench", "ann", "x.npz", "--peers", "annoy"],
+        ["bench", "ann", "x.npz", "--threads", "0"],
+        ["info", "i", "--unknown"],
+    ],
+)
+def test_usage_errors_are_2(arguments, annvq_command):
+    code, out, err = annvq_command(*arguments)
+    assert code == 2
+    assert out == ""
+    assert "Usage" in err
+
+
+def test_help_and_version_succeed(annvq_command):
+    for arguments in (["--help"], ["--version"], ["build", "--help"], ["bench", "ann", "--help"]):
+        code, out, err = annvq_command(*arguments)
+        assert (code, err) == (0, "")
+        assert out
+
+
+def test_python_m_annvq_is_the_command(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "annvq", "info", tmp_path / "absent"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in done.stderr
