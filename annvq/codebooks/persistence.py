@@ -15,7 +15,6 @@ from annvq.codebooks.residual import ResidualCodebook
 from annvq.codebooks.rotation import Rotation
 from annvq.codebooks.scalar import ScalarCodebook
 from annvq.errors import CorruptIndexError
-from annvq.storage import read_container, write_container
 
 
 class Storable(Protocol):
@@ -43,6 +42,8 @@ _PREFIX = "codebook/"
 
 def save(path: str | os.PathLike[str], codebook: Storable) -> None:
     """Write a codebook, or a rotation, to one container file."""
+    from annvq.storage import write_container  # a layer above: only these two functions need it
+
     name = next(name for name, cls in CLASSES.items() if type(codebook) is cls)
     config = np.frombuffer(json.dumps(codebook.config()).encode(), np.uint8)
     write_container(path, _PREFIX + name, {"config": config, **codebook.arrays()})
@@ -57,6 +58,8 @@ def load(path: str | os.PathLike[str]) -> Any:
         The file is not what was written, or holds something else than a codebook.
 
     """
+    from annvq.storage import read_container
+
     kind, sections = read_container(path)
     cls = CLASSES.get(kind.removeprefix(_PREFIX)) if kind.startswith(_PREFIX) else None
     if cls is None:

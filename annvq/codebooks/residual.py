@@ -53,7 +53,9 @@ class ResidualCodebook:
         seed: int = 0,
         threads: int | None = None,
     ) -> ResidualCodebook:
-        """Run k-means on the vectors, then on the residuals that beam search leaves, M times in all.
+        """Run k-means on the vectors, then on the residuals of the nearest centroids, M times in all.
+
+        Residuals of a beam search instead make codebooks hardly better, and training quadratic in M.
 
         Parameters
         ----------
@@ -66,7 +68,7 @@ class ResidualCodebook:
         niter
             Iterations of Lloyd's algorithm at most, in each stage.
         beam
-            See the class.
+            See the class; training does not depend on it.
         sample
             Train on at most so many vectors, drawn at random.
         seed
@@ -85,14 +87,12 @@ class ResidualCodebook:
         ksub = 1 << nbits
         codebooks = np.zeros((M, ksub, rows.shape[1]), np.float32)
         residuals = rows
+        k, count = min(ksub, len(rows)), pool.resolve(threads)
         for m in range(M):
-            k = min(ksub, len(rows))
-            stage = KMeans.train(residuals, k, niter=niter, sample=len(rows), seed=seed + m, threads=threads)
+            stage = KMeans.train(rows, k, niter=niter, sample=len(rows), seed=seed + m, threads=count)
             codebooks[m, :k] = stage.centroids
             codebooks[m, k:] = stage.centroids[-1]
-            if m + 1 < M:
-                so_far = cls(frozen(codebooks[: m + 1]), beam)
-                residuals = rows - so_far.decode(so_far.encode(rows, threads=threads))
+            rows = rows - stage.centroids[stage.assign(rows, threads=count)[0]]
         return cls(frozen(codebooks), beam)
 
     @property

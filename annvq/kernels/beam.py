@@ -14,12 +14,12 @@ def _expand(scores, errors, first_lane, live, ksub, kept_errors, kept):
     """Keep the best extensions of one vector's live beams, as lane * ksub + code; return how many.
 
     The error of an extension is the beam's less twice its score <r, c> - |c|^2 / 2. Equal errors go to
-    the earlier beam, then to the lower code.
+    the lower code, then to the earlier beam.
     """
     count = np.int64(0)
-    for b in range(live):
-        lane = first_lane + b
-        for j in range(ksub):
+    for j in range(ksub):
+        for b in range(live):
+            lane = first_lane + b
             error = errors[lane] - np.float32(2.0) * scores[j * LANES + lane]
             if count == kept.size:
                 if not error < kept_errors[count - 1]:
