@@ -1,7 +1,7 @@
 """Make fashion-mnist.npz for `annvq bench ann`: ann-benchmarks' fashion-mnist-784-euclidean.
 
 Base: the 60,000 training images; queries: the 10,000 test images (or the first N); 784 pixels as
-float32; squared L2.
+float32; squared L2; the 100 exact neighbours of each query.
 
     python bench/make_fashion_mnist.py [OUT.npz] [N]
 """
@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+
+from annvq.evaluation import exact_neighbors
 
 DATA = Path(os.environ.get("ANNVQ_DATA", Path(__file__).parents[1] / "../shared/data"))
 
@@ -29,7 +31,8 @@ def images(name: str) -> np.ndarray:
 
 def main(out: Path, limit: int) -> None:
     base, query = images("train-images-idx3-ubyte.gz"), images("t10k-images-idx3-ubyte.gz")[:limit]
-    np.savez(out, base=base, query=query, metric=np.array("l2"))
+    neighbors = exact_neighbors(base, query, 100, "l2")[0].astype(np.int32)
+    np.savez(out, base=base, query=query, metric=np.array("l2"), gt=neighbors)
     print(f"{out.name}: base {base.shape}, query {query.shape}, squared L2")
 
 
