@@ -101,9 +101,7 @@ def write(store: Store, version: Version, *, moved: bool) -> Version:
         store.discard([name for name in staged if name not in held])
         raise
     segments = [
-        segment
-        if (segment.name, segment.live_name) == pair and not moved
-        else _segment(store, version.trained, *pair)
+        segment if (segment.name, segment.live_name) == pair and not moved else _segment(store, version.trained, *pair)
         for segment, pair in zip(version.snapshot.segments, names, strict=True)
     ]
     return replace(version, snapshot=Snapshot.of(segments), number=store.version, trained_name=trained_name)

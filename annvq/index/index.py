@@ -155,9 +155,7 @@ class Index:
         scores, rows = search(self._now.trained, snapshot, matrix, found, depth, filter is not None, workers)
         return _padded(Hits(snapshot.take_ids(rows), scores), k)
 
-    def range_search(
-        self, queries: Any, radius: float, *, nprobe: int | None = None, filter: Any = None
-    ) -> RangeHits:
+    def range_search(self, queries: Any, radius: float, *, nprobe: int | None = None, filter: Any = None) -> RangeHits:
         """Return everything within a radius, among the rows of the probed lists.
 
         ``radius`` is the least inner product or cosine, or for "l2" the largest squared distance; it
@@ -181,9 +179,7 @@ class Index:
         rows = np.concatenate([np.empty(0, np.int64), *(rows for _, rows in found)])
         return RangeHits(offsets, snapshot.take_ids(rows), scores)
 
-    def tune(
-        self, queries: Any, k: int = 10, recall: float = 0.95, *, threads: int | None = None
-    ) -> TuneReport:
+    def tune(self, queries: Any, k: int = 10, recall: float = 0.95, *, threads: int | None = None) -> TuneReport:
         """Set nprobe and rerank to the fastest that reach ``recall`` at k on these queries.
 
         Measured against exhaustive search with the best scores that the index has. The setting is
@@ -215,9 +211,7 @@ class Index:
 
     # -- changing -----------------------------------------------------------------------------
 
-    def add(
-        self, vectors: Any, ids: Any = None, attributes: Any = None, *, threads: int | None = None
-    ) -> None:
+    def add(self, vectors: Any, ids: Any = None, attributes: Any = None, *, threads: int | None = None) -> None:
         """Add vectors (n, d), with the codebooks as they are.
 
         ``ids`` of the index's kind, not yet in it (DuplicateIdError); by default integers after the
@@ -235,9 +229,7 @@ class Index:
                 return
             writer = SegmentWriter(self._now.trained, len(matrix), pool.resolve(threads))
             writer.add(matrix)
-            segments = _merge_small(
-                self._now.trained, [*self._now.snapshot.segments, writer.take(column, table)]
-            )
+            segments = _merge_small(self._now.trained, [*self._now.snapshot.segments, writer.take(column, table)])
             self._change(snapshot=Snapshot.of(segments), next_id=next_id(column, self._now.next_id))
 
     def remove(self, ids: Any) -> None:
@@ -299,9 +291,7 @@ class Index:
         """Ship an opened index as its path; one in memory cannot be shipped."""
         self._check_open()
         if self._store is None:
-            raise StateError(
-                "an index in memory cannot be sent to another process: save it and open it there"
-            )
+            raise StateError("an index in memory cannot be sent to another process: save it and open it there")
         return open_index, (str(self._store.path),)
 
     # -- inside -------------------------------------------------------------------------------
@@ -351,31 +341,21 @@ class Index:
         return Snapshot(tuple(narrowed))
 
     def _known_rows(self, snapshot: Snapshot, ids: Any) -> np.ndarray:
-        kind = snapshot.segments[0].ids.kind if snapshot.segments else None
-        column = as_ids(ids, None)
-        if kind is not None and len(column) and column.kind != kind:
-            raise UnknownIdError(f"the index has {kind} ids, not {column.kind}")
-        wanted = column.take(np.arange(len(column)))
-        rows = snapshot.find(wanted)
+        column = IdColumn.of(ids)
+        rows = snapshot.find(column)
         missing = np.flatnonzero(rows < 0)
         if len(missing):
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            raise UnknownIdError(f"the index does not hold id {wanted[missing[0]]!r}{more}")
+            raise UnknownIdError(f"the index does not hold id {column.take(missing[:1])[0]!r}{more}")
         return rows
 
     def _new_ids(self, ids: Any, n: int) -> IdColumn:
         segments = self._now.snapshot.segments
-        kind = segments[0].ids.kind if segments else None
-        if ids is None and kind == "str":
-            raise ParameterError("the index has str ids: give ids for the new vectors")
-        column = as_ids(ids, n, self._now.next_id)
-        if kind is not None and n and column.kind != kind:
-            raise ParameterError(f"the index has {kind} ids, the new ones are {column.kind}")
-        wanted = column.take(np.arange(n))
-        held = np.flatnonzero(self._now.snapshot.find(wanted) >= 0)
+        column = as_ids(ids, n, self._now.next_id, kind=segments[0].ids.kind if segments else None)
+        held = np.flatnonzero(self._now.snapshot.find(column) >= 0)
         if len(held):
             more = f" and {len(held) - 1} more" if len(held) > 1 else ""
-            raise DuplicateIdError(f"the index already holds id {wanted[held[0]]!r}{more}; remove it first")
+            raise DuplicateIdError(f"the index already holds id {column.take(held[:1])[0]!r}{more}; remove it first")
         return column
 
     def _new_attributes(self, attributes: Any, n: int) -> Any:
@@ -450,8 +430,7 @@ def _count(name: str, value: Any) -> int:
 
 def _allowed(snapshot: Snapshot) -> int:
     return sum(
-        int(np.count_nonzero(segment.allow)) if len(segment.allow) else segment.n
-        for segment in snapshot.segments
+        int(np.count_nonzero(segment.allow)) if len(segment.allow) else segment.n for segment in snapshot.segments
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from annvq.errors import AnnvqError, CorruptIndexError
 from annvq.index.ids import IdColumn
-from annvq.index.segment import NO_MASK, Segment
+from annvq.index.segment import NO_MASK, Segment, frozen
 from annvq.index.trained import Trained
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ def segment_sections(segment: Segment) -> dict[str, np.ndarray]:
 def segment_from_sections(sections: dict[str, np.ndarray], trained: Trained, name: str) -> Segment:
     """Build a segment from named arrays; CorruptIndexError where they do not fit together."""
     try:
-        offsets = sections["offsets"]
-        arrays = {key[len(_ARRAY) :]: array for key, array in sections.items() if key.startswith(_ARRAY)}
+        offsets = frozen(sections["offsets"])
+        arrays = {key[len(_ARRAY) :]: frozen(array) for key, array in sections.items() if key.startswith(_ARRAY)}
         ids = IdColumn.from_sections(sections)
         table = _arrow_table(sections["attributes"]) if "attributes" in sections else None
         segment = Segment(offsets, arrays, ids, sections["positions"], table, name=name)
@@ -46,9 +46,7 @@ def segment_from_sections(sections: dict[str, np.ndarray], trained: Trained, nam
 def _check(segment: Segment, trained: Trained) -> None:
     offsets = segment.offsets
     if offsets.dtype != np.int64 or offsets.shape != (trained.nlist + 1,):
-        raise CorruptIndexError(
-            f"section offsets is {offsets.dtype} {offsets.shape}, expected ({trained.nlist + 1},)"
-        )
+        raise CorruptIndexError(f"section offsets is {offsets.dtype} {offsets.shape}, expected ({trained.nlist + 1},)")
     if offsets[0] != 0 or (np.diff(offsets) < 0).any():
         raise CorruptIndexError("section offsets does not rise from 0")
     if offsets[-1] >= 1 << 40:
@@ -69,16 +67,17 @@ def _check(segment: Segment, trained: Trained) -> None:
 
 def _expect(array: np.ndarray, dtype: type, shape: tuple[int, ...], name: str) -> None:
     if array.dtype != dtype or array.shape != shape:
-        raise CorruptIndexError(
-            f"section {name} is {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}"
-        )
+        raise CorruptIndexError(f"section {name} is {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}")
 
 
 def verify_segment(segment: Segment) -> None:
     """Check what opening does not read: positions are a permutation, ids are unique."""
     if not np.array_equal(np.sort(segment.positions), np.arange(segment.n)):
         raise CorruptIndexError(f"{segment.name}: section positions is not a permutation of the rows")
-    segment.ids.check_unique()
+    try:
+        segment.ids.check()
+    except CorruptIndexError as error:
+        raise CorruptIndexError(f"{segment.name}: {error}") from error
 
 
 def live_sections(segment: Segment) -> dict[str, np.ndarray]:
@@ -93,9 +92,7 @@ def live_from_sections(sections: dict[str, np.ndarray], n: int, name: str) -> np
         raise CorruptIndexError(f"{name}: a deletion bitmap that does not fit {n} rows")
     if rows.tolist() != [n]:
         raise CorruptIndexError(f"{name}: a deletion bitmap of {rows.tolist()} rows for a segment of {n}")
-    live = np.unpackbits(bits, count=n)
-    live.flags.writeable = False
-    return live if n else NO_MASK
+    return frozen(np.unpackbits(bits, count=n)) if n else NO_MASK
 
 
 def _arrow_bytes(table: pa.Table) -> np.ndarray:

@@ -6,6 +6,7 @@ The same store serves as the codes of a flat index and as the refine store behin
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -13,11 +14,11 @@ from annvq.codebooks import ScalarCodebook
 from annvq.errors import NonFiniteError
 from annvq.index.pools import Pools
 from annvq.index.probes import Probes
-from annvq.index.segment import Segment
+from annvq.index.segment import Segment, frozen
 from annvq.kernels import scanflat
 from annvq.kernels.dots import padded
 
-_NOTHING = np.empty(0, np.float32)
+_NOTHING = frozen(np.empty(0, np.float32))
 _DTYPES = {"fp32": np.float32, "fp16": np.float16, "sq8": np.uint8}
 BYTES = {kind: np.dtype(dtype).itemsize for kind, dtype in _DTYPES.items()}
 
@@ -32,9 +33,9 @@ class RowStore:
     section: str
     scalar: ScalarCodebook | None = None
 
-    def encode(
-        self, vectors: np.ndarray, centroids: np.ndarray | None, threads: int
-    ) -> dict[str, np.ndarray]:
+    scan_is_final = True
+
+    def encode(self, vectors: np.ndarray, labels: np.ndarray, threads: int) -> dict[str, np.ndarray]:
         """Return the rows to store of float32 vectors (n, d); NonFiniteError beyond float16's range."""
         return {self.section: self._rows(vectors)}
 
@@ -48,9 +49,7 @@ class RowStore:
             rows = vectors.astype(np.float16)
         if not np.isfinite(rows).all():
             largest = float(np.abs(vectors).max())
-            raise NonFiniteError(
-                f"float16 holds values up to 65504, the largest given is {largest:g}: use fp32"
-            )
+            raise NonFiniteError(f"float16 holds values up to 65504, the largest given is {largest:g}: use fp32")
         return rows
 
     def pack(self, arrays: dict[str, np.ndarray], offsets: np.ndarray) -> dict[str, np.ndarray]:
@@ -61,7 +60,7 @@ class RowStore:
         """Return some rows (int64) of a segment's section."""
         return {self.section: segment.arrays[self.section][rows]}
 
-    def decode(self, arrays: dict[str, np.ndarray], centroids: np.ndarray | None) -> np.ndarray:
+    def decode(self, arrays: dict[str, np.ndarray], labels: np.ndarray) -> np.ndarray:
         """Return unpacked rows (n, d) as float32."""
         rows = arrays[self.section]
         if self.kind == "sq8":
@@ -74,28 +73,28 @@ class RowStore:
         """Bytes that a row takes."""
         return BYTES[self.kind] * self.dim
 
-    def scan(
-        self, queries: np.ndarray, segment: Segment, probes: Probes, pools: Pools, keys: np.ndarray
-    ) -> None:
+    def layout(self, rows: int, blocks: int) -> dict[str, tuple[type, tuple[int, ...]]]:
+        """Return dtype and shape of the section of a segment of so many rows."""
+        return {self.section: (_DTYPES[self.kind], (rows, self.dim))}
+
+    def pool_depth(self, k: int) -> int:
+        """Return how many rows a scan must keep for the k best: its scores are final."""
+        return k
+
+    def prepare(self, queries: np.ndarray, probes: Probes) -> np.ndarray:
+        """Return the queries (nq, d), padded for the kernels."""
+        return padded(queries)
+
+    def scan(self, queries: np.ndarray, segment: Segment, probes: Probes, pools: Pools, keys: np.ndarray) -> None:
         """Scan the probed lists of a segment for prepared queries into the pools."""
-        minimum, step = self._affine()
+        minimum, step = self._affine
         pool = (pools.scores, pools.rows, pools.counts, pools.thresholds, pools.keep, keys)
         flat, allow = self._flat(segment), segment.allow
         if len(segment.offsets) == 2:  # a single list: every query reads all rows, in cached blocks
             begin, end = probes.rows_of_part(segment.n)
             scanflat.scan_all(
-                padded(queries),
-                flat,
-                self.dim,
-                minimum,
-                step,
-                self.l2,
-                begin,
-                end,
-                allow,
-                segment.base,
-                *pool,
-            )
+                queries, flat, self.dim, minimum, step, self.l2, begin, end, allow, segment.base, *pool
+            )  # fmt: skip
             return
         scanflat.scan_lists(
             queries, flat, self.dim, minimum, step, self.l2, segment.offsets, probes.lists, probes.counts,
@@ -104,7 +103,7 @@ class RowStore:
 
     def rescore(self, queries: np.ndarray, segment: Segment, pools: Pools) -> None:
         """Replace the pooled scores of the segment's rows by scores of the stored rows; ``queries (nq, d)``."""
-        minimum, step = self._affine()
+        minimum, step = self._affine
         scanflat.rescore(
             padded(queries), self._flat(segment), self.dim, minimum, step, self.l2, segment.base,
             pools.scores, pools.rows, pools.counts,
@@ -114,8 +113,9 @@ class RowStore:
         rows = segment.arrays[self.section]
         return (rows.view(np.uint16) if self.kind == "fp16" else rows).reshape(-1)
 
+    @cached_property
     def _affine(self) -> tuple[np.ndarray, np.ndarray]:
-        if self.kind != "sq8":
+        """Minimum and step per dimension of 8-bit rows, padded for the kernels; empty for floats."""
+        if self.scalar is None:
             return _NOTHING, _NOTHING
-        assert self.scalar is not None
-        return padded(self.scalar.minimum), padded(self.scalar.step)
+        return frozen(padded(self.scalar.minimum)), frozen(padded(self.scalar.step))

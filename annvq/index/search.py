@@ -8,7 +8,6 @@ import numpy as np
 
 from annvq.index.pools import Pools
 from annvq.index.probes import Probes
-from annvq.index.rowstore import RowStore
 from annvq.index.snapshot import Snapshot
 from annvq.index.trained import Trained
 from annvq.kernels import threads as pool
@@ -108,7 +107,7 @@ def _search_block(
 
     parts = [scan(probes)] if share == 1 else pool.run(scan, probes.split(share), share)
     pools = Pools.merged(parts, snapshot.keys)
-    if trained.refine is not None or not isinstance(trained.codes, RowStore):  # whose scores are final
+    if trained.refine is not None or not trained.codes.scan_is_final:
         pools.cut(snapshot.keys)
         rescore(trained, snapshot, queries, prepared, pools)
     return pools.best(k, snapshot.keys)
@@ -129,9 +128,7 @@ def _parts(live: np.ndarray, probes: Probes, threads: int) -> int:
     return max(1, min(threads, rows // _SPLIT_ROWS))
 
 
-def rescore(
-    trained: Trained, snapshot: Snapshot, queries: np.ndarray, prepared: object, pools: Pools
-) -> None:
+def rescore(trained: Trained, snapshot: Snapshot, queries: np.ndarray, prepared: object, pools: Pools) -> None:
     """Give the pooled rows the best scores that the index can make; ``queries (nq, d)`` not rotated."""
     for segment in snapshot.segments:
         if trained.refine is not None:

@@ -14,7 +14,15 @@ from annvq.kernels.scan4 import blocks_for
 if TYPE_CHECKING:
     import pyarrow as pa
 
-NO_MASK = np.empty(0, np.uint8)
+
+def frozen(array: np.ndarray) -> np.ndarray:
+    """Return a C-contiguous, read-only, plain view: one compiled kernel serves memory and mapped files."""
+    view = np.ascontiguousarray(np.asarray(array)).view()
+    view.flags.writeable = False
+    return view
+
+
+NO_MASK = frozen(np.empty(0, np.uint8))
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,7 @@ class Segment:
         """Return the segment with ``rows`` removed."""
         live = self.live.copy() if len(self.live) else np.ones(self.n, np.uint8)
         live[rows] = 0
-        live.flags.writeable = False
+        live = frozen(live)
         return replace(self, live=live, allow=live, live_name=None)
 
     def narrowed(self, mask: np.ndarray) -> Segment:
@@ -98,4 +106,4 @@ class Segment:
         allow = mask.astype(np.uint8)
         if len(self.live):
             allow &= self.live
-        return replace(self, allow=allow)
+        return replace(self, allow=frozen(allow))

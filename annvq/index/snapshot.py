@@ -7,8 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-from annvq.index.ids import rank_across
-from annvq.index.segment import Segment
+from annvq.index.ids import IdColumn, rank_across
+from annvq.index.segment import Segment, frozen
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,7 @@ class Snapshot:
             keys = np.concatenate(rank_across(columns))
         else:
             keys = np.concatenate([column.order_keys() for column in columns])
-        keys = np.ascontiguousarray(keys)[:]
-        keys.flags.writeable = False
-        return keys
+        return frozen(keys)
 
     def live_per_list(self, nlist: int) -> np.ndarray:
         """Return how many rows of every list a search may return, (nlist,) int64."""
@@ -62,8 +60,8 @@ class Snapshot:
         nlist = len(self.segments[0].offsets) - 1 if self.segments else 1
         return self.live_per_list(nlist)
 
-    def find(self, ids: np.ndarray) -> np.ndarray:
-        """Return the index-wide row of every id, (len(ids),) int64; -1 where there is no live row."""
+    def find(self, ids: IdColumn) -> np.ndarray:
+        """Return the index-wide row of every id, (len(ids),) int64; -1 where there is no live row (DtypeError)."""
         rows = np.full(len(ids), -1, np.int64)
         for segment in self.segments:
             found = segment.ids.find(ids)

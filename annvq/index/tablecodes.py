@@ -9,18 +9,19 @@ import numpy as np
 from annvq.codebooks import ProductCodebook, ResidualCodebook, ScalarCodebook
 from annvq.index.pools import Pools
 from annvq.index.probes import Probes
-from annvq.index.segment import Segment
+from annvq.index.segment import Segment, frozen
 from annvq.kernels import scan4, scan8
+from annvq.kernels.dots import squared_norms
 
-_NOTHING = np.empty(0, np.float32)
+_NOTHING = frozen(np.empty(0, np.float32))
 
 
 @dataclass(frozen=True)
 class TableCodes:
     """How vectors are coded by a codebook with tables, packed for the scan and scanned.
 
-    ``residual``: codes are of x - c with the centroid c of x's list. ``M`` code columns of
-    ``nbits`` 4 or 8.
+    ``residual``: codes are of x - c with the centroid c of x's list, a row of ``centroids``. ``M`` code
+    columns of ``nbits`` 4 or 8.
     """
 
     codebook: ProductCodebook | ResidualCodebook | ScalarCodebook
@@ -28,6 +29,9 @@ class TableCodes:
     residual: bool
     M: int
     nbits: int
+    centroids: np.ndarray | None = None
+
+    scan_is_final = False
 
     @property
     def with_constants(self) -> bool:
@@ -51,20 +55,21 @@ class TableCodes:
         """Return how many rows the scan's 8-bit tables must keep so that the float tables pick the k best."""
         return max(2 * k, k + 32)
 
-    def encode(
-        self, vectors: np.ndarray, centroids: np.ndarray | None, threads: int
-    ) -> dict[str, np.ndarray]:
-        """Code vectors (n, d) float32; ``centroids`` (n, d): those of the rows' lists, or None without lists."""
-        residuals = vectors - centroids if self.residual and centroids is not None else vectors
+    def encode(self, vectors: np.ndarray, labels: np.ndarray, threads: int) -> dict[str, np.ndarray]:
+        """Code vectors (n, d) float32 of the lists ``labels`` (n,)."""
+        of_rows = self._centroids_of(labels)
+        targets = vectors if of_rows is None else vectors - of_rows
         if isinstance(self.codebook, ProductCodebook) and self.codebook.anisotropic_eta is not None:
-            codes = self.codebook.encode(residuals, directions=vectors, threads=threads)
+            codes = self.codebook.encode(targets, directions=vectors, threads=threads)
         else:
-            codes = self.codebook.encode(residuals, threads=threads)
+            codes = self.codebook.encode(targets, threads=threads)
         arrays = {"codes": codes}
         if self.with_constants:
-            of_rows = centroids if self.residual else None
             arrays["constants"] = self.codebook.residual_constants(codes, of_rows)
         return arrays
+
+    def _centroids_of(self, labels: np.ndarray) -> np.ndarray | None:
+        return self.centroids[labels] if self.residual and self.centroids is not None else None
 
     def pack(self, arrays: dict[str, np.ndarray], offsets: np.ndarray) -> dict[str, np.ndarray]:
         """Pack rows in list order into the scan's layout."""
@@ -79,10 +84,11 @@ class TableCodes:
             unpacked["constants"] = segment.arrays["constants"][rows]
         return unpacked
 
-    def decode(self, arrays: dict[str, np.ndarray], centroids: np.ndarray | None) -> np.ndarray:
-        """Return vectors (n, d) float32 of unpacked rows."""
+    def decode(self, arrays: dict[str, np.ndarray], labels: np.ndarray) -> np.ndarray:
+        """Return vectors (n, d) float32 of unpacked rows of the lists ``labels`` (n,)."""
+        of_rows = self._centroids_of(labels)
         decoded = self.codebook.decode(arrays["codes"])
-        return decoded + centroids if self.residual and centroids is not None else decoded
+        return decoded if of_rows is None else decoded + of_rows
 
     def prepare(self, queries: np.ndarray, probes: Probes) -> tuple[np.ndarray, np.ndarray]:
         """Return the queries' tables (nq, M, ksub) and what each list adds to a score, (nq, nlist) or (nq, 0)."""
@@ -90,9 +96,8 @@ class TableCodes:
         if self.residual:
             return tables, probes.centroid_scores
         if self.with_constants:  # -|q|^2 belongs to every list alike
-            squares = -np.einsum("qd,qd->q", queries, queries, dtype=np.float64).astype(np.float32)
-            nlist = probes.lists.shape[1]
-            return tables, np.ascontiguousarray(np.broadcast_to(squares[:, None], (len(queries), nlist)))
+            squares = -squared_norms(queries)[:, None]
+            return tables, np.ascontiguousarray(np.broadcast_to(squares, probes.lists.shape))
         return tables, np.empty((len(queries), 0), np.float32)
 
     def scan(

@@ -47,9 +47,7 @@ def train(recipe: Recipe, sample: np.ndarray, metric: str, *, seed: int, threads
     """
     dim = sample.shape[1]
     if len(sample) == 0 and _needs_training(recipe):
-        raise ParameterError(
-            f"recipe {recipe.name!r} learns from vectors and got none: give some, or use 'flat'"
-        )
+        raise ParameterError(f"recipe {recipe.name!r} learns from vectors and got none: give some, or use 'flat'")
     rotation = _rotation(recipe, sample, seed, threads)
     rotated = sample if rotation is None else rotation.apply(sample)
     centroids = None
@@ -91,9 +89,7 @@ def _codebook(
     if spec.residual and centroids is not None:
         targets = rows - centroids[assign(rows, centroids, metric="l2", threads=threads)[0]]
     if spec.kind == "rvq":
-        return ResidualCodebook.train(
-            targets, M=spec.M, nbits=spec.nbits, beam=spec.beam, seed=seed, threads=threads
-        )
+        return ResidualCodebook.train(targets, M=spec.M, nbits=spec.nbits, beam=spec.beam, seed=seed, threads=threads)
     eta = None
     if spec.score_aware is not None and metric != "l2":
         eta = eta_from_threshold(spec.score_aware, rotated.shape[1])

@@ -20,9 +20,7 @@ from annvq.kernels.assign import assign
 Codebook = ProductCodebook | ResidualCodebook | ScalarCodebook | RaBitQCodebook
 Codes = RowStore | TableCodes | RaBitQCodes
 
-_CODEBOOKS = {
-    cls.__name__: cls for cls in (ProductCodebook, ResidualCodebook, ScalarCodebook, RaBitQCodebook)
-}
+_CODEBOOKS = {cls.__name__: cls for cls in (ProductCodebook, ResidualCodebook, ScalarCodebook, RaBitQCodebook)}
 
 
 @dataclass(frozen=True)
@@ -80,12 +78,13 @@ class Trained:
         if isinstance(self.codebook, ScalarCodebook) and spec.kind == "sq8":
             return RowStore("sq8", self.dim, self.l2, "codes", self.codebook)
         if isinstance(self.codebook, RaBitQCodebook):
-            return RaBitQCodes(self.codebook, self.score_metric)
+            assert self.centroids is not None
+            return RaBitQCodes(self.codebook, self.score_metric, self.centroids)
         assert isinstance(self.codebook, ProductCodebook | ResidualCodebook | ScalarCodebook)
         if isinstance(self.codebook, ScalarCodebook):
             return TableCodes(self.codebook, self.score_metric, False, self.dim, 4)
         M, nbits = self.codebook.M, self.codebook.nbits
-        return TableCodes(self.codebook, self.score_metric, spec.residual, M, nbits)
+        return TableCodes(self.codebook, self.score_metric, spec.residual, M, nbits, self.centroids)
 
     @cached_property
     def refine(self) -> RowStore | None:
@@ -113,18 +112,17 @@ class Trained:
         """Return the lists (n,) int64 and the unpacked rows of float32 vectors (n, d)."""
         rotated = self.rotate(vectors)
         labels = self.labels(rotated, threads)
-        of_rows = None if self.centroids is None else self.centroids[labels]
-        arrays = self.codes.encode(rotated, of_rows, threads)
+        arrays = self.codes.encode(rotated, labels, threads)
         if self.refine is not None:
-            arrays |= self.refine.encode(vectors, None, threads)
+            arrays |= self.refine.encode(vectors, labels, threads)
         return labels, arrays
 
     def decode(self, segment: Segment, rows: np.ndarray) -> np.ndarray:
         """Return the best reconstruction of some rows (int64) of a segment, (len(rows), d) float32."""
+        labels = np.searchsorted(segment.offsets, rows, side="right") - 1
         if self.refine is not None:
-            return self.refine.decode(self.refine.unpack(segment, rows), None)
-        of_rows = None if self.centroids is None else self.centroids[segment.labels()[rows]]
-        decoded = self.codes.decode(self.codes.unpack(segment, rows), of_rows)
+            return self.refine.decode(self.refine.unpack(segment, rows), labels)
+        decoded = self.codes.decode(self.codes.unpack(segment, rows), labels)
         return decoded if self.rotation is None else self.rotation.inverse(decoded)
 
     def unpack(self, segment: Segment, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -154,9 +152,7 @@ class Trained:
         try:
             config = json.loads(bytes(sections["config"]))
             recipe, metric, dim = Recipe.from_dict(config["recipe"]), config["metric"], config["dim"]
-            parts = {
-                name: _part(name, config, sections) for name in ("rotation", "codebook", "refine_codebook")
-            }
+            parts = {name: _part(name, config, sections) for name in ("rotation", "codebook", "refine_codebook")}
         except CorruptIndexError:
             raise
         except (KeyError, TypeError, ValueError, RecursionError) as error:

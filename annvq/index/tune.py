@@ -47,9 +47,7 @@ class TuneReport:
         return asdict(self)
 
 
-def tune(
-    trained: Trained, snapshot: Snapshot, queries: np.ndarray, k: int, target: float, threads: int
-) -> TuneReport:
+def tune(trained: Trained, snapshot: Snapshot, queries: np.ndarray, k: int, target: float, threads: int) -> TuneReport:
     """Sweep nprobe and rerank on ``queries (nq, d)``, see `TuneReport`.
 
     For every candidate depth the smallest sufficient nprobe is found by doubling and bisection: recall
@@ -111,9 +109,7 @@ def _recall(rows: np.ndarray, truth: np.ndarray) -> float:
     return float(found / wanted) if wanted else 1.0
 
 
-def _queries_per_second(
-    trained: Trained, snapshot: Snapshot, queries: np.ndarray, k: int, depth: Depth
-) -> float:
+def _queries_per_second(trained: Trained, snapshot: Snapshot, queries: np.ndarray, k: int, depth: Depth) -> float:
     """Time one query a call, one thread, best of three passes over at most 256 queries."""
     some = queries[:256]
     best = np.inf

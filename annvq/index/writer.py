@@ -8,18 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from annvq.index.ids import IdColumn
-from annvq.index.segment import Segment
+from annvq.index.segment import Segment, frozen
 from annvq.index.trained import Trained
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-
-def frozen(array: np.ndarray) -> np.ndarray:
-    """Return a C-contiguous, read-only view: one compiled kernel serves memory and mapped files."""
-    array = np.ascontiguousarray(array).view()
-    array.flags.writeable = False
-    return array
 
 
 def make_segment(
@@ -89,6 +82,4 @@ class SegmentWriter:
         names = self._arrays[0] if self._arrays else {}
         arrays = {name: np.concatenate([batch[name] for batch in self._arrays]) for name in names}
         self._labels, self._arrays = [], []
-        return make_segment(
-            self.trained, labels, arrays, ids, np.arange(len(labels), dtype=np.uint32), attributes
-        )
+        return make_segment(self.trained, labels, arrays, ids, np.arange(len(labels), dtype=np.uint32), attributes)

@@ -2,7 +2,7 @@
 
 A store is a flat array of rows of d elements: float32, float16 (viewed as uint16) or uint8 codes
 that stand for ``minimum + step * code`` per dimension. Queries, minima and steps are float32 and
-padded with zeros to a multiple of 16. Every (query, row) pair has one 16-lane accumulator, so a
+padded with zeros to a multiple of 16, so that what lies beyond d adds nothing. Every (query, row) pair has one 16-lane accumulator, so a
 score is the same whichever rows are scored with it.
 """
 
@@ -25,22 +25,6 @@ def padded(rows: np.ndarray) -> np.ndarray:
     return np.pad(np.asarray(rows, np.float32), widths)
 
 
-@kernel(inline="always")
-def _decoded(store, index, i, minimum, step):
-    values = simd.load_row(store, index)
-    if step.size > 0:
-        values = simd.fma(values, simd.load_f32x16(step, i), simd.load_f32x16(minimum, i))
-    return values
-
-
-@kernel(inline="always")
-def _decoded_tail(store, index, i, count, minimum, step):
-    values = simd.load_row_tail(store, index, count)
-    if step.size > 0:
-        values = simd.fma(values, simd.load_f32x16(step, i), simd.load_f32x16(minimum, i))
-    return values  # minimum and query are zero beyond the row
-
-
 @kernel
 def inner4(query, store, a, b, c, e, d, minimum, step):
     """Return the inner products with the rows that start at elements a, b, c and e."""
@@ -51,17 +35,17 @@ def inner4(query, store, a, b, c, e, d, minimum, step):
     whole = d - d % 16
     for i in range(0, whole, 16):
         q = simd.load_f32x16(query, i)
-        sum_a = simd.fma(q, _decoded(store, a + i, i, minimum, step), sum_a)
-        sum_b = simd.fma(q, _decoded(store, b + i, i, minimum, step), sum_b)
-        sum_c = simd.fma(q, _decoded(store, c + i, i, minimum, step), sum_c)
-        sum_e = simd.fma(q, _decoded(store, e + i, i, minimum, step), sum_e)
+        sum_a = simd.fma(q, simd.load_row(store, a + i, minimum, step, i), sum_a)
+        sum_b = simd.fma(q, simd.load_row(store, b + i, minimum, step, i), sum_b)
+        sum_c = simd.fma(q, simd.load_row(store, c + i, minimum, step, i), sum_c)
+        sum_e = simd.fma(q, simd.load_row(store, e + i, minimum, step, i), sum_e)
     if whole < d:
         q = simd.load_f32x16(query, whole)
         rest = d - whole
-        sum_a = simd.fma(q, _decoded_tail(store, a + whole, whole, rest, minimum, step), sum_a)
-        sum_b = simd.fma(q, _decoded_tail(store, b + whole, whole, rest, minimum, step), sum_b)
-        sum_c = simd.fma(q, _decoded_tail(store, c + whole, whole, rest, minimum, step), sum_c)
-        sum_e = simd.fma(q, _decoded_tail(store, e + whole, whole, rest, minimum, step), sum_e)
+        sum_a = simd.fma(q, simd.load_row_tail(store, a + whole, rest, minimum, step, whole), sum_a)
+        sum_b = simd.fma(q, simd.load_row_tail(store, b + whole, rest, minimum, step, whole), sum_b)
+        sum_c = simd.fma(q, simd.load_row_tail(store, c + whole, rest, minimum, step, whole), sum_c)
+        sum_e = simd.fma(q, simd.load_row_tail(store, e + whole, rest, minimum, step, whole), sum_e)
     return simd.hsum(sum_a), simd.hsum(sum_b), simd.hsum(sum_c), simd.hsum(sum_e)
 
 
@@ -75,24 +59,24 @@ def squared4(query, store, a, b, c, e, d, minimum, step):
     whole = d - d % 16
     for i in range(0, whole, 16):
         q = simd.load_f32x16(query, i)
-        diff = simd.sub(q, _decoded(store, a + i, i, minimum, step))
+        diff = simd.sub(q, simd.load_row(store, a + i, minimum, step, i))
         sum_a = simd.fma(diff, diff, sum_a)
-        diff = simd.sub(q, _decoded(store, b + i, i, minimum, step))
+        diff = simd.sub(q, simd.load_row(store, b + i, minimum, step, i))
         sum_b = simd.fma(diff, diff, sum_b)
-        diff = simd.sub(q, _decoded(store, c + i, i, minimum, step))
+        diff = simd.sub(q, simd.load_row(store, c + i, minimum, step, i))
         sum_c = simd.fma(diff, diff, sum_c)
-        diff = simd.sub(q, _decoded(store, e + i, i, minimum, step))
+        diff = simd.sub(q, simd.load_row(store, e + i, minimum, step, i))
         sum_e = simd.fma(diff, diff, sum_e)
     if whole < d:
         q = simd.load_f32x16(query, whole)
         rest = d - whole
-        diff = simd.sub(q, _decoded_tail(store, a + whole, whole, rest, minimum, step))
+        diff = simd.sub(q, simd.load_row_tail(store, a + whole, rest, minimum, step, whole))
         sum_a = simd.fma(diff, diff, sum_a)
-        diff = simd.sub(q, _decoded_tail(store, b + whole, whole, rest, minimum, step))
+        diff = simd.sub(q, simd.load_row_tail(store, b + whole, rest, minimum, step, whole))
         sum_b = simd.fma(diff, diff, sum_b)
-        diff = simd.sub(q, _decoded_tail(store, c + whole, whole, rest, minimum, step))
+        diff = simd.sub(q, simd.load_row_tail(store, c + whole, rest, minimum, step, whole))
         sum_c = simd.fma(diff, diff, sum_c)
-        diff = simd.sub(q, _decoded_tail(store, e + whole, whole, rest, minimum, step))
+        diff = simd.sub(q, simd.load_row_tail(store, e + whole, rest, minimum, step, whole))
         sum_e = simd.fma(diff, diff, sum_e)
     return simd.hsum(sum_a), simd.hsum(sum_b), simd.hsum(sum_c), simd.hsum(sum_e)
 
@@ -128,6 +112,15 @@ def score_rows(queries, store, d, minimum, step, l2, scores):
                     scores[q, row + 2] = u
                 if row + 3 < end:
                     scores[q, row + 3] = v
+
+
+def squared_norms(rows: np.ndarray) -> np.ndarray:
+    """Return |x|^2 of float32 rows (n, d), (n,) float32, in the order in which scores are summed."""
+    n, d = rows.shape
+    nothing, norms = np.empty(0, np.float32), np.empty((n, 1), np.float32)
+    if n:
+        score_rows(padded(rows), np.zeros(d, np.float32), d, nothing, nothing, True, norms)
+    return -norms[:, 0]
 
 
 @kernel

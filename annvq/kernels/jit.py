@@ -51,7 +51,7 @@ class _KernelCache(FunctionCache):
             self.disable()
 
 
-def kernel(function: Callable | None = None, *, fastmath: Any = False, inline: str = "never") -> Any:
+def kernel(function: Callable | None = None, *, fastmath: Any = False) -> Any:
     """Compile ``function`` with Numba on first call (no GIL, no bounds checks, disk cache).
 
     Parameters
@@ -60,13 +60,13 @@ def kernel(function: Callable | None = None, *, fastmath: Any = False, inline: s
         Arrays in, arrays out; it raises nothing and allocates only scratch.
     fastmath
         ``False`` or a set of LLVM flags such as `REASSOCIATE`; never ``True``.
-    inline
-        ``"always"`` for small functions inlined at Numba's level.
 
+    Numba's ``inline="always"`` is not offered: it counts references to arrays inside the loop. LLVM
+    inlines small functions by itself.
     """
 
     def compile_lazily(py_func: Callable) -> Any:
-        options = dict(nogil=True, boundscheck=False, error_model="numpy", fastmath=fastmath, inline=inline)
+        options = dict(nogil=True, boundscheck=False, error_model="numpy", fastmath=fastmath)
         dispatcher = numba.njit(**options)(py_func)
         if hasattr(dispatcher, "_cache"):  # a plain function under NUMBA_DISABLE_JIT
             try:

@@ -50,18 +50,29 @@ def _pack(codes, offsets, block_offsets, groups, packed):
 
 
 @kernel
-def _unpack(packed, offsets, block_offsets, groups, codes):
+def list_of(row, offsets):
+    """Return the list that holds a segment's row (the last list that begins at or before it)."""
+    low, high = np.int64(0), np.int64(offsets.size - 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if offsets[middle] <= row:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@kernel
+def _unpack(packed, offsets, block_offsets, rows, codes):
     M = codes.shape[1]
-    for l in range(offsets.size - 1):
-        for row in range(offsets[l], offsets[l + 1]):
-            place = row - offsets[l]
-            block = block_offsets[l] + place // 32
-            lane = place % 32
-            base = block * groups * 64 + 4 * (lane % 16)
-            shift = np.uint8(4) if lane >= 16 else np.uint8(0)
-            for m in range(M):
-                at = base + (m // 4) * 64 + m % 4
-                codes[row, m] = (packed[at] >> shift) & np.uint8(15)
+    groups = (M + 3) // 4
+    for i in range(rows.size):
+        l = list_of(rows[i], offsets)
+        place = rows[i] - offsets[l]
+        base = (block_offsets[l] + place // 32) * groups * 64 + 4 * (place % 16)
+        shift = np.uint8(4) if place % 32 >= 16 else np.uint8(0)
+        for m in range(M):
+            codes[i, m] = (packed[base + (m // 4) * 64 + m % 4] >> shift) & np.uint8(15)
 
 
 def pack(codes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -87,10 +98,10 @@ def pack(codes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     return packed
 
 
-def unpack(packed: np.ndarray, offsets: np.ndarray, M: int) -> np.ndarray:
-    """Return the (n, M) uint8 codes that `pack` packed."""
-    codes = np.empty((int(offsets[-1]), M), np.uint8)
-    _unpack(packed, offsets, blocks_for(np.diff(offsets)), groups_for(M), codes)
+def unpack(packed: np.ndarray, offsets: np.ndarray, M: int, rows: np.ndarray) -> np.ndarray:
+    """Return the codes (len(rows), M) uint8 of some rows (int64) of what `pack` packed."""
+    codes = np.empty((len(rows), M), np.uint8)
+    _unpack(packed, offsets, blocks_for(np.diff(offsets)), rows, codes)
     return codes
 
 
@@ -230,19 +241,6 @@ def part_of(size, part, parts):
         return np.int64(0), np.int64(size)
     blocks = (size + 63) // 64
     return blocks * part // parts * 64, min(np.int64(size), blocks * (part + 1) // parts * 64)
-
-
-@kernel
-def list_of(row, offsets):
-    """Return the list that holds a segment's row (the last list that begins at or before it)."""
-    low, high = np.int64(0), np.int64(offsets.size - 1)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if offsets[middle] <= row:
-            low = middle
-        else:
-            high = middle
-    return low
 
 
 @kernel

@@ -28,14 +28,14 @@ def _pack(codes, offsets, block_offsets, packed):
 
 
 @kernel
-def _unpack(packed, offsets, block_offsets, codes):
+def _unpack(packed, offsets, block_offsets, rows, codes):
     M = codes.shape[1]
-    for l in range(offsets.size - 1):
-        for row in range(offsets[l], offsets[l + 1]):
-            place = row - offsets[l]
-            base = (block_offsets[l] + place // 32) * M * 32 + place % 32
-            for m in range(M):
-                codes[row, m] = packed[base + m * 32]
+    for i in range(rows.size):
+        l = list_of(rows[i], offsets)
+        place = rows[i] - offsets[l]
+        base = (block_offsets[l] + place // 32) * M * 32 + place % 32
+        for m in range(M):
+            codes[i, m] = packed[base + m * 32]
 
 
 def pack(codes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -46,10 +46,10 @@ def pack(codes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     return packed
 
 
-def unpack(packed: np.ndarray, offsets: np.ndarray, M: int) -> np.ndarray:
-    """Return the (n, M) uint8 codes that `pack` packed."""
-    codes = np.empty((int(offsets[-1]), M), np.uint8)
-    _unpack(packed, offsets, blocks_for(np.diff(offsets)), codes)
+def unpack(packed: np.ndarray, offsets: np.ndarray, M: int, rows: np.ndarray) -> np.ndarray:
+    """Return the codes (len(rows), M) uint8 of some rows (int64) of what `pack` packed."""
+    codes = np.empty((len(rows), M), np.uint8)
+    _unpack(packed, offsets, blocks_for(np.diff(offsets)), rows, codes)
     return codes
 
 

@@ -110,35 +110,47 @@ def store_i32x16(typingctx, array, index, value):
 
 # How 16 stored elements become float32: rows of halves are passed as uint16, coded rows as uint8.
 _ROW_ELEMENTS = {
-    types.float32: (_F32, None),
-    types.uint16: (_F16, "fpext"),
-    types.uint8: (_I8, "uitofp"),
+    types.float32: (_F32, None, "f32"),
+    types.uint16: (_F16, "fpext", "f16"),
+    types.uint8: (_I8, "uitofp", "i8"),
 }
 
 
-def _widen(builder: Any, value: Any, convert: str | None) -> Any:
-    return value if convert is None else getattr(builder, convert)(value, F32x16.llvm)
+def _decode(context: Any, builder: Any, sig: Any, args: Any, value: Any, convert: str | None) -> Any:
+    """Turn 16 loaded elements into float32; codes become ``minimum + step * code``."""
+    if convert is None:
+        return value
+    value = getattr(builder, convert)(value, F32x16.llvm)
+    if convert != "uitofp":
+        return value
+    operands = []
+    for position in (-2, -3):  # step, minimum
+        pointer = _pointer(context, builder, sig.args[position], args[position], args[-1], F32x16.llvm)
+        operands.append(builder.load(pointer))
+        operands[-1].align = 1
+    return _call(builder, "llvm.fma.v16f32", F32x16.llvm, [value, *operands])
 
 
 @intrinsic
-def load_row(typingctx, array, index):
-    """Load 16 stored elements from element ``index`` as float32 (float32, half as uint16, or uint8)."""
-    element, convert = _ROW_ELEMENTS[array.dtype]
+def load_row(typingctx, array, index, minimum, step, i):
+    """Load 16 stored elements from element ``index`` as float32.
+
+    float32, halves (as uint16), or uint8 codes, which are decoded with ``minimum[i:]`` and ``step[i:]``.
+    """
+    element, convert, _ = _ROW_ELEMENTS[array.dtype]
 
     def codegen(context, builder, sig, args):
-        narrow = ir.VectorType(element, 16)
-        value = builder.load(_pointer(context, builder, sig.args[0], *args, narrow))
+        value = builder.load(_pointer(context, builder, sig.args[0], args[0], args[1], ir.VectorType(element, 16)))
         value.align = 1
-        return _widen(builder, value, convert)
+        return _decode(context, builder, sig, args, value, convert)
 
-    return F32x16(array, types.intp), codegen
+    return F32x16(array, types.intp, minimum, step, types.intp), codegen
 
 
 @intrinsic
-def load_row_tail(typingctx, array, index, count):
-    """Load the first ``count`` < 16 elements as `load_row` does; the other lanes are zero."""
-    element, convert = _ROW_ELEMENTS[array.dtype]
-    name = {_F32: "f32", _F16: "f16", _I8: "i8"}[element]
+def load_row_tail(typingctx, array, index, count, minimum, step, i):
+    """Load the first ``count`` < 16 elements as `load_row` does; the others are not read and stand for code 0."""
+    element, convert, name = _ROW_ELEMENTS[array.dtype]
 
     def codegen(context, builder, sig, args):
         narrow, lanes = ir.VectorType(element, 16), ir.VectorType(_I64, 16)
@@ -149,21 +161,9 @@ def load_row_tail(typingctx, array, index, count):
             builder.module, function_type, f"llvm.masked.load.v16{name}.p0v16{name}"
         )
         value = builder.call(function, [pointer, ir.Constant(_I32, 1), mask, ir.Constant(narrow, None)])
-        return _widen(builder, value, convert)
+        return _decode(context, builder, sig, args, value, convert)
 
-    return F32x16(array, types.intp, types.intp), codegen
-
-
-@intrinsic
-def keep_lanes(typingctx, v, count):
-    """Zero all lanes but the first ``count``."""
-
-    def codegen(context, builder, sig, args):
-        lanes = ir.VectorType(_I64, 16)
-        mask = builder.icmp_signed("<", _const(lanes, range(16)), _splat(builder, args[1], lanes))
-        return builder.select(mask, args[0], _const(F32x16, [0.0] * 16))
-
-    return F32x16(F32x16, types.intp), codegen
+    return F32x16(array, types.intp, types.intp, minimum, step, types.intp), codegen
 
 
 @intrinsic
@@ -308,9 +308,7 @@ def _lookup16(builder: Any, table: Any, index: Any) -> Any:
     result = ir.Constant(llvm, ir.Undefined)
     for lane in range(16):
         where = builder.zext(builder.extract_element(index, ir.Constant(_I32, lane)), _I64)
-        result = builder.insert_element(
-            result, builder.load(builder.gep(entries, [where])), ir.Constant(_I32, lane)
-        )
+        result = builder.insert_element(result, builder.load(builder.gep(entries, [where])), ir.Constant(_I32, lane))
     return result
 
 
