@@ -86,7 +86,6 @@ class ResidualCodebook:
         rows = training_rows(vectors, sample, np.random.default_rng(seed))
         ksub = 1 << nbits
         codebooks = np.zeros((M, ksub, rows.shape[1]), np.float32)
-        residuals = rows
         k, count = min(ksub, len(rows)), pool.resolve(threads)
         for m in range(M):
             stage = KMeans.train(rows, k, niter=niter, sample=len(rows), seed=seed + m, threads=count)
