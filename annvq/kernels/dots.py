@@ -2,8 +2,8 @@
 
 A store is a flat array of rows of d elements: float32, float16 (viewed as uint16) or uint8 codes
 that stand for ``minimum + step * code`` per dimension. Queries, minima and steps are float32 and
-padded with zeros to a multiple of 16, so that what lies beyond d adds nothing. Every (query, row) pair has one 16-lane accumulator, so a
-score is the same whichever rows are scored with it.
+padded with zeros to a multiple of 16, so that what lies beyond d adds nothing. Every (query, row) pair
+has one 16-lane accumulator, so a score is the same whichever rows are scored with it.
 """
 
 from __future__ import annotations

@@ -148,19 +148,33 @@ def load_row(typingctx, array, index, minimum, step, i):
 
 
 @intrinsic
+def load_f32_tail(typingctx, array, index, count):
+    """Load the first ``count`` < 16 floats from element ``index`` of a float32 array; the other lanes are zero."""
+
+    def codegen(context, builder, sig, args):
+        return _masked_load(context, builder, sig.args[0], args, _F32, "f32")
+
+    return F32x16(array, types.intp, types.intp), codegen
+
+
+def _masked_load(context: Any, builder: Any, array_type: Any, args: Any, element: ir.Type, name: str) -> Any:
+    """Load ``args[2]`` elements from element ``args[1]`` of array ``args[0]`` into 16 lanes."""
+    narrow, lanes = ir.VectorType(element, 16), ir.VectorType(_I64, 16)
+    pointer = _pointer(context, builder, array_type, args[0], args[1], narrow)
+    mask = builder.icmp_signed("<", _const(lanes, range(16)), _splat(builder, args[2], lanes))
+    function_type = ir.FunctionType(narrow, [pointer.type, _I32, mask.type, narrow])
+    full_name = f"llvm.masked.load.v16{name}.p0v16{name}"
+    function = cgutils.get_or_insert_function(builder.module, function_type, full_name)
+    return builder.call(function, [pointer, ir.Constant(_I32, 1), mask, ir.Constant(narrow, None)])
+
+
+@intrinsic
 def load_row_tail(typingctx, array, index, count, minimum, step, i):
     """Load the first ``count`` < 16 elements as `load_row` does; the others are not read and stand for code 0."""
     element, convert, name = _ROW_ELEMENTS[array.dtype]
 
     def codegen(context, builder, sig, args):
-        narrow, lanes = ir.VectorType(element, 16), ir.VectorType(_I64, 16)
-        pointer = _pointer(context, builder, sig.args[0], args[0], args[1], narrow)
-        mask = builder.icmp_signed("<", _const(lanes, range(16)), _splat(builder, args[2], lanes))
-        function_type = ir.FunctionType(narrow, [pointer.type, _I32, mask.type, narrow])
-        function = cgutils.get_or_insert_function(
-            builder.module, function_type, f"llvm.masked.load.v16{name}.p0v16{name}"
-        )
-        value = builder.call(function, [pointer, ir.Constant(_I32, 1), mask, ir.Constant(narrow, None)])
+        value = _masked_load(context, builder, sig.args[0], args, element, name)
         return _decode(context, builder, sig, args, value, convert)
 
     return F32x16(array, types.intp, types.intp, minimum, step, types.intp), codegen
