@@ -90,8 +90,8 @@ def pair_score(vectors, row, centroids, j, d, l2):
             c = x
         total = simd.fma(x, c, total)
     if whole < d:
-        x = simd.load_row_tail(vectors, row * d + whole, d - whole)
-        c = simd.load_row_tail(centroids, j * d + whole, d - whole)
+        x = simd.load_f32_tail(vectors, row * d + whole, d - whole)
+        c = simd.load_f32_tail(centroids, j * d + whole, d - whole)
         if l2:
             x = simd.sub(x, c)
             c = x
