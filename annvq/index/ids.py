@@ -91,7 +91,7 @@ class IdColumn:
         import pyarrow.compute as pc
 
         buffers = [None, pa.py_buffer(self.offsets), pa.py_buffer(self.data)]
-        array = pa.LargeStringArray.from_buffers(pa.large_string(), len(self._lengths), buffers)
+        array = pa.Array.from_buffers(pa.large_string(), len(self._lengths), buffers)
         return pc.sort_indices(array).to_numpy().astype(np.int64)
 
     @cached_property
@@ -153,7 +153,7 @@ class IdColumn:
             repeats = np.flatnonzero(self._sorted_values[1:] == self._sorted_values[:-1])
             row = int(self.order[repeats[0]]) if len(repeats) else -1
         if row >= 0:
-            raise DuplicateIdError(f"id {self.take(np.array([row]))[0]!r} is given more than once")
+            raise DuplicateIdError(f"id {self.take(np.array([row])).tolist()[0]!r} is given more than once")
 
     # New columns
 
@@ -259,7 +259,7 @@ def as_ids(ids: Any, n: int | None, start: int = 0, *, kind: Kind | None = None)
     if kind is not None and column.kind != kind:
         if len(column):
             raise DtypeError(f"ids are {column.kind}, but those of the index are {kind}")
-        return IdColumn.of(np.empty(0, np.int64 if kind == "int" else np.str_))
+        return IdColumn(kind, offsets=_frozen(np.zeros(int(kind == "str")), np.int64))
     if column.kind == "int" and (column.values == -1).any():
         raise ParameterError("id -1 is not accepted: it marks missing places in results")
     column.check_unique()

@@ -145,11 +145,16 @@ def _format_of(path: Path) -> ModuleType:
 
 def _as_ids(ids: Any, n: int) -> np.ndarray:
     """Return ids as int64 or object array of str."""
-    array = np.asarray(ids)
+    # As objects: a NumPy string would lose NULs at the end of an id.
+    array = ids if isinstance(ids, np.ndarray) else np.array(ids, dtype=object)
     if array.shape != (n,):
         raise ShapeError(f"{array.shape} ids for {n} vectors")
-    if array.dtype.kind in "iu":
-        return array.astype(np.int64)
-    if array.dtype.kind not in "UO" or not all(isinstance(item, str) for item in array):
-        raise DtypeError(f"ids of dtype {array.dtype}, expected integers or str")
+    kinds = set(map(type, array.tolist())) if array.dtype.kind in "UO" else {array.dtype.type}
+    if all(issubclass(kind, int | np.integer) and kind is not bool for kind in kinds):
+        try:  # uint64 by way of objects, for it would wrap
+            return (array.astype(object) if array.dtype == np.uint64 else array).astype(np.int64)
+        except OverflowError as error:
+            raise DtypeError("ids hold an integer outside -2^63 to 2^63 - 1") from error
+    if not all(issubclass(kind, str) for kind in kinds):
+        raise DtypeError(f"ids are {', '.join(sorted(kind.__name__ for kind in kinds))}, expected integers or str")
     return array.astype(object)
