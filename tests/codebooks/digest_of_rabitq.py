@@ -1,0 +1,30 @@
+"""Print the active instruction set and a digest of RaBitQ's codes, queries, scores and reconstructions."""
+
+import hashlib
+
+import numpy as np
+
+from annvq.codebooks.rabitq import RaBitQCodebook
+from annvq.kernels import isa, scanbits, topk
+
+digest = hashlib.sha256()
+rng = np.random.default_rng(0)
+for dim, bits in ((40, 1), (100, 3), (250, 8), (300, 4), (600, 2)):
+    vectors, queries = rng.normal(size=(150, dim)), rng.normal(size=(2, dim))
+    codebook = RaBitQCodebook.train(vectors, bits=bits, seed=1)
+    encoded = codebook.encode(vectors, metric="l2")
+    prepared = codebook.prepare(queries)
+    distances = np.sqrt((queries**2).sum(axis=1, keepdims=True)).astype(np.float32)
+    keep = 20
+    scores = np.zeros((2, topk.capacity_for(keep)), np.float32)
+    rows, counts = np.zeros(scores.shape, np.int64), np.zeros(2, np.int64)
+    scanbits.scan_lists(
+        *encoded.values(), prepared.planes, prepared.high, prepared.low, prepared.factors, prepared.totals,
+        np.array([0, 150]), np.zeros((2, 1), np.int64), np.ones(2, np.int64), -(distances**2), distances,
+        np.empty(0, np.uint8), 0, 1, 0, scores, rows, counts, np.full(2, -np.inf, np.float32), keep, np.arange(150),
+    )  # fmt: skip
+    results = (*encoded.values(), *vars(prepared).values(), scores, rows, codebook.decode(encoded, metric="l2"))
+    for array in results:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    digest.update(codebook.error_bounds(encoded, metric="l2").tobytes())
+print(isa.ACTIVE, digest.hexdigest())
