@@ -87,8 +87,9 @@ def run(folder: Path, bench: BeirBench, cache: Path, progress: Progress) -> Beir
     dataset = BeirDataset.load(folder, bench.split)
     if not dataset.queries:
         raise ParameterError(f"split {bench.split!r} judges no query")
-    judged = _embedded(dataset, bench, cache)
-    judged, tuning, how = _tuning(folder, judged, bench, cache)
+    shown = not progress.disable
+    judged = _embedded(dataset, bench, cache, shown)
+    judged, tuning, how = _tuning(folder, judged, bench, cache, shown)
     bar = progress.add_task("recipes", total=len(bench.recipes))
     qualities = []
     for recipe in bench.recipes:
@@ -111,10 +112,10 @@ def run(folder: Path, bench: BeirBench, cache: Path, progress: Progress) -> Beir
     return BeirResult(config, qualities)
 
 
-def _embedded(dataset: BeirDataset, bench: BeirBench, cache: Path) -> JudgedVectors:
+def _embedded(dataset: BeirDataset, bench: BeirBench, cache: Path, shown: bool) -> JudgedVectors:
     return JudgedVectors(
-        documents=cached_embeddings(cache, bench.model, dataset.documents, "document", progress=True),
-        queries=cached_embeddings(cache, bench.model, dataset.queries, "query", progress=True),
+        documents=cached_embeddings(cache, bench.model, dataset.documents, "document", progress=shown),
+        queries=cached_embeddings(cache, bench.model, dataset.queries, "query", progress=shown),
         document_ids=tuple(dataset.documents),
         query_ids=tuple(dataset.queries),
         qrels=dataset.qrels,
@@ -122,7 +123,7 @@ def _embedded(dataset: BeirDataset, bench: BeirBench, cache: Path) -> JudgedVect
 
 
 def _tuning(
-    folder: Path, judged: JudgedVectors, bench: BeirBench, cache: Path
+    folder: Path, judged: JudgedVectors, bench: BeirBench, cache: Path, shown: bool
 ) -> tuple[JudgedVectors, Tuning | None, str]:
     """Return what is reported, what is tuned on, and how to say it."""
     if bench.tune is None:
@@ -132,7 +133,7 @@ def _tuning(
         texts = BeirDataset.load(folder, others[0]).queries
         texts = {qid: text for qid, text in texts.items() if qid not in judged.qrels}
         texts = dict(list(texts.items())[:_TUNING_QUERIES])
-        queries = cached_embeddings(cache, bench.model, texts, "query", progress=True)
+        queries = cached_embeddings(cache, bench.model, texts, "query", progress=shown)
         how = f"tuned to recall@10 {bench.tune} on {len(queries)} queries of the split {others[0]}"
         return judged, Tuning(queries, bench.tune), how
     if len(judged.queries) < 2:

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from annvq.bench import ann, beir, plots
 from annvq.bench.console import quality_table, speed_table
 from annvq.bench.peers import PEERS
 from annvq.bench.report import write_json
 from annvq.cli.options import JsonFile, Threads
+from annvq.cli.progress import progress_bar
 from annvq.errors import MissingExtraError
 
 app = typer.Typer(help="Measure recipes and other libraries.", no_args_is_help=True)
@@ -22,11 +22,6 @@ _DEFAULT_OUT = Path("bench-out")
 Recipes = Annotated[
     list[str] | None, typer.Option("--recipe", metavar="R", help="Name, factory string or TOML; repeatable.")
 ]
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=Console(stderr=True))
 
 
 @app.command("ann")
@@ -53,7 +48,7 @@ def ann_command(
             raise typer.BadParameter(f"unknown library {name!r}, expected some of {', '.join(PEERS)}")
     chosen = tuple(recipe) if recipe else ann.DEFAULT_RECIPES
     asked = ann.AnnBench(chosen, names, k=k, threads=threads, single=single, queries=queries)
-    with _progress() as progress:
+    with progress_bar() as progress:
         result = ann.run(dataset, asked, progress)
     if json is not None:
         write_json(json, "bench ann", result.config, result.rows())
@@ -87,7 +82,7 @@ def beir_command(
     """Embed a judged text collection and measure nDCG, recall, MRR, MAP, bytes and speed of recipes."""
     chosen = tuple(recipe) if recipe else beir.DEFAULT_RECIPES
     asked = beir.BeirBench(model, chosen, split=split, threads=threads, tune=tune)
-    with _progress() as progress:
+    with progress_bar() as progress:
         result = beir.run(folder, asked, out / "embeddings", progress)
     if json is not None:
         write_json(json, "bench beir", result.config, result.rows())

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import annvq
 from annvq.cli.options import Metric, Threads, VectorColumn
+from annvq.cli.progress import progress_bar
 from annvq.io import open_vectors
 
 
@@ -29,8 +28,7 @@ def command(
 ) -> None:
     """Build an index from EMBEDDINGS; they are streamed, never all in memory."""
     source = open_vectors(embeddings, vector_column=vector_column, id_column=id_column)
-    columns = (TextColumn("building"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with progress_bar(transient=True) as progress:
         bar = progress.add_task("building", total=source.count)
 
         def show(done: int, total: int | None) -> None:

