@@ -204,6 +204,25 @@ def test_the_scan_returns_the_estimates(d, bits, metric):
     np.testing.assert_array_equal(parts[1], rows)
 
 
+@pytest.mark.parametrize("d", DIMS)
+def test_both_forms_of_a_query(d):
+    codebook = RaBitQCodebook.train(np.empty((0, d)), bits=2)
+    queries = 3 * gaussian(5, d)
+    rotated, prepared = codebook.rotate(queries).astype(np.float64), codebook.prepare(queries)
+    D = codebook.padded_dim
+    level = 256 * prepared.high.view(np.int8).astype(np.int64) + prepared.low.view(np.int8)
+    step = 2 * prepared.factors[:, 2:].astype(np.float64)
+    assert (np.abs(level * step - rotated) <= 0.51 * step).all()  # rounded to the nearest
+    assert (np.abs(level).max(axis=1) == 32512).all()
+    np.testing.assert_array_equal(prepared.totals, level.sum(axis=1))
+    planes = np.unpackbits(prepared.planes.view(np.uint8), axis=2, bitorder="little")[:, :, :D].astype(np.float64)
+    u = planes.transpose(0, 2, 1) @ [1, 2, 4, 8] - 7.5
+    rest = rotated - 4 * prepared.factors[:, :1] * u
+    assert (np.abs((rest * u).sum(axis=1)) < 1e-3).all()  # the nearest multiple of u
+    np.testing.assert_allclose(prepared.factors[:, 1], 0.95 * np.linalg.norm(rest, axis=1), rtol=1e-3)
+    assert np.mean(rest**2) < 0.02 * np.mean(rotated**2)
+
+
 @pytest.mark.parametrize("bits", [1, 4])
 @pytest.mark.parametrize("metric", ["ip", "l2"])
 def test_a_vector_at_its_centroid_is_exact(bits, metric):

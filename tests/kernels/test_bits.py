@@ -1,5 +1,8 @@
 """Popcounts and products of bit planes against plain integers; the two-stage scan against all estimates."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -69,6 +72,28 @@ def test_sums_fit_up_to_the_largest_dimension():
     high, low = np.full(D, -127, np.int8), np.full(D, -128, np.int8)
     got = bits.inner_product(codes1, codes_ex, 0, 8, high.view(np.uint8), low.view(np.uint8))
     assert got == D * 255 * (-127 * 256 - 128)
+
+
+BEFORE_FORBIDDEN_MEMORY = """
+import ctypes, mmap
+import numpy as np
+from annvq.kernels import bits
+pages = mmap.mmap(-1, 2 * mmap.PAGESIZE)
+memory = np.frombuffer(pages, np.uint8)
+assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(memory.ctypes.data + mmap.PAGESIZE), mmap.PAGESIZE, 0) == 0
+for words in range(1, 18):
+    query, planes = np.zeros(64 * words, np.uint8), np.zeros((4, bits.plane_words(64 * words)), np.uint64)
+    for n in range(1, 11):
+        codes1 = memory[mmap.PAGESIZE - 8 * words * n : mmap.PAGESIZE].reshape(n, 8 * words)
+        bits.count_differences(codes1, 0, n, planes, np.empty(16, np.int32))
+        bits.inner_product(codes1, codes1, n - 1, 2, query, query)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="protects memory as Linux does")
+def test_nothing_is_read_beyond_the_codes():
+    """A mapped file ends where its codes end: one byte further kills the process."""
+    subprocess.run([sys.executable, "-c", BEFORE_FORBIDDEN_MEMORY], check=True)
 
 
 class Segment:
