@@ -12,7 +12,7 @@ from annvq.codebooks.seeding import INITS, seed_centroids
 from annvq.errors import CorruptIndexError, ParameterError
 from annvq.kernels import threads as pool
 from annvq.kernels.assign import assign, assign_many, assign_to, sites
-from annvq.kernels.lloyd import sum_members
+from annvq.kernels.lloyd import squared_norms, sum_members
 from annvq.kernels.tiles import readonly
 
 METRICS = ("l2", "ip")
@@ -177,6 +177,10 @@ class _Run:
     rng: np.random.Generator
     threads: int
 
+    def __post_init__(self) -> None:
+        self.norms = np.empty(len(self.rows))
+        squared_norms(readonly(self.rows), self.norms)
+
     def improve(self, centroids: np.ndarray, niter: int) -> np.ndarray:
         """Return the centroids after at most ``niter`` iterations."""
         penalties = np.zeros(len(centroids))
@@ -186,38 +190,51 @@ class _Run:
             if before is not None and np.array_equal(labels, before):
                 break
             before = labels
-            counts = np.bincount(labels, minlength=len(centroids))
+            order = np.argsort(labels, kind="stable")
+            starts = np.searchsorted(labels[order], np.arange(len(centroids) + 1))
+            counts = np.diff(starts)
+            sums = self._sums(order, starts)
+            squares = np.bincount(labels, weights=self.norms, minlength=len(centroids))
+            spreads = squares - np.square(sums).sum(axis=1) / np.maximum(counts, 1)
             if self.balance:
-                penalties = _FADE * penalties + self._penalties(centroids, labels, counts)
-            centroids = self._update(centroids, labels, counts)
+                penalties = _FADE * penalties + self._penalties(counts, spreads)
+            means = np.where((counts > 0)[:, None], sums / np.maximum(counts, 1)[:, None], centroids)
+            centroids = means.astype(np.float32)
+            self._split(centroids, counts, spreads, order, starts)
+            centroids = _normalized(centroids, self.unit)
         return centroids
 
-    def _penalties(self, centroids: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        even = len(self.rows) / len(centroids)
-        differences = self.rows - centroids[labels]
-        spread = float(np.square(differences, dtype=np.float64).sum()) / len(self.rows)
-        return self.balance * spread / 20 * np.clip(np.log((counts + 1) / (even + 1)), -1, 1)
-
-    def _update(self, centroids: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        order = np.argsort(labels, kind="stable")
-        starts = np.concatenate([[0], np.cumsum(counts)])
-        sums = np.empty(centroids.shape, np.float64)
+    def _sums(self, order: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        """Return each cluster's sum of vectors, (k, d) float64."""
+        sums = np.empty((len(starts) - 1, self.rows.shape[1]))
 
         def add(part: slice) -> None:
             sum_members(readonly(self.rows), order, starts, part.start, part.stop, sums)
 
-        pool.run(add, pool.slices(len(centroids), 8 * self.threads), self.threads)
-        filled = (counts > 0)[:, None]
-        means = np.where(filled, sums / np.maximum(counts, 1)[:, None], centroids).astype(np.float32)
-        self._split(means, counts, order, starts)
-        return _normalized(means, self.unit)
+        pool.run(add, pool.slices(len(sums), 8 * self.threads), self.threads)
+        return sums
 
-    def _split(self, means: np.ndarray, counts: np.ndarray, order: np.ndarray, starts: np.ndarray) -> None:
-        """Place each empty cluster beside the mean of the one with the largest share of vectors a mean."""
+    def _penalties(self, counts: np.ndarray, spreads: np.ndarray) -> np.ndarray:
+        even = len(self.rows) / len(counts)
+        spread = float(spreads.sum()) / len(self.rows)
+        return self.balance * spread / 20 * np.clip(np.log((counts + 1) / (even + 1)), -1, 1)
+
+    def _split(
+        self,
+        means: np.ndarray,
+        counts: np.ndarray,
+        spreads: np.ndarray,
+        order: np.ndarray,
+        starts: np.ndarray,
+    ) -> None:
+        """Place each empty cluster beside the mean of the one that errs most, for the means it has by now.
+
+        Spread rather than size decides: vectors that are all alike are not worth two centroids.
+        """
         means_of = np.ones(len(counts))
         for empty in np.flatnonzero(counts == 0):
-            largest = int(np.argmax(counts / means_of))
-            means_of[largest] += 1
-            members = order[starts[largest] : starts[largest + 1]]
+            widest = int(np.argmax(np.where(counts > 0, spreads / means_of, -np.inf)))
+            means_of[widest] += 1
+            members = order[starts[widest] : starts[widest + 1]]
             member = self.rows[members[self.rng.integers(len(members))]]
-            means[empty] = means[largest] + np.float32(_SPLIT) * (member - means[largest])
+            means[empty] = means[widest] + np.float32(_SPLIT) * (member - means[widest])

@@ -37,7 +37,7 @@ CLASSES: dict[str, Any] = {
     "rabitq": RaBitQCodebook,
     "rotation": Rotation,
 }
-_PREFIX = "codebook/"
+_KIND = "codebook"
 
 
 def save(path: str | os.PathLike[str], codebook: Storable) -> None:
@@ -45,8 +45,8 @@ def save(path: str | os.PathLike[str], codebook: Storable) -> None:
     from annvq.storage import write_container  # a layer above: only these two functions need it
 
     name = next(name for name, cls in CLASSES.items() if type(codebook) is cls)
-    config = np.frombuffer(json.dumps(codebook.config()).encode(), np.uint8)
-    write_container(path, _PREFIX + name, {"config": config, **codebook.arrays()})
+    config = json.dumps({"class": name, **codebook.config()}).encode()
+    write_container(path, _KIND, {"config": np.frombuffer(config, np.uint8), **codebook.arrays()})
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -61,14 +61,12 @@ def load(path: str | os.PathLike[str]) -> Any:
     from annvq.storage import read_container
 
     kind, sections = read_container(path)
-    cls = CLASSES.get(kind.removeprefix(_PREFIX)) if kind.startswith(_PREFIX) else None
-    if cls is None:
+    if kind != _KIND:
         raise CorruptIndexError(f"{os.fspath(path)!r} holds {kind!r}, not a codebook")
     arrays = dict(sections)
     try:
-        config = json.loads(bytes(arrays.pop("config")))
-    except (KeyError, ValueError, RecursionError) as error:
+        config = dict(json.loads(bytes(arrays.pop("config"))))
+        cls = CLASSES[config.pop("class")]
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise CorruptIndexError(f"{os.fspath(path)!r}: the codebook's settings cannot be read") from error
-    if not isinstance(config, dict):
-        raise CorruptIndexError(f"{os.fspath(path)!r}: the codebook's settings are {type(config).__name__}")
     return cls.from_arrays(config, arrays)

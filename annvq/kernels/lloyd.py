@@ -10,6 +10,16 @@ from annvq.kernels.tiles import LANES
 
 
 @kernel
+def squared_norms(vectors, norms):
+    """Fill ``norms (n,)`` float64 with the squared norms of vectors (n, d) float32."""
+    for row in range(vectors.shape[0]):
+        total = 0.0
+        for i in range(vectors.shape[1]):
+            total += np.float64(vectors[row, i]) * np.float64(vectors[row, i])
+        norms[row] = total
+
+
+@kernel
 def sum_members(vectors, order, starts, first, last, sums):
     """Fill ``sums[first:last]`` with the sums of each cluster's members.
 
