@@ -10,6 +10,7 @@ from typing import Any
 import numba
 import numpy as np
 
+import annvq
 from annvq.kernels import isa
 
 
@@ -23,7 +24,7 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "numba": numba.__version__,
-        "annvq": package_version("annvq"),
+        "annvq": annvq.__version__,
         "isa": isa.ACTIVE,
     }
 

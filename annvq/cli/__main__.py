@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from annvq.bench.machine import package_version
+import annvq
 from annvq.cli import bench, build, demo, info, search, tune, verify
 from annvq.cli.arguments import repeat_recipes
 from annvq.errors import AnnvqError
@@ -33,7 +33,7 @@ app.add_typer(bench.app, name="bench")
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(package_version("annvq"))
+        typer.echo(annvq.__version__)
         raise typer.Exit
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from annvq.bench import ann, beir, plots
 from annvq.bench.console import quality_table, speed_table
@@ -14,6 +13,7 @@ from annvq.bench.peers import PEERS
 from annvq.bench.report import write_json
 from annvq.cli.options import JsonFile, Threads
 from annvq.cli.progress import progress_bar
+from annvq.cli.screen import screen
 from annvq.errors import MissingExtraError
 
 app = typer.Typer(help="Measure recipes and other libraries.", no_args_is_help=True)
@@ -52,7 +52,7 @@ def ann_command(
         result = ann.run(dataset, asked, progress)
     if json is not None:
         write_json(json, "bench ann", result.config, result.rows())
-    Console().print(speed_table(result))
+    screen().print(speed_table(result))
     for lib, cores in result.config["cores_used"].items():
         if cores > threads + 0.25:
             typer.echo(f"annvq: {lib} used {cores} cores where {threads} were asked for", err=True)
@@ -89,7 +89,7 @@ def beir_command(
     config = result.config
     counts = f"{config['documents']:,} documents, {config['queries']:,} queries"
     title = f"{config['data']} ({split}), {config['model']}: {counts}"
-    Console().print(quality_table(result.qualities, title))
+    screen().print(quality_table(result.qualities, title))
     _picture(
         out / f"{config['data']}-{split}-ndcg-bytes.png",
         lambda path: plots.quality_against_size(result.qualities, path, f"{title}\nquality against size"),

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from annvq.cli.screen import screen
 from annvq.demo.run import run
 
 _DEFAULT_OUT = Path("annvq-demo")
@@ -17,4 +17,4 @@ def command(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where index and picture stay.")] = _DEFAULT_OUT,
 ) -> None:
     """Build several recipes over Cranfield's abstracts, search, and compare quality, size and speed."""
-    run(out, Console())
+    run(out, screen())

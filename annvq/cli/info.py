@@ -6,11 +6,11 @@ import json
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 import annvq
 from annvq.cli.options import IndexPath
+from annvq.cli.screen import screen
 
 
 def command(
@@ -26,7 +26,7 @@ def command(
     table = Table(show_header=False)
     for name, value in stats.items():
         table.add_row(name.replace("_", " "), _text(value))
-    Console().print(table)
+    screen().print(table)
 
 
 def _text(value: Any) -> str:

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
-from rich.console import Console
 from rich.table import Table
 
 import annvq
 from annvq import io
 from annvq.cli.options import IndexPath, QueriesPath, Threads, VectorColumn
+from annvq.cli.screen import screen
 from annvq.hits import Hits
 from annvq.io.replacing import replacing
 
@@ -39,7 +39,7 @@ def command(
         vectors = io.read(queries, vector_column=vector_column)
         hits = opened.search(vectors, k=k, nprobe=nprobe, rerank=rerank, threads=threads)
     if out is None:
-        Console().print(_table(hits))
+        screen().print(_table(hits))
         return
     with replacing(out) as temporary:
         pq.write_table(to_arrow(hits), temporary)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 import annvq
 from annvq import io
 from annvq.cli.options import IndexPath, QueriesPath, Threads, VectorColumn
+from annvq.cli.screen import screen
 from annvq.index.tune import TuneReport
 
 
@@ -25,7 +25,7 @@ def command(
     """Measure settings of INDEX on QUERIES and store the fastest that reaches the recall."""
     with annvq.open(index, mode="rw") as opened:
         report = opened.tune(io.read(queries, vector_column=vector_column), k=k, recall=recall, threads=threads)
-    Console().print(_table(report))
+    screen().print(_table(report))
     best = report.chosen
     what = f"nprobe {best.nprobe}, rerank {best.rerank}: recall@{report.k} {best.recall:.4f}"
     if report.reached:
