@@ -10,6 +10,8 @@ from annvq.bench.ann import TARGETS, AnnResult
 from annvq.bench.quality import Quality
 from annvq.bench.sweep import Point, chosen
 
+_HEADERS = {"ndcg@10": "nDCG@10", "mrr@10": "MRR@10", "map@100": "MAP@100"}
+
 
 def speed_table(result: AnnResult) -> Table:
     """Return queries a second at three recalls for every index, and how annvq's best compares.
@@ -55,7 +57,7 @@ def quality_table(qualities: Sequence[Quality], title: str) -> Table:
     table.add_column("recipe")
     measures = list(dict.fromkeys(name for quality in qualities for name in quality.measures))
     for name in measures:
-        table.add_column(name.replace("ndcg", "nDCG"), justify="right")
+        table.add_column(_HEADERS.get(name, name), justify="right")
     for name in ("recall@10 vs exact", "bytes/vector", "compression", "queries/s", "build s"):
         table.add_column(name, justify="right")
     for quality in qualities:

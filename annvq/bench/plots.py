@@ -72,6 +72,9 @@ def quality_against_size(qualities: Sequence[Quality], path: Path, title: str, m
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_xlabel("bytes per vector (log scale)")
     axes.set_ylabel(f"{measure.replace('ndcg', 'nDCG')} (higher is better)")
+    values = [quality.measures[measure] for quality in qualities]
+    # At least a tenth of the whole is shown: differences of no weight should not look large.
+    axes.set_ylim(min(*values, 0.92 * max(values)) - 0.01 * max(values), 1.02 * max(values) or 1.0)
     _finish(figure, axes, path, title)
 
 

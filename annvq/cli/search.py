@@ -39,6 +39,7 @@ def command(
         vectors = io.read(queries, vector_column=vector_column)
         hits = opened.search(vectors, k=k, nprobe=nprobe, rerank=rerank, threads=threads)
     if out is None:
+        typer.echo(f"first {min(_SHOWN, len(vectors))} of {len(vectors):,} queries (-o FILE for all)")
         screen().print(_table(hits))
         return
     with replacing(out) as temporary:
@@ -70,7 +71,7 @@ def to_arrow(hits: Hits) -> pa.Table:
 
 def _table(hits: Hits) -> Table:
     shown = hits.to_lists()[:_SHOWN]
-    table = Table(title=f"First {len(shown)} of {len(hits.ids):,} queries (-o FILE for all)", title_justify="left")
+    table = Table()
     for name in ("query", "rank", "id", "score"):
         table.add_column(name, justify="right")
     for query, ranked in enumerate(shown):

@@ -25,6 +25,7 @@ def command(
     """Measure settings of INDEX on QUERIES and store the fastest that reaches the recall."""
     with annvq.open(index, mode="rw") as opened:
         report = opened.tune(io.read(queries, vector_column=vector_column), k=k, recall=recall, threads=threads)
+    typer.echo(f"recall@{report.k} against every row scored with the {report.truth}, {report.queries:,} queries")
     screen().print(_table(report))
     best = report.chosen
     what = f"nprobe {best.nprobe}, rerank {best.rerank}: recall@{report.k} {best.recall:.4f}"
@@ -35,8 +36,7 @@ def command(
 
 
 def _table(report: TuneReport) -> Table:
-    title = f"Recall@{report.k} against every row scored with the {report.truth}, {report.queries:,} queries"
-    table = Table(title=title, title_justify="left")
+    table = Table()
     for name in ("nprobe", "rerank", f"recall@{report.k}", "queries/s"):
         table.add_column(name, justify="right")
     for one in sorted(report.measured, key=lambda one: (one.rerank, one.nprobe)):

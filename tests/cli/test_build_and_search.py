@@ -38,7 +38,7 @@ def test_hits_are_shown_without_a_file(index, tmp_path, vectors, annvq_command):
     np.save(tmp_path / "queries.npy", vectors[:7])
     code, out, _ = annvq_command("search", index, tmp_path / "queries.npy", "-k", 2)
     assert code == 0
-    assert "First 5 of 7 queries" in out
+    assert "first 5 of 7 queries" in out
     assert len([line for line in out.splitlines() if line.startswith("│")]) == 10
 
 
