@@ -20,7 +20,7 @@ class Stub:
         self.series, self.tried, self.sizes = series, [], set()
 
     def build(self, base, metric, threads):
-        self.base, self.metric, self.threads = base, metric, threads
+        self.base, self.threads = base, threads
         time.sleep(0.002)
 
     def settings(self, k):
@@ -33,7 +33,8 @@ class Stub:
     def search(self, queries, k, threads):
         assert threads == self.threads
         self.sizes.add(len(queries))
-        rows = exact_neighbors(self.base, queries, k, self.metric)[0]
+        distances = ((queries[:, None] - self.base) ** 2).sum(axis=2)
+        rows = np.argsort(distances, axis=1)[:, :k]
         rows[:, self.params["found"] :] = -1
         return rows
 
