@@ -37,10 +37,14 @@ def load_model(name: str) -> Any:
 
 
 def model_key(name: str) -> dict[str, str]:
-    """Identify a model without its path: its base name and, for a folder, a digest of its files."""
-    folder = Path(name)
+    """Identify a model without its path: its name and, for a folder, a digest of its files.
+
+    A folder called "model", as packages of weights have it, goes by the name of the one around it.
+    """
+    folder = Path(name).resolve()
     if not folder.is_dir():
         return {"model": name}
+    known_as = folder.parent.name if folder.name == "model" else folder.name
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:
@@ -48,7 +52,7 @@ def model_key(name: str) -> dict[str, str]:
             with open(path, "rb") as opened:
                 while chunk := opened.read(1 << 20):
                     digest.update(chunk)
-    return {"model": folder.resolve().name, "model_sha256": digest.hexdigest()}
+    return {"model": known_as, "model_sha256": digest.hexdigest()}
 
 
 def encode(model: Any, texts: list[str], side: Side, *, progress: bool = False) -> np.ndarray:

@@ -82,10 +82,15 @@ def test_a_damaged_entry_is_made_again(tmp_path, model, damage):
 
 def test_a_model_folder_is_known_by_its_content_not_its_path(tmp_path):
     for name in ("x", "y"):
-        (tmp_path / name / "model").mkdir(parents=True)
-        (tmp_path / name / "model" / "weights").write_bytes(b"1")
-    same = [model_key(str(tmp_path / name / "model")) for name in ("x", "y")]
+        (tmp_path / name / "mini").mkdir(parents=True)
+        (tmp_path / name / "mini" / "weights").write_bytes(b"1")
+    same = [model_key(str(tmp_path / name / "mini")) for name in ("x", "y")]
     assert same[0] == same[1]
-    assert same[0]["model"] == "model"
-    (tmp_path / "y" / "model" / "weights").write_bytes(b"2")
-    assert model_key(str(tmp_path / "y" / "model")) != same[0]
+    assert same[0]["model"] == "mini"
+    (tmp_path / "y" / "mini" / "weights").write_bytes(b"2")
+    assert model_key(str(tmp_path / "y" / "mini")) != same[0]
+
+
+def test_a_folder_called_model_goes_by_its_package(tmp_path):
+    (tmp_path / "minilm" / "model").mkdir(parents=True)
+    assert model_key(str(tmp_path / "minilm" / "model"))["model"] == "minilm"

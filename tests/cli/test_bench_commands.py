@@ -56,6 +56,15 @@ def test_bench_ann_names_peers_that_are_absent(tmp_path, vectors, annvq_command,
     assert list(json.loads((tmp_path / "r.json").read_text())["config"]["skipped_peers"]) == ["hnswlib"]
 
 
+def test_bench_ann_survives_a_peer_that_fails(tmp_path, vectors, annvq_command, monkeypatch):
+    hnswlib = pytest.importorskip("hnswlib")
+    monkeypatch.setattr(hnswlib, "Index", lambda **options: 1 / 0)
+    np.savez(tmp_path / "data.npz", base=vectors, query=vectors[:8], metric=np.array("l2"))
+    code, out, err = annvq_command("bench", "ann", tmp_path / "data.npz", "--recipe", "flat", "--peers", "hnswlib")
+    assert code == 0, err
+    assert "skipped: ZeroDivisionError" in out
+
+
 class Model:
     """Embeds a text as counts of its letters; a query is found by the document with its letters."""
 
