@@ -34,7 +34,7 @@ def ann_command(
     threads: Annotated[int, typer.Option(min=1, help="For building and searching, every library.")] = 1,
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="Neighbours a query.")] = 10,
     single: Annotated[bool, typer.Option("--single/--batch", help="One query a call, or all queries in one.")] = False,
-    queries: Annotated[int | None, typer.Option(min=2, help="Use the first so many queries.")] = None,
+    queries: Annotated[int, typer.Option(min=2, help="Use the first so many; half of them are reported.")] = 2000,
     json: JsonFile = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a picture there.")] = None,
 ) -> None:
