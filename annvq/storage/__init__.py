@@ -1,7 +1,7 @@
 """Named arrays in a folder: immutable checksummed files under one manifest, committed atomically."""
 
-from annvq.storage.container import read_container, write_container
 from annvq.storage.filesystem import LOCAL, FileSystem, LocalFileSystem
+from annvq.storage.standalone import read_container, write_container
 from annvq.storage.store import Store
 
 __all__ = ["LOCAL", "FileSystem", "LocalFileSystem", "Store", "read_container", "write_container"]

@@ -1,260 +1,230 @@
 """Container files: named arrays, immutable, every byte under a checksum. Format: docs/format.md.
 
-    header    64 bytes   magic, format, kind, index uuid, file uuid, crc of the header
-    sections             each at a multiple of 64, padded with zeros; a crc over the padded extent
-    table                JSON: name, dtype, shape, offset, bytes, crc of every section
-    footer    64 bytes   table offset, table bytes, table crc, file bytes, file uuid, magic, crc
+header    64 bytes   magic, format, kind, index uuid, file uuid, crc of the header
+sections             each at a multiple of 64, padded with zeros; a crc over the padded extent
+table                JSON: name, dtype, shape, offset, bytes, crc of every section
+footer    64 bytes   table offset, table bytes, table crc, file bytes, file uuid, magic, crc
 """
 
 from __future__ import annotations
 
-import json
 import math
-import mmap
-import os
 import re
+import stat
 import struct
 import uuid as uuids
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from annvq.errors import CorruptIndexError, ParameterError, StorageError, VersionError
-from annvq.storage.filesystem import LOCAL, FileSystem
+from annvq.errors import CorruptIndexError, ParameterError, VersionError
+from annvq.storage.filesystem import FileSystem, opened, os_errors, read_fully, write_file
+from annvq.storage.section import (
+    ALIGN,
+    MOST_TABLE_BYTES,
+    Section,
+    padding,
+    parse_table,
+    raw_bytes,
+    storable,
+    table_bytes,
+)
 
 MAGIC, END_MAGIC = b"ANNVQSEG", b"GESQVNNA"
 MAJOR, MINOR = 1, 0
-ALIGN = 64
 NO_INDEX = uuids.UUID(int=0)
-_HEADER = struct.Struct("<8sHH16s16s16sI")  # magic, major, minor, kind, index, file, crc of what precedes
-_FOOTER = struct.Struct("<QQIQ16s8sI")  # table offset, bytes, crc; file bytes; file uuid; magic; crc
-_MOST_TABLE = 1 << 20
-_NAME = re.compile(r"[a-z][a-z0-9_.]{0,63}")
-_DTYPES = {np.dtype(code).str: np.dtype(code) for code in ("u1", "i1", *(f"<{k}{b}" for k in "iu" for b in (2, 4, 8)))}
-_DTYPES |= {f"<f{size}": np.dtype(f"<f{size}") for size in (2, 4, 8)}
-
-
-@dataclass(frozen=True)
-class Section:
-    """Where an array lies in a container; ``crc`` covers its bytes and the zeros after them."""
-
-    name: str
-    dtype: np.dtype
-    shape: tuple[int, ...]
-    offset: int
-    nbytes: int
-    crc: int
-
-    @property
-    def end(self) -> int:
-        """Offset of the next section."""
-        return self.offset + _padded(self.nbytes)
+KIND = r"[a-z][a-z0-9_]{0,15}"
+_HEADER = struct.Struct("<8sHH16s16s16s")  # magic, major, minor, kind, index uuid, file uuid
+_FOOTER = struct.Struct("<QQIQ16s8s8x")  # table offset, bytes, crc; file bytes; file uuid; magic; zeros
+_CRC = struct.Struct("<I")  # ends header and footer, over what stands before it
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What a manifest knows of a container."""
+    """What a manifest knows of a container: ``table_crc32`` is the checksum of its section table."""
 
     name: str
     bytes: int
     uuid: str
-    crc: int
+    table_crc32: int
+
+    @property
+    def kind(self) -> str:
+        """What the container is for."""
+        return self.name.partition("-")[0]
 
 
-def _padded(nbytes: int) -> int:
-    return -(-nbytes // ALIGN) * ALIGN
+def file_name(kind: str, file: uuids.UUID) -> str:
+    """Return the name of a container in an index's folder; ParameterError for a kind that is no word."""
+    if not re.fullmatch(KIND, kind):
+        raise ParameterError(f"kind {kind!r}: expected up to 16 of a-z, 0-9 and _, first a letter")
+    return f"{kind}-{file.hex}.annvq"
 
 
 def write(
-    fs: FileSystem, path: Path, kind: str, index: uuids.UUID, sections: Mapping[str, np.ndarray]
+    fs: FileSystem,
+    path: Path,
+    identity: tuple[str, uuids.UUID, uuids.UUID],
+    arrays: Mapping[str, np.ndarray],
 ) -> Entry:
-    """Write a new container and sync it; ParameterError for arrays that have no place in one."""
-    if not _NAME.fullmatch(kind) or len(kind) > 16:
-        raise ParameterError(f"kind {kind!r}: expected up to 16 of a-z, 0-9, _ and .")
-    file = uuids.uuid4()
-    head = struct.pack("<8sHH16s16s16s", MAGIC, MAJOR, MINOR, kind.encode(), index.bytes, file.bytes)
-    parts: list[bytes | memoryview] = [head + struct.pack("<I", zlib.crc32(head))]
-    offset, table = ALIGN, []
-    for name, array in sections.items():
-        array = _storable(name, array)
-        content = memoryview(array.reshape(-1).view(np.uint8))
-        padding = bytes(_padded(array.nbytes) - array.nbytes)
-        crc = zlib.crc32(padding, zlib.crc32(content))
-        table.append(
-            {"name": name, "dtype": array.dtype.str, "shape": array.shape, "offset": offset, "bytes": array.nbytes}
-            | {"crc": crc}
-        )
-        parts += [content, padding]
-        offset += _padded(array.nbytes)
-    text = json.dumps(table, separators=(",", ":")).encode()
-    text += b" " * (_padded(len(text)) - len(text))
+    """Write a new container and sync it.
+
+    Parameters
+    ----------
+    fs, path
+        Where; the file must not exist.
+    identity
+        Kind, uuid of the index (`NO_INDEX` for a file that stands alone), uuid of the file.
+    arrays
+        Sections by name, in the order in which they are to lie in the file.
+
+    Raises
+    ------
+    ParameterError
+        An array, or a name, that has no place in a container; nothing is written then.
+    OSError
+
+    """
+    kind, index, file = identity
+    name = file_name(kind, file)
+    parts: list[bytes | memoryview] = [
+        _sealed(_HEADER.pack(MAGIC, MAJOR, MINOR, kind.encode(), index.bytes, file.bytes))
+    ]
+    table: list[Section] = []
+    offset = ALIGN
+    for section_name, given in arrays.items():
+        array = storable(section_name, given)
+        table.append(Section.of(section_name, array, offset))
+        parts += [raw_bytes(array), bytes(padding(array.nbytes))]
+        offset = table[-1].end
+    text = table_bytes(table)
     total = offset + len(text) + ALIGN
-    tail = struct.pack("<QQIQ16s8s", offset, len(text), zlib.crc32(text), total, file.bytes, END_MAGIC)
-    tail += bytes(ALIGN - 4 - len(tail))
-    parts += [text, tail + struct.pack("<I", zlib.crc32(tail))]
-    fs.write(path, parts)
-    fs.sync(path)
-    return Entry(path.name, total, file.hex, zlib.crc32(text))
+    parts += [text, _sealed(_FOOTER.pack(offset, len(text), zlib.crc32(text), total, file.bytes, END_MAGIC))]
+    write_file(fs, path, parts)
+    return Entry(name, total, file.hex, zlib.crc32(text))
 
 
-def _storable(name: str, array: np.ndarray) -> np.ndarray:
-    array = np.ascontiguousarray(array)
-    if not _NAME.fullmatch(name):
-        raise ParameterError(f"section name {name!r}: expected up to 64 of a-z, 0-9, _ and .")
-    little = array.dtype.newbyteorder("<")
-    if little.str not in _DTYPES:
-        raise ParameterError(f"section {name}: dtype {array.dtype} cannot be stored, only {', '.join(_DTYPES)}")
-    return array.astype(little, copy=False)
+def _sealed(content: bytes) -> bytes:
+    return content + _CRC.pack(zlib.crc32(content))
+
+
+def _is_sealed(content: bytes) -> bool:
+    return _CRC.pack(zlib.crc32(content[: -_CRC.size])) == content[-_CRC.size :]
 
 
 class Container:
-    """An open container: sections mapped from the file, checked as far as that needs no reading of them."""
+    """An open container, mapped; checked as far as that needs no reading of its sections.
 
-    def __init__(self, path: Path, index: uuids.UUID | None = None, entry: Entry | None = None) -> None:
+    Parameters
+    ----------
+    fs, path
+        The file.
+    index, entry
+        The index that it should belong to and what the manifest says of it; None for one that stands alone.
+
+    Raises
+    ------
+    CorruptIndexError, VersionError
+        The file is not what was written, or not what the manifest means.
+    OSError
+        It cannot be read; FileNotFoundError if it is not there.
+
+    """
+
+    def __init__(self, fs: FileSystem, path: Path, index: uuids.UUID | None = None, entry: Entry | None = None) -> None:
         self.path = path
-        try:
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                self._map = self._open(descriptor, index, entry)
-            finally:
-                os.close(descriptor)
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            if isinstance(error, StorageError):
-                raise
-            raise StorageError(error.errno, f"cannot read {path.name}: {error.strerror}", str(path)) from error
+        self._fs = fs
+        with opened(fs, path) as descriptor:
+            size = self._check_size(descriptor, entry)
+            start = self._check_ends(descriptor, size, index, entry)
+            self.table = self._read_table(descriptor, start, size)
+            self._map = fs.map(descriptor, size)
 
-    def _open(self, descriptor: int, index: uuids.UUID | None, entry: Entry | None) -> mmap.mmap:
-        size = os.fstat(descriptor).st_size
-        if entry is not None and size != entry.bytes:
-            raise self._corrupt(f"{size} bytes, the manifest says {entry.bytes}")
-        if size < 2 * ALIGN:
-            raise self._corrupt(f"{size} bytes are less than header and footer take")
-        head, tail = os.pread(descriptor, ALIGN, 0), os.pread(descriptor, ALIGN, size - ALIGN)
-        file = self._check_header(head, index)
-        start, length, crc = self._check_footer(tail, size, file)
-        if entry is not None and (entry.uuid, entry.crc) != (file.hex, crc):
-            raise self._corrupt("not the file that the manifest means")
-        text = os.pread(descriptor, length, start)
-        if zlib.crc32(text) != crc:
-            raise self._corrupt("section table: wrong checksum")
-        self.table = self._parse(text, start)
-        return mmap.mmap(descriptor, size, prot=mmap.PROT_READ)
-
-    def _corrupt(self, problem: str) -> CorruptIndexError:
-        return CorruptIndexError(f"{self.path.name}: {problem}")
-
-    def _check_header(self, head: bytes, index: uuids.UUID | None) -> uuids.UUID:
-        magic, major, _, kind, of_index, file, crc = _HEADER.unpack(head)
-        if magic != MAGIC:
-            raise self._corrupt("header: not an annvq container")
-        if zlib.crc32(head[:-4]) != crc:
-            raise self._corrupt("header: wrong checksum")
-        if major > MAJOR:
-            raise VersionError(f"{self.path.name}: format {major}, this annvq reads up to {MAJOR}")
-        if index is not None and of_index != index.bytes:
-            raise self._corrupt("header: belongs to another index")
-        self.kind = kind.rstrip(b"\0").decode("ascii", "replace")
-        return uuids.UUID(bytes=file)
-
-    def _check_footer(self, tail: bytes, size: int, file: uuids.UUID) -> tuple[int, int, int]:
-        start, length, crc, total, of_file, magic = struct.unpack_from("<QQIQ16s8s", tail)
-        if magic != END_MAGIC or zlib.crc32(tail[:-4]) != struct.unpack("<I", tail[-4:])[0]:
-            raise self._corrupt("footer: wrong checksum")
-        if total != size or of_file != file.bytes:
-            raise self._corrupt("footer: does not belong to this file")
-        if length > _MOST_TABLE or start % ALIGN or start + length + ALIGN != size or start < ALIGN:
-            raise self._corrupt("footer: the section table lies outside the file")
-        return start, length, crc
-
-    def _parse(self, text: bytes, end: int) -> dict[str, Section]:
-        try:
-            rows = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
-            table = {str(row["name"]): _section(row) for row in rows}
-            if len(table) != len(rows):
-                raise ValueError("a name is there twice")
-            at = ALIGN
-            for section in table.values():
-                if section.offset != at:
-                    raise ValueError(f"section {section.name} begins at {section.offset}, not at {at}")
-                at = section.end
-            if at != end:
-                raise ValueError(f"sections end at {at}, the table begins at {end}")
-        except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
-            raise self._corrupt(f"section table: {error}") from error
-        return table
-
-    @property
     def sections(self) -> dict[str, np.ndarray]:
-        """The arrays, read-only and mapped."""
-        found = {}
-        for name, section in self.table.items():
-            count = math.prod(section.shape)
-            array = np.frombuffer(self._map, section.dtype, count, section.offset) if count else None
-            array = np.empty(0, section.dtype) if array is None else array
-            array = array.reshape(section.shape)
-            array.flags.writeable = False
-            found[name] = array
-        return found
+        """Return the arrays: mapped, read-only, C-contiguous."""
+        return {section.name: self._array(section) for section in self.table}
 
     def verify(self) -> None:
-        """Read every section; CorruptIndexError names the one that is wrong."""
-        view = memoryview(self._map)
-        for section in self.table.values():
-            if zlib.crc32(view[section.offset : section.end]) != section.crc:
+        """Read every section from the file; CorruptIndexError names the one that is wrong."""
+        # Read, not mapped: a disk's error is an exception here and would be a signal there.
+        with os_errors("read", self.path), opened(self._fs, self.path) as descriptor:
+            self._verify(partial(read_fully, self._fs, descriptor))
+
+    def verify_mapped(self) -> None:
+        """Like `verify`, for a file that has been removed and lives on as this mapping only."""
+        self._verify(lambda offset, count: self._map[offset : offset + count])
+
+    def _check_size(self, descriptor: int, entry: Entry | None) -> int:
+        status = self._fs.stat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise self._corrupt("not a regular file")
+        if entry is not None and status.st_size != entry.bytes:
+            raise self._corrupt(f"{status.st_size} bytes, the manifest says {entry.bytes}")
+        if status.st_size < 2 * ALIGN:
+            raise self._corrupt(f"{status.st_size} bytes, header and footer alone take {2 * ALIGN}")
+        return status.st_size
+
+    def _check_ends(self, descriptor: int, size: int, index: uuids.UUID | None, entry: Entry | None) -> int:
+        """Check header and footer; return where the section table begins."""
+        file = self._check_header(read_fully(self._fs, descriptor, 0, ALIGN), index)
+        tail = read_fully(self._fs, descriptor, size - ALIGN, ALIGN)
+        if len(tail) < ALIGN or not _is_sealed(tail):
+            raise self._corrupt("footer: wrong checksum")
+        start, length, self._table_crc, total, of_file, magic = _FOOTER.unpack_from(tail)
+        if (magic, total, of_file) != (END_MAGIC, size, file.bytes):
+            raise self._corrupt("footer: not that of this file")
+        if length > MOST_TABLE_BYTES or start % ALIGN or start < ALIGN or start + length + ALIGN != size:
+            raise self._corrupt(f"footer: a section table of {length} bytes at {start} in a file of {size}")
+        if entry is not None and (entry.kind, entry.uuid, entry.table_crc32) != (self.kind, file.hex, self._table_crc):
+            raise self._corrupt("header: not the file that the manifest means")
+        return start
+
+    def _check_header(self, head: bytes, index: uuids.UUID | None) -> uuids.UUID:
+        if len(head) < ALIGN or not head.startswith(MAGIC):
+            raise self._corrupt("header: not an annvq container")
+        _, major, minor, kind, of_index, file = _HEADER.unpack_from(head)
+        if major > MAJOR:
+            damaged = "" if _is_sealed(head) else " (or its header is damaged)"
+            raise VersionError(f"{self.path}: format {major}.{minor}{damaged}, this annvq reads up to {MAJOR}")
+        if not _is_sealed(head):
+            raise self._corrupt("header: wrong checksum")
+        self.kind = kind.rstrip(b"\0").decode("ascii", "replace")
+        if major < MAJOR or not re.fullmatch(KIND, self.kind):
+            raise self._corrupt(f"header: format {major}.{minor}, kind {self.kind!r}")
+        if index is not None and of_index != index.bytes:
+            raise self._corrupt("header: belongs to another index")
+        return uuids.UUID(bytes=file)
+
+    def _read_table(self, descriptor: int, start: int, size: int) -> tuple[Section, ...]:
+        text = read_fully(self._fs, descriptor, start, size - ALIGN - start)
+        if zlib.crc32(text) != self._table_crc:
+            raise self._corrupt("section table: wrong checksum")
+        try:
+            return parse_table(text, start)
+        except ValueError as error:
+            raise self._corrupt(f"section table: {error}") from error
+
+    def _array(self, section: Section) -> np.ndarray:
+        count = math.prod(section.shape)
+        if count:
+            array = np.frombuffer(self._map, section.dtype, count, section.offset)
+        else:
+            array = np.empty(0, section.dtype)
+            array.flags.writeable = False
+        return array.reshape(section.shape)
+
+    def _verify(self, read: Callable[[int, int], bytes]) -> None:
+        for section in self.table:
+            crc = 0
+            for offset in range(section.offset, section.end, _CHUNK):
+                crc = zlib.crc32(read(offset, min(_CHUNK, section.end - offset)), crc)
+            if crc != section.crc:
                 raise self._corrupt(f"section {section.name}: wrong checksum")
 
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key is there twice")
-    return found
-
-
-def _refuse(text: str) -> None:
-    raise ValueError(f"number {text}")
-
-
-def _section(row: dict[str, Any]) -> Section:
-    name, dtype, shape = row["name"], row["dtype"], row["shape"]
-    numbers = [row["offset"], row["bytes"], row["crc"], *shape]
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ValueError(f"section name {name!r}")
-    if dtype not in _DTYPES or not isinstance(shape, list) or len(shape) > 8:
-        raise ValueError(f"section {name}: dtype {dtype!r}, shape {shape!r}")
-    if not all(type(number) is int and 0 <= number < 1 << 62 for number in numbers):
-        raise ValueError(f"section {name}: {numbers}")
-    if math.prod(shape) * _DTYPES[dtype].itemsize != row["bytes"]:
-        raise ValueError(f"section {name}: {row['bytes']} bytes for {dtype} {shape}")
-    return Section(name, _DTYPES[dtype], tuple(shape), row["offset"], row["bytes"], row["crc"])
-
-
-def write_container(path: str | os.PathLike[str], kind: str, sections: Mapping[str, np.ndarray]) -> None:
-    """Write a container that stands alone: all of it or nothing, replacing a file that is there."""
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{uuids.uuid4().hex}")
-    try:
-        try:
-            write(LOCAL, temporary, kind, NO_INDEX, sections)
-            LOCAL.replace(temporary, target)
-            LOCAL.sync_folder(target.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise StorageError(error.errno, f"cannot write {target}: {error.strerror}", str(target)) from error
-
-
-def read_container(path: str | os.PathLike[str]) -> tuple[str, dict[str, np.ndarray]]:
-    """Return kind and arrays of a container that stands alone, after reading every byte."""
-    try:
-        container = Container(Path(path))
-    except FileNotFoundError as error:
-        raise StorageError(error.errno, f"there is no file {path}", str(path)) from error
-    container.verify()
-    return container.kind, container.sections
+    def _corrupt(self, problem: str) -> CorruptIndexError:
+        return CorruptIndexError(f"{self.path}: {problem}")

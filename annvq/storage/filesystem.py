@@ -1,71 +1,219 @@
-"""The one seam to the operating system: every write of an index goes through a `FileSystem`.
+"""The one seam to the operating system: all that storage asks of it goes through a `FileSystem`.
 
-Tests put a file system in its place that kills the process, fails or forgets what was not synced.
+Tests put a file system in its place that kills the process, fails, writes short or forgets what was
+not synced. Operations are as small as the system's calls, so that a test can stop between any two.
 """
 
 from __future__ import annotations
 
+import fcntl
+import mmap
 import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
+from annvq.errors import StorageError
+
+# From Python 3.13 on a mapping need not keep a file descriptor of its own.
+_MAP_OPTIONS = {"trackfd": False} if sys.version_info >= (3, 13) else {}
+
 
 class FileSystem(Protocol):
-    """Operations that a commit is made of; each raises OSError."""
+    """What storage needs of an operating system; every method may raise OSError."""
 
-    def write(self, path: Path, parts: list[bytes | memoryview]) -> None:
-        """Create a file that does not exist and write all parts."""
+    def open(self, path: Path) -> int:
+        """Open a file for reading; return its descriptor."""
+        ...
 
-    def sync(self, path: Path) -> None:
+    def create(self, path: Path) -> int:
+        """Create a file that does not exist yet, for writing; return its descriptor."""
+        ...
+
+    def lock(self, path: Path) -> int:
+        """Open a lock file, made if need be, and lock it until its descriptor is closed.
+
+        BlockingIOError if another open descriptor holds the lock, in this process or elsewhere.
+        """
+        ...
+
+    def stat(self, descriptor: int) -> os.stat_result:
+        """Return size and type of an open file."""
+        ...
+
+    def read(self, descriptor: int, offset: int, count: int) -> bytes:
+        """Read up to ``count`` bytes; none at the end of the file."""
+        ...
+
+    def map(self, descriptor: int, size: int) -> mmap.mmap:
+        """Map a whole file for reading; the mapping outlives the descriptor."""
+        ...
+
+    def write(self, descriptor: int, content: memoryview) -> int:
+        """Append bytes; return how many were written, which may be fewer."""
+        ...
+
+    def sync(self, descriptor: int) -> None:
         """Force a file's bytes to the disk."""
+        ...
 
-    def sync_folder(self, path: Path) -> None:
-        """Force a folder's entries to the disk."""
+    def close(self, descriptor: int) -> None:
+        """Close a descriptor."""
+        ...
+
+    def list(self, folder: Path) -> list[str]:
+        """Return the names in a folder."""
+        ...
+
+    def make_folder(self, folder: Path) -> None:
+        """Create a folder in one that exists."""
+        ...
+
+    def sync_folder(self, folder: Path) -> None:
+        """Force a folder's entries to the disk: a synced file without a synced entry can be lost."""
+        ...
 
     def replace(self, source: Path, target: Path) -> None:
         """Rename, replacing the target at once."""
+        ...
 
     def remove(self, path: Path) -> None:
-        """Remove a file."""
-
-    def make_folder(self, path: Path) -> None:
-        """Create a folder, and its parents, unless it is there."""
+        """Remove a file; who has it open or mapped keeps it."""
+        ...
 
 
 class LocalFileSystem:
-    """The operating system's files."""
+    """The operating system's own files."""
 
-    def write(self, path: Path, parts: list[bytes | memoryview]) -> None:
-        """Create a file that does not exist and write all parts."""
-        with open(path, "xb", buffering=0) as file:
-            for part in parts:
-                view = memoryview(part).cast("B")
-                while len(view):
-                    view = view[file.write(view) :]
+    def open(self, path: Path) -> int:
+        """Open a file for reading; return its descriptor."""
+        # A pipe in a file's place must not block the opening.
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
-    def sync(self, path: Path) -> None:
+    def create(self, path: Path) -> int:
+        """Create a file that does not exist yet, for writing; return its descriptor."""
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+
+    def lock(self, path: Path) -> int:
+        """Open a lock file, made if need be, and lock it until its descriptor is closed."""
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def stat(self, descriptor: int) -> os.stat_result:
+        """Return size and type of an open file."""
+        return os.fstat(descriptor)
+
+    def read(self, descriptor: int, offset: int, count: int) -> bytes:
+        """Read up to ``count`` bytes; none at the end of the file."""
+        return os.pread(descriptor, count, offset)
+
+    def map(self, descriptor: int, size: int) -> mmap.mmap:
+        """Map a whole file for reading; the mapping outlives the descriptor."""
+        return mmap.mmap(descriptor, size, prot=mmap.PROT_READ, **_MAP_OPTIONS)
+
+    def write(self, descriptor: int, content: memoryview) -> int:
+        """Append bytes; return how many were written, which may be fewer."""
+        return os.write(descriptor, content)
+
+    def sync(self, descriptor: int) -> None:
         """Force a file's bytes to the disk."""
-        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+
+    def close(self, descriptor: int) -> None:
+        """Close a descriptor."""
+        os.close(descriptor)
+
+    def list(self, folder: Path) -> list[str]:
+        """Return the names in a folder."""
+        return os.listdir(folder)
+
+    def make_folder(self, folder: Path) -> None:
+        """Create a folder in one that exists."""
+        os.mkdir(folder)
+
+    def sync_folder(self, folder: Path) -> None:
+        """Force a folder's entries to the disk: a synced file without a synced entry can be lost."""
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-    def sync_folder(self, path: Path) -> None:
-        """Force a folder's entries to the disk."""
-        self.sync(path)
 
     def replace(self, source: Path, target: Path) -> None:
         """Rename, replacing the target at once."""
         os.replace(source, target)
 
     def remove(self, path: Path) -> None:
-        """Remove a file."""
+        """Remove a file; who has it open or mapped keeps it."""
         os.unlink(path)
-
-    def make_folder(self, path: Path) -> None:
-        """Create a folder, and its parents, unless it is there."""
-        path.mkdir(parents=True, exist_ok=True)
 
 
 LOCAL = LocalFileSystem()
+
+
+@contextmanager
+def os_errors(action: str, path: Path) -> Iterator[None]:
+    """Raise OSErrors of the block as StorageError that says what was tried, on which path; errno stays."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        where = str(path if error.filename is None else error.filename)
+        raise StorageError(error.errno, f"cannot {action}: {error.strerror or error}", where) from error
+
+
+@contextmanager
+def opened(fs: FileSystem, path: Path) -> Iterator[int]:
+    """Open a file for reading while the block runs."""
+    descriptor = fs.open(path)
+    try:
+        yield descriptor
+    finally:
+        fs.close(descriptor)
+
+
+def read_fully(fs: FileSystem, descriptor: int, offset: int, count: int) -> bytes:
+    """Read ``count`` bytes, fewer only where the file ends."""
+    parts = []
+    while count:
+        part = fs.read(descriptor, offset, count)
+        if not part:
+            break
+        parts.append(part)
+        offset, count = offset + len(part), count - len(part)
+    return b"".join(parts)
+
+
+def write_file(fs: FileSystem, path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    """Create a file, write its parts and sync it. Its entry in the folder is not synced yet."""
+    descriptor = fs.create(path)
+    try:
+        for part in parts:
+            left = memoryview(part)
+            while len(left):
+                left = left[fs.write(descriptor, left) :]
+        # Synced through the descriptor that wrote: another one may miss an error of writing back.
+        fs.sync(descriptor)
+    finally:
+        fs.close(descriptor)
+
+
+def make_folders(fs: FileSystem, folder: Path) -> None:
+    """Create a folder, and the parents that it lacks, with its entry synced."""
+    try:
+        fs.make_folder(folder)
+    except FileExistsError:
+        pass  # perhaps made by someone who was killed before the next line
+    except FileNotFoundError:
+        make_folders(fs, folder.parent)
+        fs.make_folder(folder)
+    with suppress(PermissionError):  # a parent that may not be read cannot be synced
+        fs.sync_folder(folder.parent)

@@ -2,33 +2,60 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
+import weakref
+from contextlib import suppress
 from pathlib import Path
 
 from annvq.errors import LockedError
+from annvq.storage.filesystem import FileSystem, opened
 
 NAME = "LOCK"
+_PID_BYTES = 20
 
 
 class WriterLock:
-    """The writer's lock of a folder, held until `release`."""
+    """The writer's lock of a folder, held until `release`, or until nobody refers to it.
 
-    def __init__(self, folder: Path) -> None:
-        # A lock belongs to the open file, so a second opening in the same process conflicts too.
-        self._descriptor: int | None = os.open(folder / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    LockedError if another writer holds it, in this process or elsewhere; OSError.
+    """
+
+    def __init__(self, fs: FileSystem, folder: Path) -> None:
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.pread(self._descriptor, 32, 0).decode("ascii", "replace").strip()
-            self.release()
-            by = f" (process {holder})" if holder else ""
-            raise LockedError(f"another writer{by} holds the index {folder}") from error
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+            descriptor = fs.lock(folder / NAME)
+        except BlockingIOError as error:
+            raise LockedError(f"{folder}: {_holder(fs, folder)} has it open for writing") from error
+        self._release = weakref.finalize(self, fs.close, descriptor)
+        _HELD.add(self)
+        with suppress(OSError):  # only to tell others who it is; of one length, so that it replaces the last
+            fs.write(descriptor, memoryview(f"{os.getpid():<{_PID_BYTES - 1}}\n".encode()))
+
+    @property
+    def held(self) -> bool:
+        """Whether this process holds the lock."""
+        return self._release.alive
 
     def release(self) -> None:
         """Let go; releasing twice is fine."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        self._release()
+
+
+def _holder(fs: FileSystem, folder: Path) -> str:
+    try:
+        with opened(fs, folder / NAME) as descriptor:
+            pid = int(fs.read(descriptor, 0, _PID_BYTES))
+    except (OSError, ValueError):
+        return "another writer"
+    return "another writer in this process" if pid == os.getpid() else f"process {pid}"
+
+
+_HELD: weakref.WeakSet[WriterLock] = weakref.WeakSet()
+
+
+def _leave_to_parent() -> None:
+    """Close the descriptors that a forked child inherited: the lock would outlive its holder in them."""
+    for lock in list(_HELD):
+        lock.release()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)

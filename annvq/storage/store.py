@@ -2,82 +2,105 @@
 
 from __future__ import annotations
 
-import errno
+import copy
 import os
 import uuid as uuids
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from annvq.errors import CorruptIndexError, ParameterError, StateError, StorageError
-from annvq.storage import container, lock, manifest
+from annvq.errors import CorruptIndexError, ParameterError, StateError, VersionError
+from annvq.storage import container, folders, manifest
 from annvq.storage.container import Container, Entry
-from annvq.storage.filesystem import LOCAL, FileSystem
+from annvq.storage.filesystem import LOCAL, FileSystem, make_folders, os_errors, write_file
 from annvq.storage.lock import WriterLock
 from annvq.storage.manifest import Manifest
 
-_ATTEMPTS = 5  # a writer may remove files between a reader's look at the manifest and at them
-_TEMPORARY = "manifest-"
-
 
 class Store:
-    """One index on disk, seen at one version; made by `Store.create` and `Store.open`."""
+    """One index on disk, seen at one version; made by `Store.create` and `Store.open`.
 
-    def __init__(self, path: Path, mode: str, fs: FileSystem, current: Manifest, held: WriterLock | None) -> None:
-        self.path, self.mode = path, mode
+    What it shows does not change until its own next commit, whatever other writers do. All methods
+    but `close` raise StateError after `close`.
+
+    Attributes
+    ----------
+    path : Path
+        The folder, absolute.
+    mode : str
+        "r", or "rw" for the one writer.
+
+    """
+
+    def __init__(
+        self, path: Path, fs: FileSystem, current: Manifest, opened: dict[str, Container], held: WriterLock | None
+    ) -> None:
+        self.path = path
+        self.mode = "r" if held is None else "rw"
         self._fs, self._lock = fs, held
         self._manifest = current
+        self._in_doubt: Manifest | None = None  # may or may not have replaced the manifest
         self._entries: dict[str, Entry] = {entry.name: entry for entry in current.files}
-        self._open: dict[str, Container] = {}
+        self._open = opened
         self._closed = False
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], *, fs: FileSystem = LOCAL) -> Store:
-        """Start a new index in a folder and take its lock.
+        """Start a new index in a folder, at version 0 and open for writing.
 
-        The folder may be missing, empty, or hold an index, which stays as it is until the first commit
-        replaces it. StorageError for a folder that holds anything else; LockedError.
+        The folder may be missing, empty, or hold an index: that one stays readable until the first
+        commit replaces it.
+
+        Raises
+        ------
+        StorageError
+            The folder holds something else than an index (it stays untouched), or cannot be written.
+        LockedError
+            Another writer has it open.
+
         """
-        folder = Path(path)
-        try:
-            _check_replaceable(folder)
-            fs.make_folder(folder)
-            held = WriterLock(folder)
-        except OSError as error:
-            raise _as_storage_error(error, folder, "write") from error
-        return cls(folder, "rw", fs, Manifest(uuids.uuid4(), 0, {}, ()), held)
+        folder = Path(path).absolute()
+        with os_errors("write", folder):
+            folders.check_replaceable(fs, folder)
+            make_folders(fs, folder)
+            held = WriterLock(fs, folder)
+        return cls(folder, fs, Manifest(uuids.uuid4(), 0, {}, ()), {}, held)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], mode: str = "r", *, fs: FileSystem = LOCAL) -> Store:
-        """Open the index in a folder; mode "rw" takes the writer's lock."""
-        folder = Path(path)
-        held = None
-        try:
-            if mode == "rw":
-                _read_manifest(folder)  # no lock file in a folder that is no index
-                held = WriterLock(folder)
-            return cls._open_version(folder, mode, fs, held)
-        except BaseException as error:
-            if held is not None:
-                held.release()
-            if isinstance(error, OSError):
-                raise _as_storage_error(error, folder, "open") from error
-            raise
+        """Open the current version of the index in a folder; mode "rw" takes the writer's lock.
 
-    @classmethod
-    def _open_version(cls, folder: Path, mode: str, fs: FileSystem, held: WriterLock | None) -> Store:
-        for attempt in range(_ATTEMPTS):
-            store = cls(folder, mode, fs, _read_manifest(folder), held)
+        Manifest, headers, footers, section tables and sizes are checked, sections are mapped and not
+        read: the cost depends on the number of files only. Mode "r" writes nothing and takes no lock.
+
+        Raises
+        ------
+        CorruptIndexError
+            The folder holds no index, or one that is damaged.
+        VersionError
+            A newer annvq wrote it.
+        LockedError
+            Mode "rw", and another writer has it open.
+        StorageError
+            It is not there, or cannot be read.
+
+        """
+        if mode not in ("r", "rw"):
+            raise ParameterError(f"mode {mode!r}: expected 'r' or 'rw'")
+        folder = Path(path).absolute()
+        with os_errors("open", folder):
+            if mode == "r":
+                return cls(folder, fs, *folders.open_version(fs, folder), None)
+            manifest.read(fs, folder)  # so that no lock file comes into a folder that is no index
+            held = WriterLock(fs, folder)
             try:
-                for name in store._entries:
-                    store._container(name)
-                return store
-            except FileNotFoundError as error:
-                if attempt + 1 == _ATTEMPTS or _read_manifest(folder) == store._manifest:
-                    raise CorruptIndexError(f"{Path(str(error.filename)).name}: the file is missing") from error
-        raise AssertionError
+                return cls(folder, fs, *folders.open_version(fs, folder), held)
+            except BaseException:
+                held.release()
+                raise
 
     @property
     def version(self) -> int:
@@ -86,98 +109,141 @@ class Store:
 
     @property
     def uuid(self) -> str:
-        """Identity of the index, in every one of its files."""
+        """Identity of the index, in every one of its files: 32 hexadecimal digits."""
         return self._manifest.uuid.hex
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the last commit was given."""
-        return self._manifest.config
+        """What the commit of this version was given, as JSON brings it back."""
+        return copy.deepcopy(self._manifest.config)
 
     def names(self) -> tuple[str, ...]:
         """Return the names of the version's containers."""
         return tuple(entry.name for entry in self._manifest.files)
 
     def sections(self, name: str) -> dict[str, np.ndarray]:
-        """Return a container's arrays, read-only and mapped; one of this version, or staged here."""
+        """Return the arrays of a container of this version, or staged here: mapped, read-only, C-contiguous.
+
+        They stay valid when the store is closed and when the file is removed.
+        """
         self._check_open()
-        try:
-            return self._container(name).sections
-        except OSError as error:
-            raise _as_storage_error(error, self.path, "read") from error
+        with os_errors("read", self.path / name):
+            return self._container(name).sections()
 
     def stage(self, kind: str, sections: Mapping[str, np.ndarray]) -> str:
-        """Write a container, synced, which a commit may name; return its name."""
+        """Write a container, synced, which the next commit may name; return its name.
+
+        Parameters
+        ----------
+        kind
+            What it is for: up to 16 of a-z, 0-9 and _, first a letter.
+        sections
+            Arrays of integers or floats of up to 8 axes; names are up to 64 of a-z, 0-9, _ and dot.
+
+        Raises
+        ------
+        ParameterError
+            A kind, name or array that has no place in a container.
+        StorageError
+            The file cannot be written; what was written of it is removed.
+
+        """
         self._check_writable()
-        name = f"{kind}-{uuids.uuid4().hex}.annvq"
+        file = uuids.uuid4()
+        name = container.file_name(kind, file)
         try:
-            entry = container.write(self._fs, self.path / name, kind, self._manifest.uuid, sections)
-        except BaseException as error:
+            with os_errors("write", self.path / name):
+                entry = container.write(self._fs, self.path / name, (kind, self._manifest.uuid, file), sections)
+        except BaseException:
             self._remove([name])
-            if isinstance(error, OSError):
-                raise _as_storage_error(error, self.path / name, "write") from error
             raise
         self._entries[name] = entry
         return name
 
     def commit(self, config: dict[str, Any], keep: Iterable[str]) -> int:
-        """Make a version of the containers ``keep`` and of ``config``; return its number.
+        """Make the next version of the containers ``keep`` and of ``config``; return its number.
 
-        When it fails, the version before stays, on disk and here.
+        Containers of the version before, and staged ones, that are not kept are removed afterwards.
+
+        Parameters
+        ----------
+        config
+            JSON object; opaque here.
+        keep
+            Names of containers of this version or staged by this store.
+
+        Raises
+        ------
+        ParameterError
+            A name that is neither, or a configuration that JSON cannot hold.
+        StorageError
+            The version before stays, on disk and here, with all that was staged. The exception is a
+            failure after the manifest was renamed: then `version` is the new one, which a loss of power
+            may still undo, and nothing was removed.
+
         """
         self._check_writable()
-        names = tuple(dict.fromkeys(keep))
-        unknown = [name for name in names if name not in self._entries]
-        if unknown:
-            raise ParameterError(f"cannot commit {unknown[0]}: neither in the index nor staged")
-        following = Manifest(
-            self._manifest.uuid, self.version + 1, config, tuple(self._entries[name] for name in names)
-        )
-        temporary = self.path / f"{_TEMPORARY}{uuids.uuid4().hex}.tmp"
-        try:
+        with os_errors("commit", self.path):
+            self._settle()
+            names = tuple(dict.fromkeys(keep))
+            unknown = [name for name in names if name not in self._entries]
+            if unknown:
+                raise ParameterError(f"cannot commit {unknown[0]}: neither in the index nor staged")
+            for name in names:
+                self._container(name)  # never name a file that cannot be opened
+            entries = tuple(self._entries[name] for name in names)
+            raw = Manifest(self._manifest.uuid, self.version + 1, config, entries).to_bytes()
+            self._replace_manifest(raw)
             self._fs.sync_folder(self.path)
-            self._fs.write(temporary, [following.to_bytes()])
-            self._fs.sync(temporary)
-            self._fs.replace(temporary, self.path / manifest.NAME)
-        except BaseException as error:
-            self._remove([temporary.name])
-            if isinstance(error, OSError):
-                raise _as_storage_error(error, self.path, "write") from error
-            raise
-        self._manifest = following
-        try:
-            self._fs.sync_folder(self.path)
-        except OSError as error:
-            raise _as_storage_error(error, self.path, "sync") from error
         self._collect()
         return self.version
 
     def discard(self, names: Iterable[str]) -> None:
-        """Remove staged containers that will not be committed, as far as possible."""
-        committed = set(self.names())
-        dropped = [name for name in names if name not in committed]
+        """Remove staged containers that will not be committed, as far as that is possible."""
+        self._check_writable()
+        needed = self._needed()
+        dropped = [name for name in names if name in self._entries and name not in needed]
         for name in dropped:
-            self._entries.pop(name, None)
+            del self._entries[name]
             self._open.pop(name, None)
         self._remove(dropped)
 
     def verify(self) -> None:
-        """Read every byte; CorruptIndexError names the file and the section that is wrong."""
+        """Read every byte of this version's files.
+
+        Raises
+        ------
+        CorruptIndexError
+            Naming the file and the section that is not what was written.
+        StorageError
+            A file cannot be read.
+
+        """
         self._check_open()
-        for name in self.names():
-            Container(self.path / name, self._manifest.uuid, self._entries[name]).verify()
+        with os_errors("read", self.path):
+            if self.version:
+                manifest.read(self._fs, self.path)
+            for name in self.names():
+                self._verify(name)
 
     def is_current(self) -> bool:
-        """Return whether no later version was committed."""
+        """Return whether the folder still holds the version that this store shows."""
         self._check_open()
-        return _read_manifest(self.path) == self._manifest
+        with os_errors("read", self.path):
+            return self.version == 0 or manifest.read(self._fs, self.path) == self._manifest
 
     def close(self) -> None:
-        """Let go of lock and files; arrays that were handed out stay valid. Closing twice is fine."""
+        """Let go of files and lock and remove what was staged in vain; closing twice is fine.
+
+        Arrays that were handed out stay valid.
+        """
+        if self._closed:
+            return
+        if self._lock is not None and self._lock.held:
+            self._remove(self._entries.keys() - self._needed())
+            self._lock.release()
         self._closed = True
         self._open.clear()
-        if self._lock is not None:
-            self._lock.release()
 
     def __enter__(self) -> Store:
         return self
@@ -188,65 +254,71 @@ class Store:
     def _container(self, name: str) -> Container:
         if name not in self._open:
             if name not in self._entries:
-                raise CorruptIndexError(f"{name}: not in the manifest")
-            self._open[name] = Container(self.path / name, self._manifest.uuid, self._entries[name])
+                raise CorruptIndexError(f"{self.path / name}: not a file of version {self.version}")
+            self._open[name] = Container(self._fs, self.path / name, self._manifest.uuid, self._entries[name])
         return self._open[name]
 
-    def _collect(self) -> None:
-        """Remove files of our making that the current version does not name."""
-        current = {*self.names(), manifest.NAME, lock.NAME}
-        self._entries = {name: entry for name, entry in self._entries.items() if name in current}
-        self._open = {name: opened for name, opened in self._open.items() if name in current}
+    def _verify(self, name: str) -> None:
         try:
-            present = os.listdir(self.path)
-        except OSError:
+            Container(self._fs, self.path / name, self._manifest.uuid, self._entries[name]).verify()
+        except FileNotFoundError as error:
+            if self.is_current():
+                raise folders.missing(self.path / name) from error
+            self._open[name].verify_mapped()  # removed by a later commit
+
+    def _replace_manifest(self, raw: bytes) -> None:
+        """Pass the point of commit. An interrupt may come between the renaming and its being noticed."""
+        following = Manifest.from_bytes(raw)
+        temporary = self.path / f"manifest-{uuids.uuid4().hex}.tmp"
+        try:
+            self._fs.sync_folder(self.path)  # the entries of staged files
+            write_file(self._fs, temporary, [raw])
+            self._in_doubt = following
+            self._fs.replace(temporary, self.path / manifest.NAME)
+            self._manifest, self._in_doubt = following, None
+        except BaseException:
+            self._remove([temporary.name])
+            with suppress(OSError):
+                self._settle()
+            raise
+
+    def _settle(self) -> None:
+        """Find out whether a manifest in doubt is the one on disk."""
+        if self._in_doubt is None:
             return
-        ours = [name for name in present if manifest.FILE_NAME.fullmatch(name) or name.startswith(_TEMPORARY)]
-        self._remove([name for name in ours if name not in current])
+        try:
+            found = manifest.read(self._fs, self.path)
+        except (CorruptIndexError, VersionError):
+            found = None  # no index yet, or one that this store was to replace
+        if found == self._in_doubt:
+            self._manifest = self._in_doubt
+        self._in_doubt = None
+
+    def _needed(self) -> set[str]:
+        """Return the names of files that the manifest on disk may list."""
+        doubtful = () if self._in_doubt is None else self._in_doubt.files
+        return {entry.name for entry in (*self._manifest.files, *doubtful)}
+
+    def _collect(self) -> None:
+        """Remove files of annvq's making that the current version does not name, of killed writers too."""
+        needed = self._needed()
+        self._entries = {name: entry for name, entry in self._entries.items() if name in needed}
+        self._open = {name: opened for name, opened in self._open.items() if name in needed}
+        with suppress(OSError):  # the commit is done; a later one removes them
+            self._remove(name for name in self._fs.list(self.path) if folders.is_removable(name) and name not in needed)
 
     def _remove(self, names: Iterable[str]) -> None:
         for name in names:
-            try:
+            with suppress(OSError):
                 self._fs.remove(self.path / name)
-            except OSError:
-                continue  # a later commit will
 
     def _check_open(self) -> None:
         if self._closed:
-            raise StateError("the store is closed")
+            raise StateError(f"the store of {self.path} is closed")
 
     def _check_writable(self) -> None:
         self._check_open()
-        if self.mode != "rw":
-            raise StateError("the store is open for reading")
-
-
-def _read_manifest(folder: Path) -> Manifest:
-    path = folder / manifest.NAME
-    try:
-        with open(path, "rb") as file:
-            raw = file.read(manifest.MOST_BYTES + 1)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        if not folder.exists():
-            raise StorageError(errno.ENOENT, f"there is no folder {folder}", str(folder)) from error
-        raise CorruptIndexError(f"{folder} is not an annvq index: it holds no {manifest.NAME}") from error
-    if len(raw) > manifest.MOST_BYTES:
-        raise CorruptIndexError(f"{manifest.NAME}: more than {manifest.MOST_BYTES} bytes")
-    return Manifest.from_bytes(raw)
-
-
-def _check_replaceable(folder: Path) -> None:
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise StorageError(errno.ENOTDIR, f"{folder} is a file, an index is a folder", str(folder))
-    present = set(os.listdir(folder)) - {lock.NAME}
-    ours = {name for name in present if manifest.FILE_NAME.fullmatch(name) or name.startswith(_TEMPORARY)}
-    if present - ours - {manifest.NAME}:
-        raise StorageError(errno.ENOTEMPTY, f"{folder} holds other files than an annvq index", str(folder))
-
-
-def _as_storage_error(error: OSError, path: Path, verb: str) -> StorageError:
-    if isinstance(error, StorageError):
-        return error
-    return StorageError(error.errno, f"cannot {verb} {path}: {error.strerror or error}", str(path))
+        if self._lock is None:
+            raise StateError(f"{self.path} is open for reading; mode 'rw' writes")
+        if not self._lock.held:
+            raise StateError(f"{self.path} is open for writing in the process that this one was forked from")
