@@ -131,15 +131,17 @@ class Container:
     ------
     CorruptIndexError, VersionError
         The file is not what was written, or not what the manifest means.
+    StorageError
+        It cannot be read.
     OSError
-        It cannot be read; FileNotFoundError if it is not there.
+        It cannot be opened; FileNotFoundError if it is not there.
 
     """
 
     def __init__(self, fs: FileSystem, path: Path, index: uuids.UUID | None = None, entry: Entry | None = None) -> None:
         self.path = path
         self._fs = fs
-        with opened(fs, path) as descriptor:
+        with opened(fs, path) as descriptor, os_errors("read", path):
             size = self._check_size(descriptor, entry)
             start = self._check_ends(descriptor, size, index, entry)
             self.table = self._read_table(descriptor, start, size)
@@ -150,9 +152,9 @@ class Container:
         return {section.name: self._array(section) for section in self.table}
 
     def verify(self) -> None:
-        """Read every section from the file; CorruptIndexError names the one that is wrong."""
+        """Read every section from the file; CorruptIndexError names the one that is wrong. OSError."""
         # Read, not mapped: a disk's error is an exception here and would be a signal there.
-        with os_errors("read", self.path), opened(self._fs, self.path) as descriptor:
+        with opened(self._fs, self.path) as descriptor, os_errors("read", self.path):
             self._verify(partial(read_fully, self._fs, descriptor))
 
     def verify_mapped(self) -> None:

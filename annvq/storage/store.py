@@ -204,7 +204,7 @@ class Store:
         needed = self._needed()
         dropped = [name for name in names if name in self._entries and name not in needed]
         for name in dropped:
-            del self._entries[name]
+            self._entries.pop(name, None)
             self._open.pop(name, None)
         self._remove(dropped)
 
