@@ -101,7 +101,10 @@ def cached_embeddings(
         (n, d) float32, rows in the order of ``texts``.
 
     """
-    key = {**model_key(model_name), "side": side, "texts_sha256": _texts_digest(texts)}
+    model = model_key(model_name)
+    if "model_sha256" in model:
+        del model["model"]  # a folder that is renamed holds the same model
+    key = {**model, "side": side, "texts_sha256": _texts_digest(texts)}
     stem = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     found = _read(folder, stem, key, len(texts))
     if found is not None:

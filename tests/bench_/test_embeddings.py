@@ -94,3 +94,11 @@ def test_a_model_folder_is_known_by_its_content_not_its_path(tmp_path):
 def test_a_folder_called_model_goes_by_its_package(tmp_path):
     (tmp_path / "minilm" / "model").mkdir(parents=True)
     assert model_key(str(tmp_path / "minilm" / "model"))["model"] == "minilm"
+
+
+def test_a_renamed_model_folder_keeps_its_entries(tmp_path, model):
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights").write_bytes(b"1")
+        cached_embeddings(tmp_path / "cache", str(tmp_path / name), TEXTS, "query")
+    assert len(model.calls) == 1
