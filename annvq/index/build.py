@@ -17,6 +17,7 @@ from annvq.index.filters import as_attributes
 from annvq.index.ids import IdColumn, as_ids
 from annvq.index.index import Index, next_id
 from annvq.index.recipe import Recipe
+from annvq.index.recipe_values import settled
 from annvq.index.search import Depth
 from annvq.index.segment import Segment
 from annvq.index.snapshot import Snapshot
@@ -112,7 +113,7 @@ def _learn(
 ) -> Trained:
     """Resolve the recipe for the source and train it on a sample."""
     n, dim = source.count, source.dim
-    wanted = given if isinstance(given, int | np.integer) and not isinstance(given, bool) else None
+    wanted = int(given) if isinstance(given, int | np.integer) and not isinstance(given, bool) else None
     if wanted is not None and wanted < 1:
         raise ParameterError(f"train = {wanted}: expected vectors or a number of at least 1")
     if n is None:  # learn the length from the head of the stream
@@ -126,7 +127,7 @@ def _learn(
         sample = door.sample(source, wanted or sample_size(resolved, n), seed)
     if metric == "cosine":
         sample = door.normalized(sample, "vectors")
-    if resolved.nlist is not None and len(sample) < resolved.nlist:
+    if resolved.nlist is not None and len(sample) < settled(resolved.nlist):
         raise RecipeError(f"nlist = {resolved.nlist} lists cannot be learned from {len(sample)} vectors")
     return train(resolved, sample, metric, seed=seed, threads=threads)
 

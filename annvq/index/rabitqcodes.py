@@ -11,7 +11,7 @@ from annvq.codebooks.rabitq import PreparedQueries
 from annvq.index.pools import Pools
 from annvq.index.probes import Probes
 from annvq.index.segment import Segment
-from annvq.kernels import bits
+from annvq.kernels import scanbits
 from annvq.kernels.dots import squared_norms
 
 
@@ -90,7 +90,7 @@ class RaBitQCodes:
 
     def scan(self, prepared: PreparedProbes, segment: Segment, probes: Probes, pools: Pools, keys: np.ndarray) -> None:
         """Scan the probed lists of a segment into the pools."""
-        bits.scan_lists(
+        scanbits.scan_lists(
             *self._rows(segment), *prepared.kernel_arrays, segment.offsets, probes.lists, probes.counts,
             prepared.bases, prepared.distances, segment.allow, probes.part, probes.parts, segment.base,
             pools.scores, pools.rows, pools.counts, pools.thresholds, pools.keep, keys,
@@ -98,7 +98,7 @@ class RaBitQCodes:
 
     def rescore(self, prepared: PreparedProbes, segment: Segment, pools: Pools) -> None:
         """Replace the pooled scores of the segment's rows by the scan's estimates."""
-        bits.rescore(
+        scanbits.rescore(
             *self._rows(segment), *prepared.kernel_arrays, segment.offsets, prepared.bases, prepared.distances,
             segment.base, pools.scores, pools.rows, pools.counts,
         )  # fmt: skip

@@ -41,7 +41,7 @@ def _rows(snapshot: Snapshot, probes: Probes) -> np.ndarray:
     lists = probes.lists[0, : probes.counts[0]]
     parts = []
     for segment in snapshot.segments:
-        spans = [np.arange(segment.offsets[l], segment.offsets[l + 1]) for l in lists]
+        spans = [np.arange(int(segment.offsets[l]), int(segment.offsets[l + 1])) for l in lists]
         rows = np.concatenate(spans) if spans else np.empty(0, np.int64)
         if len(segment.allow):
             rows = rows[segment.allow[rows] == 1]

@@ -56,3 +56,9 @@ def toml_value(value: str | bool | int | float) -> str:
         # JSON's escapes are TOML's, but for DEL, which TOML wants escaped, and lone surrogates
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return repr(value)
+
+
+def settled(value: int | str | None) -> int:
+    """Return a number of a resolved recipe: where one is needed, "auto", "d/2" or nothing are left to no one."""
+    assert isinstance(value, int), f"{value!r} in a recipe that should be resolved"
+    return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -96,7 +97,7 @@ def _search_block(
 ) -> tuple[np.ndarray, np.ndarray]:
     rotated = trained.rotate(queries)
     probes = probe(trained, rotated, nprobe, need, live)
-    prepared = trained.codes.prepare(rotated, probes)
+    prepared: Any = trained.codes.prepare(rotated, probes)
     share = _parts(live, probes, threads)
 
     def scan(part: Probes) -> Pools:
@@ -128,7 +129,7 @@ def _parts(live: np.ndarray, probes: Probes, threads: int) -> int:
     return max(1, min(threads, rows // _SPLIT_ROWS))
 
 
-def rescore(trained: Trained, snapshot: Snapshot, queries: np.ndarray, prepared: object, pools: Pools) -> None:
+def rescore(trained: Trained, snapshot: Snapshot, queries: np.ndarray, prepared: Any, pools: Pools) -> None:
     """Give the pooled rows the best scores that the index can make; ``queries (nq, d)`` not rotated."""
     for segment in snapshot.segments:
         if trained.refine is not None:

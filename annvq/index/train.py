@@ -15,6 +15,7 @@ from annvq.codebooks import (
 from annvq.codebooks.anisotropic import eta_from_threshold
 from annvq.errors import ParameterError
 from annvq.index.recipe import Recipe
+from annvq.index.recipe_values import settled
 from annvq.index.trained import Codebook, Trained
 from annvq.kernels.assign import assign
 
@@ -52,7 +53,7 @@ def train(recipe: Recipe, sample: np.ndarray, metric: str, *, seed: int, threads
     rotated = sample if rotation is None else rotation.apply(sample)
     centroids = None
     if recipe.nlist is not None:
-        centroids = KMeans.train(rotated, recipe.nlist, seed=seed, threads=threads).centroids
+        centroids = KMeans.train(rotated, settled(recipe.nlist), seed=seed, threads=threads).centroids
     elif recipe.codebook.kind == "rabitq":  # its codes are of differences from a centre
         centroids = rotated.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
     codebook = _codebook(recipe, rotated, centroids, metric, seed, threads)
@@ -68,7 +69,9 @@ def _needs_training(recipe: Recipe) -> bool:
 def _rotation(recipe: Recipe, sample: np.ndarray, seed: int, threads: int) -> Rotation | None:
     spec = recipe.codebook
     if recipe.rotation == "opq":
-        return Rotation.opq(sample[:_CODEBOOK_ROWS], spec.M, nbits=spec.nbits, seed=seed, threads=threads)
+        return Rotation.opq(
+            sample[:_CODEBOOK_ROWS], settled(spec.M), nbits=settled(spec.nbits), seed=seed, threads=threads
+        )
     if recipe.rotation == "random" and spec.kind != "rabitq":
         return Rotation.random(sample.shape[1], seed)
     return None
@@ -84,20 +87,22 @@ def _codebook(
         return ScalarCodebook.train(rotated, kind=spec.kind)
     rows = rotated[:_CODEBOOK_ROWS]
     if spec.kind == "rabitq":
-        return RaBitQCodebook.train(rows, bits=spec.nbits, seed=seed)
+        return RaBitQCodebook.train(rows, bits=settled(spec.nbits), seed=seed)
     targets = rows
     if spec.residual and centroids is not None:
         targets = rows - centroids[assign(rows, centroids, metric="l2", threads=threads)[0]]
+    M, nbits = settled(spec.M), settled(spec.nbits)
     if spec.kind == "rvq":
-        return ResidualCodebook.train(targets, M=spec.M, nbits=spec.nbits, beam=spec.beam, seed=seed, threads=threads)
+        beam = settled(spec.beam)
+        return ResidualCodebook.train(targets, M=M, nbits=nbits, beam=beam, seed=seed, threads=threads)
     eta = None
     if spec.score_aware is not None and metric != "l2":
         eta = eta_from_threshold(spec.score_aware, rotated.shape[1])
     directions = rows if eta is not None else None
     return ProductCodebook.train(
         targets,
-        M=spec.M,
-        nbits=spec.nbits,
+        M=M,
+        nbits=nbits,
         anisotropic_eta=eta,
         directions=directions,
         seed=seed,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -152,12 +153,15 @@ class Trained:
         try:
             config = json.loads(bytes(sections["config"]))
             recipe, metric, dim = Recipe.from_dict(config["recipe"]), config["metric"], config["dim"]
-            parts = {name: _part(name, config, sections) for name in ("rotation", "codebook", "refine_codebook")}
+            rotation = _part(Rotation, "rotation", config, sections)
+            refine = _part(ScalarCodebook, "refine_codebook", config, sections)
+            kind = _CODEBOOKS.get(config.get("codebook", {}).get("class"), ScalarCodebook)
+            codebook = _part(kind, "codebook", config, sections)
         except CorruptIndexError:
             raise
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise CorruptIndexError(f"the index's codebooks cannot be read: {error}") from error
-        trained = cls(recipe, metric, dim, centroids=sections.get("centroids"), **parts)
+        trained = cls(recipe, metric, dim, rotation, sections.get("centroids"), codebook, refine)
         trained._check()
         return trained
 
@@ -193,16 +197,20 @@ class Trained:
         expected = wants.get(kind)
         if type(self.codebook) is not (expected or type(None)):
             raise CorruptIndexError(f"a recipe of kind {kind!r} with a {type(self.codebook).__name__}")
-        if (self.recipe.refine == "sq8") != (self.refine_codebook is not None):
+        if isinstance(self.codebook, ScalarCodebook) and self.codebook.kind != kind:
+            raise CorruptIndexError(f"a recipe of kind {kind!r} with a codebook of kind {self.codebook.kind!r}")
+        refined_with = None if self.refine_codebook is None else self.refine_codebook.kind
+        if refined_with != ("sq8" if self.recipe.refine == "sq8" else None):
             raise CorruptIndexError("refine codebook and recipe disagree")
 
 
-def _part(name: str, config: dict, sections: dict[str, np.ndarray]) -> Rotation | Codebook | None:
+def _part(cls: Any, name: str, config: dict, sections: dict[str, np.ndarray]) -> Any:
+    """Return a learned part of class ``cls``, None where the index has none."""
     if name not in config:
         return None
     values = dict(config[name])
-    kind = values.pop("class")
-    cls = Rotation if name == "rotation" else _CODEBOOKS[kind]
+    if values.pop("class") != cls.__name__:
+        raise CorruptIndexError(f"{name} is a {config[name]['class']!r}, expected {cls.__name__}")
     prefix = f"{name}."
     arrays = {key[len(prefix) :]: array for key, array in sections.items() if key.startswith(prefix)}
     return cls.from_arrays(values, arrays)

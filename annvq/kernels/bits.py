@@ -17,10 +17,9 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 from annvq.kernels import simd
-from annvq.kernels.jit import kernel
+from annvq.kernels.jit import intrinsic, kernel
 
 QUERY_BITS = 4  # planes of a query; the kernels below are written for four
 
@@ -54,7 +53,7 @@ def _load_plane(typingctx, planes, index):
     """Load 8 words from element ``index`` of a uint64 array."""
 
     def codegen(context, builder, sig, args):
-        value = builder.load(simd._pointer(context, builder, sig.args[0], *args, _WORDS.llvm))
+        value = builder.load(simd._pointer(context, builder, sig.args[0], args[0], args[1], _WORDS.llvm))
         value.align = 8
         return value
 

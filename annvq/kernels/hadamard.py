@@ -20,10 +20,9 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
 from annvq.kernels import simd
-from annvq.kernels.jit import kernel
+from annvq.kernels.jit import intrinsic, kernel
 
 ROUNDS = 4
 GRANULE = 64  # dimensions are padded to a multiple of this

@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import numba.extending
 from numba.core.caching import FunctionCache
 
 from annvq.kernels import isa
+
+# An intrinsic is called with other arguments than its code generator takes: typed so that checkers know.
+intrinsic: Callable[[Callable], Callable[..., Any]] = numba.extending.intrinsic
 
 # Reassociation and contraction vectorize reductions; NaN and infinity keep their meaning.
 REASSOCIATE = {"reassoc", "contract", "nsz", "arcp"}

@@ -12,11 +12,10 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
 from annvq.kernels import simd
 from annvq.kernels.bits import QUERY_BITS, pad_planes
-from annvq.kernels.jit import kernel
+from annvq.kernels.jit import intrinsic, kernel
 
 EPSILON = np.float32(1.9)  # eps_0 of arXiv 2405.12497: the error is inside its bound in 94 of 100 cases
 _HIGHEST = np.float32(32512.0)  # = 127 * 256: the largest level whose two bytes fit int8

@@ -29,9 +29,7 @@ def groups_for(M: int) -> int:
 
 def blocks_for(counts: np.ndarray) -> np.ndarray:
     """Return the first block of every list, and the end: (nlist + 1,) int64 from list sizes (nlist,)."""
-    return np.concatenate([[0], np.cumsum((np.asarray(counts, np.int64) + BLOCK - 1) // BLOCK)]).astype(
-        np.int64
-    )
+    return np.concatenate([[0], np.cumsum((np.asarray(counts, np.int64) + BLOCK - 1) // BLOCK)]).astype(np.int64)
 
 
 @kernel
@@ -187,9 +185,7 @@ def scan_rows(packed, groups, first_block, first, begin, end, quantized, step, b
             if with_allow and allow[row + lane] == 0:
                 continue
             if buffer[lane] >= threshold:
-                count, threshold = push(
-                    scores, rows, count, threshold, keep, keys, buffer[lane], row_base + row + lane
-                )
+                count, threshold = push(scores, rows, count, threshold, keep, keys, buffer[lane], row_base + row + lane)
     return count, threshold
 
 

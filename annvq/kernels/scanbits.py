@@ -18,12 +18,11 @@ the same on every instruction set. Source: Gao et al. (arXiv 2409.09913), sectio
 from __future__ import annotations
 
 import numpy as np
-from numba.extending import intrinsic
 
 from annvq.kernels import simd
 from annvq.kernels.bits import count_differences, inner_product
-from annvq.kernels.jit import kernel
-from annvq.kernels.scan4 import part_of
+from annvq.kernels.jit import intrinsic, kernel
+from annvq.kernels.scan4 import list_of, part_of
 from annvq.kernels.topk import push
 
 CHUNK = 64  # rows whose bounds are made at once
@@ -188,3 +187,32 @@ def scan_lists(codes1, codes_ex, factors, planes, high, low, query_factors, tota
                 row_base, scores[q], rows[q], count, threshold, keep, keys,
             )  # fmt: skip
         counts[q], thresholds[q] = count, threshold
+
+
+@kernel
+def rescore(codes1, codes_ex, factors, planes, high, low, query_factors, totals, offsets, bases, distances,
+            row_base, scores, rows, counts):  # fmt: skip
+    """Replace the scores of the pooled rows of this segment by those that a scan gives them.
+
+    Parameters as in `scan_lists`; ``scores``, ``rows`` and ``counts`` are the pools.
+    """
+    D = np.int64(8) * codes1.shape[1]
+    bits = np.int64(1) + codes_ex.shape[1] // codes1.shape[1]
+    differences = np.empty(CHUNK, np.int32)
+    estimates = np.empty(CHUNK, np.float32)
+    variances = np.empty(CHUNK, np.float32)
+    n = offsets[offsets.size - 1]
+    for q in range(counts.size):
+        for i in range(counts[q]):
+            row = rows[q, i] - row_base
+            if row < 0 or row >= n:
+                continue
+            l = list_of(row, offsets)
+            base = bases[q, l]
+            count_differences(codes1, row, row + 1, planes[q], differences)
+            estimate1(differences, factors, row, row + 1, D, query_factors[q, 0], query_factors[q, 1], base,
+                      distances[q, l] * margin(bits), estimates, variances)  # fmt: skip
+            score = estimate_full(
+                codes1, codes_ex, factors, row, bits, high[q], low[q], query_factors[q, 2], totals[q], base
+            )
+            scores[q, i] = min(score, estimates[0] + np.sqrt(variances[0]))

@@ -37,9 +37,7 @@ def scan_rows(query, store, d, minimum, step, l2, begin, end, allow,
         )
         for j in range(min(np.int64(4), end - row)):
             if found[j] >= threshold and not (with_allow and allow[row + j] == 0):
-                count, threshold = push(
-                    scores, rows, count, threshold, keep, keys, found[j], row_base + row + j
-                )
+                count, threshold = push(scores, rows, count, threshold, keep, keys, found[j], row_base + row + j)
     return count, threshold
 
 

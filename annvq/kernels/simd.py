@@ -16,10 +16,11 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, models, register_model
+from numba.extending import models, register_model
 from numba.np.arrayobj import make_array
 
 from annvq.kernels.isa import ACTIVE
+from annvq.kernels.jit import intrinsic
 
 _I1, _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 _F16, _F32 = ir.HalfType(), ir.FloatType()
@@ -70,7 +71,7 @@ def _load(vector: Vector) -> Any:
     @intrinsic
     def load(typingctx, array, index):
         def codegen(context, builder, sig, args):
-            pointer = _pointer(context, builder, sig.args[0], *args, vector.llvm)
+            pointer = _pointer(context, builder, sig.args[0], args[0], args[1], vector.llvm)
             value = builder.load(pointer)
             value.align = 1
             return value
@@ -276,7 +277,7 @@ def prefetch(typingctx, array, index):
     """Ask for the cache line of element ``index`` of ``array``."""
 
     def codegen(context, builder, sig, args):
-        pointer = _pointer(context, builder, sig.args[0], *args, _I8)
+        pointer = _pointer(context, builder, sig.args[0], args[0], args[1], _I8)
         function_type = ir.FunctionType(ir.VoidType(), [pointer.type, _I32, _I32, _I32])
         function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0i8")
         builder.call(function, [pointer, *(ir.Constant(_I32, value) for value in (0, 3, 1))])

@@ -14,9 +14,9 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 from annvq.kernels.isa import ACTIVE
+from annvq.kernels.jit import intrinsic
 from annvq.kernels.simd import F32x16, I32x16, _call, _pointer, _splat
 
 # ROWS x VECTORS accumulators of 16 floats: 16 registers of 512 bits, 8 of 256 bits or 16 of 128 bits.

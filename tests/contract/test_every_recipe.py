@@ -57,7 +57,7 @@ def test_recall_is_what_the_recipe_promises(case):
 
 
 def test_exhaustive_search_is_at_least_as_good(case):
-    name, metric, index = case
+    _, metric, index = case
     wanted = exact(BASE, QUERIES, metric)
     usual = recall(index.search(QUERIES, K).ids, wanted)
     full = recall(index.search(QUERIES, K, nprobe=10**6, rerank=N).ids, wanted)
@@ -92,7 +92,7 @@ def test_saved_and_opened_it_answers_the_same(case, tmp_path):
 
 
 def test_a_filter_gives_k_where_k_exist(case):
-    _, metric, index = case
+    _, _, index = case
     for expression, allowed in ((pc.field("group") == 3, np.arange(N) % 7 == 3),):
         hits = index.search(QUERIES, K, filter=expression)
         assert allowed[hits.ids].all()
@@ -171,7 +171,7 @@ def test_the_same_seed_gives_the_same_codes(case):
 
 
 def test_tune_reaches_its_target(case):
-    name, metric, index = case
+    name, metric, _ = case
     other = annvq.build(BASE, name, metric=metric, seed=3)
     report = other.tune(QUERIES[:20], k=K, recall=0.8)
     assert (other.nprobe, other.rerank) == (report.chosen.nprobe, report.chosen.rerank)

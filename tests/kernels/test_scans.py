@@ -127,7 +127,8 @@ def test_rescoring_uses_the_float_tables(nbits):
     )  # fmt: skip
     for q in range(2):
         for i, row in enumerate((3, 39, 40, 99)):
-            want = tables[q].astype(np.float64)[np.arange(9), codes[row]].sum() + bases[q, int(row >= 40)] + constants[row]
+            entries = tables[q].astype(np.float64)[np.arange(9), codes[row]]
+            want = entries.sum() + bases[q, int(row >= 40)] + constants[row]
             assert scores[q, i] == pytest.approx(want, rel=1e-5, abs=1e-5)
     assert (scores[:, 4] == 0).all()
 

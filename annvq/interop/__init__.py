@@ -1,0 +1,1 @@
+"""Converting indexes and codebooks to and from those of other libraries."""

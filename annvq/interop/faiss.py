@@ -1,0 +1,35 @@
+"""Indexes and codebooks to and from Faiss (extra "faiss"); codes are carried over, nothing is learned again.
+
+>>> faiss_index = annvq.interop.faiss.to_faiss(index)
+>>> index = annvq.interop.faiss.from_faiss(faiss.read_index("index.faiss"))
+"""
+
+from annvq.interop.faiss_codebooks import (
+    from_centroid_index,
+    from_product_quantizer,
+    from_rotation_transform,
+    from_scalar_quantizer,
+    pack_codes,
+    to_centroid_index,
+    to_product_quantizer,
+    to_rotation_transform,
+    to_scalar_quantizer,
+    unpack_codes,
+)
+from annvq.interop.faiss_export import to_faiss
+from annvq.interop.faiss_import import from_faiss
+
+__all__ = [
+    "from_centroid_index",
+    "from_faiss",
+    "from_product_quantizer",
+    "from_rotation_transform",
+    "from_scalar_quantizer",
+    "pack_codes",
+    "to_centroid_index",
+    "to_faiss",
+    "to_product_quantizer",
+    "to_rotation_transform",
+    "to_scalar_quantizer",
+    "unpack_codes",
+]
