@@ -113,8 +113,9 @@ def linear_matrix(transform: Any) -> np.ndarray:
         It adds a bias, or changes norms and inner products, as a PCA that drops dimensions does.
 
     """
-    if transform.have_bias and np.any(faiss_module().vector_to_array(transform.b)):
-        raise ParameterError("a linear transform that adds a bias; annvq has rotations only")
+    if transform.d_out >= transform.d_in and transform.have_bias:
+        if np.any(faiss_module().vector_to_array(transform.b)):
+            raise ParameterError("a linear transform that adds a bias; annvq has rotations only")
     matrix = faiss_module().vector_to_array(transform.A).reshape(transform.d_out, transform.d_in)
     products = matrix.T.astype(np.float64) @ matrix
     if np.abs(products - np.eye(transform.d_in)).max() > _NOT_ORTHONORMAL:

@@ -87,10 +87,19 @@ def to_faiss(index: Index) -> Any:
     if trained.metric == "cosine":
         made = faiss.IndexPreTransform(faiss.NormalizationTransform(trained.dim, 2.0), made)
     if not in_lists and not np.array_equal(rows.ids, np.arange(len(rows))):
-        made = faiss.IndexIDMap2(made)
-        faiss.copy_array_to_vector(rows.ids, made.id_map)
-        made.construct_rev_map()
+        made = _with_ids(made, rows.ids)
     return made
+
+
+def _with_ids(inner: Any, ids: np.ndarray) -> Any:
+    """Return an `IndexIDMap2` around a filled index; Faiss itself makes one only around an empty index."""
+    faiss = faiss_module()
+    outer = faiss.IndexIDMap2(faiss.IndexFlat(inner.d, inner.metric_type))
+    outer.index, outer.ntotal = inner, inner.ntotal
+    outer.referenced_objects = [inner]  # Python owns it, as with the index that the constructor is given
+    faiss.copy_array_to_vector(ids, outer.id_map)
+    outer.construct_rev_map()
+    return outer
 
 
 def _live_rows(index: Index) -> _Rows:
