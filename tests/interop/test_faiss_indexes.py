@@ -89,7 +89,8 @@ def train(index):
     inner = faiss.downcast_index(index)
     while hasattr(inner, "index") or hasattr(inner, "base_index"):
         inner = faiss.downcast_index(inner.index if hasattr(inner, "index") else inner.base_index)
-    inner.do_polysemous_training = False
+    if hasattr(inner, "do_polysemous_training"):
+        inner.do_polysemous_training = False
     index.train(BASE)
 
 
