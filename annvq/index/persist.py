@@ -9,6 +9,7 @@ import numpy as np
 from annvq.errors import AnnvqError, CorruptIndexError
 from annvq.index.ids import IdColumn
 from annvq.index.segment import NO_MASK, Segment, frozen
+from annvq.index.tablecodes import TableCodes
 from annvq.index.trained import Trained
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def segment_from_sections(sections: dict[str, np.ndarray], trained: Trained, nam
     try:
         offsets = frozen(sections["offsets"])
         arrays = {key[len(_ARRAY) :]: frozen(array) for key, array in sections.items() if key.startswith(_ARRAY)}
+        if isinstance(trained.codes, TableCodes):
+            arrays = trained.codes.relaid(arrays)
         ids = IdColumn.from_sections(sections)
         table = _arrow_table(sections["attributes"]) if "attributes" in sections else None
         segment = Segment(offsets, arrays, ids, sections["positions"], table, name=name)

@@ -6,11 +6,45 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from annvq.kernels.coarse import choose_lists
-from annvq.kernels.dots import padded, score_rows
+from annvq.index.segment import frozen
+from annvq.kernels import gemm
+from annvq.kernels.coarse import choose_lists, distances_from_products
+from annvq.kernels.dots import squared_norms
 from annvq.kernels.scan4 import part_of
 
-_NOTHING = np.empty(0, np.float32)
+
+@dataclass(frozen=True)
+class Coarse:
+    """Centroids (nlist, d) made ready for choosing lists.
+
+    ``panels`` are those of `annvq.kernels.gemm`. Under "l2" centroids and queries are shifted by the mean
+    centroid, so that data far from the origin keep their digits; ``squares (nlist,)`` are the shifted
+    norms, empty under inner product.
+    """
+
+    panels: np.ndarray
+    shift: np.ndarray
+    squares: np.ndarray
+    keys: np.ndarray
+
+    @classmethod
+    def of(cls, centroids: np.ndarray, l2: bool) -> Coarse:
+        """Prepare centroids (nlist, d) float32."""
+        shift, squares = np.zeros(centroids.shape[1], np.float32), np.empty(0, np.float32)
+        if l2:
+            shift = centroids.mean(axis=0, dtype=np.float64).astype(np.float32)
+            centroids = centroids - shift
+            squares = squared_norms(centroids)
+        return cls(gemm.pack(centroids), frozen(shift), frozen(squares), frozen(np.arange(len(centroids))))
+
+    def scores(self, queries: np.ndarray) -> np.ndarray:
+        """Return (nq, nlist) float32 of queries (nq, d), larger is closer, each summed in a fixed order."""
+        if not len(self.squares):
+            return gemm.products(queries, self.panels, len(self.keys))
+        shifted = queries - self.shift
+        scores = gemm.products(shifted, self.panels, len(self.keys))
+        distances_from_products(squared_norms(shifted), self.squares, scores)
+        return scores
 
 
 @dataclass(frozen=True)
@@ -33,16 +67,13 @@ class Probes:
         return cls(np.zeros((nq, 1), np.int64), np.ones(nq, np.int64), np.empty((nq, 0), np.float32))
 
     @classmethod
-    def choose(
-        cls, queries: np.ndarray, centroids: np.ndarray, l2: bool, nprobe: int, need: int, live: np.ndarray
-    ) -> Probes:
+    def choose(cls, queries: np.ndarray, coarse: Coarse, nprobe: int, need: int, live: np.ndarray) -> Probes:
         """Choose the ``nprobe`` nearest lists and more until they hold ``need`` rows of ``live (nlist,)``."""
-        nq, nlist = len(queries), len(centroids)
-        scores = np.empty((nq, nlist), np.float32)
-        score_rows(padded(queries), centroids.reshape(-1), centroids.shape[1], _NOTHING, _NOTHING, l2, scores)
+        scores = coarse.scores(queries)
+        nq, nlist = scores.shape
         lists, counts = np.empty((nq, nlist), np.int64), np.empty(nq, np.int64)
         choose_lists(
-            scores, live, nprobe, need, np.arange(nlist), np.empty(nlist, np.float32), np.empty(nlist, np.int64),
+            scores, live, nprobe, need, coarse.keys, np.empty(nlist, np.float32), np.empty(nlist, np.int64),
             lists, counts,
         )  # fmt: skip
         return cls(lists, counts, scores)

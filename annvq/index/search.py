@@ -116,9 +116,9 @@ def _search_block(
 
 def probe(trained: Trained, rotated: np.ndarray, nprobe: int, need: int, live: np.ndarray) -> Probes:
     """Choose the lists of rotated queries (nq, d), see `Probes.choose`."""
-    if trained.centroids is None:
+    if trained.coarse is None:
         return Probes.everything(len(rotated))
-    return Probes.choose(rotated, trained.centroids, trained.l2, nprobe, need, live)
+    return Probes.choose(rotated, trained.coarse, nprobe, need, live)
 
 
 def _parts(live: np.ndarray, probes: Probes, threads: int) -> int:

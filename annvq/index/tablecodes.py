@@ -34,6 +34,19 @@ class TableCodes:
     scan_is_final = False
 
     @property
+    def section(self) -> str:
+        """Name of the section of packed codes; 4-bit codes name the layout that the instruction set wants."""
+        return f"codes.{scan4.LAYOUT}" if self.nbits == 4 else "codes"
+
+    def relaid(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return a segment's arrays with 4-bit codes in this machine's layout, whatever machine wrote them."""
+        given = next((name for name in arrays if name.startswith("codes.") and name != self.section), None)
+        if given is None or self.nbits != 4 or arrays[given].dtype != np.uint8 or arrays[given].size % 64:
+            return arrays
+        others = {name: array for name, array in arrays.items() if name != given}
+        return {**others, self.section: frozen(scan4.relaid(arrays[given]))}
+
+    @property
     def with_constants(self) -> bool:
         """Whether each row carries a constant, see "Residual codes" in docs/design.md."""
         return self.codebook.needs_constants(self.metric, self.residual)
@@ -46,7 +59,7 @@ class TableCodes:
     def layout(self, rows: int, blocks: int) -> dict[str, tuple[type, tuple[int, ...]]]:
         """Return dtype and shape of the sections of a segment of so many rows and blocks of 32."""
         block_bytes = 64 * scan4.groups_for(self.M) if self.nbits == 4 else 32 * self.M
-        sections: dict[str, tuple[type, tuple[int, ...]]] = {"codes": (np.uint8, (blocks * block_bytes,))}
+        sections: dict[str, tuple[type, tuple[int, ...]]] = {self.section: (np.uint8, (blocks * block_bytes,))}
         if self.with_constants:
             sections["constants"] = (np.float32, (rows,))
         return sections
@@ -74,12 +87,13 @@ class TableCodes:
     def pack(self, arrays: dict[str, np.ndarray], offsets: np.ndarray) -> dict[str, np.ndarray]:
         """Pack rows in list order into the scan's layout."""
         packer = scan4 if self.nbits == 4 else scan8
-        return {**arrays, "codes": packer.pack(arrays["codes"], offsets)}
+        others = {name: array for name, array in arrays.items() if name != "codes"}
+        return {**others, self.section: packer.pack(arrays["codes"], offsets)}
 
     def unpack(self, segment: Segment, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Return what `pack` was given, of some rows (int64) of a segment."""
         packer = scan4 if self.nbits == 4 else scan8
-        unpacked = {"codes": packer.unpack(segment.arrays["codes"], segment.offsets, self.M, rows)}
+        unpacked = {"codes": packer.unpack(segment.arrays[self.section], segment.offsets, self.M, rows)}
         if self.with_constants:
             unpacked["constants"] = segment.arrays["constants"][rows]
         return unpacked
@@ -112,7 +126,7 @@ class TableCodes:
         tables, bases = prepared
         kernel = scan4.scan_lists if self.nbits == 4 else scan8.scan_lists
         kernel(
-            tables, segment.arrays["codes"], segment.offsets, segment.block_offsets, probes.lists, probes.counts,
+            tables, segment.arrays[self.section], segment.offsets, segment.block_offsets, probes.lists, probes.counts,
             bases, segment.arrays.get("constants", _NOTHING), segment.allow, probes.part, probes.parts,
             segment.base, pools.scores, pools.rows, pools.counts, pools.thresholds, pools.keep, keys,
         )  # fmt: skip
@@ -122,6 +136,6 @@ class TableCodes:
         tables, bases = prepared
         kernel = scan4.rescore if self.nbits == 4 else scan8.rescore
         kernel(
-            tables, segment.arrays["codes"], segment.offsets, segment.block_offsets, bases,
+            tables, segment.arrays[self.section], segment.offsets, segment.block_offsets, bases,
             segment.arrays.get("constants", _NOTHING), segment.base, pools.scores, pools.rows, pools.counts,
         )  # fmt: skip

@@ -11,6 +11,7 @@ import numpy as np
 
 from annvq.codebooks import ProductCodebook, RaBitQCodebook, ResidualCodebook, Rotation, ScalarCodebook
 from annvq.errors import CorruptIndexError
+from annvq.index.probes import Coarse
 from annvq.index.rabitqcodes import RaBitQCodes
 from annvq.index.recipe import Recipe
 from annvq.index.rowstore import RowStore
@@ -69,6 +70,11 @@ class Trained:
     def nlist(self) -> int:
         """Number of lists; 1 without centroids."""
         return 1 if self.centroids is None else len(self.centroids)
+
+    @cached_property
+    def coarse(self) -> Coarse | None:
+        """The centroids made ready for choosing lists, None without lists."""
+        return None if self.centroids is None else Coarse.of(self.centroids, self.l2)
 
     @cached_property
     def codes(self) -> Codes:

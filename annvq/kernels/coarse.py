@@ -9,6 +9,14 @@ from annvq.kernels.topk import cut, sort
 
 
 @kernel
+def distances_from_products(squares, centroid_squares, scores):
+    """Turn inner products (nq, nlist) into -|q - c|^2, given |q|^2 (nq,) and |c|^2 (nlist,)."""
+    for q in range(scores.shape[0]):
+        for l in range(scores.shape[1]):
+            scores[q, l] = np.float32(2.0) * scores[q, l] - (squares[q] + centroid_squares[l])
+
+
+@kernel
 def choose_lists(centroid_scores, live, nprobe, need, keys, scratch_scores, scratch_rows, lists, counts):
     """Choose every query's lists, nearest first.
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from annvq.kernels import threads as pool
 from annvq.kernels.jit import kernel
-from annvq.kernels.tiles import LANES, ROWS, aligned, readonly, store_row, store_tile
+from annvq.kernels.tiles import LANES, ROWS, WIDE, aligned, readonly, store_row, store_tile, store_wide_row
 
 _ROWS_A_TASK = 256
 
@@ -55,10 +55,16 @@ def _products(rows, panels, k, tile, out):
                 for r in range(ROWS):
                     for lane in range(k - column):
                         out[row + r, column + lane] = tile[r * LANES + lane]
-        for row in range(whole, n):
-            store_row(rows, row * d, d, panels, at, LANES, d, tile, 0, LANES)
+    for row in range(whole, n):
+        column = np.int64(0)
+        while column + WIDE * LANES <= k:
+            store_wide_row(rows, row * d, d, panels, column * d, LANES, d, out, row * k + column, k)
+            column += WIDE * LANES
+        while column < k:
+            store_row(rows, row * d, d, panels, column * d, LANES, d, tile, 0, LANES)
             for lane in range(min(LANES, k - column)):
                 out[row, column + lane] = tile[lane]
+            column += LANES
 
 
 def products(rows: np.ndarray, panels: np.ndarray, k: int, *, threads: int = 1) -> np.ndarray:

@@ -1,25 +1,29 @@
 """Scan of packed 4-bit codes through 8-bit look-up tables.
 
-Layout of a block of 32 vectors, for each group g of four sub-quantizers 64 bytes:
+A block is 32 vectors. For each group g of four sub-quantizers it holds 64 bytes, each with the code of
+one of vectors 0..15 in its low nibble and that of the vector 16 further on in its high nibble. Their
+order is what the instruction set looks up at once:
 
-    byte     0          1          2          3          4          5       ...  63
-    low      v0 m4g     v0 m4g+1   v0 m4g+2   v0 m4g+3   v1 m4g     v1 m4g+1 ... v15 m4g+3
-    high     v16 m4g    v16 m4g+1  ...                                       ... v31 m4g+3
+    quads    byte 4 v + j     v0 m4g  v0 m4g+1  v0 m4g+2  v0 m4g+3  v1 m4g  v1 m4g+1 ... v15 m4g+3
+    lanes    byte 16 j + v    v0 m4g  v1 m4g    v2 m4g  ...  v15 m4g  v0 m4g+1  v1 m4g+1 ... v15 m4g+3
 
-The four 16-entry tables of a group fill one 64-byte register. Sums are exact integers, so every
-instruction set gives the same result; sources: Andre et al., "Cache locality is not enough" (VLDB
-2015) for register tables, Faiss's fast scan for the packing idea.
+Quads are for AVX-512 VBMI and VNNI: the four tables of a group fill one register of 64 bytes. Lanes are
+for all others: each table is one register of 16 bytes. Sums are exact integers, so every instruction set
+gives the same result; sources: Andre et al., "Cache locality is not enough" (VLDB 2015) for register
+tables, Faiss's fast scan for the packing idea.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from annvq.kernels import simd
+from annvq.kernels import lookup, simd
+from annvq.kernels.isa import ACTIVE
 from annvq.kernels.jit import kernel
 from annvq.kernels.topk import push
 
 BLOCK = 32
+LAYOUT = "quads" if ACTIVE == "avx512" else "lanes"
 
 
 def groups_for(M: int) -> int:
@@ -32,6 +36,27 @@ def blocks_for(counts: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum((np.asarray(counts, np.int64) + BLOCK - 1) // BLOCK)]).astype(np.int64)
 
 
+def relaid(packed: np.ndarray) -> np.ndarray:
+    """Return codes that were packed in the other layout than `LAYOUT` in this one; both are flat uint8."""
+    rows, columns = (16, 4) if LAYOUT == "lanes" else (4, 16)
+    return np.ascontiguousarray(packed.reshape(-1, rows, columns).transpose(0, 2, 1)).reshape(-1)
+
+
+if LAYOUT == "quads":
+
+    @kernel
+    def _byte_of(vector, m):
+        """Return where in its block the code of a vector (0..15) and sub-quantizer m stands."""
+        return (m // 4) * 64 + 4 * vector + m % 4
+
+else:
+
+    @kernel
+    def _byte_of(vector, m):
+        """Return where in its block the code of a vector (0..15) and sub-quantizer m stands."""
+        return m * 16 + vector
+
+
 @kernel
 def _pack(codes, offsets, block_offsets, groups, packed):
     M = codes.shape[1]
@@ -40,11 +65,10 @@ def _pack(codes, offsets, block_offsets, groups, packed):
             place = row - offsets[l]
             block = block_offsets[l] + place // 32
             lane = place % 32
-            base = block * groups * 64 + 4 * (lane % 16)
+            base = block * groups * 64
             shift = np.uint8(4) if lane >= 16 else np.uint8(0)
             for m in range(M):
-                at = base + (m // 4) * 64 + m % 4
-                packed[at] |= np.uint8((codes[row, m] & np.uint8(15)) << shift)
+                packed[base + _byte_of(lane % 16, m)] |= np.uint8((codes[row, m] & np.uint8(15)) << shift)
 
 
 @kernel
@@ -67,10 +91,10 @@ def _unpack(packed, offsets, block_offsets, rows, codes):
     for i in range(rows.size):
         l = list_of(rows[i], offsets)
         place = rows[i] - offsets[l]
-        base = (block_offsets[l] + place // 32) * groups * 64 + 4 * (place % 16)
+        base = (block_offsets[l] + place // 32) * groups * 64
         shift = np.uint8(4) if place % 32 >= 16 else np.uint8(0)
         for m in range(M):
-            codes[i, m] = (packed[base + (m // 4) * 64 + m % 4] >> shift) & np.uint8(15)
+            codes[i, m] = (packed[base + _byte_of(place % 16, m)] >> shift) & np.uint8(15)
 
 
 def pack(codes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -107,33 +131,76 @@ def unpack(packed: np.ndarray, offsets: np.ndarray, M: int, rows: np.ndarray) ->
 def quantize_tables(tables, quantized):
     """Quantize one query's tables (M, ksub) float32 to uint8 (at least M * ksub,); return step and bias.
 
-    ``table[m, j]`` is about ``step * quantized + min_m``, ``bias`` is the sum of the minima. Places
-    beyond M * ksub are zeroed.
+    ``table[m, j]`` is about ``step * quantized + min_m``, ``bias`` is the sum of the minima; ksub is a
+    multiple of 16. Places beyond M * ksub are zeroed.
     """
     M, ksub = tables.shape
+    lowest = np.empty(M, np.float32)
     span = np.float32(0.0)
     bias = np.float32(0.0)
     for m in range(M):
-        low = tables[m, 0]
-        high = tables[m, 0]
-        for j in range(1, ksub):
-            value = tables[m, j]
-            low = min(low, value)
-            high = max(high, value)
-        span = max(span, high - low)
-        bias += low
+        low = simd.load_f32x16(tables, m * ksub)
+        high = low
+        for j in range(16, ksub, 16):
+            values = simd.load_f32x16(tables, m * ksub + j)
+            low = simd.minimum(low, values)
+            high = simd.maximum(high, values)
+        lowest[m] = simd.hmin(low)
+        span = max(span, simd.hmax(high) - lowest[m])
+        bias += lowest[m]
     step = span / np.float32(255.0)
-    scale = np.float32(255.0) / span if span > np.float32(0.0) else np.float32(0.0)
+    scale = simd.splat_f32(np.float32(255.0) / span if span > np.float32(0.0) else np.float32(0.0))
+    half = simd.splat_f32(np.float32(0.5))
+    most = simd.splat_f32(np.float32(255.0))
     for m in range(M):
-        low = tables[m, 0]
-        for j in range(1, ksub):
-            low = min(low, tables[m, j])
-        for j in range(ksub):
-            level = np.int32((tables[m, j] - low) * scale + np.float32(0.5))
-            quantized[m * ksub + j] = np.uint8(min(level, np.int32(255)))
+        low = simd.splat_f32(lowest[m])
+        for j in range(0, ksub, 16):
+            above = simd.sub(simd.load_f32x16(tables, m * ksub + j), low)
+            level = simd.minimum(simd.fma(above, scale, half), most)
+            simd.store_levels(quantized, m * ksub + j, level)
     for i in range(M * ksub, quantized.size):
         quantized[i] = np.uint8(0)
     return step, bias
+
+
+if LAYOUT == "quads":
+
+    @kernel
+    def _sum_block(packed, offset, groups, quantized):
+        """Return the sums of table entries of vectors 0..15 and 16..31 of the block at byte ``offset``."""
+        low = simd.zero_i32x16()
+        high = simd.zero_i32x16()
+        for g in range(groups):
+            codes = simd.load_u8x64(packed, offset + g * 64)
+            tables = simd.load_u8x64(quantized, g * 64)
+            low = lookup.lookup_add_low(low, codes, tables)
+            high = lookup.lookup_add_high(high, codes, tables)
+        return low, high
+
+else:
+
+    @kernel
+    def _sum_block(packed, offset, groups, quantized):
+        """Return the sums of table entries of vectors 0..15 and 16..31 of the block at byte ``offset``."""
+        low = simd.zero_i32x16()
+        high = simd.zero_i32x16()
+        for start in range(0, groups * 64, 128 * 64):  # 128 groups add 256 entries to 16 bits
+            low_pairs = lookup.zero_i16x16()
+            low_second = lookup.zero_i16x16()
+            high_pairs = lookup.zero_i16x16()
+            high_second = lookup.zero_i16x16()
+            for at in range(start, min(groups * 64, start + 128 * 64), 32):
+                codes = lookup.load_u8x32(packed, offset + at)
+                tables = lookup.load_u8x32(quantized, at)
+                values = lookup.lookup_low(codes, tables)
+                low_pairs = lookup.add_pairs(low_pairs, values)
+                low_second = lookup.add_second(low_second, values)
+                values = lookup.lookup_high(codes, tables)
+                high_pairs = lookup.add_pairs(high_pairs, values)
+                high_second = lookup.add_second(high_second, values)
+            low = lookup.add_lanes(low, low_pairs, low_second)
+            high = lookup.add_lanes(high, high_pairs, high_second)
+        return low, high
 
 
 @kernel
@@ -151,15 +218,7 @@ def scan_rows(packed, groups, first_block, first, begin, end, quantized, step, b
     with_constants = constants.size > 0
     with_allow = allow.size > 0
     for place in range(begin, end, 32):
-        offset = (first_block + place // 32) * groups * 64
-        low = simd.zero_i32x16()
-        high = simd.zero_i32x16()
-        for g in range(groups):
-            codes = simd.load_u8x64(packed, offset)
-            tables = simd.load_u8x64(quantized, g * 64)
-            low = simd.lookup_add_low(low, codes, tables)
-            high = simd.lookup_add_high(high, codes, tables)
-            offset += 64
+        low, high = _sum_block(packed, (first_block + place // 32) * groups * 64, groups, quantized)
         score_low = simd.fma(simd.to_f32(low), steps, bases)
         score_high = simd.fma(simd.to_f32(high), steps, bases)
         row = first + place
@@ -252,11 +311,11 @@ def rescore(tables, packed, offsets, block_offsets, bases, constants, row_base, 
                 continue
             l = list_of(row, offsets)
             place = row - offsets[l]
-            at = (block_offsets[l] + place // 32) * groups * 64 + 4 * (place % 16)
+            at = (block_offsets[l] + place // 32) * groups * 64
             shift = np.uint8(4) if place % 32 >= 16 else np.uint8(0)
             total = bases[q, l] if bases.shape[1] > 0 else np.float32(0.0)
             for m in range(M):
-                code = (packed[at + (m // 4) * 64 + m % 4] >> shift) & np.uint8(15)
+                code = (packed[at + _byte_of(place % 16, m)] >> shift) & np.uint8(15)
                 total += tables[q, m, np.int64(code)]
             if constants.size > 0:
                 total += constants[row]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from annvq.kernels import simd
+from annvq.kernels import lookup, simd
 from annvq.kernels.isa import ACTIVE
 from annvq.kernels.jit import kernel
 from annvq.kernels.scan4 import blocks_for, list_of, part_of, quantize_tables
@@ -64,11 +64,11 @@ if ACTIVE == "avx512":
             even = simd.zero_i16x32()
             odd = simd.zero_i16x32()
             for m in range(start, min(M, start + 256)):
-                codes = simd.join_u8x32(packed, first + m * 32, second + m * 32)
-                values = simd.lookup256(codes, quantized, m * 256)
-                even = simd.add_even_bytes(even, values)
-                odd = simd.add_odd_bytes(odd, values)
-            simd.add_interleaved(sums, 0, even, odd)
+                codes = lookup.join_u8x32(packed, first + m * 32, second + m * 32)
+                values = lookup.lookup256(codes, quantized, m * 256)
+                even = lookup.add_even_bytes(even, values)
+                odd = lookup.add_odd_bytes(odd, values)
+            lookup.add_interleaved(sums, 0, even, odd)
 
 else:
 

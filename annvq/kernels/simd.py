@@ -228,6 +228,66 @@ def add(typingctx, a, b):
 
 
 @intrinsic
+def mul(typingctx, a, b):
+    """Return a * b."""
+    return F32x16(F32x16, F32x16), lambda context, builder, sig, args: builder.fmul(*args)
+
+
+@intrinsic
+def minimum(typingctx, a, b):
+    """Return the smaller of each lane, b where they do not compare."""
+
+    def codegen(context, builder, sig, args):
+        return builder.select(builder.fcmp_ordered("<", *args), *args)
+
+    return F32x16(F32x16, F32x16), codegen
+
+
+@intrinsic
+def maximum(typingctx, a, b):
+    """Return the larger of each lane, b where they do not compare."""
+
+    def codegen(context, builder, sig, args):
+        return builder.select(builder.fcmp_ordered(">", *args), *args)
+
+    return F32x16(F32x16, F32x16), codegen
+
+
+def _extreme(relation: str) -> Any:
+    @intrinsic
+    def extreme(typingctx, v):
+        def codegen(context, builder, sig, args):
+            value, width = args[0], 16
+            while width > 1:
+                width //= 2
+                index = ir.VectorType(_I32, width)
+                low = builder.shuffle_vector(value, value, _const(index, range(width)))
+                high = builder.shuffle_vector(value, value, _const(index, range(width, 2 * width)))
+                value = builder.select(builder.fcmp_ordered(relation, low, high), low, high)
+            return builder.extract_element(value, ir.Constant(_I32, 0))
+
+        return types.float32(F32x16), codegen
+
+    return extreme
+
+
+hmin, hmax = _extreme("<"), _extreme(">")  # of 16 lanes
+
+
+@intrinsic
+def store_levels(typingctx, array, index, v):
+    """Store 16 floats from 0 to below 256, truncated, as bytes at element ``index`` of a uint8 array."""
+
+    def codegen(context, builder, sig, args):
+        narrow = ir.VectorType(_I8, 16)
+        levels = builder.trunc(builder.fptosi(args[2], I32x16.llvm), narrow)
+        builder.store(levels, _pointer(context, builder, sig.args[0], args[0], args[1], narrow)).align = 1
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, F32x16), codegen
+
+
+@intrinsic
 def hsum(typingctx, v):
     """Sum 16 lanes by halves: lane i with i + 8, then i + 4, i + 2, i + 1."""
 
@@ -287,159 +347,14 @@ def prefetch(typingctx, array, index):
 
 
 # ---------------------------------------------------------------------------------------------
-# Table look-ups. `codes` holds 16 vectors x 4 sub-quantizers (byte 4 v + j), low and high nibble;
-# `tables` the 16-entry tables of the four sub-quantizers, one after the other.
+# 8-bit dot products: unsigned times signed bytes, four neighbours added into each 32-bit lane.
 
 
-def _nibbles(builder: Any, codes: Any, high: bool) -> Any:
-    if high:
-        codes = builder.lshr(codes, _const(U8x64, [4] * 64))
-    return builder.and_(codes, _const(U8x64, [15] * 64))
-
-
-def _sum4_vnni(builder: Any, accumulator: Any, codes: Any, tables: Any, high: bool) -> Any:
-    index = builder.or_(_nibbles(builder, codes, high), _const(U8x64, [0, 16, 32, 48] * 16))
-    values = _call(builder, "llvm.x86.avx512.permvar.qi.512", U8x64.llvm, [tables, index])
-    ones = _const(U8x64, [1] * 64)
-    return _dpbusd(builder, accumulator, values, ones)
-
-
-def _dpbusd(builder: Any, accumulator: Any, unsigned: Any, signed: Any) -> Any:
+def dpbusd(builder: Any, accumulator: Any, unsigned: Any, signed: Any) -> Any:
+    """Emit AVX-512 VNNI's dot product of bytes, four neighbours into each of 16 lanes."""
     # Declared over 32-bit words, as LLVM up to 21 has it; newer versions upgrade the call by themselves.
     words = [builder.bitcast(operand, I32x16.llvm) for operand in (unsigned, signed)]
     return _call(builder, "llvm.x86.avx512.vpdpbusd.512", I32x16.llvm, [accumulator, *words])
-
-
-def _lookup16(builder: Any, table: Any, index: Any) -> Any:
-    """Look 16 indices (0..15) up in a 16-byte table."""
-    llvm = ir.VectorType(_I8, 16)
-    if ACTIVE in ("avx2", "avx512"):
-        return _call(builder, "llvm.x86.ssse3.pshuf.b.128", llvm, [table, index])
-    if ACTIVE == "neon":
-        return _call(builder, "llvm.aarch64.neon.tbl1.v16i8", llvm, [table, index])
-    memory = cgutils.alloca_once(builder, llvm)
-    builder.store(table, memory)
-    entries = builder.bitcast(memory, _I8.as_pointer())
-    result = ir.Constant(llvm, ir.Undefined)
-    for lane in range(16):
-        where = builder.zext(builder.extract_element(index, ir.Constant(_I32, lane)), _I64)
-        result = builder.insert_element(result, builder.load(builder.gep(entries, [where])), ir.Constant(_I32, lane))
-    return result
-
-
-def _sum4_generic(builder: Any, accumulator: Any, codes: Any, tables: Any, high: bool) -> Any:
-    nibbles = _nibbles(builder, codes, high)
-    lanes = ir.VectorType(_I32, 16)
-    narrow, total = ir.VectorType(_I16, 16), None
-    for j in range(4):
-        index = builder.shuffle_vector(nibbles, nibbles, _const(lanes, range(j, 64, 4)))
-        table = builder.shuffle_vector(tables, tables, _const(lanes, range(16 * j, 16 * j + 16)))
-        values = builder.zext(_lookup16(builder, table, index), narrow)
-        total = values if total is None else builder.add(total, values)
-    return builder.add(accumulator, builder.zext(total, I32x16.llvm))
-
-
-_sum4 = _sum4_vnni if ACTIVE == "avx512" else _sum4_generic
-
-
-@intrinsic
-def lookup_add_low(typingctx, accumulator, codes, tables):
-    """Add to lane v the four table entries named by the low nibbles of bytes 4 v .. 4 v + 3."""
-
-    def codegen(context, builder, sig, args):
-        return _sum4(builder, *args, high=False)
-
-    return I32x16(I32x16, U8x64, U8x64), codegen
-
-
-@intrinsic
-def lookup_add_high(typingctx, accumulator, codes, tables):
-    """Add to lane v the four table entries named by the high nibbles of bytes 4 v .. 4 v + 3."""
-
-    def codegen(context, builder, sig, args):
-        return _sum4(builder, *args, high=True)
-
-    return I32x16(I32x16, U8x64, U8x64), codegen
-
-
-@intrinsic
-def lookup256(typingctx, codes, table, offset):
-    """Look 64 bytes up in the 256 uint8 entries at ``table[offset]`` (AVX-512 VBMI only)."""
-
-    def codegen(context, builder, sig, args):
-        codes = args[0]
-        quarters = []
-        for quarter in range(4):
-            where = builder.add(args[2], ir.Constant(args[2].type, 64 * quarter))
-            pointer = _pointer(context, builder, sig.args[1], args[1], where, U8x64.llvm)
-            value = builder.load(pointer)
-            value.align = 1
-            quarters.append(value)
-        name = "llvm.x86.avx512.vpermi2var.qi.512"
-        low = _call(builder, name, U8x64.llvm, [quarters[0], codes, quarters[1]])
-        high = _call(builder, name, U8x64.llvm, [quarters[2], codes, quarters[3]])
-        return builder.select(builder.icmp_signed("<", codes, _const(U8x64, [0] * 64)), high, low)
-
-    return U8x64(U8x64, table, types.intp), codegen
-
-
-@intrinsic
-def join_u8x32(typingctx, array, first, second):
-    """Load 32 bytes from element ``first`` and 32 from ``second`` of a uint8 array as one vector."""
-
-    def codegen(context, builder, sig, args):
-        half = ir.VectorType(_I8, 32)
-        loaded = []
-        for index in args[1:]:
-            value = builder.load(_pointer(context, builder, sig.args[0], args[0], index, half))
-            value.align = 1
-            loaded.append(value)
-        return builder.shuffle_vector(*loaded, _const(ir.VectorType(_I32, 64), range(64)))
-
-    return U8x64(array, types.intp, types.intp), codegen
-
-
-@intrinsic
-def add_even_bytes(typingctx, accumulator, values):
-    """Add bytes 0, 2, 4, ... as unsigned numbers to 32 16-bit lanes."""
-
-    def codegen(context, builder, sig, args):
-        words = builder.bitcast(args[1], I16x32.llvm)
-        return builder.add(args[0], builder.and_(words, _const(I16x32, [255] * 32)))
-
-    return I16x32(I16x32, U8x64), codegen
-
-
-@intrinsic
-def add_odd_bytes(typingctx, accumulator, values):
-    """Add bytes 1, 3, 5, ... as unsigned numbers to 32 16-bit lanes."""
-
-    def codegen(context, builder, sig, args):
-        words = builder.bitcast(args[1], I16x32.llvm)
-        return builder.add(args[0], builder.lshr(words, _const(I16x32, [8] * 32)))
-
-    return I16x32(I16x32, U8x64), codegen
-
-
-@intrinsic
-def add_interleaved(typingctx, sums, index, even, odd):
-    """Add 64 unsigned 16-bit sums, even and odd places apart, to ``sums[index:index + 64]`` (int32)."""
-
-    def codegen(context, builder, sig, args):
-        wide = ir.VectorType(_I32, 64)
-        order = [place // 2 + 32 * (place % 2) for place in range(64)]
-        words = builder.shuffle_vector(args[2], args[3], _const(ir.VectorType(_I32, 64), order))
-        pointer = _pointer(context, builder, sig.args[0], args[0], args[1], wide)
-        total = builder.load(pointer)
-        total.align = 4
-        builder.store(builder.add(total, builder.zext(words, wide)), pointer).align = 4
-        return context.get_dummy_value()
-
-    return types.void(sums, types.intp, I16x32, I16x32), codegen
-
-
-# ---------------------------------------------------------------------------------------------
-# 8-bit dot products: unsigned times signed bytes, four neighbours added into each 32-bit lane.
 
 
 def _dot4_generic(builder: Any, accumulator: Any, unsigned: Any, signed: Any) -> Any:
@@ -459,7 +374,7 @@ def dot4_u8i8(typingctx, accumulator, unsigned, signed):
     def codegen(context, builder, sig, args):
         if ACTIVE != "avx512":
             return _dot4_generic(builder, *args)
-        return _dpbusd(builder, *args)
+        return dpbusd(builder, *args)
 
     return I32x16(I32x16, U8x64, U8x64), codegen
 

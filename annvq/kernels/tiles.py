@@ -23,6 +23,7 @@ from annvq.kernels.simd import F32x16, I32x16, _call, _pointer, _splat
 ROWS = 4
 VECTORS = 4 if ACTIVE == "avx512" else 1
 LANES = 16 * VECTORS
+WIDE = 8 // VECTORS if ACTIVE == "avx512" else 4  # panels that one row alone needs to keep the adders busy
 
 
 def aligned(size: int, dtype: Any = np.float32) -> np.ndarray:
@@ -40,15 +41,18 @@ def readonly(array: np.ndarray) -> np.ndarray:
     return view
 
 
-def _products(context: Any, builder: Any, count: int, types_of: Any, args: Any, start: list) -> list:
-    """Emit the loop of one tile; return ``count`` x VECTORS accumulated vectors."""
+def _products(context: Any, builder: Any, count: int, types_of: Any, args: Any, start: list, panels: int = 1) -> list:
+    """Emit the loop of one tile; return ``count`` x (panels * VECTORS) accumulated vectors."""
     rows, row, stride, panel, at, panel_stride, d = args
-    sums = [[cgutils.alloca_once_value(builder, value) for _ in range(VECTORS)] for value in start]
+    vectors = panels * VECTORS
+    sums = [[cgutils.alloca_once_value(builder, value) for _ in range(vectors)] for value in start]
+    panel_size = builder.mul(d, panel_stride)
     with cgutils.for_range(builder, d) as loop:
         place = builder.add(at, builder.mul(loop.index, panel_stride))
         lanes = []
-        for v in range(VECTORS):
-            where = builder.add(place, ir.Constant(place.type, 16 * v))
+        for v in range(vectors):
+            begin = builder.add(place, builder.mul(panel_size, ir.Constant(place.type, v // VECTORS)))
+            where = builder.add(begin, ir.Constant(place.type, 16 * (v % VECTORS)))
             value = builder.load(_pointer(context, builder, types_of[3], panel, where, F32x16.llvm))
             value.align = 4
             lanes.append(value)
@@ -56,21 +60,21 @@ def _products(context: Any, builder: Any, count: int, types_of: Any, args: Any, 
             where = builder.add(builder.add(row, builder.mul(stride, ir.Constant(row.type, r))), loop.index)
             element = builder.load(_pointer(context, builder, types_of[0], rows, where, ir.FloatType()))
             element = _splat(builder, element, F32x16.llvm)
-            for v in range(VECTORS):
+            for v in range(vectors):
                 total = builder.load(sums[r][v])
                 fused = _call(builder, "llvm.fma.v16f32", F32x16.llvm, [element, lanes[v], total])
                 builder.store(fused, sums[r][v])
     return [[builder.load(total) for total in of_row] for of_row in sums]
 
 
-def _store_tile(count: int) -> Any:
+def _store_tile(count: int, panels: int = 1) -> Any:
     @intrinsic
     def store(typingctx, rows, row, stride, panel, at, panel_stride, d, out, place, out_stride):
         def codegen(context, builder, sig, args):
             zeros = [ir.Constant(F32x16.llvm, [0.0] * 16)] * count
-            sums = _products(context, builder, count, sig.args, args[:7], zeros)
+            sums = _products(context, builder, count, sig.args, args[:7], zeros, panels)
             for r in range(count):
-                for v in range(VECTORS):
+                for v in range(panels * VECTORS):
                     where = builder.add(args[8], builder.mul(args[9], ir.Constant(args[9].type, r)))
                     where = builder.add(where, ir.Constant(where.type, 16 * v))
                     pointer = _pointer(context, builder, sig.args[7], args[7], where, F32x16.llvm)
@@ -115,5 +119,5 @@ def _best_of_tile(count: int) -> Any:
     return best_of
 
 
-store_tile, store_row = _store_tile(ROWS), _store_tile(1)
+store_tile, store_row, store_wide_row = _store_tile(ROWS), _store_tile(1), _store_tile(1, WIDE)
 best_of_tile, best_of_row = _best_of_tile(ROWS), _best_of_tile(1)

@@ -68,7 +68,7 @@ def test_packing_round_trips(nbits, M, sizes):
 
 @pytest.mark.parametrize("parts", [1, 3])
 @pytest.mark.parametrize("nbits", [4, 8])
-@pytest.mark.parametrize("M", [1, 4, 7, 48, 300])
+@pytest.mark.parametrize("M", [1, 4, 7, 48, 300, 1040])
 @pytest.mark.parametrize("sizes", [[0], [1], [31], [32], [33], [64, 0, 65], [100, 200, 31]])
 def test_scan_finds_what_numpy_finds(nbits, M, sizes, parts):
     codes, offsets, tables = setup(nbits, sizes, M, seed=M)
