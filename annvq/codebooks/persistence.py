@@ -65,7 +65,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         raise CorruptIndexError(f"{os.fspath(path)!r} holds {kind!r}, not a codebook")
     arrays = dict(sections)
     try:
-        config = dict(json.loads(bytes(arrays.pop("config"))))
+        config = dict(json.loads(arrays.pop("config").tobytes()))  # bytes() of a scalar would be that many zeros
         cls = CLASSES[config.pop("class")]
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise CorruptIndexError(f"{os.fspath(path)!r}: the codebook's settings cannot be read") from error

@@ -134,7 +134,9 @@ class Rotation:
         matrix = stored_array(arrays, "matrix", (None, None))
         if matrix.shape[0] < matrix.shape[1]:
             raise CorruptIndexError(f"a rotation of shape {matrix.shape} loses dimensions")
-        if np.abs(matrix.T @ matrix - np.eye(matrix.shape[1])).max() > _ORTHONORMAL:
+        with np.errstate(over="ignore", invalid="ignore"):
+            error = np.abs(matrix.T @ matrix - np.eye(matrix.shape[1])).max()
+        if not error <= _ORTHONORMAL:  # NaN where products overflow
             raise CorruptIndexError("a rotation whose columns are not orthonormal")
         return cls(matrix)
 

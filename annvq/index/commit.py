@@ -14,6 +14,8 @@ from annvq.index.snapshot import Snapshot
 from annvq.index.trained import Trained
 from annvq.storage import Store
 
+_MOST = 1 << 31  # lists, and candidates of a query
+
 
 @dataclass(frozen=True)
 class Version:
@@ -41,13 +43,21 @@ def read(store: Store) -> Version:
         named = {trained_name, *(name for name, _ in names), *(live for _, live in names if live is not None)}
     except (KeyError, TypeError) as error:
         raise CorruptIndexError(f"the manifest's configuration cannot be read: {error!r}") from error
-    if not all(type(number) is int and 0 <= number for number in (depth.nprobe, depth.rerank, next_id)):
-        raise CorruptIndexError("nprobe, rerank and next_id in the manifest are not all counts")
+    if not all(type(number) is int and 0 <= number < _MOST for number in (depth.nprobe, depth.rerank)):
+        raise CorruptIndexError("nprobe and rerank in the manifest are not both counts")
+    if type(next_id) is not int or not 0 <= next_id <= 1 << 63:
+        raise CorruptIndexError(f"next_id in the manifest is {next_id!r}, expected an id")
+    if len({name for name, _ in names}) != len(names):
+        raise CorruptIndexError("the manifest's configuration names a segment twice")
     if not named <= set(store.names()):
         raise CorruptIndexError("the manifest's configuration names files that the manifest does not list")
-    trained = Trained.from_sections(store.sections(trained_name))
+    try:
+        trained = Trained.from_sections(store.sections(trained_name))
+    except CorruptIndexError as error:
+        raise CorruptIndexError(f"{trained_name}: {error}") from error
     segments = [_segment(store, trained, name, live) for name, live in names]
-    if len({(segment.ids.kind, segment.attributes is None) for segment in segments}) > 1:
+    schemas = [None if segment.attributes is None else segment.attributes.schema for segment in segments]
+    if len({segment.ids.kind for segment in segments}) > 1 or any(schema != schemas[0] for schema in schemas):
         raise CorruptIndexError("segments disagree about the kind of ids or about attributes")
     return Version(trained, Snapshot.of(segments), depth, next_id, store.version, trained_name)
 

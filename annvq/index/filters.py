@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from annvq.errors import AnnvqError, FilterError, ShapeError
+from annvq.errors import AnnvqError, CorruptIndexError, FilterError, ShapeError
 from annvq.index.ids import IdColumn, Kind
 
 if TYPE_CHECKING:
@@ -128,6 +129,28 @@ def as_attributes(x: Any, n: int | None) -> pa.Table:
     return table
 
 
+def intact(attributes: pa.Table) -> pa.Table:
+    """Return a table after every offset and index in it was looked at, which is done once a table.
+
+    Opening does not read the attributes of an index, and Arrow follows offsets without looking
+    (CorruptIndexError where they lead astray).
+    """
+    import pyarrow as pa
+
+    key = id(attributes)
+    known = _INTACT.get(key)
+    if known is None or known() is not attributes:
+        try:
+            attributes.validate(full=True)
+        except pa.ArrowException as error:
+            raise CorruptIndexError(f"section attributes is damaged: {error}") from error
+        _INTACT[key] = weakref.ref(attributes, lambda _: _INTACT.pop(key, None))
+    return attributes
+
+
+_INTACT: dict[int, weakref.ref] = {}  # tables have no hash
+
+
 def _as_table(x: Any) -> pa.Table:
     import pyarrow as pa
 
@@ -198,7 +221,7 @@ def _by_expression(expression: pc.Expression, attributes: pa.Table | None) -> np
     import pyarrow as pa
     from pyarrow import acero
 
-    rows = acero.Declaration("table_source", acero.TableSourceNodeOptions(attributes))
+    rows = acero.Declaration("table_source", acero.TableSourceNodeOptions(intact(attributes)))
     values = acero.Declaration("project", acero.ProjectNodeOptions([expression], ["allow"]), [rows])
     try:
         # One thread, for the rows must stay in order.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Kind = Literal["int", "str"]
 _NONE = np.frombuffer(b"", np.int64)  # read-only, as all arrays here
 _NO_BYTES = np.frombuffer(b"", np.uint8)
+_LARGEST = int(np.iinfo(np.int64).max)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -65,7 +66,7 @@ class IdColumn:
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Return the ids of ``rows`` (int64, any shape): int64, or object array of str.
 
-        A row of -1 gives -1 or None.
+        A row of -1 gives -1 or None. Text is looked at only here: CorruptIndexError where it is none.
         """
         if self.kind == "int":
             return np.where(rows >= 0, self.values[rows], -1) if len(self) else np.full(rows.shape, -1, np.int64)
@@ -75,8 +76,11 @@ class IdColumn:
         starts, ends = self.offsets[flat[present]].tolist(), self.offsets[flat[present] + 1].tolist()
         view: Any = self.data
         text = memoryview(view)
-        for place, start, end in zip(present.tolist(), starts, ends, strict=True):
-            ids[place] = str(text[start:end], "utf-8")
+        try:
+            for place, start, end in zip(present.tolist(), starts, ends, strict=True):
+                ids[place] = str(text[start:end], "utf-8")
+        except UnicodeDecodeError as error:
+            raise CorruptIndexError("section id_bytes: not UTF-8") from error
         return ids.reshape(rows.shape)
 
     # Ids to rows
@@ -101,10 +105,10 @@ class IdColumn:
     @cached_property
     def _lengths(self) -> np.ndarray:
         """Bytes of every string id; checked, for kernels follow the offsets (CorruptIndexError)."""
-        lengths = np.diff(self.offsets)
-        if self.offsets[0] != 0 or self.offsets[-1] != len(self.data) or (lengths < 0).any():
+        starts, ends = self.offsets[:-1], self.offsets[1:]
+        if self.offsets[0] != 0 or self.offsets[-1] != len(self.data) or (ends < starts).any():  # differences wrap
             raise CorruptIndexError("section id_offsets: not ascending from 0 to the number of bytes of id_bytes")
-        return lengths
+        return ends - starts
 
     @cached_property
     def _ranks(self) -> tuple[np.ndarray, int]:
@@ -221,8 +225,6 @@ class IdColumn:
             elif (self.values == -1).any():
                 raise CorruptIndexError("section ids: -1, which marks missing places")
             self.check_unique()
-        except UnicodeDecodeError as error:
-            raise CorruptIndexError("section id_bytes: not UTF-8") from error
         except DuplicateIdError as error:
             raise CorruptIndexError(f"section {next(iter(self.sections()))}: {error}") from error
 
@@ -246,12 +248,14 @@ def as_ids(ids: Any, n: int | None, start: int = 0, *, kind: Kind | None = None)
     ShapeError, DtypeError, DuplicateIdError
         With what was given.
     ParameterError
-        An id is -1; or there are none, for an index of str ids.
+        An id is -1; or there are none, for an index of str ids or one that holds the largest integer.
 
     """
     if ids is None:
         if kind == "str" or n is None:
             raise ParameterError("ids must be given: those of the index are str, so none can be made up")
+        if start + n - 1 > _LARGEST:
+            raise ParameterError(f"ids must be given: none are left above the largest one, {start - 1}")
         return IdColumn("int", values=_frozen(np.arange(start, start + n), np.int64))
     column = IdColumn.of(ids)
     if n is not None and len(column) != n:

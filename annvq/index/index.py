@@ -150,7 +150,9 @@ class Index:
         k = _count("k", k)
         if filter is not None:
             snapshot = self._narrowed(snapshot, filter)
-        found = min(k, _allowed(snapshot) if filter is not None else snapshot.live_count)
+        allowed = _allowed(snapshot) if filter is not None else snapshot.live_count
+        found = min(k, allowed)
+        depth = replace(depth, rerank=min(depth.rerank, allowed))  # pools are as large as they are asked to be
         workers = pool.resolve(threads)
         scores, rows = search(self._now.trained, snapshot, matrix, found, depth, filter is not None, workers)
         return _padded(Hits(snapshot.take_ids(rows), scores), k)
@@ -272,8 +274,10 @@ class Index:
         self._check_open()
         if self._store is not None:
             self._store.verify()
-        for segment in self._now.snapshot.segments:
+        segments = self._now.snapshot.segments
+        for segment in segments:
             persist.verify_segment(segment)
+        persist.verify_together(segments)
 
     def close(self) -> None:
         """Let go of files and lock; every later call is a StateError. Closing twice is fine."""
@@ -300,7 +304,12 @@ class Index:
         """Make a new version current, on disk first where the index is open for writing."""
         version = replace(self._now, number=self._now.number + 1, **changes)
         if self._store is not None and self._store.mode == "rw":
-            version = commit.write(self._store, version, moved=False)
+            try:
+                version = commit.write(self._store, version, moved=False)
+            except BaseException:
+                if self._store.version != self._now.number:  # interrupted after the point of commit
+                    self._now = commit.read(self._store)
+                raise
         self._now = version
 
     def _check_open(self) -> None:
@@ -330,7 +339,7 @@ class Index:
         if not segments:
             return snapshot
         table = segments[0].attributes
-        parsed = Filter.parse(given, segments[0].ids.kind, None if table is None else table.schema, len(self))
+        parsed = Filter.parse(given, segments[0].ids.kind, None if table is None else table.schema, snapshot.live_count)
         start, narrowed = 0, []
         for segment in segments:
             order = insertion_order(segment)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from annvq.index.filters import intact
 from annvq.index.ids import IdColumn
 from annvq.index.segment import Segment
 from annvq.index.trained import Trained
@@ -24,7 +25,7 @@ def merge(trained: Trained, segments: list[Segment]) -> Segment:
         batches.append(trained.unpack(segment, order))
         ids.append(segment.ids.reorder(order))
         if segment.attributes is not None:
-            tables.append(segment.attributes.take(order))
+            tables.append(intact(segment.attributes).take(order))
     joined = np.concatenate(labels)
     arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     positions = np.arange(len(joined), dtype=np.uint32)

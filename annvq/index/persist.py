@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from annvq.errors import AnnvqError, CorruptIndexError
+from annvq.errors import AnnvqError, CorruptIndexError, DuplicateIdError
+from annvq.index.filters import intact
 from annvq.index.ids import IdColumn
 from annvq.index.segment import NO_MASK, Segment, frozen
 from annvq.index.tablecodes import TableCodes
@@ -37,7 +39,7 @@ def segment_from_sections(sections: dict[str, np.ndarray], trained: Trained, nam
             arrays = trained.codes.relaid(arrays)
         ids = IdColumn.from_sections(sections)
         table = _arrow_table(sections["attributes"]) if "attributes" in sections else None
-        segment = Segment(offsets, arrays, ids, sections["positions"], table, name=name)
+        segment = Segment(offsets, arrays, ids, frozen(sections["positions"]), table, name=name)
         _check(segment, trained)
     except CorruptIndexError as error:
         raise CorruptIndexError(f"{name}: {error}") from error
@@ -50,7 +52,7 @@ def _check(segment: Segment, trained: Trained) -> None:
     offsets = segment.offsets
     if offsets.dtype != np.int64 or offsets.shape != (trained.nlist + 1,):
         raise CorruptIndexError(f"section offsets is {offsets.dtype} {offsets.shape}, expected ({trained.nlist + 1},)")
-    if offsets[0] != 0 or (np.diff(offsets) < 0).any():
+    if offsets[0] != 0 or (offsets[1:] < offsets[:-1]).any():  # not by differences, which wrap around
         raise CorruptIndexError("section offsets does not rise from 0")
     if offsets[-1] >= 1 << 40:
         raise CorruptIndexError(f"section offsets names {int(offsets[-1])} rows")
@@ -74,13 +76,39 @@ def _expect(array: np.ndarray, dtype: type, shape: tuple[int, ...], name: str) -
 
 
 def verify_segment(segment: Segment) -> None:
-    """Check what opening does not read: positions are a permutation, ids are unique."""
+    """Check what opening does not read: positions are a permutation, ids unique, numbers finite, attributes intact."""
     if not np.array_equal(np.sort(segment.positions), np.arange(segment.n)):
         raise CorruptIndexError(f"{segment.name}: section positions is not a permutation of the rows")
     try:
         segment.ids.check()
+        for name, array in segment.arrays.items():
+            if array.dtype.kind == "f" and not all(np.isfinite(part).all() for part in _parts(array)):
+                raise CorruptIndexError(f"section {_ARRAY}{name} holds NaN or infinity")
+        if segment.attributes is not None:
+            intact(segment.attributes)
     except CorruptIndexError as error:
         raise CorruptIndexError(f"{segment.name}: {error}") from error
+
+
+def verify_together(segments: Sequence[Segment]) -> None:
+    """Check that no id is live in two segments (CorruptIndexError)."""
+    live = [
+        segment.ids.reorder(np.flatnonzero(segment.live)) if len(segment.live) else segment.ids for segment in segments
+    ]
+    if len(live) < 2:
+        return
+    try:
+        IdColumn.concat(live).check_unique()
+    except DuplicateIdError as error:
+        raise CorruptIndexError(f"two segments hold the same id: {error}") from error
+
+
+def _parts(array: np.ndarray) -> list[np.ndarray]:
+    """Cut an array into parts whose temporaries are small."""
+    return [array[start : start + _ROWS] for start in range(0, len(array), _ROWS)]
+
+
+_ROWS = 1 << 14
 
 
 def live_sections(segment: Segment) -> dict[str, np.ndarray]:
@@ -111,6 +139,8 @@ def _arrow_table(section: np.ndarray) -> pa.Table:
     import pyarrow as pa
 
     try:
-        return pa.ipc.open_file(pa.py_buffer(section)).read_all()
-    except (pa.ArrowException, OSError, ValueError) as error:
+        table = pa.ipc.open_file(pa.py_buffer(section)).read_all()
+        table.validate()
+        return table
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
         raise CorruptIndexError(f"section attributes is not an Arrow file: {error}") from error

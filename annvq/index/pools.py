@@ -26,14 +26,7 @@ class Pools:
     @classmethod
     def empty(cls, nq: int, keep: int) -> Pools:
         """Make empty pools that keep the best ``keep`` rows each."""
-        shape = (nq, topk.capacity_for(keep))
-        return cls(
-            np.empty(shape, np.float32),
-            np.empty(shape, np.int64),
-            np.zeros(nq, np.int64),
-            np.full(nq, -np.inf, np.float32),
-            keep,
-        )
+        return cls(*topk.empty_pools(nq, keep), keep)
 
     @classmethod
     def merged(cls, parts: list[Pools], keys: np.ndarray) -> Pools:
@@ -61,7 +54,4 @@ class Pools:
 
     def best(self, k: int, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the best k scores (nq, k) float32 and rows (nq, k) int64, sorted; missing: -inf, -1."""
-        scores = np.empty((len(self.counts), k), np.float32)
-        rows = np.empty((len(self.counts), k), np.int64)
-        topk.take_best(self.scores, self.rows, self.counts, k, keys, scores, rows)
-        return scores, rows
+        return topk.best(self.scores, self.rows, self.counts, k, keys)

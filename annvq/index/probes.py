@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from annvq.index.segment import frozen
+from annvq.kernels import coarse as coarse_kernels
 from annvq.kernels import gemm
-from annvq.kernels.coarse import choose_lists, distances_from_products
 from annvq.kernels.dots import squared_norms
 from annvq.kernels.scan4 import part_of
+from annvq.kernels.tiles import readonly
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,6 @@ class Coarse:
             squares = squared_norms(centroids)
         return cls(gemm.pack(centroids), frozen(shift), frozen(squares), frozen(np.arange(len(centroids))))
 
-    def scores(self, queries: np.ndarray) -> np.ndarray:
-        """Return (nq, nlist) float32 of queries (nq, d), larger is closer, each summed in a fixed order."""
-        if not len(self.squares):
-            return gemm.products(queries, self.panels, len(self.keys))
-        shifted = queries - self.shift
-        scores = gemm.products(shifted, self.panels, len(self.keys))
-        distances_from_products(squared_norms(shifted), self.squares, scores)
-        return scores
-
 
 @dataclass(frozen=True)
 class Probes:
@@ -69,13 +61,9 @@ class Probes:
     @classmethod
     def choose(cls, queries: np.ndarray, coarse: Coarse, nprobe: int, need: int, live: np.ndarray) -> Probes:
         """Choose the ``nprobe`` nearest lists and more until they hold ``need`` rows of ``live (nlist,)``."""
-        scores = coarse.scores(queries)
-        nq, nlist = scores.shape
-        lists, counts = np.empty((nq, nlist), np.int64), np.empty(nq, np.int64)
-        choose_lists(
-            scores, live, nprobe, need, coarse.keys, np.empty(nlist, np.float32), np.empty(nlist, np.int64),
-            lists, counts,
-        )  # fmt: skip
+        lists, counts, scores = coarse_kernels.probe(
+            readonly(queries), coarse.panels, coarse.shift, coarse.squares, live, nprobe, need, coarse.keys
+        )
         return cls(lists, counts, scores)
 
     def split(self, parts: int) -> list[Probes]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from annvq.index.ids import IdColumn, rank_across
 from annvq.index.segment import Segment, frozen
+from annvq.kernels.topk import take
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Snapshot:
         if not self.segments or self.segments[0].ids.kind == "int":
             if not self.segments:
                 return np.full(rows.shape, -1, np.int64)
-            return np.where(rows >= 0, self.keys[rows], -1)
+            return take(self.keys, np.atleast_2d(rows)).reshape(rows.shape)
         ids = np.full(flat.shape, None, dtype=object)
         for segment in self.segments:
             inside = np.flatnonzero((flat >= segment.base) & (flat < segment.base + segment.n))

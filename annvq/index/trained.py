@@ -157,11 +157,11 @@ class Trained:
     def from_sections(cls, sections: dict[str, np.ndarray]) -> Trained:
         """Build from named arrays; CorruptIndexError where they do not fit together."""
         try:
-            config = json.loads(bytes(sections["config"]))
+            config = _config(sections["config"])
             recipe, metric, dim = Recipe.from_dict(config["recipe"]), config["metric"], config["dim"]
             rotation = _part(Rotation, "rotation", config, sections)
             refine = _part(ScalarCodebook, "refine_codebook", config, sections)
-            kind = _CODEBOOKS.get(config.get("codebook", {}).get("class"), ScalarCodebook)
+            kind = _CODEBOOKS.get(str(_object(config.get("codebook", {})).get("class")), ScalarCodebook)
             codebook = _part(kind, "codebook", config, sections)
         except CorruptIndexError:
             raise
@@ -175,10 +175,11 @@ class Trained:
         """Raise CorruptIndexError where parts that were read do not fit each other."""
         if self.metric not in ("ip", "l2", "cosine") or type(self.dim) is not int or self.dim < 1:
             raise CorruptIndexError(f"the index names metric {self.metric!r} and dimension {self.dim!r}")
-        for name in ("rotation", "codebook", "refine_codebook"):
+        inner = self.dim if self.rotation is None else self.rotation.dim_out
+        for name, dim in (("rotation", self.dim), ("codebook", inner), ("refine_codebook", self.dim)):
             part = getattr(self, name)
-            if part is not None and part.dim != self.dim:
-                raise CorruptIndexError(f"the {name} has dimension {part.dim}, the index {self.dim}")
+            if part is not None and part.dim != dim:
+                raise CorruptIndexError(f"the {name} has dimension {part.dim}, expected {dim}")
         nlist = self.recipe.nlist
         if nlist is None and self.recipe.codebook.kind == "rabitq":
             nlist = 1  # its codes are of differences from one centre
@@ -186,12 +187,11 @@ class Trained:
             raise CorruptIndexError("centroids and recipe disagree about lists")
         if self.centroids is not None and (
             self.centroids.dtype != np.float32
-            or self.centroids.shape != (nlist, self.dim)
+            or self.centroids.shape != (nlist, inner)
             or not np.isfinite(self.centroids).all()
         ):
             raise CorruptIndexError(
-                f"centroids {self.centroids.dtype} {self.centroids.shape}, expected finite float32 "
-                f"({nlist}, {self.dim})"
+                f"centroids {self.centroids.dtype} {self.centroids.shape}, expected finite float32 ({nlist}, {inner})"
             )
         kind, wants = self.recipe.codebook.kind, {"fp32": None, "fp16": None, "sq8": ScalarCodebook}
         wants |= {
@@ -208,13 +208,39 @@ class Trained:
         refined_with = None if self.refine_codebook is None else self.refine_codebook.kind
         if refined_with != ("sq8" if self.recipe.refine == "sq8" else None):
             raise CorruptIndexError("refine codebook and recipe disagree")
+        wants_rotation = self.recipe.rotation is not None and kind != "rabitq"  # which has its own
+        if wants_rotation != (self.rotation is not None):
+            raise CorruptIndexError("rotation and recipe disagree")
+        self._check_codebook()
+
+    def _check_codebook(self) -> None:
+        """Raise CorruptIndexError where codes have another length than the recipe says."""
+        spec, codebook = self.recipe.codebook, self.codebook
+        if isinstance(codebook, ProductCodebook | ResidualCodebook):
+            if (codebook.M, codebook.nbits) != (spec.M, spec.nbits):
+                wanted = f"{spec.M} codes of {spec.nbits} bits"
+                raise CorruptIndexError(f"a recipe of {wanted} with a codebook of {codebook.M} of {codebook.nbits}")
+        elif isinstance(codebook, RaBitQCodebook) and codebook.bits != spec.nbits:
+            raise CorruptIndexError(f"a recipe of {spec.nbits} bits a dimension with a codebook of {codebook.bits}")
+
+
+def _config(section: np.ndarray) -> dict:
+    if section.dtype != np.uint8 or section.ndim != 1:  # bytes() of a scalar would be that many zeros
+        raise CorruptIndexError(f"section config is {section.dtype} {section.shape}, expected bytes")
+    return _object(json.loads(section.tobytes()))
+
+
+def _object(value: Any) -> dict:
+    if not isinstance(value, dict):
+        raise TypeError(f"{type(value).__name__} where an object should be")
+    return value
 
 
 def _part(cls: Any, name: str, config: dict, sections: dict[str, np.ndarray]) -> Any:
     """Return a learned part of class ``cls``, None where the index has none."""
     if name not in config:
         return None
-    values = dict(config[name])
+    values = dict(_object(config[name]))
     if values.pop("class") != cls.__name__:
         raise CorruptIndexError(f"{name} is a {config[name]['class']!r}, expected {cls.__name__}")
     prefix = f"{name}."

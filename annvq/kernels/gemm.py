@@ -40,7 +40,8 @@ def pack(rows: np.ndarray) -> np.ndarray:
 
 
 @kernel
-def _products(rows, panels, k, tile, out):
+def fill_products(rows, panels, k, tile, out):
+    """Fill ``out (n, k)`` with the products of ``rows (n, d)`` and the k packed rows; ``tile`` is scratch."""
     n, d = rows.shape
     whole = n - n % ROWS
     for panel in range(panels.size // max(1, d * LANES)):
@@ -93,7 +94,7 @@ def products(rows: np.ndarray, panels: np.ndarray, k: int, *, threads: int = 1) 
         return out
 
     def fill(part: slice) -> None:
-        _products(readonly(rows[part]), panels, k, aligned(ROWS * LANES), out[part])
+        fill_products(readonly(rows[part]), panels, k, aligned(ROWS * LANES), out[part])
 
     pool.run(fill, pool.slices(len(rows), -(-len(rows) // _ROWS_A_TASK)), threads)
     return out

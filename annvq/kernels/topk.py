@@ -24,6 +24,25 @@ def capacity_for(keep: int) -> int:
 
 
 @kernel
+def empty_pools(nq, keep):
+    """Return scores, rows, counts and thresholds of ``nq`` empty pools that keep ``keep`` rows each."""
+    capacity = np.int64(2 * keep + 64)
+    scores = np.empty((nq, capacity), np.float32)
+    rows = np.empty((nq, capacity), np.int64)
+    return scores, rows, np.zeros(nq, np.int64), np.full(nq, MINUS_INFINITY)
+
+
+@kernel
+def take(values, rows):
+    """Return ``values[rows]`` for int64 ``rows`` of two axes, -1 where a row is negative."""
+    taken = np.empty(rows.shape, np.int64)
+    for q in range(rows.shape[0]):
+        for i in range(rows.shape[1]):
+            taken[q, i] = values[rows[q, i]] if rows[q, i] >= 0 else np.int64(-1)
+    return taken
+
+
+@kernel
 def before(score_a, row_a, score_b, row_b, keys):
     """Return whether candidate a comes before candidate b."""
     if score_a != score_b:
@@ -133,6 +152,15 @@ def cut_pools(scores, rows, counts, keep, keys):
         if counts[q] > keep:
             cut(scores[q], rows[q], counts[q], keep, keys)
             counts[q] = keep
+
+
+@kernel
+def best(scores, rows, counts, k, keys):
+    """Return every pool's best ``k``, sorted, as scores and rows (nq, k); missing places are -inf and -1."""
+    out_scores = np.empty((counts.size, k), np.float32)
+    out_rows = np.empty((counts.size, k), np.int64)
+    take_best(scores, rows, counts, k, keys, out_scores, out_rows)
+    return out_scores, out_rows
 
 
 @kernel
