@@ -20,8 +20,8 @@ LAYERS = (
     ("annvq",),
     ("index",),
     ("hits", "vectors"),
-    ("storage", "io"),
     ("codebooks",),
+    ("storage", "io"),
     ("kernels",),
     ("errors",),
 )
@@ -37,7 +37,8 @@ ALSO = {
     "bench": {"numba", "rich"},
     "demo": {"rich"},
 }
-HEAVY = "faiss h5py hnswlib matplotlib pandas ray rich scann scipy sentence_transformers sklearn torch typer".split()
+# Without scipy: Numba itself looks at it where it is installed.
+HEAVY = "faiss h5py hnswlib matplotlib pandas ray rich scann sentence_transformers sklearn torch typer".split()
 RUNS_CODE_FROM_FILES = {"pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
 
 

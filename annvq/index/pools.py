@@ -26,7 +26,8 @@ class Pools:
     @classmethod
     def empty(cls, nq: int, keep: int) -> Pools:
         """Make empty pools that keep the best ``keep`` rows each."""
-        return cls(*topk.empty_pools(nq, keep), keep)
+        scores, rows, counts, thresholds = topk.empty_pools(nq, keep)
+        return cls(scores, rows, counts, thresholds, keep)
 
     @classmethod
     def merged(cls, parts: list[Pools], keys: np.ndarray) -> Pools:
