@@ -241,6 +241,9 @@ def _is_batches(x: Any) -> bool:
 def _blocks(x: Iterable[Any], dim: int | None, name: str) -> Iterator[np.ndarray]:
     """Yield the batches of an iterable as arrays, of the same dimension throughout."""
     for batch in x:
+        if _is_batches(batch) and not _comes_from(batch, "pyarrow") and not isinstance(batch, VectorSource):
+            # Also a sparse matrix: its rows are sparse matrices, whose rows are again.
+            raise DtypeError(f"{name}: batches of {type(batch).__name__}, expected dense matrices (n, d)")
         source = as_source(batch, dim=dim, name=name)
         dim = source.dim
         yield from source.batches(_WHOLE)

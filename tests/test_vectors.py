@@ -316,6 +316,15 @@ class TestBatches:
         with pytest.raises(errors.ShapeError, match="dimension 7, expected 8"):
             next(batches(iter([BASE]), rows=8, dim=8))
 
+    def test_batches_of_batches_are_refused(self):
+        class Sparse:  # as in SciPy: iterable, and every row is one of its kind
+            def __iter__(self):
+                yield Sparse()
+
+        for nested in (Sparse(), iter([iter([BASE])])):
+            with pytest.raises(errors.DtypeError, match="dense matrices"):
+                as_source(nested)
+
     def test_rows_are_counted_over_batches(self):
         bad = BASE.copy()
         bad[29, 1] = np.nan

@@ -24,6 +24,7 @@ _METRICS = {
     "dot": "ip",
     "ip": "ip",
 }
+_OTHER_FORMATS = (".npy", ".parquet", ".pq", ".arrow", ".feather", ".ipc", ".fvecs", ".ivecs", ".bvecs")
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ def read_ann_dataset(path: str | os.PathLike[str]) -> AnnDataset:
 
     """
     path = Path(path)
+    if path.suffix.lower() in _OTHER_FORMATS:
+        raise DataFormatError(f"{path}: expected an HDF5 file of ann-benchmarks or a .npz file")
     dataset = _from_npz(path) if path.suffix.lower() == ".npz" else _from_hdf5(path)
     (n, d), (nq, query_dim) = dataset.base.shape, dataset.query.shape
     if d != query_dim:

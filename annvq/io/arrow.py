@@ -81,8 +81,19 @@ def _id_loader(table: pa.Table | pa.RecordBatch) -> Callable[[], np.ndarray | No
 
 
 def write_file(path: Path, vectors: np.ndarray, ids: np.ndarray | None) -> None:
-    """Write columns "id" (where ids are given) and "vector" to a Parquet or an Arrow IPC file."""
-    flat = pa.array(np.ascontiguousarray(vectors).reshape(-1))
+    """Write columns "id" (where ids are given) and "vector" to a Parquet or an Arrow IPC file.
+
+    Raises
+    ------
+    DtypeError
+        A dtype that Arrow does not have, such as 128-bit floats.
+
+    """
+    native = np.ascontiguousarray(vectors, dtype=vectors.dtype.newbyteorder("="))
+    try:
+        flat = pa.array(native.reshape(-1))
+    except pa.ArrowNotImplementedError as error:
+        raise DtypeError(f"vectors of dtype {vectors.dtype} do not fit Arrow: {error}") from error
     columns = {} if ids is None else {"id": pa.array(ids)}
     table = pa.table(columns | {"vector": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])})
     rows = max(1, _ROW_GROUP_BYTES // (vectors.shape[1] * vectors.itemsize))

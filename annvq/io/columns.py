@@ -1,7 +1,7 @@
 """Columns of an Arrow table that hold vectors or ids.
 
 Vectors are fixed-size lists, lists whose lengths agree, or fixed-shape tensors of one axis; ids are
-integers or strings.
+integers or strings, dictionary-encoded or not.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ def _is_number(kind: pa.DataType) -> bool:
 
 def is_id_type(kind: pa.DataType) -> bool:
     """Return whether a column of this type can hold ids."""
-    return pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    if pa.types.is_dictionary(kind):  # pandas' categories
+        return is_id_type(kind.value_type)
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return is_text or pa.types.is_integer(kind)
 
 
 def vector_column_of(schema: pa.Schema, name: str | None = None) -> str:
@@ -47,8 +50,8 @@ def vector_column_of(schema: pa.Schema, name: str | None = None) -> str:
     if name is None:
         if len(found) != 1:
             raise ParameterError(
-                f"columns that can hold vectors: {', '.join(found) or 'none'}; "
-                f"columns: {', '.join(schema.names)}; name one with vector_column"
+                f"columns that can hold vectors: {', '.join(found) or 'none'}; columns: {', '.join(schema.names)}"
+                f"{'; name one with vector_column' if found else ''}"
             )
         return found[0]
     if name not in schema.names:
@@ -142,6 +145,8 @@ def ids_of(column: pa.Array | pa.ChunkedArray, name: str) -> np.ndarray:
         There is a null (its row is named), or an unsigned number above the largest int64.
 
     """
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
     if column.null_count:
         row = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
         raise DataFormatError(f"column {name!r}: the id in row {row} is null")

@@ -53,8 +53,17 @@ def open_file(path: Path, vector_column: str | None, id_column: str | None) -> V
 
 
 def write_file(path: Path, vectors: np.ndarray, ids: np.ndarray | None) -> None:
-    """Write datasets "vectors" and, where given, "ids", contiguous so that they can be mapped."""
+    """Write datasets "vectors" and, where given, "ids", contiguous so that they can be mapped.
+
+    Raises
+    ------
+    ParameterError
+        A str id holds NUL, which HDF5 takes for its end.
+
+    """
     h5py = _h5py()
+    if ids is not None and ids.dtype == object and any("\0" in key for key in ids):
+        raise ParameterError("ids that hold NUL do not fit HDF5; write .parquet or .arrow")
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         file["vectors"] = vectors
         if ids is not None:
@@ -148,10 +157,16 @@ def _read_ids(path: Path, name: str) -> np.ndarray:
         if len(dataset.shape) != 1:
             raise DataFormatError(f"{path}: {name} has shape {dataset.shape}, expected (n,)")
         if dataset.dtype.kind in "iu":
-            return dataset[:].astype(np.int64)
+            ids = dataset[:]
+            if ids.dtype == np.uint64 and (ids > np.iinfo(np.int64).max).any():
+                raise DataFormatError(f"{path}: an id above 2^63 - 1")
+            return ids.astype(np.int64)
         if _h5py().check_string_dtype(dataset.dtype) is None:
             raise DataFormatError(f"{path}: {name} is {dataset.dtype}, expected int64 or str")
-        return dataset.asstr()[:].astype(object)
+        try:
+            return dataset.asstr()[:].astype(object)
+        except UnicodeDecodeError as error:
+            raise DataFormatError(f"{path}: {name} are not UTF-8 text: {error}") from error
 
 
 def _choose(names: list[str], wanted: str | None, path: Path) -> str:

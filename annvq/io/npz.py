@@ -7,6 +7,7 @@ is allocated, so that an archive of a kilobyte cannot ask for a gigabyte.
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -173,5 +174,5 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
     except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError) as error:
         raise DataFormatError(f"{path}: {error}") from error
-    except RuntimeError as error:  # asks for a password
+    except (RuntimeError, zlib.error) as error:  # asks for a password; is not deflated
         raise DataFormatError(f"{path}: {error}") from error

@@ -88,6 +88,12 @@ def test_refused(tmp_path, changes, words):
         io.read_ann_dataset(write_npz(tmp_path / "x.npz", **changes))
 
 
+def test_files_of_single_matrices_are_refused(tmp_path):
+    io.write(tmp_path / "x.npy", BASE)
+    with pytest.raises(errors.DataFormatError, match=r"HDF5 file of ann-benchmarks or a \.npz"):
+        io.read_ann_dataset(tmp_path / "x.npy")
+
+
 def test_hdf5_without_a_metric(tmp_path):
     for distance in (None, "jaccard"):
         with pytest.raises(errors.DataFormatError, match="metric"):

@@ -6,8 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from annvq import errors, io
+from annvq.io.replacing import replacing
 from annvq.io.source import sample_rows
-from annvq.vectors import as_matrix, batches
+from annvq.vectors import as_matrix, as_source, batches
 
 BASE = np.random.default_rng(0).normal(size=(33, 7)).astype(np.float32)
 STR_IDS = [f"d{i}" for i in range(32)] + ["ü\N{SNOWMAN}"]
@@ -146,6 +147,23 @@ def test_what_cannot_be_written(tmp_path, name, vectors, ids, error, words):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_place_that_cannot_be_written_is_named_as_it_was_given(tmp_path):
+    (tmp_path / "folder.npz").mkdir()
+    for path in (tmp_path / "folder.npz", tmp_path / "absent" / "x.npz"):
+        with pytest.raises(OSError) as caught, replacing(path):
+            pytest.fail("found only after the work was done")
+        assert caught.value.filename == str(path)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_arrow_files_hold_what_arrow_has(tmp_path, suffix):
+    io.write(tmp_path / f"x{suffix}", BASE.astype(">f4"))
+    np.testing.assert_array_equal(io.read(tmp_path / f"x{suffix}"), BASE)
+    if np.dtype(np.longdouble).itemsize > 8:
+        with pytest.raises(errors.DtypeError, match="Arrow"):
+            io.write(tmp_path / f"x{suffix}", BASE.astype(np.longdouble))
+
+
 def test_missing_files_and_folders(tmp_path):
     for suffix in (".npy", ".npz", ".parquet", ".arrow", ".fvecs"):
         with pytest.raises(FileNotFoundError):
@@ -272,6 +290,12 @@ class TestArrow:
         with pytest.raises(errors.DataFormatError, match="2\\^63"):
             io.open_vectors(self.write(tmp_path / "x.arrow", self.table(n=large)), id_column="n").ids()
 
+    @pytest.mark.parametrize("kind", [pa.dictionary(pa.int32(), pa.string()), pa.string_view()], ids=str)
+    def test_ids_however_they_are_encoded(self, tmp_path, kind):
+        table = self.table(id=pa.array(STR_IDS).cast(kind))
+        assert io.open_vectors(self.write(tmp_path / "x.arrow", table)).ids().tolist() == STR_IDS
+        assert as_source(table).ids().tolist() == STR_IDS
+
     def test_compressed_batches(self, tmp_path):
         with pa.ipc.new_file(
             tmp_path / "x.arrow", self.table().schema, options=pa.ipc.IpcWriteOptions(compression="lz4")
@@ -314,6 +338,12 @@ class TestHdf5:
         pytest.importorskip("h5py")
         io.write(tmp_path / "x.h5", BASE)
         assert isinstance(io.read(tmp_path / "x.h5"), np.memmap)
+
+    def test_ids_that_hdf5_would_cut_are_refused(self, tmp_path):
+        pytest.importorskip("h5py")
+        with pytest.raises(errors.ParameterError, match="NUL"):
+            io.write(tmp_path / "x.h5", BASE, ["a\0b", *STR_IDS[1:]])
+        assert list(tmp_path.iterdir()) == []
 
     def test_without_h5py(self, tmp_path, monkeypatch):
         (tmp_path / "x.hdf5").write_bytes(b"")

@@ -143,6 +143,14 @@ class TestZip:
         path.write_bytes(raw)
         self.refused(path)
 
+    def test_a_member_that_is_not_deflated(self, tmp_path):
+        path = self.write(tmp_path / "x.npz", npy_bytes(BASE))
+        raw = bytearray(path.read_bytes())
+        start = 30 + int.from_bytes(raw[26:28], "little") + int.from_bytes(raw[28:30], "little")
+        raw[start] |= 6  # a kind of block that does not exist
+        path.write_bytes(raw)
+        self.refused(path)
+
     @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
     def test_other_methods(self, tmp_path, method):
         self.refused(self.write(tmp_path / "x.npz", npy_bytes(BASE), method), "deflate")
@@ -282,6 +290,18 @@ class TestHdf5:
             file.create_virtual_dataset("virtual", layout)
         for name in ("vectors", "link", "virtual"):
             self.refused(tmp_path / "x.hdf5", "other files|itself", vector_column=name)
+
+    @pytest.mark.parametrize("kind", ["text", "number"])
+    def test_ids_that_are_none(self, tmp_path, kind):
+        with self.h5py.File(tmp_path / "x.hdf5", "w") as file:
+            file["vectors"] = BASE
+            latin = np.array([b"\xe9"] * 33, dtype=object)
+            if kind == "text":
+                file.create_dataset("ids", data=latin, dtype=self.h5py.string_dtype("utf-8"))
+            else:
+                file["ids"] = np.full(33, 2**63, np.uint64)
+        with pytest.raises(errors.DataFormatError, match=r"UTF-8|2\^63"):
+            io.open_vectors(tmp_path / "x.hdf5").ids()
 
     def test_wrong_kinds(self, tmp_path):
         with self.h5py.File(tmp_path / "x.hdf5", "w") as file:
