@@ -3,6 +3,8 @@
 corpus.jsonl[.gz]      {"_id": ..., "title": ..., "text": ...} a line
 queries.jsonl[.gz]     {"_id": ..., "text": ...} a line
 qrels/SPLIT.tsv[.gz]   query-id <tab> corpus-id <tab> score, with a header line
+
+Blank lines and a byte order mark do not count.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from annvq.errors import DataFormatError
+from annvq.evaluation.ranking import LARGEST_GRADE, is_plain_text
+
+_SHOWN = 40  # characters of a bad value in a message
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,8 @@ def _existing(folder: Path, name: str) -> Path:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield (number from 1, line without its end) of the lines that are not blank."""
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8")
+    encoding = "utf-8-sig"  # also without the mark
+    opened = gzip.open(path, "rt", encoding=encoding) if path.suffix == ".gz" else open(path, encoding=encoding)
     with opened as lines:
         try:
             for number, line in enumerate(lines, 1):
@@ -92,15 +98,25 @@ def _records(path: Path) -> Iterator[tuple[int, str, dict]]:
     for number, line in _lines(path):
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataFormatError(f"{path.name}, line {number}: not JSON: {error.msg}") from None
+        except (ValueError, RecursionError) as error:  # a number of 5,000 digits, a thousand brackets
+            said = error.msg if isinstance(error, json.JSONDecodeError) else error
+            raise DataFormatError(f"{path.name}, line {number}: not JSON: {said}") from None
         if not isinstance(record, dict) or "_id" not in record:
             raise DataFormatError(f'{path.name}, line {number}: expected an object with "_id"')
-        key = str(record["_id"])
+        key = _key(path, number, record["_id"])
         if key in seen:
             raise DataFormatError(f"{path.name}, line {number}: id {key!r} occurs twice")
         seen.add(key)
         yield number, key, record
+
+
+def _key(path: Path, number: int, value: object) -> str:
+    """Return an id as text; some sets number their documents."""
+    is_id = isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool))
+    key = str(value) if is_id else ""
+    if not is_id or not is_plain_text(key):
+        raise DataFormatError(f'{path.name}, line {number}: expected valid text or a number as "_id", got {value!r}')
+    return key
 
 
 def _field(path: Path, number: int, record: dict, name: str, default: str | None) -> str:
@@ -126,9 +142,9 @@ def _texts(path: Path) -> Iterator[tuple[str, str]]:
 
 def _qrels(path: Path, texts: dict[str, str]) -> dict[str, dict[str, int]]:
     qrels: dict[str, dict[str, int]] = {}
-    for number, line in _lines(path):
+    for position, (number, line) in enumerate(_lines(path)):
         fields = line.split("\t")
-        if number == 1 and fields[-1].strip() == "score":
+        if position == 0 and fields[-1].strip() == "score":
             continue
         qid, key, grade = _judgement(path, number, fields)
         if qid not in texts:
@@ -143,8 +159,10 @@ def _judgement(path: Path, number: int, fields: list[str]) -> tuple[str, str, in
     if len(fields) != 3:
         raise DataFormatError(f"{path.name}, line {number}: expected 3 fields with tabs, got {len(fields)}")
     try:
-        return fields[0], fields[1], int(fields[2])
+        grade = int(fields[2])
     except ValueError:
-        raise DataFormatError(
-            f"{path.name}, line {number}: expected a whole number as score, got {fields[2]!r}"
-        ) from None
+        given = fields[2][:_SHOWN]
+        raise DataFormatError(f"{path.name}, line {number}: expected a whole number as score, got {given!r}") from None
+    if abs(grade) > LARGEST_GRADE:
+        raise DataFormatError(f"{path.name}, line {number}: a score beyond {LARGEST_GRADE:,}")
+    return fields[0], fields[1], grade

@@ -12,6 +12,7 @@ larger scores first. Values come from trec_eval's own code through pytrec_eval, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from annvq.errors import MissingExtraError, ParameterError
 Qrels = Mapping[str, Mapping[str, int]]
 Run = Mapping[str, Mapping[str, float]]
 
+LARGEST_GRADE = 1_000_000  # trec_eval counts the documents of every grade up to the largest
 DEFAULT_METRICS = ("ndcg@10", "recall@100", "mrr@10", "map@100")
 _TREC_NAMES = {
     "ndcg": "ndcg_cut.{k}",
@@ -51,7 +53,11 @@ def evaluate(
 
     Raises
     ------
-    ParameterError, MissingExtraError
+    ParameterError
+        An unknown metric, an id that is not text, a grade that is no whole number (or beyond a
+        million), or a score that is not a number. trec_eval would crash or measure something else.
+    MissingExtraError
+        pytrec_eval is not installed.
 
     """
     values = evaluate_per_query(qrels, run, metrics, ignore_identical_ids=ignore_identical_ids)
@@ -149,7 +155,7 @@ def _trec_name(kind: str, k: int) -> str:
 
 
 def _results(qid: str, run: Run, ignore_identical_ids: bool) -> dict[str, float]:
-    documents = {key: float(score) for key, score in run.get(qid, {}).items()}
+    documents = {_checked_id(key): _checked_score(score) for key, score in run.get(qid, {}).items()}
     if ignore_identical_ids:
         documents.pop(qid, None)
     return documents
@@ -168,5 +174,41 @@ def _trec_eval(qrels: Qrels, results: Run, names: set[str]) -> dict[str, dict[st
         raise MissingExtraError("pytrec-eval-terrier", "eval") from None
     if not names:
         return {}
-    plain = {qid: {key: int(grade) for key, grade in documents.items()} for qid, documents in qrels.items()}
+    plain = {
+        _checked_id(qid): {_checked_id(key): _checked_grade(grade) for key, grade in documents.items()}
+        for qid, documents in qrels.items()
+    }
     return pytrec_eval.RelevanceEvaluator(plain, names).evaluate(dict(results))
+
+
+def is_plain_text(key: str) -> bool:
+    """Return whether trec_eval can hold an id: it cuts at NUL, and crashes on half a surrogate pair."""
+    return "\0" not in key and (key.isascii() or key.encode(errors="replace").decode() == key)
+
+
+def _checked_id(key: Any) -> str:
+    if not isinstance(key, str):
+        raise ParameterError(f"ids of queries and documents are str, not {type(key).__name__}: {key!r}")
+    if not is_plain_text(key):
+        raise ParameterError(f"id {key!r}: expected valid Unicode without NUL")
+    return key
+
+
+def _checked_grade(grade: Any) -> int:
+    try:
+        whole = int(grade)
+    except (TypeError, ValueError, OverflowError):
+        raise ParameterError(f"grade {grade!r}: expected a whole number") from None
+    if whole != grade or abs(whole) > LARGEST_GRADE:
+        raise ParameterError(f"grade {grade!r}: expected a whole number of at most {LARGEST_GRADE:,}")
+    return whole
+
+
+def _checked_score(score: Any) -> float:
+    try:
+        number = float(score)
+    except (TypeError, ValueError):
+        number = math.nan
+    if math.isnan(number):
+        raise ParameterError(f"score {score!r}: expected a number, by which documents can be ordered")
+    return number

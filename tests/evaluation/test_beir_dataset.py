@@ -62,6 +62,11 @@ def test_judgements_may_lack_a_header_and_judge_absent_documents(tmp_path):
     assert dataset.qrels == {"q1": {"gone": 1}}
 
 
+def test_blank_lines_and_a_byte_order_mark_do_not_count(tmp_path):
+    folder = write(tmp_path, corpus="\ufeff\n" + lines(DOCUMENTS), qrels="\ufeff\n" + QRELS + "\n\n")
+    assert BeirDataset.load(folder) == BeirDataset.load(write(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
@@ -70,7 +75,13 @@ def test_judgements_may_lack_a_header_and_judge_absent_documents(tmp_path):
         ({"corpus": "[1]\n"}, "corpus.jsonl, line 1"),
         ({"corpus": lines(DOCUMENTS + DOCUMENTS[:1])}, "corpus.jsonl, line 5: id 'd1' occurs twice"),
         ({"corpus": '\n{"_id": "d", "text": 3}\n'}, 'corpus.jsonl, line 2: expected a string as "text"'),
+        ({"corpus": '{"_id": null, "text": "x"}\n'}, "corpus.jsonl, line 1: expected valid text"),
+        ({"corpus": '{"_id": "d\\ud800", "text": "x"}\n'}, "corpus.jsonl, line 1: expected valid text"),
+        ({"corpus": '{"_id": "d\\u0000", "text": "x"}\n'}, "corpus.jsonl, line 1: expected valid text"),
+        ({"corpus": '{"_id": "d", "text": ' + "[" * 100_000}, "corpus.jsonl, line 1: not JSON"),
+        ({"corpus": '{"_id": "d", "text": ' + "9" * 5000 + "}"}, "corpus.jsonl, line 1: (not JSON|expected a string)"),
         ({"queries": '{"_id": "q1"}\n'}, "queries.jsonl, line 1"),
+        ({"qrels": f"q1\td1\t{10**30}\n"}, "test.tsv, line 1: a score beyond"),
         ({"qrels": "query-id\tcorpus-id\tscore\nq1 d1 1\n"}, "test.tsv, line 2: expected 3 fields"),
         ({"qrels": "q1\td1\thigh\n"}, "test.tsv, line 1: expected a whole number"),
         ({"qrels": "q9\td1\t1\n"}, "test.tsv, line 1: no query has the id 'q9'"),

@@ -104,6 +104,31 @@ def test_unknown_metrics_are_refused(metric):
         evaluate({"q": {"a": 1}}, ranked("a"), [metric])
 
 
+@pytest.mark.parametrize(
+    ("qrels", "run"),
+    [
+        ({"q": {"d\ud800": 1}}, {}),  # trec_eval crashes
+        ({"q": {"d": 1}}, {"q": {"d\ud800": 1.0}}),
+        ({"q": {"d\0a": 1}}, {}),  # is cut to "d"
+        ({1: {"d": 1}}, {}),
+        ({"q": {1: 1}}, {}),
+        ({"q": {"d": 1.5}}, {}),
+        ({"q": {"d": 2**40}}, {}),
+        ({"q": {"d": float("nan")}}, {}),
+        ({"q": {"d": "high"}}, {}),
+        ({"q": {"d": 1}}, {"q": {"d": float("nan")}}),
+        ({"q": {"d": 1}}, {"q": {"d": None}}),
+    ],
+)
+def test_what_trec_eval_cannot_hold_is_refused(qrels, run):
+    with pytest.raises(ParameterError, match=r"expected|ids"):
+        evaluate(qrels, run)
+
+
+def test_grades_may_be_as_large_as_promised():
+    assert ndcg({"q": {"a": 1_000_000, "ü": -3}}, ranked("a", "ü")) == 1.0
+
+
 def test_without_pytrec_eval_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pytrec_eval", None)
     with pytest.raises(MissingExtraError, match=r"annvq\[eval\]"):
