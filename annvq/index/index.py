@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from annvq import vectors as door
-from annvq.errors import DuplicateIdError, ParameterError, StateError, UnknownIdError
+from annvq.errors import CorruptIndexError, DuplicateIdError, ParameterError, StateError, UnknownIdError
 from annvq.hits import Hits, RangeHits
 from annvq.index import commit, persist
 from annvq.index.commit import Version
@@ -408,9 +408,17 @@ def open_index(path: str | os.PathLike[str], mode: str = "r") -> Index:
         raise ParameterError(f"mode {mode!r}: expected 'r' or 'rw'")
     store = Store.open(path, mode)
     try:
-        return Index(commit.read(store), store)
+        return Index(_read(store), store)
     except BaseException:
         store.close()
+        raise
+
+
+def _read(store: Store) -> Version:
+    try:
+        return commit.read(store)
+    except CorruptIndexError:
+        store.verify()  # where a checksum is wrong, it says better what is damaged
         raise
 
 

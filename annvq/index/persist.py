@@ -121,8 +121,8 @@ def live_from_sections(sections: dict[str, np.ndarray], n: int, name: str) -> np
     bits, rows = sections.get("live"), sections.get("rows")
     if bits is None or rows is None or bits.dtype != np.uint8 or bits.shape != ((n + 7) // 8,):
         raise CorruptIndexError(f"{name}: a deletion bitmap that does not fit {n} rows")
-    if rows.tolist() != [n]:
-        raise CorruptIndexError(f"{name}: a deletion bitmap of {rows.tolist()} rows for a segment of {n}")
+    if rows.dtype != np.int64 or rows.tolist() != [n]:
+        raise CorruptIndexError(f"{name}: a deletion bitmap of {rows.dtype} {rows.tolist()} rows for a segment of {n}")
     return frozen(np.unpackbits(bits, count=n)) if n else NO_MASK
 
 
@@ -138,6 +138,8 @@ def _arrow_bytes(table: pa.Table) -> np.ndarray:
 def _arrow_table(section: np.ndarray) -> pa.Table:
     import pyarrow as pa
 
+    if section.dtype != np.uint8 or section.ndim != 1:
+        raise CorruptIndexError(f"section attributes is {section.dtype} {section.shape}, expected bytes")
     try:
         table = pa.ipc.open_file(pa.py_buffer(section)).read_all()
         table.validate()
