@@ -144,6 +144,7 @@ def test_a_forked_child_neither_writes_nor_keeps_the_lock(path):
     store = Store.open(path, "rw", fs=FAST)
     staged = store.stage("segment", arrays(5))
     reader, writer = os.pipe()
+    child_is_done, say_done = os.pipe()
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -155,16 +156,18 @@ def test_a_forked_child_neither_writes_nor_keeps_the_lock(path):
             store.close()
             assert (path / staged).exists()
             status = 0
-            os.read(reader, 1)  # until the parent has closed and opened again
         finally:
+            os.write(say_done, b"x")
+            os.read(reader, 1)  # until the parent has closed and opened again
             os._exit(status)
+    os.read(child_is_done, 1)  # the next commit sweeps away what is staged
     change(store)
     store.close()
     Store.open(path, "rw", fs=FAST).close()
     os.write(writer, b"x")
     assert os.waitpid(pid, 0)[1] == 0
-    os.close(reader)
-    os.close(writer)
+    for end in (reader, writer, child_is_done, say_done):
+        os.close(end)
 
 
 def test_reading_needs_no_writing(path):
