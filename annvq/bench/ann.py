@@ -15,6 +15,7 @@ from annvq.bench.peers.annvq_ import AnnvqPeer
 from annvq.bench.sweep import Half, Mode, Point, Problem, chosen, sweep
 from annvq.errors import MissingExtraError, ParameterError
 from annvq.evaluation import exact_neighbors, exact_scores
+from annvq.index import recipe as recipes
 from annvq.io import read_ann_dataset
 
 DEFAULT_RECIPES = ("ivf-flat", "ivf-sq8", "ivf-pq-fastscan", "ivf-rabitq", "fast", "balanced")
@@ -53,6 +54,8 @@ class AnnBench:
     def __post_init__(self) -> None:
         for name in self.peers:
             check_name(name)
+        for recipe in self.recipes:
+            recipes.check(recipe)  # before minutes go into the ones ahead of it
         for name, value in (("k", self.k), ("threads", self.threads)):
             if value < 1:
                 raise ParameterError(f"{name} must be at least 1, got {value}")
@@ -120,7 +123,8 @@ def _problem(path: Path, bench: AnnBench) -> Problem:
     base = np.array(dataset.base, dtype=np.float32, order="C")
     queries = np.array(dataset.query[: bench.queries], dtype=np.float32, order="C")
     if len(queries) < 2 or len(base) < bench.k:
-        raise ParameterError(f"{path.name}: {len(base)} vectors and {len(queries)} queries are too few")
+        counts = f"{len(base)} vectors and {len(queries)} queries"
+        raise ParameterError(f"{path.name}: {counts}, expected at least k = {bench.k} and 2")
     metric = dataset.metric
     if metric == "cosine":  # every library then gets the same problem: unit vectors, inner product
         base, queries, metric = _normalized(base), _normalized(queries), "ip"

@@ -58,7 +58,7 @@ class BeirBench:
 
     def __post_init__(self) -> None:
         for recipe in self.recipes:
-            recipes.load(recipe)  # before minutes go into embedding
+            recipes.check(recipe)  # before minutes go into embedding
         if self.tune is not None and not 0 < self.tune <= 1:
             raise ParameterError(f"tune is a recall above 0 and at most 1, got {self.tune}")
 
@@ -85,8 +85,9 @@ def run(folder: Path, bench: BeirBench, cache: Path, progress: Progress) -> Beir
     """
     evaluate({}, {})  # is pytrec_eval there? before minutes go into embedding
     dataset = BeirDataset.load(folder, bench.split)
-    if not dataset.queries:
-        raise ParameterError(f"split {bench.split!r} judges no query")
+    if not dataset.queries or not dataset.documents:
+        counts = f"{len(dataset.documents)} documents and {len(dataset.queries)} judged queries"
+        raise ParameterError(f"{dataset.name}, split {bench.split!r}: {counts}, expected at least one of each")
     shown = not progress.disable
     judged = _embedded(dataset, bench, cache, shown)
     judged, tuning, how = _tuning(folder, judged, bench, cache, shown)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 
+from rich import box
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from annvq.bench.ann import TARGETS, AnnResult
@@ -11,32 +15,53 @@ from annvq.bench.quality import Quality
 from annvq.bench.sweep import Point, chosen
 
 _HEADERS = {"ndcg@10": "nDCG@10", "mrr@10": "MRR@10", "map@100": "MAP@100"}
+_SHORTER = {"compression": "times smaller"}
+_BREAK = re.compile(r" (?=s$|>|exact|smaller)|(?=@|/s$)|(?<=/)(?=v)")
+_UNBOUNDED = 10_000  # columns
 
 
-def speed_table(result: AnnResult) -> Table:
+def print_fitting(console: Console, make: Callable[[bool], Table]) -> None:
+    """Print a table with lines around its cells where there is room for them, else without.
+
+    Parameters
+    ----------
+    console
+        Where to.
+    make
+        Makes the table; told whether it must be narrow, about 80 columns.
+
+    """
+    table = make(False)
+    natural = Measurement.get(console, console.options.update(max_width=_UNBOUNDED), table).maximum
+    console.print(table if natural <= console.width else make(True))
+
+
+def _table(title: str, narrow: bool) -> Table:
+    if not narrow:
+        return Table(title=title, title_justify="left")
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+
+
+def speed_table(result: AnnResult, narrow: bool = False) -> Table:
     """Return queries a second at three recalls for every index, and how annvq's best compares.
 
     The setting is chosen on the tuning queries; queries a second and recall are of the others.
     """
-    mode = result.config["mode"]
-    table = Table(
-        title=f"{result.config['data']}: queries/s, {mode}, threads {result.config['threads']} "
-        "(recall; annvq's best / this)",
-        title_justify="left",
-    )
-    table.add_column("library")
-    table.add_column("index")
-    table.add_column("build s", justify="right")
-    table.add_column("bytes/vector", justify="right")
-    for target in TARGETS:
-        table.add_column(f"recall >= {target:.2f}", justify="right")
+    config = result.config
+    title = f"{config['data']}: queries/s, {config['mode']}, threads {config['threads']} (recall; annvq's best / this)"
+    table = _table(title, narrow)
+    table.add_column("library", no_wrap=True)
+    table.add_column("index", overflow="fold")  # names are broken, never cut
+    for name in ("build s", "bytes/vector", *(f"recall >= {target:.2f}" for target in TARGETS)):
+        table.add_column(_header(name, narrow), justify="right")
     own = {target: _best_own(result.points, target) for target in TARGETS}
     for (lib, recipe), points in result.by_index().items():
-        cells = [_speed(chosen(points, target), own[target]) for target in TARGETS]
+        cells = [_speed(chosen(points, target), own[target], "\n" if narrow else " ") for target in TARGETS]
         first = points[0]
         table.add_row(lib, recipe, f"{first.build_s:.1f}", f"{first.bytes_per_vector:,.0f}", *cells)
     for name, reason in result.skipped.items():
-        table.add_row(name, f"skipped: {reason}", style="dim")
+        lib, _, index = name.partition(" ")
+        table.add_row(lib, f"{index} skipped: {reason}".strip(), style="dim")
     return table
 
 
@@ -44,22 +69,27 @@ def _best_own(points: Sequence[Point], target: float) -> Point | None:
     return chosen([point for point in points if point.lib == "annvq"], target)
 
 
-def _speed(point: Point | None, own: Point | None) -> str:
+def _speed(point: Point | None, own: Point | None, gap: str) -> str:
     if point is None:
         return "-"
     ratio = f"; {own.qps / point.qps:.2f}x" if own is not None and point.lib != "annvq" else ""
-    return f"{point.qps:,.0f} ({point.recall:.3f}{ratio})"
+    return f"{point.qps:,.0f}{gap}({point.recall:.3f}{ratio})"
 
 
-def quality_table(qualities: Sequence[Quality], title: str) -> Table:
+def _header(name: str, narrow: bool) -> str:
+    """Return a header, in a narrow table broken where it may be."""
+    return _BREAK.sub("\n", _SHORTER.get(name, name)) if narrow else name
+
+
+def quality_table(qualities: Sequence[Quality], title: str, narrow: bool = False) -> Table:
     """Return ranking measures, size, speed and building time of every recipe."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("recipe")
+    table = _table(title, narrow)
+    table.add_column("recipe", overflow="fold")  # names are broken, never cut
     measures = list(dict.fromkeys(name for quality in qualities for name in quality.measures))
     for name in measures:
-        table.add_column(_HEADERS.get(name, name), justify="right")
+        table.add_column(_header(_HEADERS.get(name, name), narrow), justify="right")
     for name in ("recall@10 vs exact", "bytes/vector", "compression", "queries/s", "build s"):
-        table.add_column(name, justify="right")
+        table.add_column(_header(name, narrow), justify="right")
     for quality in qualities:
         table.add_row(
             quality.recipe,

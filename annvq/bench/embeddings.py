@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from annvq.errors import MissingExtraError
+from annvq.errors import MissingExtraError, ParameterError
 
 Side = Literal["document", "query"]
 _BATCH = 64
@@ -27,13 +27,18 @@ def load_model(name: str) -> Any:
     ------
     MissingExtraError
         Without sentence-transformers (extra "text").
+    ParameterError
+        There is no such model, or it cannot be loaded.
 
     """
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError:
         raise MissingExtraError("sentence-transformers", "text") from None
-    return SentenceTransformer(name)
+    try:
+        return SentenceTransformer(name)
+    except Exception as error:  # of any kind, by what is missing in the folder or on the way to the hub
+        raise ParameterError(f"model {name!r} cannot be loaded: {type(error).__name__}: {error}") from error
 
 
 def model_key(name: str) -> dict[str, str]:

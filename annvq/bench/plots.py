@@ -39,7 +39,7 @@ def recall_against_speed(groups: Sequence[Sequence[Point]], path: Path, title: s
             linewidth=2.2 if is_own else 1.2,
             linestyle="-" if is_own else "--",
             color=_color(number),
-            label=f"{points[0].lib}  {points[0].recipe}",
+            label=f"{points[0].lib}  {points[0].recipe}" + ("" if front else f"  (below {_LEAST_RECALL})"),
         )
     axes.set_yscale("log")
     _label_log_axis(axes.yaxis, (1, 2, 5))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from annvq.bench import machine
+from annvq.io.replacing import replacing
 
 
 def write_json(path: Path, command: str, config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -29,6 +32,17 @@ def write_json(path: Path, command: str, config: Mapping[str, Any], rows: Sequen
     result = {"command": command, "config": config, "machine": machine.describe(), "rows": rows}
     text = json.dumps(result, indent=1, allow_nan=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(text + "\n")
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_text(text + "\n")
+
+
+def check_place(path: Path) -> None:
+    """See that a result can be written (OSError), before it is measured; nothing is left behind."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from None

@@ -32,7 +32,7 @@ def _is_recipe(word: str) -> bool:
     if word.startswith("-"):
         return False
     try:
-        recipes.load(word)
+        recipes.check(word)
     except RecipeError:
         return False
     return True

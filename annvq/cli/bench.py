@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from annvq.bench import ann, beir, plots
-from annvq.bench.console import quality_table, speed_table
+from annvq.bench.console import print_fitting, quality_table, speed_table
 from annvq.bench.peers import PEERS
-from annvq.bench.report import write_json
+from annvq.bench.report import check_place, write_json
 from annvq.cli.options import JsonFile, Threads
 from annvq.cli.progress import progress_bar
 from annvq.cli.screen import screen
@@ -30,7 +30,7 @@ def ann_command(
         Path, typer.Argument(metavar="DATA", help="ann-benchmarks HDF5, or npz with base, query, metric, gt.")
     ],
     recipe: Recipes = None,
-    peers: Annotated[str, typer.Option(help=f"Libraries, with commas: {','.join(PEERS)}.")] = "",
+    peers: Annotated[str, typer.Option(help=f"Libraries, with commas: {', '.join(PEERS)}.")] = "",
     threads: Annotated[int, typer.Option(min=1, help="For building and searching, every library.")] = 1,
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="Neighbours a query.")] = 10,
     single: Annotated[bool, typer.Option("--single/--batch", help="One query a call, or all queries in one.")] = False,
@@ -42,24 +42,26 @@ def ann_command(
 
     Half of the queries choose the parameters, the other half gives the figures.
     """
-    names = tuple(name.strip() for name in peers.split(",") if name.strip())
+    names = tuple(dict.fromkeys(name.strip() for name in peers.split(",") if name.strip()))
     for name in names:
         if name not in PEERS:
             raise typer.BadParameter(f"unknown library {name!r}, expected some of {', '.join(PEERS)}")
     chosen = tuple(recipe) if recipe else ann.DEFAULT_RECIPES
+    picture = None if out is None else out / "recall-qps.png"
     asked = ann.AnnBench(chosen, names, k=k, threads=threads, single=single, queries=queries)
+    _check_places(json, picture)
     with progress_bar() as progress:
         result = ann.run(dataset, asked, progress)
     if json is not None:
         write_json(json, "bench ann", result.config, result.rows())
-    screen().print(speed_table(result))
+    print_fitting(screen(), lambda narrow: speed_table(result, narrow))
     for lib, cores in result.config["cores_used"].items():
         if cores > threads + 0.25:
             typer.echo(f"annvq: {lib} used {cores} cores where {threads} were asked for", err=True)
-    if out is not None:
+    if picture is not None:
         groups = list(result.by_index().values())
         title = f"{dataset.stem}: recall@{k} against speed, {result.config['mode']}, threads {threads}"
-        _picture(out / "recall-qps.png", lambda path: plots.recall_against_speed(groups, path, title))
+        _picture(picture, lambda path: plots.recall_against_speed(groups, path, title))
 
 
 @app.command("beir")
@@ -81,7 +83,9 @@ def beir_command(
 ) -> None:
     """Embed a judged text collection and measure nDCG, recall, MRR, MAP, bytes and speed of recipes."""
     chosen = tuple(recipe) if recipe else beir.DEFAULT_RECIPES
+    picture = out / f"{folder.resolve().name}-{split}-ndcg-bytes.png"
     asked = beir.BeirBench(model, chosen, split=split, threads=threads, tune=tune)
+    _check_places(json, picture)
     with progress_bar() as progress:
         result = beir.run(folder, asked, out / "embeddings", progress)
     if json is not None:
@@ -89,11 +93,18 @@ def beir_command(
     config = result.config
     counts = f"{config['documents']:,} documents, {config['queries']:,} queries"
     title = f"{config['data']} ({split}), {config['model']}: {counts}"
-    screen().print(quality_table(result.qualities, title))
+    print_fitting(screen(), lambda narrow: quality_table(result.qualities, title, narrow))
     _picture(
-        out / f"{config['data']}-{split}-ndcg-bytes.png",
+        picture,
         lambda path: plots.quality_against_size(result.qualities, path, f"{title}\nquality against size"),
     )
+
+
+def _check_places(*paths: Path | None) -> None:
+    """Fail before minutes go into a result that could not be written."""
+    for path in paths:
+        if path is not None:
+            check_place(path)
 
 
 def _picture(path: Path, draw) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import annvq
-from annvq.cli.options import Metric, Threads, VectorColumn
+from annvq.cli.options import FORMATS, Metric, Threads, VectorColumn
 from annvq.cli.progress import progress_bar
 from annvq.io import open_vectors
 
@@ -16,15 +16,19 @@ from annvq.io import open_vectors
 def command(
     embeddings: Annotated[
         Path,
-        typer.Argument(metavar="EMBEDDINGS", help="npy, npz, Parquet, Arrow, fvecs, bvecs or ivecs."),
+        typer.Argument(metavar="EMBEDDINGS", help=f"{FORMATS}."),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="INDEX", help="Folder to make.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="INDEX", help="Folder to make; an index there is replaced.")
+    ],
     recipe: Annotated[str, typer.Option(help="Name, factory string or TOML file.")] = "auto",
     metric: Annotated[Metric, typer.Option(help="What is close.")] = "ip",
-    id_column: Annotated[str | None, typer.Option(help="Column of the ids; by default row numbers.")] = None,
+    id_column: Annotated[
+        str | None, typer.Option(help="Column of the ids; by default 'id' ('ids' in npz, HDF5), else row numbers.")
+    ] = None,
     vector_column: VectorColumn = None,
     threads: Threads = None,
-    seed: Annotated[int, typer.Option(help="Seed of training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of training.")] = 0,
 ) -> None:
     """Build an index from EMBEDDINGS; they are streamed, never all in memory."""
     source = open_vectors(embeddings, vector_column=vector_column, id_column=id_column)

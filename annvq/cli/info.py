@@ -10,7 +10,7 @@ from rich.table import Table
 
 import annvq
 from annvq.cli.options import IndexPath
-from annvq.cli.screen import screen
+from annvq.cli.screen import one_line, screen
 
 
 def command(
@@ -34,4 +34,4 @@ def _text(value: Any) -> str:
         return ", ".join(f"{name} {_text(part)}" for name, part in value.items())
     if isinstance(value, float):
         return f"{value:,.2f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else one_line(str(value))

@@ -7,14 +7,16 @@ from typing import Annotated, Literal
 
 import typer
 
+FORMATS = "npy, npz, Parquet, Arrow, fvecs, bvecs or HDF5"
+
 Metric = Literal["ip", "l2", "cosine"]
 
 IndexPath = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of an index.")]
-QueriesPath = Annotated[
-    Path, typer.Argument(metavar="QUERIES", help="Vectors: npy, npz, Parquet, Arrow, fvecs, bvecs or ivecs.")
-]
+QueriesPath = Annotated[Path, typer.Argument(metavar="QUERIES", help=f"Vectors: {FORMATS}.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads; by default all CPUs of the process.")]
-VectorColumn = Annotated[str | None, typer.Option(help="Column of the vectors in Parquet or Arrow, array in an npz.")]
+VectorColumn = Annotated[
+    str | None, typer.Option(help="Column (Parquet, Arrow), array (npz) or dataset (HDF5) of the vectors.")
+]
 JsonFile = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write config, machine and rows as JSON.")
 ]

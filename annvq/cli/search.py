@@ -14,8 +14,9 @@ from rich.table import Table
 import annvq
 from annvq import io
 from annvq.cli.options import IndexPath, QueriesPath, Threads, VectorColumn
-from annvq.cli.screen import screen
+from annvq.cli.screen import one_line, screen
 from annvq.hits import Hits
+from annvq.io.arrow import PARQUET
 from annvq.io.replacing import replacing
 
 _SHOWN = 5  # queries
@@ -35,6 +36,8 @@ def command(
     threads: Threads = None,
 ) -> None:
     """Search INDEX for every one of QUERIES; larger scores are closer."""
+    if out is not None and out.suffix.lower() not in PARQUET:
+        raise typer.BadParameter(f"{str(out)!r}: hits are written as Parquet, to a name ending in .parquet")
     with annvq.open(index) as opened:
         vectors = io.read(queries, vector_column=vector_column)
         hits = opened.search(vectors, k=k, nprobe=nprobe, rerank=rerank, threads=threads)
@@ -73,8 +76,8 @@ def _table(hits: Hits) -> Table:
     shown = hits.to_lists()[:_SHOWN]
     table = Table()
     for name in ("query", "rank", "id", "score"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")  # an id is never cut
     for query, ranked in enumerate(shown):
         for rank, (key, score) in enumerate(ranked, 1):
-            table.add_row(str(query), str(rank), str(key), f"{score:.4f}", end_section=rank == len(ranked))
+            table.add_row(str(query), str(rank), one_line(str(key)), f"{score:.4f}", end_section=rank == len(ranked))
     return table

@@ -9,7 +9,7 @@ from rich.console import Console
 
 import annvq
 from annvq.bench import plots
-from annvq.bench.console import quality_table
+from annvq.bench.console import print_fitting, quality_table
 from annvq.bench.quality import JudgedVectors, Quality, measure
 from annvq.demo import cranfield
 from annvq.errors import MissingExtraError
@@ -51,7 +51,7 @@ def run(out: Path, console: Console) -> list[Quality]:
         for recipe in RECIPES:
             status.update(f"building and searching {recipe}")
             qualities.append(measure(judged, recipe, judge=can_judge)[0])
-    console.print(quality_table(qualities, _TITLE))
+    print_fitting(console, lambda narrow: quality_table(qualities, _TITLE, narrow))
     out.mkdir(parents=True, exist_ok=True)
     if can_judge:
         _draw(qualities, out / "ndcg-bytes.png", console)
@@ -77,7 +77,7 @@ def _draw(qualities: list[Quality], path: Path, console: Console) -> None:
     except MissingExtraError as error:
         console.print(f"no picture: {error}", markup=False)
     else:
-        console.print(f"picture: {path}")
+        console.print(f"picture: {path}", markup=False, soft_wrap=True)
 
 
 def _keep(judged: JudgedVectors, dataset: BeirDataset, out: Path) -> annvq.Index:

@@ -21,6 +21,7 @@ __all__ = [
     "Expectation",
     "Recipe",
     "SearchDefaults",
+    "check",
     "choose",
     "load",
     "names",
@@ -75,6 +76,12 @@ def load(recipe: Recipe | str | os.PathLike[str]) -> Recipe:
             f"{recipe!r} is no recipe's name ({', '.join(sorted(files))}{hint}), no path to a .toml file, "
             f"and no factory string: {error}"
         ) from error
+
+
+def check(recipe: Recipe | str | os.PathLike[str]) -> None:
+    """Raise RecipeError unless `annvq.build` takes this as a recipe, whatever the vectors: `load`, or "auto"."""
+    if recipe != "auto":
+        load(recipe)
 
 
 def choose(n: int, d: int, metric: str, bytes_per_vector: float | None = None) -> Recipe:

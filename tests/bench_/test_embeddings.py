@@ -5,6 +5,7 @@ import pytest
 
 from annvq.bench import embeddings
 from annvq.bench.embeddings import cached_embeddings, encode, model_key
+from annvq.errors import ParameterError
 
 TEXTS = {"a": "one", "b": "two", "c": "three"}
 
@@ -34,6 +35,14 @@ def model(monkeypatch):
     model = Model()
     monkeypatch.setattr(embeddings, "load_model", lambda name: model)
     return model
+
+
+def test_a_model_that_cannot_be_loaded_is_named(tmp_path, monkeypatch):
+    pytest.importorskip("sentence_transformers")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for name in (str(tmp_path), str(tmp_path / "absent")):  # an empty folder, no folder
+        with pytest.raises(ParameterError, match=f"model '{name}' cannot be loaded"):
+            embeddings.load_model(name)
 
 
 def test_sides_are_told_apart_where_the_model_can():

@@ -5,7 +5,7 @@ import platform
 import pytest
 
 from annvq.bench import machine
-from annvq.bench.report import write_json
+from annvq.bench.report import check_place, write_json
 
 
 def test_the_object_has_the_published_keys(tmp_path):
@@ -25,6 +25,16 @@ def test_what_is_not_json_leaves_the_old_file(tmp_path):
         write_json(path, "bench ann", {}, [{"recall": float("nan")}])
     assert path.read_text() == before
     assert os.listdir(tmp_path) == ["result.json"]
+
+
+def test_a_place_is_checked_without_a_trace(tmp_path):
+    check_place(tmp_path / "new" / "folder" / "result.json")
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file" / "result.json"):
+        with pytest.raises(OSError) as caught:
+            check_place(path)
+        assert caught.value.filename == str(path)
+    assert os.listdir(tmp_path) == ["file"]
 
 
 def test_the_machine_is_described_without_names():

@@ -10,6 +10,7 @@ from annvq.cli.arguments import repeat_recipes
         ("--recipe flat", "--recipe flat"),
         ("--recipe flat small --json f", "--recipe flat --recipe small --json f"),
         ("--recipe IVF16,Flat flat x.npz", "--recipe IVF16,Flat --recipe flat x.npz"),
+        ("--recipe flat auto x.npz", "--recipe flat --recipe auto x.npz"),
         ("--recipe flat -o out", "--recipe flat -o out"),
         ("--recipe nonsense x.npz", "--recipe nonsense x.npz"),
         ("--recipe", "--recipe"),

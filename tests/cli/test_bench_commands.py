@@ -110,6 +110,17 @@ def test_bench_beir_writes_rows(folder, tmp_path, annvq_command):
     assert len(list((out / "embeddings").glob("*.npy"))) == 2
 
 
+def test_bench_beir_takes_auto_and_needs_documents(folder, tmp_path, annvq_command):
+    arguments = ("bench", "beir", folder, "--model", "letters", "--recipe", "auto", "--out", tmp_path / "out")
+    code, out, err = annvq_command(*arguments)
+    assert code == 0, err
+    assert "auto" in out
+    (folder / "corpus.jsonl").write_text("")
+    code, _, err = annvq_command(*arguments)
+    assert code == 1
+    assert "0 documents and 8 judged queries" in err
+
+
 def test_bench_beir_tunes_on_other_queries(folder, tmp_path, annvq_command):
     arguments = ("bench", "beir", folder, "--model", "letters", "--recipe", "IVF4,Flat", "--tune", 1.0)
     code, _, err = annvq_command(*arguments, "--json", tmp_path / "r.json", "--out", tmp_path / "out")

@@ -60,6 +60,19 @@ def test_ids_come_from_a_column(tmp_path, vectors, annvq_command):
     assert sorted(found["id"].to_pylist()) == sorted(names)  # missing places are left out
 
 
+def test_names_are_shown_as_they_are(tmp_path, vectors, annvq_command):
+    names = ["[/b]", ":smile:", "two\nlines", "\x1b[31mred", "long " * 60 + "end"]
+    annvq.build(vectors[:5], recipe="flat", ids=names, metric="cosine").save(tmp_path / "index[x]")
+    np.save(tmp_path / "queries.npy", vectors[:5])
+    code, out, err = annvq_command("search", tmp_path / "index[x]", tmp_path / "queries.npy", "-k", 1)
+    assert code == 0, err
+    for name in ("[/b]", ":smile:", r"'two\nlines'", r"'\x1b[31mred'", "long end"):
+        assert name in out
+    code, out, err = annvq_command("info", tmp_path / "index[x]")
+    assert code == 0, err
+    assert "index[x]" in out
+
+
 def test_info_and_verify(index, annvq_command):
     code, out, _ = annvq_command("info", index, "--json")
     stats = json.loads(out)

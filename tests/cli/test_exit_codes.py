@@ -35,6 +35,29 @@ def test_vectors_that_cannot_be_indexed_fail_and_leave_nothing(tmp_path, vectors
     fails(annvq_command("info", tmp_path / "index"))
 
 
+def test_what_cannot_be_written_is_named_before_anything_is_measured(tmp_path, vectors, annvq_command):
+    np.savez(tmp_path / "data.npz", base=vectors, query=vectors[:8], metric=np.array("l2"))
+    np.save(tmp_path / "base.npy", vectors)
+    (tmp_path / "file").touch()
+    annvq_command("build", tmp_path / "base.npy", "-o", tmp_path / "index", "--recipe", "flat")
+    search = ("search", tmp_path / "index", tmp_path / "base.npy", "-o")
+    bench = ("bench", "ann", tmp_path / "data.npz", "--recipe", "flat")
+    (tmp_path / "folder.parquet").mkdir()
+    for command, place in (
+        (search, tmp_path / "folder.parquet"),
+        (search, tmp_path / "file" / "hits.parquet"),
+        ((*bench, "--json"), tmp_path),
+        ((*bench, "--json"), tmp_path / "file" / "result.json"),
+        ((*bench, "--out"), tmp_path / "file"),
+        (("build", tmp_path / "base.npy", "-o"), tmp_path / "file"),
+    ):
+        said = fails(annvq_command(*command, place))
+        assert said.startswith(f"annvq: {place}")
+        assert ".tmp" not in said
+    # Also a recipe after one that would be measured first.
+    assert "nonsense" in fails(annvq_command(*bench, "--recipe", "nonsense"))
+
+
 def test_queries_of_another_dimension_fail(tmp_path, vectors, annvq_command):
     np.save(tmp_path / "base.npy", vectors)
     np.save(tmp_path / "queries.npy", vectors[:, :5])
@@ -54,6 +77,8 @@ def test_queries_of_another_dimension_fail(tmp_path, vectors, annvq_command):
         ["bench", "beir", "d"],
         ["bench", "ann", "x.npz", "--peers", "annoy"],
         ["bench", "ann", "x.npz", "--threads", "0"],
+        ["build", "x.npy", "-o", "i", "--seed", "-1"],
+        ["search", "i", "q.npy", "-o", "hits.csv"],
         ["info", "i", "--unknown"],
     ],
 )

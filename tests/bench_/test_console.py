@@ -1,0 +1,48 @@
+"""Tables of results fit a terminal of 80 columns, with every figure and name whole."""
+
+import re
+
+import pytest
+from rich.console import Console
+
+from annvq.bench.ann import AnnResult
+from annvq.bench.console import print_fitting, quality_table, speed_table
+from annvq.bench.quality import Quality
+from annvq.bench.sweep import Point
+
+RECIPES = ("ivf-pq-fastscan", "opq-ivf-pq8", "[/b]")
+
+
+def point(lib, recipe, qps):
+    return Point(lib, recipe, {}, 0.993, qps, 0.993, qps, 1.0, 1.0, 123.4, 480.0, 1.0)
+
+
+def shown(width, make):
+    console = Console(width=width, markup=False)
+    with console.capture() as captured:
+        print_fitting(console, make)
+    lines = captured.get().splitlines()
+    assert max(map(len, lines)) <= width
+    return captured.get()
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_qualities_are_whole(width):
+    measures = {"ndcg@10": 0.1234, "recall@100": 0.2345, "mrr@10": 0.3456, "map@100": 0.4567}
+    qualities = [Quality(name, measures, 1537.0, 12.5, 123456.0, 0.5678, 9.87) for name in RECIPES]
+    text = shown(width, lambda narrow: quality_table(qualities, "title", narrow))
+    for figure in ("0.1234", "0.2345", "0.3456", "0.4567", "0.5678", "1,537", "12.5x", "123,456", "9.87"):
+        assert text.count(figure) == 3
+    assert all(name in text for name in RECIPES)
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_speeds_are_whole(width):
+    points = [point("annvq", "IVF1024,PQ64x4fs,Refine(SQ8)", 112345.0), point("hnswlib", "HNSW M=16 efc=200", 23456.0)]
+    config = {"data": "x.npz", "mode": "one batch", "threads": 1}
+    result = AnnResult(config, points, {"scann": "it is not there"})
+    text = shown(width, lambda narrow: speed_table(result, narrow))
+    assert text.count("112,345") == text.count("23,456") == 3
+    assert len(re.findall(r"\(0\.993; 4\.79x\)", text)) == 3
+    assert "…" not in text
+    assert "skipped: it" in text
