@@ -24,7 +24,8 @@ index = annvq.build(table["embedding"], recipe="balanced", ids=table["id"], metr
 print(index)
 
 queries = vectors[:100] + 0.1 * rng.normal(size=(100, 96)).astype(np.float32)
-print(index.tune(queries, k=10, recall=0.95))
+report = index.tune(queries, k=10, recall=0.95)
+print(report.chosen)
 
 index.save(folder / "index")
 opened = annvq.open(folder / "index")  # memory-mapped: ready at once, whatever its size

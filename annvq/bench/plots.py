@@ -59,7 +59,8 @@ def quality_against_size(qualities: Sequence[Quality], path: Path, title: str, m
             quality.bytes_per_vector,
             quality.measures[measure],
             marker=_MARKERS[number % len(_MARKERS)],
-            markersize=9,
+            markersize=12 - 5 * number / len(qualities),  # recipes at the same place do not hide each other
+            markeredgecolor="white",
             linestyle="none",
             color=_color(number),
             label=f"{quality.recipe}  ({quality.compression:.0f}x)",

@@ -99,11 +99,12 @@ def _show_hits(index: annvq.Index, judged: JudgedVectors, dataset: BeirDataset, 
     question = next(iter(dataset.queries.values()))
     console.print(f"\nquestion: {question}", markup=False)
     for key, score in index.search(judged.queries[:1], k=3).to_lists()[0]:
-        console.print(f"  {score:.3f}  {key:>4}  {_shortened(dataset.documents[key])}", markup=False)
+        line = f"  {score:.3f}  {key:>4}  {dataset.documents[key]}"
+        console.print(_shortened(line, min(105, console.width)), markup=False)
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= 90 else text[:87] + "..."
+def _shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 3] + "..."
 
 
 def _show_next(out: Path, console: Console) -> None:
