@@ -43,6 +43,7 @@ def run(out: Path, console: Console) -> list[Quality]:
         Where the table goes.
 
     """
+    out.mkdir(parents=True, exist_ok=True)  # first: a folder that cannot be made is known before a minute's work
     dataset = cranfield.texts()
     judged = cranfield.embeddings(dataset)
     can_judge = _can_judge(console)
@@ -52,7 +53,6 @@ def run(out: Path, console: Console) -> list[Quality]:
             status.update(f"building and searching {recipe}")
             qualities.append(measure(judged, recipe, judge=can_judge)[0])
     print_fitting(console, lambda narrow: quality_table(qualities, _TITLE, narrow))
-    out.mkdir(parents=True, exist_ok=True)
     if can_judge:
         _draw(qualities, out / "ndcg-bytes.png", console)
     index = _keep(judged, dataset, out)

@@ -59,12 +59,17 @@ def to_faiss(index: Index) -> Any:
     Raises
     ------
     ParameterError
-        Codes that Faiss has not in this form (RaBitQ, residual quantizers), or str ids.
+        Codes that Faiss has not in this form (RaBitQ, residual quantizers), str ids, or no annvq index.
+    StateError
+        The index is closed.
     MissingExtraError
         Faiss is not installed.
 
     """
     faiss = faiss_module()
+    if not isinstance(index, Index):
+        raise ParameterError(f"{type(index).__name__}, expected an index of annvq")
+    index._check_open()
     trained = index._now.trained
     kind = trained.recipe.codebook.kind
     if kind not in _KINDS:

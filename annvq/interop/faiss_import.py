@@ -77,6 +77,8 @@ def from_faiss(faiss_index: Any) -> Index:
         Faiss is not installed.
 
     """
+    if not isinstance(faiss_index, faiss_module().Index):
+        raise ParameterError(f"{type(faiss_index).__name__}, expected an index of Faiss over float vectors")
     core, layers = _unwrap(faiss_index, _Layers())
     coded = _coded(core)
     try:

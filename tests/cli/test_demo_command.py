@@ -51,6 +51,14 @@ def test_the_demo_leaves_an_index_to_search(tmp_path, annvq_command, monkeypatch
         assert len(index) == 1400
 
 
+def test_a_folder_that_cannot_be_made_is_known_at_once(tmp_path, annvq_command, monkeypatch):
+    monkeypatch.setattr("annvq.demo.run.RECIPES", ())
+    (tmp_path / "file").touch()
+    code, out, err = annvq_command("demo", "--out", tmp_path / "file")
+    assert (code, out) == (1, "")
+    assert err == f"annvq: {tmp_path / 'file'}: File exists\n"
+
+
 def test_the_demo_runs_without_its_extras(tmp_path, annvq_command, monkeypatch):
     for module in ("pytrec_eval", "matplotlib", "matplotlib.figure", "matplotlib.backends.backend_agg"):
         monkeypatch.setitem(sys.modules, module, None)

@@ -235,6 +235,20 @@ def test_what_is_not_ready():
         from_faiss(faiss.IndexFlat(16, faiss.METRIC_L1))
 
 
+def test_what_is_no_index():
+    for given in (None, 5, BASE, faiss.IndexBinaryFlat(16)):
+        with pytest.raises(errors.ParameterError, match="expected an index"):
+            from_faiss(given)
+        with pytest.raises(errors.ParameterError, match="expected an index"):
+            to_faiss(given)
+    index = build(BASE, "Flat")
+    with pytest.raises(errors.ParameterError, match="Index, expected an index of Faiss"):
+        from_faiss(index)
+    index.close()
+    with pytest.raises(errors.StateError):
+        to_faiss(index)
+
+
 def test_labels_that_cannot_be_ids():
     faiss_index = faiss.IndexIDMap(faiss.IndexFlatL2(16))
     faiss_index.add_with_ids(BASE[:3], np.array([4, 9, 4]))
