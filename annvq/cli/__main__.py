@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         app(repeat_recipes(arguments), prog_name="annvq")
-    except (AnnvqError, OSError) as error:
+    except (AnnvqError, OSError, MemoryError) as error:
         typer.echo(f"annvq: {_one_line(error)}", err=True)
         sys.exit(1)
 

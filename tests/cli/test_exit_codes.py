@@ -4,6 +4,8 @@ import sys
 import numpy as np
 import pytest
 
+import annvq
+
 
 def fails(result):
     """Check exit code 1 and one line on stderr, without a traceback; return that line."""
@@ -63,6 +65,12 @@ def test_queries_of_another_dimension_fail(tmp_path, vectors, annvq_command):
     np.save(tmp_path / "queries.npy", vectors[:, :5])
     annvq_command("build", tmp_path / "base.npy", "-o", tmp_path / "index", "--recipe", "flat")
     fails(annvq_command("search", tmp_path / "index", tmp_path / "queries.npy"))
+
+
+def test_more_hits_than_memory_holds_fail(tmp_path, vectors, annvq_command):
+    annvq.build(vectors, recipe="flat").save(tmp_path / "index")
+    np.save(tmp_path / "queries.npy", vectors[:2])
+    fails(annvq_command("search", tmp_path / "index", tmp_path / "queries.npy", "-k", 10**14))
 
 
 @pytest.mark.parametrize(
