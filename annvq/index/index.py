@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ class Index:
         self._store = store
         self._closed = False
         self._changing = threading.RLock()
+        _ALL.add(self)
 
     # -- what it is ---------------------------------------------------------------------------
 
@@ -196,6 +198,7 @@ class Index:
         k = min(_count("k", k), len(self))
         report = tune(self._now.trained, self._now.snapshot, matrix, k, recall, pool.resolve(threads))
         with self._changing:
+            self._check_open()
             self._change(depth=Depth(report.chosen.nprobe, report.chosen.rerank))
         return report
 
@@ -261,8 +264,8 @@ class Index:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the index to a folder, all or nothing; an index already there is replaced."""
-        self._check_open()
         with self._changing:
+            self._check_open()
             if self._store is not None and self._store.path.resolve() == Path(path).resolve():
                 self._check_writable()  # it is on disk already, after every change
                 return
@@ -281,9 +284,10 @@ class Index:
 
     def close(self) -> None:
         """Let go of files and lock; every later call is a StateError. Closing twice is fine."""
-        self._closed = True
-        if self._store is not None:
-            self._store.close()
+        with self._changing:  # a change that is under way is finished: it holds the lock of the folder
+            self._closed = True
+            if self._store is not None:
+                self._store.close()
 
     def __enter__(self) -> Index:
         return self
@@ -420,6 +424,19 @@ def _read(store: Store) -> Version:
     except CorruptIndexError:
         store.verify()  # where a checksum is wrong, it says better what is damaged
         raise
+
+
+_ALL: weakref.WeakSet[Index] = weakref.WeakSet()
+
+
+def _forget_changes() -> None:
+    """In a forked child: threads that were changing an index are not there to finish."""
+    for index in list(_ALL):
+        index._changing = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_changes)
 
 
 def _merge_small(trained: Trained, segments: list[Segment]) -> list[Segment]:
