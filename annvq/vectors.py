@@ -15,6 +15,7 @@ from annvq.kernels.unit import unit_rows
 _FLOAT32 = np.dtype(np.float32)
 _ACCEPTED = ("float32", "float16", "bfloat16", "float64", "int8", "uint8")
 _WHOLE = 1 << 62  # rows: do not cut
+_LONGEST = 2.0**61  # of a vector: 64 times its square is a float32, and sums of a few products stay below that
 _BLOCK_BYTES = 1 << 24  # looked at in one go where rows are counted for an error message
 
 
@@ -81,6 +82,36 @@ def normalized(x: np.ndarray, name: str = "vectors", first_row: int = 0) -> np.n
     if zero >= 0:
         raise ZeroVectorError(f"{name}: row {first_row + zero} is zero, so its cosine with anything is undefined")
     return out
+
+
+def for_metric(x: np.ndarray, metric: str, name: str = "vectors", first_row: int = 0) -> np.ndarray:
+    """Return vectors or queries as an index of a metric takes them: with norm one for "cosine", else as they are.
+
+    Parameters
+    ----------
+    x
+        (n, d) float32 as `as_matrix` returns it.
+    metric
+        "ip", "l2" or "cosine".
+    name, first_row
+        As in `as_matrix`.
+
+    Raises
+    ------
+    ZeroVectorError
+        A row is zero under "cosine"; the first one is named.
+    NonFiniteError
+        Under another metric, a row is so long that squared distances may overflow; the first one is named.
+
+    """
+    if metric == "cosine":
+        return normalized(x, name, first_row)
+    flat = x.reshape(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = np.dot(flat, flat)
+    if not total < _LONGEST**2 / 2:  # all together are longer than one may be, to within rounding
+        _check_lengths(x, name, first_row)
+    return x
 
 
 def as_source(x: Any, *, dim: int | None = None, name: str = "vectors") -> VectorSource:
@@ -269,6 +300,20 @@ def _check_dim(d: int, dim: int | None, name: str) -> None:
         raise ShapeError(f"{name}: dimension {d}, expected {dim}")
     if d == 0:
         raise ShapeError(f"{name}: dimension 0, expected at least 1")
+
+
+def _check_lengths(matrix: np.ndarray, name: str, first_row: int) -> None:
+    step = max(1, _BLOCK_BYTES // max(1, 8 * matrix.shape[1]))
+    for start in range(0, len(matrix), step):
+        block = matrix[start : start + step].astype(np.float64)
+        lengths = np.sqrt(np.einsum("ij,ij->i", block, block))
+        too_long = np.flatnonzero(lengths > _LONGEST)
+        if len(too_long):
+            row, length = first_row + start + int(too_long[0]), lengths[too_long[0]]
+            raise NonFiniteError(
+                f"{name}: row {row} is {length:.3g} long, of which squares overflow float32; "
+                f"expected at most {_LONGEST:.3g}: scale the vectors down"
+            )
 
 
 def _raise_non_finite(raw: np.ndarray, matrix: np.ndarray, row: int, first_row: int, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,6 +18,7 @@ from annvq.kernels.encode import product_decode, product_sites
 from annvq.kernels.tiles import readonly
 
 SAMPLE = 32_768
+_USUAL = 32  # exponent up to which squares of numbers are far from the ends of float32
 _ORTHONORMAL = 1e-3  # largest error of a stored matrix's products
 
 
@@ -83,6 +85,7 @@ class Rotation:
             raise ParameterError(f"M must be 1 to the dimension {d}, not {M}")
         if nbits not in (4, 8):
             raise ParameterError(f"nbits must be 4 or 8, not {nbits}")
+        rows = _near_one(rows)
         matrix = _allocate(rows, M)
         rotated = _apply(rows, matrix, count)
         codebooks = train_codebooks(rotated, start_codebooks(rotated, M, 1 << nbits, rng), 8, count)
@@ -139,6 +142,12 @@ class Rotation:
         if not error <= _ORTHONORMAL:  # NaN where products overflow
             raise CorruptIndexError("a rotation whose columns are not orthonormal")
         return cls(matrix)
+
+
+def _near_one(rows: np.ndarray) -> np.ndarray:
+    """Return the rows, times a power of two if they are very large or small: sums of squares stay in range."""
+    exponent = math.frexp(float(np.abs(rows).max()))[1]
+    return rows if abs(exponent) < _USUAL else np.ldexp(rows, -exponent)
 
 
 def _random(d_out: int, d: int, rng: np.random.Generator) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from annvq import vectors as door
-from annvq.errors import ParameterError, RecipeError, ShapeError
+from annvq.errors import NonFiniteError, ParameterError, RecipeError, ShapeError, ZeroVectorError
 from annvq.index import commit
 from annvq.index import recipe as recipes
 from annvq.index.commit import Version
@@ -117,19 +117,38 @@ def _learn(
     if wanted is not None and wanted < 1:
         raise ParameterError(f"train = {wanted}: expected vectors or a number of at least 1")
     if n is None:  # learn the length from the head of the stream
-        head = door.sample(source, wanted or 1 << 17, seed)
+        head = _sample(source, wanted or 1 << 17, seed, metric)
         n = len(head) if len(head) < (wanted or 1 << 17) else _UNKNOWN_FACTOR * len(head)
         dim = source.dim
     resolved = _resolve(recipe, n, dim, metric)
     if given is not None and wanted is None:
-        sample = door.as_matrix(given, dim=dim, name="train")
+        sample = door.for_metric(door.as_matrix(given, dim=dim, name="train"), metric, "train")
     else:
-        sample = door.sample(source, wanted or sample_size(resolved, n), seed)
-    if metric == "cosine":
-        sample = door.normalized(sample, "vectors")
+        sample = _sample(source, wanted or sample_size(resolved, n), seed, metric)
     if resolved.nlist is not None and len(sample) < settled(resolved.nlist):
         raise RecipeError(f"nlist = {resolved.nlist} lists cannot be learned from {len(sample)} vectors")
     return train(resolved, sample, metric, seed=seed, threads=threads)
+
+
+def _sample(source: VectorSource, rows: int, seed: int, metric: str) -> np.ndarray:
+    try:
+        return door.for_metric(door.sample(source, rows, seed), metric)
+    except (NonFiniteError, ZeroVectorError):
+        if source.count is not None and source.count > rows:  # a row of the sample has another number in the source
+            _look_at_all(source, metric)
+        raise
+
+
+def _look_at_all(source: VectorSource, metric: str) -> None:
+    """Raise the error of the first row that is not accepted."""
+    done = 0
+    for batch in door.batches(source, rows=_batch_rows(source)):
+        door.for_metric(batch, metric, first_row=done)
+        done += len(batch)
+
+
+def _batch_rows(source: VectorSource) -> int:
+    return max(1, _BATCH_BYTES // (4 * max(1, source.dim)))
 
 
 def _resolve(recipe: Recipe | str | os.PathLike[str], n: int, dim: int, metric: str) -> Recipe:
@@ -163,8 +182,8 @@ def _encode(
         segment = writer.take(here, table)
         segments.append(segment if store is None else commit.stage(store, trained, segment))
 
-    for batch in door.batches(source, rows=max(1, _BATCH_BYTES // (4 * max(1, source.dim)))):
-        writer.add(door.normalized(batch, "vectors") if trained.metric == "cosine" else batch)
+    for batch in door.batches(source, rows=_batch_rows(source)):
+        writer.add(door.for_metric(batch, trained.metric, first_row=done))
         done += len(batch)
         report(done, source.count)
         for name, given in (("ids", column), ("attributes", attributes)):

@@ -225,9 +225,7 @@ class Index:
         """
         with self._changing:
             self._check_writable()
-            matrix = door.as_matrix(vectors, dim=self.dim, name="vectors")
-            if self.metric == "cosine":
-                matrix = door.normalized(matrix, "vectors")
+            matrix = door.for_metric(door.as_matrix(vectors, dim=self.dim, name="vectors"), self.metric)
             column = self._new_ids(ids, len(matrix))
             table = self._new_attributes(attributes, len(matrix))
             if len(matrix) == 0:
@@ -327,7 +325,7 @@ class Index:
 
     def _queries(self, queries: Any) -> np.ndarray:
         matrix = door.as_matrix(queries, dim=self.dim, name="queries")
-        return door.normalized(matrix, "queries") if self.metric == "cosine" else matrix
+        return door.for_metric(matrix, self.metric, "queries")
 
     def _depth_for(self, nprobe: int | None, rerank: int | None) -> Depth:
         default = self._now.depth
