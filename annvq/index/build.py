@@ -116,6 +116,7 @@ def _learn(
     wanted = int(given) if isinstance(given, int | np.integer) and not isinstance(given, bool) else None
     if wanted is not None and wanted < 1:
         raise ParameterError(f"train = {wanted}: expected vectors or a number of at least 1")
+    head = None
     if n is None:  # learn the length from the head of the stream
         head = _sample(source, wanted or 1 << 17, seed, metric)
         n = len(head) if len(head) < (wanted or 1 << 17) else _UNKNOWN_FACTOR * len(head)
@@ -124,7 +125,11 @@ def _learn(
     if given is not None and wanted is None:
         sample = door.for_metric(door.as_matrix(given, dim=dim, name="train"), metric, "train")
     else:
-        sample = _sample(source, wanted or sample_size(resolved, n), seed, metric)
+        size = wanted or sample_size(resolved, n)
+        if head is not None and len(head) >= size:  # a stream's sample is its head: do not copy it twice
+            sample = head[:size]
+        else:
+            sample = _sample(source, size, seed, metric)
     if resolved.nlist is not None and len(sample) < settled(resolved.nlist):
         raise RecipeError(f"nlist = {resolved.nlist} lists cannot be learned from {len(sample)} vectors")
     return train(resolved, sample, metric, seed=seed, threads=threads)
