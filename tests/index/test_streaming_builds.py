@@ -73,7 +73,7 @@ def small_steps(monkeypatch):
 
 
 @pytest.mark.parametrize("source", SOURCES)
-@pytest.mark.parametrize("kind", ["fp32", "pq4", "rabitq"])
+@pytest.mark.parametrize("kind", ["fp32", "pq4"])
 def test_a_stream_gives_what_the_array_gives(kind, source, tmp_path):
     ids = ids_of(kind)
     table = {"year": np.arange(N) % 9}
