@@ -3,7 +3,7 @@
     AnnvqError
     ├── ShapeError(ValueError)          wrong dimension, number of axes or length
     ├── DtypeError(TypeError, ValueError)  a dtype that is not accepted here
-    ├── NonFiniteError(ValueError)      NaN or infinity in vectors or queries
+    ├── NonFiniteError(ValueError)      NaN or infinity in vectors or queries, or scores that would overflow
     ├── ZeroVectorError(ValueError)     a vector without direction under the cosine metric
     ├── DuplicateIdError(ValueError)    an id given twice, or already in the index
     ├── UnknownIdError(KeyError)        an id that the index does not hold
@@ -37,7 +37,7 @@ class DtypeError(AnnvqError, TypeError, ValueError):
 
 
 class NonFiniteError(AnnvqError, ValueError):
-    """NaN or infinity in vectors or queries."""
+    """NaN or infinity in vectors or queries, or vectors so long that squares of them overflow."""
 
 
 class ZeroVectorError(AnnvqError, ValueError):

@@ -26,7 +26,7 @@ class Pools:
     @classmethod
     def empty(cls, nq: int, keep: int) -> Pools:
         """Make empty pools that keep the best ``keep`` rows each."""
-        scores, rows, counts, thresholds = topk.empty_pools(nq, keep)
+        scores, rows, counts, thresholds = topk.empty_pools(nq, topk.capacity_for(keep))
         return cls(scores, rows, counts, thresholds, keep)
 
     @classmethod

@@ -40,11 +40,12 @@ class TableCodes:
 
     def relaid(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return a segment's arrays with 4-bit codes in this machine's layout, whatever machine wrote them."""
-        given = next((name for name in arrays if name.startswith("codes.") and name != self.section), None)
-        if given is None or self.nbits != 4 or arrays[given].dtype != np.uint8 or arrays[given].size % 64:
+        other = f"codes.{scan4.OTHER_LAYOUT}"
+        packed = arrays.get(other)
+        if packed is None or self.nbits != 4 or packed.dtype != np.uint8 or packed.size % 64:
             return arrays
-        others = {name: array for name, array in arrays.items() if name != given}
-        return {**others, self.section: frozen(scan4.relaid(arrays[given]))}
+        rest = {name: array for name, array in arrays.items() if name != other}
+        return {**rest, self.section: frozen(scan4.relaid(packed))}
 
     @property
     def with_constants(self) -> bool:

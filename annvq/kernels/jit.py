@@ -8,6 +8,7 @@ written is never an error: the kernel is compiled again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -45,7 +46,9 @@ class _KernelCache(FunctionCache):
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
             return super().load_overload(sig, target_context)
-        except Exception:  # truncated or foreign cache file: compile again
+        except Exception:  # truncated or foreign cache file: compile again, and let that be kept
+            with contextlib.suppress(Exception):
+                self.flush()
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:

@@ -23,7 +23,7 @@ from annvq.kernels.jit import kernel
 from annvq.kernels.topk import push
 
 BLOCK = 32
-LAYOUT = "quads" if ACTIVE == "avx512" else "lanes"
+LAYOUT, OTHER_LAYOUT = ("quads", "lanes") if ACTIVE == "avx512" else ("lanes", "quads")
 
 
 def groups_for(M: int) -> int:
@@ -37,7 +37,7 @@ def blocks_for(counts: np.ndarray) -> np.ndarray:
 
 
 def relaid(packed: np.ndarray) -> np.ndarray:
-    """Return codes that were packed in the other layout than `LAYOUT` in this one; both are flat uint8."""
+    """Return codes that were packed in `OTHER_LAYOUT` in `LAYOUT`; both are flat uint8."""
     rows, columns = (16, 4) if LAYOUT == "lanes" else (4, 16)
     return np.ascontiguousarray(packed.reshape(-1, rows, columns).transpose(0, 2, 1)).reshape(-1)
 

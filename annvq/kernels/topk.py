@@ -24,9 +24,8 @@ def capacity_for(keep: int) -> int:
 
 
 @kernel
-def empty_pools(nq, keep):
-    """Return scores, rows, counts and thresholds of ``nq`` empty pools that keep ``keep`` rows each."""
-    capacity = np.int64(2 * keep + 64)
+def empty_pools(nq, capacity):
+    """Return scores, rows, counts and thresholds of ``nq`` empty pools, see `capacity_for`."""
     scores = np.empty((nq, capacity), np.float32)
     rows = np.empty((nq, capacity), np.int64)
     return scores, rows, np.zeros(nq, np.int64), np.full(nq, MINUS_INFINITY)
