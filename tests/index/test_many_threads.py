@@ -276,6 +276,15 @@ def names_in(path):
     return sorted(file.name for file in path.iterdir())
 
 
+@pytest.fixture
+def interrupts():
+    """Let SIGINT raise KeyboardInterrupt: a shell starts its background jobs with the signal ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 @pytest.mark.parametrize("there", [False, True], ids=["new", "replacing"])
 def test_an_interrupted_build_leaves_what_was_there(there, tmp_path):
     path = tmp_path / "index"
