@@ -195,7 +195,7 @@ class Index:
             raise ParameterError(f"tuning needs queries and vectors, got {len(matrix)} and {len(self)}")
         if not 0 < recall <= 1:
             raise ParameterError(f"recall must lie above 0 and not above 1, not {recall!r}")
-        k = min(_count("k", k), len(self))
+        k = _count("k", k)
         report = tune(self._now.trained, self._now.snapshot, matrix, k, recall, pool.resolve(threads))
         with self._changing:
             self._check_open()
