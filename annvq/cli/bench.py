@@ -11,17 +11,13 @@ from annvq.bench import ann, beir, plots
 from annvq.bench.console import print_fitting, quality_table, speed_table
 from annvq.bench.peers import PEERS
 from annvq.bench.report import check_place, write_json
-from annvq.cli.options import JsonFile, Threads
+from annvq.cli.options import JsonFile, Recipes, Threads, check_recall
 from annvq.cli.progress import progress_bar
 from annvq.cli.screen import screen
 from annvq.errors import MissingExtraError
 
 app = typer.Typer(help="Measure recipes and other libraries.", no_args_is_help=True)
 _DEFAULT_OUT = Path("bench-out")
-
-Recipes = Annotated[
-    list[str] | None, typer.Option("--recipe", metavar="R", help="Name, factory string or TOML; repeatable.")
-]
 
 
 @app.command("ann")
@@ -73,7 +69,8 @@ def beir_command(
     recipe: Recipes = None,
     split: Annotated[str, typer.Option(help="Judgements to report.")] = "test",
     tune: Annotated[
-        float | None, typer.Option(help="Tune each index to this recall@10 on queries that are not reported.")
+        float | None,
+        typer.Option(callback=check_recall, help="Tune each index to this recall@10 on queries that are not reported."),
     ] = None,
     threads: Threads = None,
     json: JsonFile = None,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,16 @@ def _digest_of_sources() -> str:
 
 
 _KEY = (isa.ACTIVE, _digest_of_sources())
+_log = logging.getLogger("annvq")
+_told = False
+
+
+def _tell() -> None:
+    """Say once a process why the first call takes so long; without any handler it goes to stderr."""
+    global _told
+    if not _told:
+        _told = True
+        _log.warning("annvq: compiling kernels for this machine, once (ahead of use: annvq warmup)")
 
 
 class _KernelCache(FunctionCache):
@@ -45,11 +56,14 @@ class _KernelCache(FunctionCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
-            return super().load_overload(sig, target_context)
+            found = super().load_overload(sig, target_context)
         except Exception:  # truncated or foreign cache file: compile again, and let that be kept
             with contextlib.suppress(Exception):
                 self.flush()
-            return None
+            found = None
+        if found is None:
+            _tell()
+        return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
