@@ -1,4 +1,4 @@
-"""Rotations before coding: random, or learned with a product codebook (OPQ)."""
+"""Rotations before coding: random, learned with a product codebook (OPQ), or to principal components."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ from annvq.kernels.tiles import readonly
 
 SAMPLE = 32_768
 _USUAL = 32  # exponent up to which squares of numbers are far from the ends of float32
+_STEP = 16  # of numbers of components: whole registers
 _ORTHONORMAL = 1e-3  # largest error of a stored matrix's products
 
 
 @dataclass(frozen=True, eq=False)
 class Rotation:
-    """An orthonormal map of vectors of dimension d to d_out >= d.
+    """An orthonormal map of vectors of dimension d to d_out.
 
     Parameters
     ----------
     matrix
-        (d_out, d) float32 with orthonormal columns: norms and inner products stay as they are.
+        (d_out, d) float32. With d_out >= d its columns are orthonormal: norms and inner products stay as
+        they are. With d_out < d its rows are: those of the projection on d_out directions.
 
     """
 
@@ -86,7 +88,7 @@ class Rotation:
         if nbits not in (4, 8):
             raise ParameterError(f"nbits must be 4 or 8, not {nbits}")
         rows = _near_one(rows)
-        matrix = _allocate(rows, M)
+        matrix = _deal(*_principal(rows, centered=True), M)
         rotated = _apply(rows, matrix, count)
         codebooks = train_codebooks(rotated, start_codebooks(rotated, M, 1 << nbits, rng), 8, count)
         for _ in range(niter):
@@ -94,6 +96,53 @@ class Rotation:
             rotated = _apply(rows, matrix, count)
             codebooks = train_codebooks(rotated, codebooks, 2, count)
         return cls(frozen(matrix))
+
+    @classmethod
+    def pca(
+        cls,
+        vectors: Any,
+        keep: float,
+        *,
+        dsub: int = 2,
+        centered: bool = True,
+        sample: int = SAMPLE,
+        seed: int = 0,
+    ) -> Rotation:
+        """Project on the principal components that hold most of the variance.
+
+        Parameters
+        ----------
+        vectors
+            (n, d), n >= 1.
+        keep
+            How many components, 1 to d; or below 1 the least share of the variance that they must hold.
+            A share's number is rounded up to a multiple of 16, as far as there are dimensions.
+        dsub
+            Dimensions of a sub-space of the product codebook that will code them: components are dealt out
+            so that the sub-spaces' variances have about the same product (Ge et al. 2013, section 3.2.1),
+            and zeros fill the last sub-spaces.
+        centered
+            Variance about the mean, for distances; else about the origin, for inner products.
+        sample
+            Learn from at most so many vectors, drawn at random.
+        seed
+            Of the sample.
+
+        Raises
+        ------
+        ParameterError
+            An argument outside its range.
+
+        """
+        rows = _near_one(training_rows(vectors, sample, np.random.default_rng(seed)))
+        d = rows.shape[1]
+        if not 0 < keep <= d:
+            raise ParameterError(f"keep must be 1 to the dimension {d}, or a share below 1, not {keep}")
+        variances, components = _principal(rows, centered)
+        dims = int(keep) if keep >= 1 else _dims_for(variances, keep)
+        if dsub < 1:
+            raise ParameterError(f"dsub must be at least 1, not {dsub}")
+        return cls(frozen(_deal(variances[-dims:], components[:, -dims:], -(-dims // dsub))))
 
     @property
     def dim(self) -> int:
@@ -135,12 +184,16 @@ class Rotation:
     def from_arrays(cls, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> Rotation:
         """Build from `config` and `arrays`; CorruptIndexError where the matrix is not orthonormal."""
         matrix = stored_array(arrays, "matrix", (None, None))
-        if matrix.shape[0] < matrix.shape[1]:
-            raise CorruptIndexError(f"a rotation of shape {matrix.shape} loses dimensions")
+        if matrix.size == 0:
+            raise CorruptIndexError(f"a rotation of shape {matrix.shape}")
         with np.errstate(over="ignore", invalid="ignore"):
-            error = np.abs(matrix.T @ matrix - np.eye(matrix.shape[1])).max()
+            if matrix.shape[0] >= matrix.shape[1]:
+                error = np.abs(matrix.T @ matrix - np.eye(matrix.shape[1])).max()
+            else:
+                is_padding = ~matrix.any(axis=1)  # of a sub-space with fewer components than others
+                error = np.abs(matrix @ matrix.T - np.diag(np.where(is_padding, 0, 1))).max()
         if not error <= _ORTHONORMAL:  # NaN where products overflow
-            raise CorruptIndexError("a rotation whose columns are not orthonormal")
+            raise CorruptIndexError("a rotation that is not orthonormal")
         return cls(matrix)
 
 
@@ -159,21 +212,37 @@ def _apply(rows: np.ndarray, matrix: np.ndarray, threads: int) -> np.ndarray:
     return gemm.products(rows, gemm.pack(matrix), len(matrix), threads=threads)
 
 
-def _allocate(rows: np.ndarray, M: int) -> np.ndarray:
-    """Return (M * dsub, d) float32: principal components, dealt to M sub-spaces (Ge et al. 2013, 3.2.1)."""
+def _principal(rows: np.ndarray, centered: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return variances (d,), ascending, and components (d, d), one a column, of rows (n, d)."""
     d = rows.shape[1]
-    dsub = -(-d // M)
-    variances, components = np.linalg.eigh(np.cov(rows, rowvar=False, bias=True).reshape(d, d))
+    moments = np.cov(rows, rowvar=False, bias=True) if centered else rows.T.astype(np.float64) @ rows / len(rows)
+    return np.linalg.eigh(moments.reshape(d, d))
+
+
+def _dims_for(variances: np.ndarray, share: float) -> int:
+    """Return how many of the largest variances (d,), given ascending, hold a share of their sum."""
+    held = np.cumsum(np.maximum(variances[::-1], 0))
+    dims = int(np.searchsorted(held, share * held[-1])) + 1
+    return min(len(variances), -(-dims // _STEP) * _STEP)
+
+
+def _deal(variances: np.ndarray, components: np.ndarray, M: int) -> np.ndarray:
+    """Return (M * ceil(dims / M), d) float32: components dealt to M sub-spaces (Ge et al. 2013, section 3.2.1).
+
+    ``variances (dims,)`` ascending, ``components (d, dims)`` their columns.
+    """
+    dims = len(variances)
+    dsub = -(-dims // M)
     logs = np.log(np.maximum(variances, 1e-10 * max(float(variances[-1]), 1e-30)))
     logs -= logs.min()  # a sub-space's sum grows with every component
-    matrix = np.zeros((M, dsub, d))
+    matrix = np.zeros((M, dsub, len(components)))
     sums, used = np.zeros(M), np.zeros(M, np.int64)
-    for component in range(d - 1, -1, -1):  # eigh orders them ascending
+    for component in range(dims - 1, -1, -1):
         m = int(np.argmin(np.where(used < dsub, sums, np.inf)))
         matrix[m, used[m]] = components[:, component]
         sums[m] += logs[component]
         used[m] += 1
-    return matrix.reshape(M * dsub, d).astype(np.float32)
+    return matrix.reshape(M * dsub, -1).astype(np.float32)
 
 
 def _decoded(rotated: np.ndarray, codebooks: np.ndarray, threads: int) -> np.ndarray:

@@ -1,10 +1,11 @@
 """Factory strings: Faiss's short names for indexes, as far as annvq has the parts.
 
-    [OPQ{M} | RR,] [IVF{nlist},] codes [,RFlat | ,Refine({codes})]
+    [OPQ{M} | PCA{dims} | RR,] [IVF{nlist},] codes [,RFlat | ,Refine({codes})]
 
 | part | spelling | recipe |
 |---|---|---|
 | rotation | `OPQ32` | learned, M = 32 as in the PQ that follows |
+| | `PCA64` | to 64 principal components |
 | | `RR` | random |
 | lists | `IVF1024`; `IVF` or `IVFauto` | nlist 1024; from n |
 | codes | `Flat`, `SQfp16`, `SQ8`, `SQ4` | scalar |
@@ -29,7 +30,7 @@ from annvq.index.recipe_values import did_you_mean
 
 _NUMBER = r"[0-9]{1,9}"
 _STAGES = {
-    "rotation": re.compile(rf"OPQ(?P<M>{_NUMBER})|RR"),
+    "rotation": re.compile(rf"OPQ(?P<M>{_NUMBER})|PCA(?P<dims>{_NUMBER})|RR"),
     "lists": re.compile(rf"IVF(?P<nlist>{_NUMBER}|auto)?"),
     "codes": re.compile(
         rf"(?P<scalar>Flat|SQfp16|SQ8|SQ4)"
@@ -40,7 +41,7 @@ _STAGES = {
     "refine": re.compile(r"RFlat|Refine\((?P<kind>Flat|SQfp16|SQ8)\)"),
 }
 _ACCEPTED = {
-    "rotation": "OPQ{M}, RR",
+    "rotation": "OPQ{M}, PCA{dims}, RR",
     "lists": "IVF{nlist}, IVF",
     "codes": "Flat, SQ8, SQ4, SQfp16, PQ{M}, PQ{M}x8, PQ{M}x4, PQ{M}x4fs, PQ{M}x4fsr, RQ{M}x8, RaBitQ{bits}",
     "refine": "RFlat, Refine(SQ8), Refine(SQfp16), Refine(Flat)",
@@ -48,8 +49,8 @@ _ACCEPTED = {
 _NEAR = ("OPQ32", "RR", "IVF1024", "Flat", "SQ8", "SQ4", "SQfp16", "PQ32x4fs", "RQ8", "RaBitQ", "RFlat")
 # What Faiss has and annvq has not, with the way out.
 _NOT_HERE = (
-    (r"OPQ[0-9]+_[0-9]+", "an OPQ that reduces the dimension is not supported; use OPQ{M}"),
-    (r"RR[0-9]+|PCA.*|L2norm|ITQ.*|Pad.*", "of transforms there are OPQ{M} and RR, which keep the dimension"),
+    (r"OPQ[0-9]+_[0-9]+", "an OPQ that reduces the dimension is not supported; use OPQ{M}, or PCA{dims}"),
+    (r"RR[0-9]+|PCA.+|L2norm|ITQ.*|Pad.*", "of transforms there are OPQ{M}, PCA{dims} and RR"),
     (r"IVF[0-9]+[_(].*|IMI.*", "lists are found by scanning all centroids; use IVF{nlist}"),
     (r"(HNSW|NSG|LSH).*", "there are no graph or hashing indexes; use IVF{nlist} with codes"),
     (r"PQ[0-9]+x4fsr?_[0-9]+", "a block always has 32 vectors; use PQ{M}x4fs"),
@@ -109,6 +110,8 @@ def to_factory(recipe: Recipe) -> str:
     parts = []
     if recipe.rotation == "opq":
         parts.append(f"OPQ{codebook.M}")
+    elif recipe.rotation == "pca":
+        parts.append(f"PCA{recipe.dims}")
     elif recipe.rotation == "random" and codebook.kind != "rabitq":
         parts.append("RR")
     if recipe.nlist is not None:
@@ -163,10 +166,11 @@ def _assemble(found: dict[str, re.Match[str]], text: str) -> Recipe:
         raise RecipeError(f"{rotation[0]} needs a PQ of the same number behind it, given {codes[0]}")
     turned = None
     if rotation:
-        turned = "opq" if rotation["M"] else "random"
+        turned = "opq" if rotation["M"] else "pca" if rotation["dims"] else "random"
     return Recipe(
         name=text.strip(),
         rotation="random" if codes["rabitq"] and turned is None else turned,
+        dims=int(rotation["dims"]) if rotation and rotation["dims"] else None,
         nlist=nlist,
         codebook=_codebook(codes, residual=lists is not None and codes["fastscan"] != "fs"),
         refine=None if refine is None else _SCALAR_KINDS[refine["kind"] or "Flat"],
@@ -201,6 +205,7 @@ def _untold(recipe: Recipe) -> list[str]:
     is_fastscan = codebook.kind == "pq" and codebook.nbits == 4
     is_scalar = codebook.kind in _SCALAR_NAMES
     untold = {
+        f"dims = {recipe.dims!r}": isinstance(recipe.dims, float),
         f"codebook.M = {codebook.M!r}": isinstance(codebook.M, str),
         f"codebook.residual = {codebook.residual}": not (coded_as_faiss_would or is_fastscan or is_scalar),
         f"codebook.score_aware = {codebook.score_aware}": codebook.score_aware is not None,

@@ -58,7 +58,8 @@ def resolve(recipe: Recipe, n: int, d: int, metric: str) -> Recipe:
     """Return ``recipe`` with numbers only, checked against n vectors of dimension d.
 
     Without lists for few vectors (`auto_nlist`) the codebook codes the vectors themselves instead of
-    residuals. Score-aware codes are for inner products and dropped for "l2".
+    residuals. Score-aware codes are for inner products and dropped for "l2". Where ``dims`` is a share of
+    the variance, what depends on it is left to `settle_dims`.
 
     Raises
     ------
@@ -74,21 +75,38 @@ def resolve(recipe: Recipe, n: int, d: int, metric: str) -> Recipe:
         )
     codebook = replace(
         recipe.codebook,
-        M=_number_of_codes(recipe.codebook, d),
         residual=recipe.codebook.residual and nlist is not None,
         score_aware=None if metric == "l2" else recipe.codebook.score_aware,
     )
-    nprobe, rerank = recipe.search.nprobe, recipe.search.rerank
+    nprobe = recipe.search.nprobe
     if nlist is None:
         nprobe = None
     elif nprobe == "auto":
         nprobe = auto_nprobe(nlist)
     elif nprobe is not None:
         nprobe = min(nprobe, nlist)  # a fixed nprobe and an automatic nlist
-    if rerank == "auto":
-        rerank = auto_rerank(8 * code_bytes(codebook, d) / d)
-    search = replace(recipe.search, nprobe=nprobe, rerank=rerank)
-    return replace(recipe, nlist=nlist, codebook=codebook, search=search)
+    recipe = replace(recipe, nlist=nlist, codebook=codebook, search=replace(recipe.search, nprobe=nprobe))
+    if recipe.dims is None:
+        return _settle_codes(recipe, d)
+    if isinstance(recipe.dims, float):
+        return recipe
+    if recipe.dims > d:
+        raise RecipeError(f"dims = {recipe.dims} components of vectors with d = {d}: use at most {d}")
+    return settle_dims(recipe, recipe.dims)
+
+
+def settle_dims(recipe: Recipe, dims: int) -> Recipe:
+    """Return a resolved recipe with the number of components that a share of the variance came to."""
+    return _settle_codes(replace(recipe, dims=dims), dims)
+
+
+def _settle_codes(recipe: Recipe, d: int) -> Recipe:
+    """Put numbers for M and rerank, which depend on the dimension d that is coded."""
+    codebook = replace(recipe.codebook, M=_number_of_codes(recipe.codebook, d))
+    search = recipe.search
+    if search.rerank == "auto":
+        search = replace(search, rerank=auto_rerank(8 * code_bytes(codebook, d) / d))
+    return replace(recipe, codebook=codebook, search=search)
 
 
 def _number_of_codes(codebook: CodebookSpec, d: int) -> int | None:
@@ -116,6 +134,8 @@ def code_bytes(codebook: CodebookSpec, d: int) -> int:
 def bytes_per_vector(recipe: Recipe, d: int, metric: str = "ip") -> int:
     """Return the bytes a vector of codes, their constants and the refine store, without its id.
 
+    Where ``dims`` is a share of the variance this is what all d components would take: a bound.
+
     A constant (4 bytes) goes with codes of residuals, and with codes of several stages, under "l2";
     RaBitQ keeps two factors (8 bytes) under every metric.
     """
@@ -127,4 +147,5 @@ def bytes_per_vector(recipe: Recipe, d: int, metric: str = "ip") -> int:
     elif metric == "l2" and (codebook.residual or codebook.kind == "rvq"):
         constants = 4
     refine = math.ceil(SCALAR_BITS[recipe.refine] * d / 8) if recipe.refine else 0
-    return code_bytes(codebook, d) + constants + refine
+    coded = recipe.dims if isinstance(recipe.dims, int) else d
+    return code_bytes(codebook, coded) + constants + refine

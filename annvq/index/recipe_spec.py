@@ -24,7 +24,7 @@ else:
 
 Auto = Literal["auto"]
 
-ROTATIONS = ("opq", "random")
+ROTATIONS = ("opq", "pca", "random")
 REFINES = ("sq8", "fp16", "fp32")
 
 
@@ -86,7 +86,10 @@ class Recipe:
     name, summary, use_when, avoid_when, cost
         For people; ``cost`` is the formula of bytes a vector.
     rotation
-        None, ``"opq"`` (learned with the product codebook) or ``"random"``.
+        None, ``"opq"`` (learned with the product codebook), ``"random"``, or ``"pca"``: lists and codes see
+        ``dims`` principal components only, the refine store the whole vectors.
+    dims
+        Components kept by ``"pca"``: a number, or the share of the variance (0 to 1) that they must hold.
     nlist
         Number of coarse lists, ``"auto"`` (from n), or None: no lists, every code is scanned.
     codebook
@@ -112,6 +115,7 @@ class Recipe:
     avoid_when: str = field(default="", compare=False)
     cost: str = field(default="", compare=False)
     rotation: str | None = None
+    dims: int | float | None = None
     nlist: int | Auto | None = None
     codebook: CodebookSpec
     refine: str | None = None
@@ -145,6 +149,18 @@ class Recipe:
             check_one_of("rotation", self.rotation, ROTATIONS)
         if self.rotation == "opq" and kind != "pq":
             raise RecipeError(f"rotation 'opq' is learned with a pq codebook, not with kind {kind!r}")
+        if self.rotation == "pca" and kind != "pq":
+            raise RecipeError(f"rotation 'pca' goes with a pq codebook, not with kind {kind!r}")
+        if (self.rotation == "pca") != (self.dims is not None):
+            raise RecipeError(
+                f"rotation = {self.rotation!r} with dims = {self.dims!r}: 'pca' needs dims, no other has it"
+            )
+        if isinstance(self.dims, float):
+            check_share("dims", self.dims, open_interval=True)
+            if isinstance(self.codebook.M, int):
+                raise RecipeError(f"dims = {self.dims} as a share needs codebook.M = 'd/k', not {self.codebook.M}")
+        elif self.dims is not None:
+            check_count("dims", self.dims, also="a share below 1")
         if self.rotation == "random" and kind in ("fp32", "fp16"):
             raise RecipeError(f"a rotation changes nothing for kind {kind!r}: leave it out")
         if self.rotation != "random" and kind == "rabitq":

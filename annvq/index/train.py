@@ -15,6 +15,7 @@ from annvq.codebooks import (
 from annvq.codebooks.anisotropic import eta_from_threshold
 from annvq.errors import ParameterError
 from annvq.index.recipe import Recipe
+from annvq.index.recipe_resolve import settle_dims
 from annvq.index.recipe_values import settled
 from annvq.index.trained import Codebook, Trained
 from annvq.kernels.assign import assign
@@ -49,7 +50,10 @@ def train(recipe: Recipe, sample: np.ndarray, metric: str, *, seed: int, threads
     dim = sample.shape[1]
     if len(sample) == 0 and _needs_training(recipe):
         raise ParameterError(f"recipe {recipe.name!r} learns from vectors and got none: give some, or use 'flat'")
-    rotation = _rotation(recipe, sample, seed, threads)
+    rotation = _rotation(recipe, sample, metric, seed, threads)
+    if isinstance(recipe.dims, float):
+        assert rotation is not None
+        recipe = settle_dims(recipe, min(dim, rotation.dim_out))
     rotated = sample if rotation is None else rotation.apply(sample)
     centroids = None
     if recipe.nlist is not None:
@@ -66,8 +70,12 @@ def _needs_training(recipe: Recipe) -> bool:
     return learns or recipe.nlist is not None or recipe.refine == "sq8"
 
 
-def _rotation(recipe: Recipe, sample: np.ndarray, seed: int, threads: int) -> Rotation | None:
+def _rotation(recipe: Recipe, sample: np.ndarray, metric: str, seed: int, threads: int) -> Rotation | None:
     spec = recipe.codebook
+    if recipe.rotation == "pca":
+        assert recipe.dims is not None
+        dsub = int(spec.M.removeprefix("d/")) if isinstance(spec.M, str) else -(-int(recipe.dims) // settled(spec.M))
+        return Rotation.pca(sample[:_CODEBOOK_ROWS], recipe.dims, dsub=dsub, centered=metric == "l2", seed=seed)
     if recipe.rotation == "opq":
         return Rotation.opq(
             sample[:_CODEBOOK_ROWS], settled(spec.M), nbits=settled(spec.nbits), seed=seed, threads=threads

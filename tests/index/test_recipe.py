@@ -53,11 +53,14 @@ def recipes(draw):
     codebook = draw(codebooks(nlist is not None))
     stronger = {"fp32": (), "fp16": ("fp32",), "sq8": ("fp16", "fp32")}.get(codebook.kind, ("sq8", "fp16", "fp32"))
     refine = draw(st.sampled_from([None, *stronger]))
-    rotations = {"pq": [None, "opq", "random"], "rabitq": ["random"], "fp32": [None], "fp16": [None]}
+    rotations = {"pq": [None, "opq", "random", "pca"], "rabitq": ["random"], "fp32": [None], "fp16": [None]}
+    rotation = draw(st.sampled_from(rotations.get(codebook.kind, [None, "random"])))
+    share = st.nothing() if isinstance(codebook.M, int) else st.floats(0.001, 0.999)
     return Recipe(
         name=draw(st.text(max_size=8)),
         summary=draw(st.text(max_size=8)),
-        rotation=draw(st.sampled_from(rotations.get(codebook.kind, [None, "random"]))),
+        rotation=rotation,
+        dims=draw(numbers | share) if rotation == "pca" else None,
         nlist=nlist,
         codebook=codebook,
         refine=refine,
@@ -83,7 +86,7 @@ def test_factory_string_gives_the_recipe_back_or_says_what_it_cannot_tell(recipe
     try:
         text = to_factory(recipe)
     except RecipeError:
-        with pytest.raises(RecipeError, match=r"cannot say (codebook|search)\."):
+        with pytest.raises(RecipeError, match=r"cannot say (dims|codebook|search)\b"):
             to_factory(recipe)
         return
     again = parse(text)
@@ -96,12 +99,17 @@ def test_factory_string_gives_the_recipe_back_or_says_what_it_cannot_tell(recipe
 def test_resolved_recipes_hold_numbers_only_and_resolve_to_themselves(recipe, n, d, metric):
     too_many_lists = isinstance(recipe.nlist, int) and recipe.nlist > n
     M = recipe.codebook.M
-    too_many_codes = recipe.codebook.kind == "pq" and isinstance(M, int) and M > d
-    if too_many_lists or too_many_codes:
-        with pytest.raises(RecipeError, match=r"nlist|codebook\.M"):
+    too_many_dims = isinstance(recipe.dims, int) and recipe.dims > d
+    coded = recipe.dims if isinstance(recipe.dims, int) else d
+    too_many_codes = recipe.codebook.kind == "pq" and isinstance(M, int) and M > coded
+    if too_many_lists or too_many_dims or too_many_codes:
+        with pytest.raises(RecipeError, match=r"nlist|dims|codebook\.M"):
             recipe.resolve(n, d, metric)
         return
     resolved = recipe.resolve(n, d, metric)
+    if isinstance(recipe.dims, float):
+        assert resolved.dims == recipe.dims
+        resolved = recipe_resolve.settle_dims(resolved, max(1, d // 2))
     assert resolved.resolve(n, d, metric) == resolved
     assert "auto" not in repr(dataclasses.replace(resolved, name="", summary=""))
     assert resolved.codebook.M is None or isinstance(resolved.codebook.M, int)
@@ -128,6 +136,16 @@ PARSED = [
     (
         " OPQ32 , IVF1024,PQ32x4fs ,RFlat",
         Recipe(rotation="opq", nlist=1024, codebook=CodebookSpec(kind="pq", M=32, nbits=4), refine="fp32"),
+    ),
+    (
+        "PCA64,IVF,PQ32x4fsr,Refine(SQ8)",
+        Recipe(
+            rotation="pca",
+            dims=64,
+            nlist="auto",
+            codebook=CodebookSpec(kind="pq", M=32, nbits=4, residual=True),
+            refine="sq8",
+        ),
     ),
     (
         "IVF1024,PQ64x8,Refine( SQ8 )",
@@ -177,8 +195,10 @@ def test_factory_strings(text, recipe):
         ("IVF0,Flat", r"nlist = 0"),
         ("RaBitQ9", r"expected one of 1, 2"),
         ("RR,Flat", r"a rotation changes nothing"),
-        ("RR64,SQ8", r"keep the dimension"),
-        ("PCA64,Flat", r"keep the dimension"),
+        ("RR64,SQ8", r"there are OPQ\{M\}, PCA\{dims\} and RR"),
+        ("PCAR64,PQ8", r"there are OPQ\{M\}, PCA\{dims\} and RR"),
+        ("PCA64,Flat", r"'pca' goes with a pq codebook"),
+        ("PCA0,PQ8", r"dims = 0"),
         ("IVF1024_HNSW32,Flat", r"scanning all centroids"),
         ("HNSW32", r"no graph or hashing"),
         ("IVF99999999999999999999,Flat", r"unknown part"),
