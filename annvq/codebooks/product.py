@@ -131,7 +131,8 @@ class ProductCodebook:
         return product_sites(self.codebooks)
 
     @cached_property
-    def _transposed(self) -> np.ndarray:
+    def transposed(self) -> np.ndarray:
+        """The codebooks as (M, dsub, ksub) float32: what `annvq.kernels.tables` reads."""
         return frozen(self.codebooks.transpose(0, 2, 1))
 
     def encode(self, vectors: Any, *, directions: Any = None, threads: int | None = None) -> np.ndarray:
@@ -170,7 +171,7 @@ class ProductCodebook:
         Entries are <q_m, c_mj> for "ip", -|q_m - c_mj|^2 for "l2", and 2 <q_m, c_mj> for "l2" with
         ``residual``, where `residual_constants` make up the rest.
         """
-        return product_tables(queries, self._transposed, self.needs_constants(metric, residual), metric)
+        return product_tables(queries, self.transposed, self.needs_constants(metric, residual), metric)
 
     def needs_constants(self, metric: str, residual: bool) -> bool:
         """Return whether a score is base + tables + a constant per vector, rather than base + tables."""

@@ -155,8 +155,13 @@ class Rotation:
         return self.matrix.shape[0]
 
     @cached_property
-    def _panels(self) -> tuple[np.ndarray, np.ndarray]:
-        return gemm.pack(self.matrix), gemm.pack(np.ascontiguousarray(self.matrix.T))
+    def panels(self) -> np.ndarray:
+        """The matrix as `annvq.kernels.gemm` multiplies with it."""
+        return gemm.pack(self.matrix)
+
+    @cached_property
+    def _inverse_panels(self) -> np.ndarray:
+        return gemm.pack(np.ascontiguousarray(self.matrix.T))
 
     def apply(self, vectors: Any, *, threads: int | None = None) -> np.ndarray:
         """Return the rotated vectors (n, d_out) float32.
@@ -165,12 +170,12 @@ class Rotation:
         else is rotated with it, nor on the threads.
         """
         rows, count = as_rows(vectors, self.dim), pool.resolve(threads)
-        return gemm.products(rows, self._panels[0], self.dim_out, threads=count)
+        return gemm.products(rows, self.panels, self.dim_out, threads=count)
 
     def inverse(self, vectors: Any, *, threads: int | None = None) -> np.ndarray:
         """Return vectors (n, d) float32 whose rotation is nearest to the given (n, d_out)."""
         rows, count = as_rows(vectors, self.dim_out), pool.resolve(threads)
-        return gemm.products(rows, self._panels[1], self.dim, threads=count)
+        return gemm.products(rows, self._inverse_panels, self.dim, threads=count)
 
     def config(self) -> dict[str, Any]:
         """Return what is not an array: nothing."""

@@ -59,6 +59,6 @@ def toml_value(value: str | bool | int | float) -> str:
 
 
 def settled(value: int | str | None) -> int:
-    """Return a number of a resolved recipe: where one is needed, "auto", "d/2", a share or nothing are left to no one."""
+    """Return a number of a resolved recipe: where one is needed, "auto", "d/2", a share or nothing are left."""
     assert isinstance(value, int), f"{value!r} in a recipe that should be resolved"
     return value

@@ -109,6 +109,10 @@ class RowStore:
             pools.scores, pools.rows, pools.counts,
         )  # fmt: skip
 
+    def flat(self, segment: Segment) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return a segment's rows as one flat array, and minimum and step per dimension of 8-bit rows."""
+        return (self._flat(segment), *self._affine)
+
     def _flat(self, segment: Segment) -> np.ndarray:
         rows = segment.arrays[self.section]
         return (rows.view(np.uint16) if self.kind == "fp16" else rows).reshape(-1)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from annvq.index import fused
 from annvq.index.pools import Pools
 from annvq.index.probes import Probes
 from annvq.index.snapshot import Snapshot
@@ -95,6 +96,8 @@ def _search_block(
     live: np.ndarray,
     threads: int,
 ) -> tuple[np.ndarray, np.ndarray]:
+    if fused.takes(trained, snapshot) and (threads <= 1 or nprobe * snapshot.rows < _SPLIT_ROWS * trained.nlist):
+        return fused.search_block(trained, snapshot, queries, k, keep, nprobe, need, live)
     rotated = trained.rotate(queries)
     probes = probe(trained, rotated, nprobe, need, live)
     prepared: Any = trained.codes.prepare(rotated, probes)

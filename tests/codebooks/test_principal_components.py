@@ -21,7 +21,8 @@ def test_components_are_the_leading_eigenvectors(n, d, data, centered, seed):
     dsub = data.draw(st.integers(1, keep + 3))
     vectors = decaying(n, d, seed, mean=1.0)
     rotation = Rotation.pca(vectors, keep, dsub=dsub, centered=centered)
-    assert rotation.dim == d and rotation.dim_out == -(-keep // dsub) * -(-keep // -(-keep // dsub))
+    assert rotation.dim == d
+    assert rotation.dim_out == -(-keep // dsub) * -(-keep // -(-keep // dsub))
     kept = rotation.matrix[rotation.matrix.any(axis=1)].astype(np.float64)
     assert len(kept) == keep
     np.testing.assert_allclose(kept @ kept.T, np.eye(keep), atol=1e-5)

@@ -1,0 +1,99 @@
+"""A whole search in one call: choose lists, make tables, scan 4-bit codes, rescore, sort.
+
+What `annvq.index.search` does stage by stage for every kind of index, for the kind that has to be fastest:
+a single query is over in some ten microseconds, of which each further call from Python would take a few.
+The stages are the same kernels, so the results are the same.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from annvq.kernels import scan4, scanflat
+from annvq.kernels.coarse import probe
+from annvq.kernels.gemm import fill_products
+from annvq.kernels.jit import kernel
+from annvq.kernels.tables import fill_tables
+from annvq.kernels.tiles import LANES, ROWS
+from annvq.kernels.topk import MINUS_INFINITY, cut_pools, take_best
+
+
+@kernel
+def search_block(queries, rotation, coarse, tables, codes, refine, keys, k, keep, capacity,
+                 nprobe, need, l2, scores, rows):  # fmt: skip
+    """Search one segment of product codes in lists for a block of queries.
+
+    Parameters
+    ----------
+    queries
+        (nq, d) float32.
+    rotation
+        Panels of the rotation (`annvq.kernels.gemm.pack`), empty for none.
+    coarse
+        ``panels, shift, squares, live, keys`` as `annvq.kernels.coarse.probe` takes them.
+    tables
+        ``transposed (M, dsub, 16) float32``; whether codes are of residuals.
+    codes
+        ``packed, offsets, block_offsets, constants, allow, row_base`` as `annvq.kernels.scan4.scan_lists`
+        takes them.
+    refine
+        ``store, minimum, step`` as `annvq.kernels.scanflat.rescore` takes them; with an empty store rows
+        are rescored through the float tables.
+    keys
+        Of the rows, for ties.
+    k, keep, capacity
+        Hits wanted, rows that are rescored, places of a pool (`annvq.kernels.topk.capacity_for`).
+    nprobe, need
+        As in `annvq.kernels.coarse.choose_lists`.
+    l2
+        Whether scores are minus squared distances.
+    scores, rows
+        Outputs, (nq, k) float32 and int64.
+
+    """
+    panels, shift, squares, live, list_keys = coarse
+    transposed, residual = tables
+    packed, offsets, block_offsets, constants, allow, row_base = codes
+    store, minimum, step = refine
+    nq, d = queries.shape
+    M, dsub, ksub = transposed.shape
+    width = shift.size
+    rotated = queries
+    if rotation.size > 0:
+        turned = np.empty((nq, width), np.float32)
+        fill_products(queries, rotation, width, np.empty(ROWS * LANES, np.float32), turned)
+        rotated = turned
+    lists, list_counts, centroid_scores = probe(rotated, panels, shift, squares, live, nprobe, need, list_keys)
+    bases = centroid_scores if residual else np.empty((nq, 0), np.float32)
+    factor = np.float32(2.0 if l2 and residual else 1.0)
+    squared = l2 and not residual
+    padded_query = np.zeros((1, (d + 15) // 16 * 16), np.float32)
+    sub_vectors = np.zeros((1, M * dsub), np.float32)
+    table = np.empty((1, M, ksub), np.float32)
+    pool_scores = np.empty((1, capacity), np.float32)
+    pool_rows = np.empty((1, capacity), np.int64)
+    pool_counts = np.empty(1, np.int64)
+    thresholds = np.empty(1, np.float32)
+    for q in range(nq):
+        for i in range(width):
+            sub_vectors[0, i] = rotated[q, i] * factor
+        fill_tables(sub_vectors, transposed, squared, table)
+        pool_counts[0] = 0
+        thresholds[0] = MINUS_INFINITY
+        scan4.scan_lists(
+            table, packed, offsets, block_offsets, lists[q : q + 1], list_counts[q : q + 1], bases[q : q + 1],
+            constants, allow, 0, 1, row_base, pool_scores, pool_rows, pool_counts, thresholds, keep, keys,
+        )  # fmt: skip
+        cut_pools(pool_scores, pool_rows, pool_counts, keep, keys)
+        if store.size > 0:
+            for i in range(d):
+                padded_query[0, i] = queries[q, i]
+            scanflat.rescore(
+                padded_query, store, d, minimum, step, l2, row_base, pool_scores, pool_rows, pool_counts
+            )  # fmt: skip
+        else:
+            scan4.rescore(
+                table, packed, offsets, block_offsets, bases[q : q + 1], constants, row_base,
+                pool_scores, pool_rows, pool_counts,
+            )  # fmt: skip
+        take_best(pool_scores, pool_rows, pool_counts, k, keys, scores[q : q + 1], rows[q : q + 1])
