@@ -23,6 +23,7 @@ LAYERS = (
     ("codebooks",),
     ("storage", "io"),
     ("kernels",),
+    ("arguments",),
     ("errors",),
 )
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}

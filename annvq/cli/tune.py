@@ -9,7 +9,7 @@ from rich.table import Table
 
 import annvq
 from annvq import io
-from annvq.cli.options import IndexPath, QueriesPath, Threads, VectorColumn
+from annvq.cli.options import IndexPath, QueriesPath, Threads, VectorColumn, check_recall
 from annvq.cli.screen import screen
 from annvq.index.tune import TuneReport
 
@@ -17,7 +17,9 @@ from annvq.index.tune import TuneReport
 def command(
     index: IndexPath,
     queries: QueriesPath,
-    recall: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the true neighbours found.")] = 0.95,
+    recall: Annotated[
+        float, typer.Option(callback=check_recall, help="Share of the true neighbours found, above 0.")
+    ] = 0.95,
     k: Annotated[int, typer.Option("-k", min=1, help="Hits a query.")] = 10,
     vector_column: VectorColumn = None,
     threads: Threads = None,

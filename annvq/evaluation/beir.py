@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from annvq.arguments import as_path
 from annvq.errors import DataFormatError
 from annvq.evaluation.ranking import LARGEST_GRADE, is_plain_text
 
@@ -59,7 +60,7 @@ class BeirDataset:
             can find it, and everybody's recall says so.)
 
         """
-        folder = Path(folder)
+        folder = as_path(folder)
         documents = dict(_documents(_existing(folder, "corpus.jsonl")))
         texts = dict(_texts(_existing(folder, "queries.jsonl")))
         judgements = _existing(folder, f"qrels/{split}.tsv")
@@ -70,7 +71,7 @@ class BeirDataset:
     @staticmethod
     def splits(folder: str | Path) -> list[str]:
         """Return the names of the splits that the folder has judgements for, sorted."""
-        return sorted({path.name.split(".")[0] for path in Path(folder).glob("qrels/*.tsv*")})
+        return sorted({path.name.split(".")[0] for path in as_path(folder).glob("qrels/*.tsv*")})
 
 
 def _existing(folder: Path, name: str) -> Path:

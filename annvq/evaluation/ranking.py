@@ -122,7 +122,7 @@ def run_from_ids(query_ids: Sequence[str], found: Iterable[Iterable[Any]]) -> di
 
     Compressed codes give equal scores to different documents; trec_eval would order them anew by
     document id. Here the place itself becomes the score (minus the rank), so that what the index
-    returned is what is measured. Missing places (negative ids, None) are left out.
+    returned is what is measured. Missing places (id -1, None) are left out.
 
     Parameters
     ----------
@@ -133,11 +133,7 @@ def run_from_ids(query_ids: Sequence[str], found: Iterable[Iterable[Any]]) -> di
 
     """
     return {
-        qid: {
-            str(key): -float(rank)
-            for rank, key in enumerate(row)
-            if not (key is None or (not isinstance(key, str) and key < 0))
-        }
+        qid: {str(key): -float(rank) for rank, key in enumerate(row) if not (key is None or key == -1)}
         for qid, row in zip(query_ids, found, strict=True)
     }
 

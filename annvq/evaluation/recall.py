@@ -10,7 +10,7 @@ from annvq.errors import ParameterError, ShapeError
 def recall(found: np.ndarray, exact: np.ndarray, k: int | None = None) -> float:
     """Return the mean share of the exact k neighbours that were found: ``|found ∩ exact| / k``.
 
-    An id counts once however often it was returned; missing places (negative ids, None) count as
+    An id counts once however often it was returned; missing places (id -1, None) count as
     not found, and where fewer than k exact neighbours exist the share is of those.
 
     Parameters
@@ -79,7 +79,7 @@ def recall_with_ties(
 
 
 def _missing(key: object) -> bool:
-    return key is None or (isinstance(key, int) and key < 0)
+    return key is None or key == -1
 
 
 def _checked_k(found: np.ndarray, exact: np.ndarray, k: int | None) -> int:

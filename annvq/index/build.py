@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from annvq import vectors as door
+from annvq.arguments import as_count, as_path
 from annvq.errors import NonFiniteError, ParameterError, RecipeError, ShapeError, ZeroVectorError
 from annvq.index import commit
 from annvq.index import recipe as recipes
@@ -62,7 +63,7 @@ def build(
     recipe
         Name, path, factory string or `Recipe`; "auto" chooses from n, d and metric.
     ids
-        n int64 or str, unique; by default 0 .. n - 1, or the ids that come with the source.
+        n int64 (not -1) or str, unique; by default 0 .. n - 1, or the ids that come with the source.
     attributes
         Arrow table (or what makes one) of n rows, for filters.
     metric
@@ -70,7 +71,7 @@ def build(
     train
         Vectors to learn from, or how many to sample; by default as many as the recipe wants.
     seed
-        Same seed, same vectors, same index, whatever the number of threads.
+        At least 0; same seed, same vectors, same index, whatever the number of threads.
     threads
         Default: all CPUs of the process.
     progress
@@ -82,17 +83,18 @@ def build(
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError, ZeroVectorError, DuplicateIdError, RecipeError, ParameterError
-        Input that cannot be indexed; nothing is written then.
+        Input that cannot be indexed; nothing is left behind then.
 
     """
     if metric not in METRICS:
         raise ParameterError(f"metric {metric!r}: expected one of {', '.join(METRICS)}")
-    workers = pool.resolve(threads)
+    seed, workers = as_count("seed", seed, least=0), pool.resolve(threads)
+    folder = None if path is None else as_path(path)
     source = door.as_source(vectors)
     given_ids = source.ids() if ids is None else ids
     trained = _learn(source, recipe, metric, train, seed, workers)
     attributes = None if attributes is None else as_attributes(attributes, source.count)
-    store = None if path is None else Store.create(path)
+    store = None if folder is None else Store.create(folder)
     try:
         segments = _encode(source, trained, given_ids, attributes, workers, _reporter(progress), store)
         version = _first_version(trained, segments)

@@ -83,6 +83,10 @@ class IdColumn:
             raise CorruptIndexError("section id_bytes: not UTF-8") from error
         return ids.reshape(rows.shape)
 
+    def shown(self, row: int) -> str:
+        """Return the id of a row as messages print it: 5 or 'abc'."""
+        return repr(self.take(np.array([row])).tolist()[0])
+
     # Ids to rows
 
     @cached_property
@@ -157,7 +161,7 @@ class IdColumn:
             repeats = np.flatnonzero(self._sorted_values[1:] == self._sorted_values[:-1])
             row = int(self.order[repeats[0]]) if len(repeats) else -1
         if row >= 0:
-            raise DuplicateIdError(f"id {self.take(np.array([row])).tolist()[0]!r} is given more than once")
+            raise DuplicateIdError(f"id {self.shown(row)} is given more than once")
 
     # New columns
 

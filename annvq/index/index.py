@@ -6,12 +6,12 @@ import os
 import threading
 import weakref
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from annvq import vectors as door
+from annvq.arguments import as_count, as_number, as_path
 from annvq.errors import CorruptIndexError, DuplicateIdError, ParameterError, StateError, UnknownIdError
 from annvq.hits import Hits, RangeHits
 from annvq.index import commit, persist
@@ -131,10 +131,11 @@ class Index:
         queries
             (nq, d), or (d,) for one; what `annvq.build` takes as vectors.
         k
-            At least 1; where fewer rows exist, places are filled with id -1 (None) and score -inf.
+            At least 1; where fewer rows exist, places are filled with id -1 (None) and score -inf. At
+            most 16,777,216, or the number of vectors where that is more.
         nprobe
-            Lists to look into, 1 to nlist; default: the recipe's, or what `tune` found. More are looked
-            into when these hold fewer than k rows that may be returned.
+            Lists to look into, at least 1; above nlist, all are. Default: the recipe's, or what `tune`
+            found. More are looked into when these hold fewer than k rows that may be returned.
         rerank
             Candidates that the refine store rescores, at least k.
         filter
@@ -149,7 +150,7 @@ class Index:
         snapshot = self._now.snapshot
         matrix = self._queries(queries)
         depth = self._depth_for(nprobe, rerank)
-        k = _count("k", k)
+        k = as_count("k", k, most=max(_MOST_PLACES, snapshot.live_count))
         if filter is not None:
             snapshot = self._narrowed(snapshot, filter)
         allowed = _allowed(snapshot) if filter is not None else snapshot.live_count
@@ -169,9 +170,7 @@ class Index:
         snapshot = self._now.snapshot
         matrix = self._queries(queries)
         depth = self._depth_for(nprobe, None)
-        if not np.isfinite(radius):
-            raise ParameterError(f"radius must be a finite number, not {radius!r}")
-        least = -float(radius) if self._now.trained.l2 else float(radius)
+        least = as_number("radius", radius) * (-1 if self._now.trained.l2 else 1)
         if filter is not None:
             snapshot = self._narrowed(snapshot, filter)
         found = [
@@ -193,9 +192,8 @@ class Index:
         matrix = self._queries(queries)
         if len(matrix) == 0 or len(self) == 0:
             raise ParameterError(f"tuning needs queries and vectors, got {len(matrix)} and {len(self)}")
-        if not 0 < recall <= 1:
-            raise ParameterError(f"recall must lie above 0 and not above 1, not {recall!r}")
-        k = _count("k", k)
+        recall = as_number("recall", recall, above=0, most=1)
+        k = as_count("k", k)
         report = tune(self._now.trained, self._now.snapshot, matrix, k, recall, pool.resolve(threads))
         with self._changing:
             self._check_open()
@@ -255,8 +253,8 @@ class Index:
             segments = list(self._now.snapshot.segments)
             if not segments or (len(segments) == 1 and not len(segments[0].live)):
                 return
-            merged = merge(self._now.trained, segments)
-            self._change(snapshot=Snapshot.of([merged] if merged.n else []))
+            # One without rows stays: it knows the kind of ids and the attributes' columns.
+            self._change(snapshot=Snapshot.of([merge(self._now.trained, segments)]))
 
     # -- keeping ------------------------------------------------------------------------------
 
@@ -264,7 +262,7 @@ class Index:
         """Write the index to a folder, all or nothing; an index already there is replaced."""
         with self._changing:
             self._check_open()
-            if self._store is not None and self._store.path.resolve() == Path(path).resolve():
+            if self._store is not None and self._store.path.resolve() == as_path(path).resolve():
                 self._check_writable()  # it is on disk already, after every change
                 return
             with Store.create(path) as store:
@@ -331,8 +329,8 @@ class Index:
         default = self._now.depth
         if nprobe is None and rerank is None:
             return default
-        nprobe = default.nprobe if nprobe is None else min(_count("nprobe", nprobe), self._now.trained.nlist)
-        rerank = default.rerank if rerank is None else _count("rerank", rerank)
+        nprobe = default.nprobe if nprobe is None else min(as_count("nprobe", nprobe), self._now.trained.nlist)
+        rerank = default.rerank if rerank is None else as_count("rerank", rerank)
         return Depth(nprobe, rerank)
 
     def _narrowed(self, snapshot: Snapshot, given: Any) -> Snapshot:
@@ -357,7 +355,7 @@ class Index:
         missing = np.flatnonzero(rows < 0)
         if len(missing):
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            raise UnknownIdError(f"the index does not hold id {column.take(missing[:1])[0]!r}{more}")
+            raise UnknownIdError(f"the index does not hold id {column.shown(missing[0])}{more}")
         return rows
 
     def _new_ids(self, ids: Any, n: int) -> IdColumn:
@@ -366,7 +364,7 @@ class Index:
         held = np.flatnonzero(self._now.snapshot.find(column) >= 0)
         if len(held):
             more = f" and {len(held) - 1} more" if len(held) > 1 else ""
-            raise DuplicateIdError(f"the index already holds id {column.take(held[:1])[0]!r}{more}; remove it first")
+            raise DuplicateIdError(f"the index already holds id {column.shown(held[0])}{more}; remove it first")
         return column
 
     def _new_attributes(self, attributes: Any, n: int) -> Any:
@@ -445,6 +443,7 @@ def _merge_small(trained: Trained, segments: list[Segment]) -> list[Segment]:
 
 
 _LARGE = 1 << 20  # rows; longer segments are merged only by `compact`
+_MOST_PLACES = 1 << 24  # of a query's hits, where the index holds fewer vectors
 
 
 def next_id(column: IdColumn, least: int) -> int:
@@ -452,12 +451,6 @@ def next_id(column: IdColumn, least: int) -> int:
     if column.kind != "int" or len(column) == 0:
         return least
     return max(least, int(column.order_keys().max()) + 1)
-
-
-def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ParameterError(f"{name} must be a whole number of at least 1, not {value!r}")
-    return int(value)
 
 
 def _allowed(snapshot: Snapshot) -> int:

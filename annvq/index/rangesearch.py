@@ -30,7 +30,8 @@ def range_search(
         len(rows),
     )
     rescore(trained, snapshot, query, trained.codes.prepare(rotated, probes), pools)
-    found = pools.scores[0] >= np.float32(least)
+    with np.errstate(over="ignore"):  # beyond float32 is beyond every score
+        found = pools.scores[0] >= np.float32(least)
     scores, rows = pools.scores[0][found], rows[found]
     order = np.lexsort((snapshot.keys[rows], -scores))
     return scores[order], rows[order]

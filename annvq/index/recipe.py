@@ -142,7 +142,7 @@ def _files() -> dict[str, Path]:
 def _read(path: Path) -> Recipe:
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # not UTF-8; NUL in the path
         raise RecipeError(f"cannot read recipe {str(path)!r}: {error}") from error
     try:
         return Recipe.from_toml(text)

@@ -46,6 +46,6 @@ def warm_up(recipe: Recipe | str | os.PathLike[str], metric: str = "ip") -> None
 def _small(recipe: Recipe | str | os.PathLike[str]) -> Recipe:
     """Return a recipe that runs the same kernels on little data; "auto" may end as "balanced"."""
     small = recipes.load("balanced" if recipe == "auto" else recipe)
-    if small.codebook.M is not None:
+    if isinstance(small.codebook.M, int):
         small = replace(small, codebook=replace(small.codebook, M=_M))
     return replace(small, nlist=None if small.nlist is None else _NLIST, search=SearchDefaults())

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from annvq.arguments import as_path
 from annvq.errors import DataFormatError, DtypeError, ParameterError, ShapeError
 from annvq.io.source import ChunkedSource, MatrixSource, StreamSource, VectorSource
 
@@ -71,7 +72,7 @@ def open_vectors(
     Raises
     ------
     ParameterError
-        Unknown suffix, or no such column.
+        No path, an unknown suffix, or no such column.
     DataFormatError
         The file is not what its suffix says, or it is damaged; found before anything large is allocated.
     MissingExtraError
@@ -80,7 +81,7 @@ def open_vectors(
         The file cannot be opened.
 
     """
-    path = Path(path)
+    path = as_path(path)
     return _format_of(path).open_file(path, vector_column, id_column)
 
 
@@ -118,7 +119,7 @@ def write(path: str | os.PathLike[str], vectors: np.ndarray, ids: Any = None) ->
         The format's package is not installed.
 
     """
-    path = Path(path)
+    path = as_path(path)
     vectors = np.asarray(vectors)
     if vectors.ndim != 2 or vectors.shape[1] == 0:
         raise ShapeError(f"vectors of shape {vectors.shape}, expected (n, d)")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from annvq.arguments import as_path
 from annvq.errors import DataFormatError
 from annvq.io import hdf5, npz
 from annvq.io.npy import as_vectors
@@ -62,7 +63,7 @@ def read_ann_dataset(path: str | os.PathLike[str]) -> AnnDataset:
         An HDF5 file, and h5py is not installed.
 
     """
-    path = Path(path)
+    path = as_path(path)
     if path.suffix.lower() in _OTHER_FORMATS:
         raise DataFormatError(f"{path}: expected an HDF5 file of ann-benchmarks or a .npz file")
     dataset = _from_npz(path) if path.suffix.lower() == ".npz" else _from_hdf5(path)

@@ -119,13 +119,18 @@ def _open_parquet(path: Path, vector_column: str | None, id_column: str | None) 
     def read(chunk: int, rows: int) -> Iterator[np.ndarray]:
         with _as_format_errors(path), pq.ParquetFile(path) as file:
             for batch in file.iter_batches(min(rows, max(1, lengths[chunk])), [chunk], columns=[vectors]):
-                yield matrix_of(batch.column(0), vectors)
+                yield matrix_of(_column(batch, vectors), vectors)
 
     def load_ids() -> np.ndarray | None:
         with _as_format_errors(path), pq.ParquetFile(path) as file:
-            return None if ids is None else ids_of(file.read(columns=[ids]).column(0), ids)
+            return None if ids is None else ids_of(_column(file.read(columns=[ids]), ids), ids)
 
     return _chunked_source(lengths, schema.field(vectors).type, read, load_ids)
+
+
+def _column(read: pa.Table | pa.RecordBatch, name: str) -> Any:
+    """Return a column of what Parquet gave for ``name``, which is also the path "a.b" of fields b in structs a."""
+    return read.column(read.schema.names.index(name))
 
 
 def _open_ipc(path: Path, vector_column: str | None, id_column: str | None) -> VectorSource:

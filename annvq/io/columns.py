@@ -62,10 +62,12 @@ def vector_column_of(schema: pa.Schema, name: str | None = None) -> str:
 
 
 def id_column_of(schema: pa.Schema, name: str | None = None) -> str | None:
-    """Return the name of the id column: ``name``, or "id" where there is one, else None (ParameterError)."""
+    """Return the name of the id column: ``name``, or "id" where there is one, else None (ParameterError).
+
+    Whether "id" can hold ids is looked at where they are asked for (`ids_of`): queries need none.
+    """
     if name is None:
-        has_default = _DEFAULT_ID_COLUMN in schema.names
-        return _DEFAULT_ID_COLUMN if has_default and is_id_type(schema.field(_DEFAULT_ID_COLUMN).type) else None
+        return _DEFAULT_ID_COLUMN if _DEFAULT_ID_COLUMN in schema.names else None
     if name not in schema.names:
         raise ParameterError(f"no column {name!r}; columns: {', '.join(schema.names)}")
     if not is_id_type(schema.field(name).type):
@@ -141,10 +143,16 @@ def ids_of(column: pa.Array | pa.ChunkedArray, name: str) -> np.ndarray:
 
     Raises
     ------
+    DtypeError
+        The column holds neither integers nor strings.
     DataFormatError
         There is a null (its row is named), or an unsigned number above the largest int64.
 
     """
+    if not is_id_type(column.type):
+        raise DtypeError(
+            f"column {name!r} is {column.type}, expected integers or strings as ids: cast or rename it, or give ids"
+        )
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if column.null_count:

@@ -35,7 +35,8 @@ class FileSystem(Protocol):
     def lock(self, path: Path) -> int:
         """Open a lock file, made if need be, and lock it until its descriptor is closed.
 
-        BlockingIOError if another open descriptor holds the lock, in this process or elsewhere.
+        BlockingIOError if another open descriptor holds the lock, in this process or elsewhere. The holder
+        may remove the file: a lock counts only on the file that is at ``path``.
         """
         ...
 
@@ -83,6 +84,10 @@ class FileSystem(Protocol):
         """Remove a file; who has it open or mapped keeps it."""
         ...
 
+    def remove_folder(self, folder: Path) -> None:
+        """Remove a folder that is empty."""
+        ...
+
 
 class LocalFileSystem:
     """The operating system's own files."""
@@ -98,13 +103,16 @@ class LocalFileSystem:
 
     def lock(self, path: Path) -> int:
         """Open a lock file, made if need be, and lock it until its descriptor is closed."""
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return descriptor
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_at(descriptor, path):
+                    return descriptor
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)  # its holder removed the file: others lock the one that is there now
 
     def stat(self, descriptor: int) -> os.stat_result:
         """Return size and type of an open file."""
@@ -153,6 +161,17 @@ class LocalFileSystem:
     def remove(self, path: Path) -> None:
         """Remove a file; who has it open or mapped keeps it."""
         os.unlink(path)
+
+    def remove_folder(self, folder: Path) -> None:
+        """Remove a folder that is empty."""
+        os.rmdir(folder)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False
 
 
 LOCAL = LocalFileSystem()
@@ -206,14 +225,16 @@ def write_file(fs: FileSystem, path: Path, parts: Iterable[bytes | memoryview]) 
         fs.close(descriptor)
 
 
-def make_folders(fs: FileSystem, folder: Path) -> None:
-    """Create a folder, and the parents that it lacks, with its entry synced."""
+def make_folders(fs: FileSystem, folder: Path, made: list[Path]) -> None:
+    """Create a folder, and the parents that it lacks, with its entry synced; put those created before ``made``."""
     try:
         fs.make_folder(folder)
+        made.insert(0, folder)
     except FileExistsError:
         pass  # perhaps made by someone who was killed before the next line
     except FileNotFoundError:
-        make_folders(fs, folder.parent)
+        make_folders(fs, folder.parent, made)
         fs.make_folder(folder)
+        made.insert(0, folder)
     with suppress(PermissionError):  # a parent that may not be read cannot be synced
         fs.sync_folder(folder.parent)

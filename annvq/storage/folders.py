@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from annvq.errors import CorruptIndexError, StorageError
@@ -41,15 +43,23 @@ def is_removable(name: str) -> bool:
     return bool(manifest.FILE_NAME.fullmatch(name) or manifest.TEMPORARY_NAME.fullmatch(name))
 
 
-def check_replaceable(fs: FileSystem, folder: Path) -> None:
-    """Raise StorageError for a folder with anything in it that is not an index or left over from one."""
+def remove_empty(fs: FileSystem, made: Iterable[Path]) -> None:
+    """Remove folders, innermost first, up to one that something is in."""
+    with suppress(OSError):
+        for folder in made:
+            fs.remove_folder(folder)
+
+
+def check_replaceable(fs: FileSystem, folder: Path) -> list[str]:
+    """Return the names in a folder; StorageError where one is neither of an index nor left over from one."""
     try:
         present = fs.list(folder)
     except FileNotFoundError:
-        return
+        return []
     foreign = [name for name in present if name != lock.NAME and not is_removable(name)]
     if manifest.NAME in foreign and manifest.is_of_index(manifest.read_raw(fs, folder)):
-        return
+        return present
     if foreign:
         problem = f"not an annvq index, and not empty (it holds {min(foreign)!r}): choose another folder"
         raise StorageError(errno.ENOTEMPTY, problem, str(folder))
+    return present

@@ -6,10 +6,10 @@ import os
 import uuid as uuids
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 
+from annvq.arguments import as_path
 from annvq.storage import container
 from annvq.storage.container import NO_INDEX, Container
 from annvq.storage.filesystem import LOCAL, FileSystem, os_errors
@@ -32,12 +32,12 @@ def write_container(
     Raises
     ------
     ParameterError
-        A kind, name or array that has no place in a container.
+        No path, or a kind, name or array that has no place in a container.
     StorageError
         The file cannot be written.
 
     """
-    target = Path(path)
+    target = as_path(path)
     file = uuids.uuid4()
     temporary = target.with_name(f".annvq-{file.hex}.tmp")
     with os_errors("write", target):
@@ -62,7 +62,8 @@ def read_container(path: str | os.PathLike[str], *, fs: FileSystem = LOCAL) -> t
         It cannot be read.
 
     """
-    with os_errors("read", Path(path)):
-        found = Container(fs, Path(path))
+    source = as_path(path)
+    with os_errors("read", source):
+        found = Container(fs, source)
         found.verify()
         return found.kind, found.sections()

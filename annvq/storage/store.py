@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from annvq.arguments import as_path
 from annvq.errors import CorruptIndexError, ParameterError, StateError, VersionError
-from annvq.storage import container, folders, manifest
+from annvq.storage import container, folders, lock, manifest
 from annvq.storage.container import Container, Entry
 from annvq.storage.filesystem import LOCAL, FileSystem, make_folders, os_errors, write_file
 from annvq.storage.lock import WriterLock
@@ -41,6 +42,8 @@ class Store:
         self.path = path
         self.mode = "r" if held is None else "rw"
         self._fs, self._lock = fs, held
+        self._made_folders: list[Path] = []  # for a first commit that may not come, innermost first
+        self._made_lock = False
         self._manifest = current
         self._in_doubt: Manifest | None = None  # may or may not have replaced the manifest
         self._entries: dict[str, Entry] = {entry.name: entry for entry in current.files}
@@ -52,22 +55,30 @@ class Store:
         """Start a new index in a folder, at version 0 and open for writing.
 
         The folder may be missing, empty, or hold an index: that one stays readable until the first
-        commit replaces it.
+        commit replaces it. Without a commit, closing leaves what was there before.
 
         Raises
         ------
+        ParameterError
+            Not a path.
         StorageError
             The folder holds something else than an index (it stays untouched), or cannot be written.
         LockedError
             Another writer has it open.
 
         """
-        folder = Path(path).absolute()
+        folder = as_path(path).absolute()
         with os_errors("write", folder):
-            folders.check_replaceable(fs, folder)
-            make_folders(fs, folder)
-            held = WriterLock(fs, folder)
-        return cls(folder, fs, Manifest(uuids.uuid4(), 0, {}, ()), {}, held)
+            present, made = folders.check_replaceable(fs, folder), []
+            try:
+                make_folders(fs, folder, made)
+                held = WriterLock(fs, folder)
+            except BaseException:
+                folders.remove_empty(fs, made)
+                raise
+        store = cls(folder, fs, Manifest(uuids.uuid4(), 0, {}, ()), {}, held)
+        store._made_folders, store._made_lock = made, lock.NAME not in present
+        return store
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], mode: str = "r", *, fs: FileSystem = LOCAL) -> Store:
@@ -90,7 +101,7 @@ class Store:
         """
         if mode not in ("r", "rw"):
             raise ParameterError(f"mode {mode!r}: expected 'r' or 'rw'")
-        folder = Path(path).absolute()
+        folder = as_path(path).absolute()
         with os_errors("open", folder):
             if mode == "r":
                 return cls(folder, fs, *folders.open_version(fs, folder), None)
@@ -233,7 +244,7 @@ class Store:
             return self.version == 0 or manifest.read(self._fs, self.path) == self._manifest
 
     def close(self) -> None:
-        """Let go of files and lock and remove what was staged in vain; closing twice is fine.
+        """Let go of files and lock and remove what was made in vain; closing twice is fine.
 
         Arrays that were handed out stay valid.
         """
@@ -241,6 +252,9 @@ class Store:
             return
         if self._lock is not None and self._lock.held:
             self._remove(self._entries.keys() - self._needed())
+            if self.version == 0 and self._in_doubt is None:
+                self._remove([lock.NAME] if self._made_lock else [])  # while it is held, see `FileSystem.lock`
+                folders.remove_empty(self._fs, self._made_folders)
             self._lock.release()
         self._closed = True
         self._open.clear()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from annvq.errors import DataFormatError
+from annvq.errors import DataFormatError, ParameterError
 from annvq.evaluation import BeirDataset
 
 DOCUMENTS = [
@@ -126,3 +126,10 @@ def test_cranfield_has_its_published_counts():
     dataset = BeirDataset.load(folder)
     judgements = sum(len(documents) for documents in dataset.qrels.values())
     assert (len(dataset.documents), len(dataset.queries), judgements) == (1400, 225, 1837)
+
+
+@pytest.mark.parametrize("given", [None, 5, "a\0b"], ids=ascii)
+def test_what_is_no_path(given):
+    for call in (BeirDataset.load, BeirDataset.splits):
+        with pytest.raises(ParameterError, match="path"):
+            call(given)

@@ -83,6 +83,7 @@ def test_runs_from_ids_keep_the_order_given():
     run = run_from_ids(["q"], [["a", "b", None]])
     assert mrr({"q": {"a": 1}}, run, 1) == 1.0
     assert run_from_ids(["q"], [[7, 3, -1]]) == {"q": {"7": 0.0, "3": -1.0}}
+    assert run_from_ids(["q"], [[-7, -1, -3]]) == {"q": {"-7": 0.0, "-3": -2.0}}
     with pytest.raises(ValueError):
         run_from_ids(["q", "r"], [[1]])
 

@@ -29,6 +29,13 @@ def test_missing_places_are_never_right():
     assert recall(np.empty((0, 3), np.int64), np.empty((0, 3), np.int64)) == 0.0
 
 
+def test_negative_ids_are_ids():
+    ids = np.array([[-5, -2, -(2**63)]])
+    assert recall(ids, ids) == 1.0
+    assert recall(np.array([[-5, -1, -1]]), ids) == pytest.approx(1 / 3)
+    assert recall_with_ties(ids, np.array([[3.0, 2.0, 1.0]]), np.array([[3.0, 2.0, 1.0]])) == 1.0
+
+
 def test_any_of_several_equally_near_is_right():
     exact = np.array([[3.0, 2.0, 2.0]])
     found, scores = np.array([[7, 8, 9]]), np.array([[2.0, 3.0, 1.9]])

@@ -12,7 +12,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from small_indexes import BASE, built, ids_of
 
 import annvq
-from annvq.errors import AnnvqError, DuplicateIdError, ParameterError, StateError, UnknownIdError
+from annvq.errors import AnnvqError, DtypeError, DuplicateIdError, ParameterError, StateError, UnknownIdError
 
 D = 5
 LARGEST = 2**63 - 1
@@ -132,6 +132,11 @@ class Changes(RuleBasedStateMachine):
         if name not in self.model.rows and self.model.rows:
             with pytest.raises(UnknownIdError):
                 self.index.remove([next(iter(self.model.rows)), name])
+
+    @rule()
+    def add_ids_of_another_kind(self):
+        with pytest.raises(DtypeError):
+            self.index.add(vectors(1, 0), ["a"] if self.kind == "int" else [7])
 
     @rule()
     def compact(self):

@@ -273,7 +273,7 @@ def test_a_reader_in_another_process_outlives_its_index(tmp_path):
 
 
 def names_in(path):
-    return sorted(file.name for file in path.iterdir())
+    return sorted(file.name for file in path.iterdir()) if path.exists() else None
 
 
 @pytest.fixture
@@ -290,7 +290,7 @@ def test_an_interrupted_build_leaves_what_was_there(there, tmp_path):
     path = tmp_path / "index"
     if there:
         built("fp32").save(path)
-    before = names_in(path) if there else ["LOCK"]
+    before = names_in(path)
 
     def interrupt(done, total):
         if done > 30:

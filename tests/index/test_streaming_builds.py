@@ -154,19 +154,20 @@ FAILING = {
 }
 
 
-@pytest.mark.parametrize("there", [False, True], ids=["new", "replacing"])
+@pytest.mark.parametrize("there", ["nothing", "folder", "index"])
 @pytest.mark.parametrize("case", FAILING)
 def test_a_stream_that_fails_leaves_what_was_there(case, there, tmp_path):
     make, options, error, words = FAILING[case]
-    path = tmp_path / "index"
-    if there:
+    path = tmp_path / "new" / "index"
+    if there == "folder":
+        path.mkdir(parents=True)
+    elif there == "index":
         annvq.build(BASE[:5], "Flat", path=path).close()
-    before = sorted(file.name for file in path.iterdir()) if there else []
+    before = sorted(tmp_path.rglob("*"))
     with pytest.raises(error, match=words):
         annvq.build(make(), RECIPES["pq4"], train=BASE, path=path, **options)
-    left = sorted(file.name for file in path.iterdir()) if path.exists() else []
-    assert [name for name in left if name != "LOCK"] == [name for name in before if name != "LOCK"]
-    if there:
+    assert sorted(tmp_path.rglob("*")) == before
+    if there == "index":
         with annvq.open(path) as index:
             index.verify()
             assert len(index) == 5

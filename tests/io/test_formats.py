@@ -164,6 +164,13 @@ def test_arrow_files_hold_what_arrow_has(tmp_path, suffix):
             io.write(tmp_path / f"x{suffix}", BASE.astype(np.longdouble))
 
 
+@pytest.mark.parametrize("given", [None, 5, b"x.npy", "a\0b.npy", "\ud800.npz"], ids=ascii)
+def test_what_is_no_path(given):
+    for call in (io.open_vectors, io.read, io.read_ann_dataset, lambda path: io.write(path, BASE)):
+        with pytest.raises(errors.ParameterError, match="path"):
+            call(given)
+
+
 def test_missing_files_and_folders(tmp_path):
     for suffix in (".npy", ".npz", ".parquet", ".arrow", ".fvecs"):
         with pytest.raises(FileNotFoundError):
@@ -295,6 +302,34 @@ class TestArrow:
         table = self.table(id=pa.array(STR_IDS).cast(kind))
         assert io.open_vectors(self.write(tmp_path / "x.arrow", table)).ids().tolist() == STR_IDS
         assert as_source(table).ids().tolist() == STR_IDS
+
+    @pytest.mark.parametrize("name", ["x.parquet", "x.arrow", "stream.arrow"])
+    @pytest.mark.parametrize("kind", [pa.float64(), pa.bool_(), pa.binary()], ids=str)
+    def test_a_column_that_cannot_hold_ids_is_not_passed_over(self, tmp_path, name, kind):
+        ids = pa.array([b"a"] * 33) if pa.types.is_binary(kind) else pa.array([0, 1, 0] * 11).cast(kind)
+        path = self.write(tmp_path / name, self.table(id=ids))
+        with pytest.raises(errors.DataFormatError, match=f"{name}: column 'id' is {kind}, expected integers or str"):
+            io.open_vectors(path).ids()
+        with pytest.raises(errors.DtypeError, match=f"column 'id' is {kind}, expected integers or strings"):
+            as_source(self.table(id=ids)).ids()
+        np.testing.assert_array_equal(io.read(path), BASE)  # queries need no ids
+        assert io.open_vectors(path, id_column="text").ids().tolist() == ["x"] * 33
+
+    @pytest.mark.parametrize("reverse", [False, True])
+    @pytest.mark.parametrize("name", ["x.parquet", "x.arrow"])
+    def test_a_name_with_a_dot_is_not_a_field_of_a_struct(self, tmp_path, name, reverse):
+        others = pa.FixedSizeListArray.from_arrays(pa.array(BASE.reshape(-1) * 2), 7)
+        columns = {
+            "emb": pa.StructArray.from_arrays([others], ["v1"]),
+            "emb.v1": self.table()["v"],
+            "key": pa.StructArray.from_arrays([pa.array(INT_IDS)], ["id"]),
+            "key.id": self.table()["id"],
+        }
+        table = pa.table({column: columns[column] for column in sorted(columns, reverse=reverse)})
+        path = self.write(tmp_path / name, table)
+        source = io.open_vectors(path, vector_column="emb.v1", id_column="key.id")
+        np.testing.assert_array_equal(source.sample(33, 0), BASE)
+        assert source.ids().tolist() == STR_IDS
 
     def test_compressed_batches(self, tmp_path):
         with pa.ipc.new_file(

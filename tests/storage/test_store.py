@@ -1,16 +1,17 @@
 """What a store promises its caller."""
 
 import errno
+import fcntl
 import os
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from storage_faults import FAST, arrays, change, contents, fill, make
+from storage_faults import FAST, Around, arrays, change, contents, fill, make
 
 from annvq import storage
-from annvq.errors import AnnvqError, CorruptIndexError, ParameterError, StateError, StorageError
+from annvq.errors import AnnvqError, CorruptIndexError, LockedError, ParameterError, StateError, StorageError
 from annvq.storage import FileSystem, LocalFileSystem, Store
 
 
@@ -201,6 +202,66 @@ def test_closing_removes_what_was_staged_in_vain(path):
     with Store.create(path, fs=FAST) as store:
         store.stage("segment", arrays(3))
     assert files(path) == before
+
+
+@pytest.mark.parametrize("there", [None, "empty", "locked before", "beside others"])
+def test_a_store_without_a_commit_leaves_what_was_there(tmp_path, there):
+    path = tmp_path / "new" / "index"
+    if there is not None:
+        path.mkdir(parents=True)
+    if there == "locked before":
+        (path / "LOCK").touch()
+    before = sorted(tmp_path.rglob("*"))
+    store = Store.create(path)
+    store.stage("segment", arrays(1))
+    if there == "beside others":  # what somebody else put there meanwhile stays
+        (path / "notes.txt").touch()
+        before.append(path / "notes.txt")
+    store.close()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_lock_that_cannot_be_had_leaves_no_folder(tmp_path):
+    class NoLock(Around):
+        def around(self, number, name, args, call):
+            if name == "lock":
+                raise OSError(errno.ENOLCK, "no locks")
+            return call()
+
+    with pytest.raises(StorageError, match="no locks"):
+        Store.create(tmp_path / "new" / "index", fs=NoLock())
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_removed_lock_is_not_held(tmp_path, monkeypatch):
+    """Whoever opened the file before its holder removed it locks the next one, where others do."""
+    first = Store.create(path := tmp_path / "index", fs=FAST)
+    flock = fcntl.flock
+
+    def overtaken(descriptor, operation):
+        monkeypatch.setattr("fcntl.flock", flock)
+        first.close()
+        path.mkdir()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr("fcntl.flock", overtaken)
+    with Store.create(path, fs=FAST) as second:
+        with pytest.raises(LockedError):
+            Store.create(path, fs=FAST)
+        fill(second)
+    assert contents(path) == (1, (100,))
+
+
+@pytest.mark.parametrize("given", [None, 5, b"x", "a\0b", "\ud800"], ids=ascii)
+def test_what_is_no_path(given):
+    for call in (
+        lambda: Store.create(given),
+        lambda: Store.open(given),
+        lambda: storage.read_container(given),
+        lambda: storage.write_container(given, "codebook", {}),
+    ):
+        with pytest.raises(ParameterError, match="path"):
+            call()
 
 
 def test_the_old_index_stays_until_the_new_one_is_committed(path):

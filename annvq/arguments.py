@@ -1,0 +1,53 @@
+"""Numbers and paths that users give, checked at the door (ParameterError)."""
+
+from __future__ import annotations
+
+import math
+import os
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from annvq.errors import ParameterError
+
+
+def as_count(name: str, value: Any, *, least: int = 1, most: int | None = None) -> int:
+    """Return a whole number from ``least`` to ``most``; ``name`` is what messages call it."""
+    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_whole or value < least or (most is not None and value > most):
+        accepted = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise ParameterError(f"{name} must be a whole number {accepted}, not {_plain(value)!r}")
+    return int(value)
+
+
+def as_number(name: str, value: Any, *, above: float = -math.inf, most: float = math.inf) -> float:
+    """Return a finite number above ``above`` and not above ``most``; ``name`` is what messages call it."""
+    try:
+        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:  # of an int
+        number = math.inf
+    if not (math.isfinite(number) and above < number <= most):
+        accepted = "a finite number" if most == math.inf else f"a number above {above:g} and not above {most:g}"
+        raise ParameterError(f"{name} must be {accepted}, not {_plain(value)!r}")
+    return number
+
+
+def as_path(path: Any) -> Path:
+    """Return a path that a file can have."""
+    given = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(given, str):
+        raise ParameterError(f"a path must be a str or an os.PathLike of str, not {path!r}")
+    try:
+        is_possible = b"\0" not in os.fsencode(given)
+    except UnicodeEncodeError:
+        is_possible = False
+    if not is_possible:
+        raise ParameterError(f"path {given!r}: expected valid Unicode without NUL")
+    return Path(given)
+
+
+def _plain(value: Any) -> Any:
+    """Return a NumPy scalar as Python's own: messages say 5, not np.int64(5)."""
+    return value.item() if isinstance(value, np.generic) else value
