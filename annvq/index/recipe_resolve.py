@@ -23,6 +23,7 @@ METRICS = ("ip", "cosine", "l2")
 LEAST_N_FOR_LISTS = 1000
 # Lists shorter than a block of the scan (32 vectors) are padding, and centroids of few points are noise.
 LEAST_LIST_LENGTH = 30
+LEAST_ROWS_SCANNED = 8192
 # Float32 factors kept with a RaBitQ code: what to add and what to multiply the bits' product with.
 RABITQ_FACTORS = 2
 
@@ -38,12 +39,13 @@ def auto_nlist(n: int) -> int | None:
     return min(round(2 * math.sqrt(n)), n // LEAST_LIST_LENGTH)
 
 
-def auto_nprobe(nlist: int) -> int:
-    """Return the lists to scan: 2 sqrt(nlist), at least 8, at most all.
+def auto_nprobe(nlist: int, n: int) -> int:
+    """Return the lists to scan for ``n`` vectors: 2 sqrt(nlist), at most all, at least 8192 vectors' worth.
 
-    The share of lists that hold the neighbours falls as lists get more, their number grows.
+    The share of lists that hold the neighbours falls as lists get more, their number grows. Questions lie
+    further from passages than passages from each other, and some thousand codes are scanned in no time.
     """
-    return min(nlist, max(8, round(2 * math.sqrt(nlist))))
+    return min(nlist, max(round(2 * math.sqrt(nlist)), math.ceil(LEAST_ROWS_SCANNED * nlist / max(1, n))))
 
 
 def auto_rerank(code_bits_per_dimension: float) -> int:
@@ -82,7 +84,7 @@ def resolve(recipe: Recipe, n: int, d: int, metric: str) -> Recipe:
     if nlist is None:
         nprobe = None
     elif nprobe == "auto":
-        nprobe = auto_nprobe(nlist)
+        nprobe = auto_nprobe(nlist, n)
     elif nprobe is not None:
         nprobe = min(nprobe, nlist)  # a fixed nprobe and an automatic nlist
     recipe = replace(recipe, nlist=nlist, codebook=codebook, search=replace(recipe.search, nprobe=nprobe))
