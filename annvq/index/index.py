@@ -155,7 +155,8 @@ class Index:
             snapshot = self._narrowed(snapshot, filter)
         allowed = _allowed(snapshot) if filter is not None else snapshot.live_count
         found = min(k, allowed)
-        depth = replace(depth, rerank=min(depth.rerank, allowed))  # pools are as large as they are asked to be
+        if depth.rerank > allowed:  # pools are as large as they are asked to be
+            depth = replace(depth, rerank=allowed)
         workers = pool.resolve(threads)
         scores, rows = search(self._now.trained, snapshot, matrix, found, depth, filter is not None, workers)
         return _padded(Hits(snapshot.take_ids(rows), scores), k)
