@@ -1,9 +1,14 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from annvq.codebooks import ProductCodebook
 from annvq.codebooks.anisotropic import eta_from_threshold, loss, unit_directions
 from annvq.errors import ParameterError
+from annvq.kernels import noise_shaping
+
+PROPERTY = settings(max_examples=40, deadline=None, derandomize=True)
 
 
 def unit_vectors(n, d, seed=0):
@@ -72,6 +77,68 @@ def test_codes_are_a_local_minimum():
             errors = vectors.astype(np.float64) - codebook.decode(changed)
             other = np.square(errors).sum(axis=1) + (eta - 1) * np.square((errors * directions).sum(axis=1))
             assert np.all(other >= best - 1e-5)
+
+
+def coordinate_descent(vector, g, codebooks, eta):
+    """Codes of (M, dsub) parts of a vector and its unit direction: the best centroid of each in turn, ten times."""
+    errors = np.square(vector[:, None] - codebooks).sum(axis=2)
+    along = (g[:, None] * codebooks).sum(axis=2)
+    codes, places = errors.argmin(axis=1), np.arange(len(codebooks))
+    for _ in range(10):
+        before = codes.copy()
+        for m in places:
+            rest = (g * vector).sum() - along[places, codes].sum() + along[m, codes[m]]
+            losses = errors[m] + (eta - 1) * np.square(rest - along[m])
+            if losses.min() < losses[codes[m]]:
+                codes[m] = losses.argmin()
+        if np.array_equal(codes, before):
+            break
+    return codes
+
+
+@PROPERTY
+@given(
+    n=st.integers(0, 70), d=st.integers(1, 24), ksub=st.sampled_from([16, 256]), threads=st.integers(1, 2),
+    eta=st.sampled_from([0.5, 1.0, 2.0, 9.0]), seed=st.integers(0, 2**31), data=st.data(),
+)  # fmt: skip
+def test_codes_of_integers_are_exact(n, d, ksub, threads, eta, seed, data):
+    """Integers, and directions of 1, 4 or 16 equal numbers, leave nothing to rounding."""
+    rng, M = np.random.default_rng(seed), data.draw(st.integers(1, d))
+    dsub = -(-d // M)
+    half = rng.integers(-2, 3, (M, ksub // 2, dsub))
+    codebooks = np.concatenate([half, -half], axis=1) + rng.integers(-9, 10, (M, 1, dsub))
+    vectors, directions = rng.integers(-9, 10, (n, d)), np.zeros((n, d))
+    counts = rng.choice([count for count in (0, 1, 4, 16) if count <= d], n)
+    for direction, count in zip(directions, counts):
+        direction[rng.permutation(d)[:count]] = rng.choice([-3, 3], count)
+    config = {"dim": d, "anisotropic_eta": eta}
+    codebook = ProductCodebook.from_arrays(config, {"codebooks": codebooks.astype(np.float32)})
+    codes = codebook.encode(vectors, directions=directions, threads=threads)
+    unit = directions / np.maximum(1, 3 * np.sqrt(counts))[:, None]
+    parts, units = (np.pad(x, ((0, 0), (0, M * dsub - d))).reshape(n, M, dsub) for x in (vectors, unit))
+    wanted = [coordinate_descent(part, g, codebooks, eta).tolist() for part, g in zip(parts, units)]
+    assert codes.tolist() == wanted
+
+
+@PROPERTY
+@given(n=st.integers(0, 70), M=st.integers(1, 4), dsub=st.integers(1, 6), seed=st.integers(0, 2**31), data=st.data())
+def test_normal_equations_of_integers_are_exact(n, M, dsub, seed, data):
+    rng, m = np.random.default_rng(seed), data.draw(st.integers(0, M - 1))
+    vectors, directions = rng.integers(-9, 10, (2, n, M * dsub))
+    before, after = rng.integers(-9, 10, (2, 16, dsub))
+    codes, projections = rng.integers(0, 16, (n, M)).astype(np.uint8), rng.integers(-9, 10, n).astype(np.float64)
+    lhs, rhs = np.full((16, dsub, dsub), np.nan), np.full((16, dsub), np.nan)
+    floats = [array.astype(np.float32) for array in (vectors, directions, before, after)]
+    noise_shaping.normal_equations(*floats[:2], projections, codes, m, floats[2], 4.0, lhs, rhs)
+    part = slice(m * dsub, (m + 1) * dsub)
+    for j in range(16):
+        members = codes[:, m] == j
+        v, g = vectors[members, part], directions[members, part]
+        assert np.array_equal(lhs[j], len(v) * np.eye(dsub) + 3 * g.T @ g)
+        assert np.array_equal(rhs[j], v.sum(axis=0) + 3 * (projections[members] + g @ before[j]) @ g)
+    moved = projections + (directions[:, part] * (before - after)[codes[:, m]]).sum(axis=1)
+    noise_shaping.move_projections(floats[1], codes, m, *floats[2:], projections)
+    assert np.array_equal(projections, moved)
 
 
 def test_eta_one_is_the_squared_error():

@@ -2,6 +2,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from annvq.codebooks import KMeans
 from annvq.errors import CorruptIndexError, DtypeError, NonFiniteError, ParameterError, ShapeError
@@ -34,6 +36,33 @@ def test_same_bytes_for_any_threads(init, options):
     assert len({run.centroids.tobytes() for run in runs}) == 1
     other = KMeans.train(vectors, 21, init=init, seed=6, **options)
     assert other.centroids.tobytes() != runs[0].centroids.tobytes()
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    n=st.integers(1, 64), d=st.integers(1, 20), distinct=st.integers(1, 64), threads=st.integers(1, 2),
+    init=st.sampled_from(["random", "k-means++"]), seed=st.integers(0, 2**31), data=st.data(),
+)  # fmt: skip
+def test_training_on_integers(n, d, distinct, threads, init, seed, data):
+    """Starts are vectors, one iteration makes exact means, more never err more."""
+    rng, k = np.random.default_rng(seed), data.draw(st.integers(1, n))
+    vectors = rng.integers(-9, 10, (distinct, d))[rng.integers(distinct, size=n)].astype(np.float32)
+    start, once, more = (
+        KMeans.train(vectors, k, init=init, niter=niter, seed=seed, threads=threads) for niter in (0, 1, 7)
+    )
+    rows, found = ({tuple(row) for row in array.tolist()} for array in (vectors, start.centroids))
+    assert found <= rows
+    assert init == "random" or len(found) == min(k, len(rows))
+    labels, scores = start.assign(vectors)
+    distances = np.square(vectors[:, None].astype(np.float64) - start.centroids).sum(axis=2)
+    assert np.array_equal(scores, -distances.min(axis=1))
+    assert np.array_equal(distances[np.arange(n), labels], distances.min(axis=1))
+    for j in np.unique(labels):
+        assert np.array_equal(once.centroids[j], vectors[labels == j].mean(axis=0, dtype=np.float64).astype(np.float32))
+    errors = [error(vectors, km.centroids) for km in (start, once, more)]
+    assert errors[2] <= errors[1] + 1e-4 <= errors[0] + 2e-4
+    assert (vectors.min(axis=0) <= more.centroids).all()
+    assert (more.centroids <= vectors.max(axis=0)).all()
 
 
 def test_finds_clear_clusters():

@@ -150,6 +150,36 @@ def test_any_shape(n, d, seed, data):
     assert codebook.decode(codes).shape == (n, d)
 
 
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    n=st.integers(0, 140), d=st.integers(1, 24), ksub=st.sampled_from([16, 256]), threads=st.integers(1, 2),
+    seed=st.integers(0, 2**31), data=st.data(),
+)  # fmt: skip
+def test_integers_are_exact(n, d, ksub, threads, seed, data):
+    """Nothing is rounded where the mean centroid is an integer: codes, ties included, and tables are NumPy's."""
+    rng, M = np.random.default_rng(seed), data.draw(st.integers(1, d))
+    dsub = -(-d // M)
+    half = rng.integers(-2, 3, (M, ksub // 2, dsub))
+    codebooks = rng.permutation(np.concatenate([half, -half], axis=1), axis=1) + rng.integers(-99, 100, (M, 1, dsub))
+    codebooks = np.where(np.arange(M * dsub).reshape(M, 1, dsub) < d, codebooks, 0)
+    config = {"dim": d, "anisotropic_eta": None}
+    codebook = ProductCodebook.from_arrays(config, {"codebooks": codebooks.astype(np.float32)})
+    near = codebooks[np.arange(M), rng.integers(ksub, size=(n, M))].reshape(n, M * dsub)[:, :d]
+    vectors = near + rng.integers(-2, 3, (n, d))
+    codes = codebook.encode(vectors, threads=threads)
+    assert np.array_equal(codes, distances(vectors, codebook).argmin(axis=2))
+    decoded = codebooks[np.arange(M), codes].reshape(n, M * dsub)[:, :d]
+    assert np.array_equal(codebook.decode(codes), decoded)
+    queries, centroids = rng.integers(-9, 10, (3, d)), rng.integers(-9, 10, (n, d))
+    products = np.einsum("qmi,mji->qmj", subvectors(queries, codebook), codebooks)
+    queries = queries.astype(np.float32)
+    assert np.array_equal(codebook.lookup_tables(queries, "ip"), products)
+    assert np.array_equal(codebook.lookup_tables(queries, "l2", residual=True), 2 * products)
+    assert np.array_equal(codebook.lookup_tables(queries, "l2"), -distances(queries, codebook))
+    constants = -np.square(decoded + centroids).sum(axis=1) + np.square(centroids).sum(axis=1)
+    assert np.array_equal(codebook.residual_constants(codes, centroids.astype(np.float32)), constants)
+
+
 def test_wrong_input():
     vectors = correlated(20, 8)
     for options, message in (

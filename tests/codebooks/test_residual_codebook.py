@@ -2,9 +2,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from annvq.codebooks import ResidualCodebook
 from annvq.errors import CorruptIndexError, ParameterError, ShapeError
+
+PROPERTY = settings(max_examples=40, deadline=None, derandomize=True)
 
 
 def correlated(n, d, seed=0):
@@ -28,12 +32,14 @@ def test_each_stage_and_wider_beams_lower_the_error(M, nbits):
 
 
 def reference_beam_search(vector, codebooks, beam):
-    beams = [((), vector.astype(np.float64))]
+    """Equal errors go to the lower code, then to the earlier beam."""
+    codes, left = np.empty((1, 0), np.int64), vector[None].astype(np.float64)
     for stage in codebooks.astype(np.float64):
-        longer = [((*codes, j), r - c) for codes, r in beams for j, c in enumerate(stage)]
-        longer.sort(key=lambda extension: extension[1] @ extension[1])
-        beams = longer[:beam]
-    return beams[0][0]
+        longer = left - stage[:, None]  # (ksub, beams, d)
+        best = np.argsort(np.square(longer).sum(axis=2), axis=None, kind="stable")[:beam]
+        code, source = np.divmod(best, len(left))
+        codes, left = np.column_stack([codes[source], code]), longer[code, source]
+    return codes[0]
 
 
 @pytest.mark.parametrize("beam", [1, 3, 5, 16])
@@ -44,7 +50,30 @@ def test_beam_search(n, beam):
     codes = codebook.encode(vectors)
     assert codes.shape == (n, 4)
     assert codes.dtype == np.uint8
-    assert codes.tolist() == [list(reference_beam_search(v, codebook.codebooks, beam)) for v in vectors]
+    assert codes.tolist() == [reference_beam_search(v, codebook.codebooks, beam).tolist() for v in vectors]
+
+
+@PROPERTY
+@given(
+    n=st.integers(0, 40), d=st.integers(1, 40), M=st.integers(1, 6), ksub=st.sampled_from([16, 256]),
+    beam=st.integers(1, 16), threads=st.integers(1, 2), seed=st.integers(0, 2**31),
+)  # fmt: skip
+def test_integers_are_exact(n, d, M, ksub, beam, threads, seed):
+    """Small integers leave nothing to rounding: codes (ties included), vectors, tables and constants are NumPy's."""
+    rng = np.random.default_rng(seed)
+    codebooks = rng.integers(-1, 2, (M, ksub, d))
+    vectors, queries, centroids = (rng.integers(-3, 4, (rows, d)) for rows in (n, 3, n))
+    codebook = ResidualCodebook.from_arrays({"beam": beam}, {"codebooks": codebooks.astype(np.float32)})
+    codes = codebook.encode(vectors, threads=threads)
+    assert codes.tolist() == [reference_beam_search(v, codebooks, beam).tolist() for v in vectors]
+    decoded = codebooks[np.arange(M), codes].sum(axis=1)
+    assert np.array_equal(codebook.decode(codes), decoded)
+    tables = {metric: codebook.lookup_tables(queries.astype(np.float32), metric) for metric in ("ip", "l2")}
+    assert np.array_equal(tables["ip"], np.einsum("qd,mjd->qmj", queries, codebooks))
+    assert np.array_equal(tables["l2"], 2 * tables["ip"])
+    constants = -np.square(decoded + centroids).sum(axis=1) + np.square(centroids).sum(axis=1)
+    assert np.array_equal(codebook.residual_constants(codes, centroids.astype(np.float32)), constants)
+    assert np.array_equal(codebook.residual_constants(codes), -np.square(decoded).sum(axis=1))
 
 
 def test_exhaustive_beam_finds_the_best_sum():

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from annvq.codebooks import ProductCodebook, Rotation
 from annvq.errors import CorruptIndexError, ParameterError, ShapeError
@@ -32,6 +34,38 @@ def test_apply_does_not_depend_on_the_batch(d):
     assert rotation.apply(vectors, threads=3).tobytes() == rotated.tobytes()
     alone = np.concatenate([rotation.apply(vector[None]) for vector in vectors])
     assert alone.tobytes() == rotated.tobytes()
+
+
+PROPERTY = settings(max_examples=30, deadline=None, derandomize=True)
+SCALES = st.sampled_from([1e-30, 1.0, 1e30])
+
+
+@PROPERTY
+@given(n=st.integers(0, 70), d=st.integers(1, 40), d_out=st.integers(1, 45), scale=SCALES, seed=st.integers(0, 2**31))
+def test_any_rotation_is_numpys_product(n, d, d_out, scale, seed):
+    rng = np.random.default_rng(seed)
+    matrix = np.linalg.qr(rng.normal(size=(max(d, d_out), min(d, d_out))))[0].astype(np.float32)
+    matrix = matrix if d_out >= d else matrix.T
+    rotation = Rotation.from_arrays({}, {"matrix": matrix})
+    for apply, by in ((rotation.apply, matrix.T), (rotation.inverse, matrix)):
+        vectors = (scale * rng.normal(size=(n, len(by)))).astype(np.float32)
+        found = apply(vectors, threads=2)
+        assert found.shape == (n, by.shape[1])
+        rounding = len(by) * 2.0**-24 * (np.abs(vectors).astype(np.float64) @ np.abs(by))
+        assert (np.abs(found - vectors.astype(np.float64) @ by) <= rounding).all()
+
+
+@PROPERTY
+@given(
+    n=st.integers(1, 40), d=st.integers(1, 12), distinct=st.integers(1, 40), niter=st.integers(0, 2), scale=SCALES,
+    seed=st.integers(0, 2**31), data=st.data(),
+)  # fmt: skip
+def test_any_vectors_give_an_orthonormal_rotation(n, d, distinct, niter, scale, seed, data):
+    rng, M = np.random.default_rng(seed), data.draw(st.integers(1, d))
+    vectors = scale * rng.integers(-2, 3, (distinct, d))[rng.integers(distinct, size=n)]
+    rotation = Rotation.opq(vectors.astype(np.float32), M, nbits=4, niter=niter, seed=seed)
+    assert rotation.matrix.shape == (M * -(-d // M), d)
+    np.testing.assert_allclose(rotation.matrix.T.astype(np.float64) @ rotation.matrix, np.eye(d), atol=1e-5)
 
 
 def pq_error(vectors, M, nbits, niter=8):
@@ -86,7 +120,7 @@ def test_from_arrays():
     for wrong in (
         {},
         {"matrix": 2 * rotation.matrix},
-        {"matrix": rotation.matrix[:5]},
+        {"matrix": rotation.matrix[:5] * np.float32(1.01)},
         {"matrix": rotation.matrix.astype(np.float64)},
     ):
         with pytest.raises(CorruptIndexError):

@@ -93,6 +93,22 @@ def test_any_shape_and_threads(n, d, seed):
     assert np.array_equal(again, codes)
 
 
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    n=st.integers(1, 70), d=st.integers(1, 40), kind=st.sampled_from(["sq8", "sq4"]),
+    scale=st.sampled_from([1e-30, 1.0, 1e30]), middle=st.sampled_from([0, -1e4]), seed=st.integers(0, 2**31),
+)  # fmt: skip
+def test_any_range_is_coded_to_the_nearest_level(n, d, kind, scale, middle, seed):
+    rng = np.random.default_rng(seed)
+    vectors = (scale * (middle + normal(seed, n, d) * rng.choice([0, 0.01, 1], d))).astype(np.float32)
+    codebook = ScalarCodebook.train(vectors, kind=kind)
+    codes = codebook.encode(vectors)
+    exact = codebook.minimum + codebook.step.astype(np.float64) * codes
+    assert (np.abs(exact - vectors) <= 0.5002 * codebook.step).all()
+    assert np.array_equal(codebook.decode(codes), exact.astype(np.float32))
+    assert codes.max() == (0 if not codebook.step.any() else 255 if kind == "sq8" else 15)
+
+
 def test_wrong_input():
     with pytest.raises(ParameterError, match="sq8, sq4, fp16"):
         ScalarCodebook.train(normal(0, 5, 3), kind="sq6")

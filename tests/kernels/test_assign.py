@@ -129,7 +129,54 @@ def test_products(n, d, k):
     assert out.tobytes() == gemm.products(rows, panels, k, threads=3).tobytes()
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+PROPERTY = settings(max_examples=25, deadline=None, derandomize=True)
+SEEDS = st.integers(0, 2**31)
+
+
+@PROPERTY
+@given(
+    n=st.one_of(st.integers(0, 40), st.sampled_from([255, 256, 257, 520])), d=st.integers(0, 40),
+    k=st.one_of(st.integers(0, 140), st.sampled_from([0, 15, 31, 63, 64, 65, 127, 128])),
+    scale=st.sampled_from([2.0**-50, 1.0, 2.0**50]), threads=st.integers(1, 3), seed=SEEDS,
+)  # fmt: skip
+def test_products_of_integers_are_exact(n, d, k, scale, threads, seed):
+    rng = np.random.default_rng(seed)
+    rows, others = rng.integers(-99, 100, (n, d)), rng.integers(-99, 100, (k, d))
+    panels = gemm.pack((scale * others).astype(np.float32))
+    out = gemm.products((scale * rows).astype(np.float32), panels, k, threads=threads)
+    assert out.dtype == np.float32
+    assert np.array_equal(out, scale**2 * (rows @ others.T))
+
+
+def balanced(rng, k, d):
+    """Return integers (k, d) of few values whose mean is an integer too: less it, none is rounded."""
+    half = rng.integers(-2, 3, (k // 2, d))
+    rows = np.concatenate([half, -half, np.zeros((k % 2, d))]) + rng.integers(-99, 100, d)
+    return rng.permutation(rows).astype(np.float32)
+
+
+@PROPERTY
+@given(
+    n=st.integers(0, 100), d=st.integers(1, 40), k=st.integers(1, 70), n_best=st.integers(1, 70),
+    metric=st.sampled_from(["l2", "ip"]), penalized=st.booleans(), threads=st.integers(1, 3), seed=SEEDS,
+)  # fmt: skip
+def test_assignment_of_integers_is_exact(n, d, k, n_best, metric, penalized, threads, seed):
+    """Near the centroids or not, labels and scores are NumPy's, ties included."""
+    rng, n_best = np.random.default_rng(seed), min(n_best, k)
+    centroids = balanced(rng, k, d)
+    vectors = (centroids[rng.integers(k, size=n)] + rng.integers(-2, 3, (n, d))).astype(np.float32)
+    exact = exact_scores(vectors, centroids, metric)
+    many, scores = assign_many(vectors, centroids, metric=metric, n_best=n_best, threads=threads)
+    assert np.array_equal(many, np.argsort(-exact, axis=1, kind="stable")[:, :n_best])
+    assert np.array_equal(scores, np.take_along_axis(exact, many.astype(int), 1))
+    penalties = rng.integers(0, 9 * penalized + 1, k).astype(np.float64)
+    labels, scores = assign_to(vectors, sites(centroids, metric, penalties), threads)
+    deciding = exact / (2 if metric == "l2" else 1) - penalties  # L2: less |x|^2 / 2, of all alike
+    assert np.array_equal(labels, deciding.argmax(axis=1))
+    assert np.array_equal(scores, exact[np.arange(n), labels])
+
+
+@PROPERTY
 @given(n=st.integers(0, 150), d=st.integers(1, 40), k=st.integers(1, 70), seed=st.integers(0, 2**31))
 def test_integers_are_exact(n, d, k, seed):
     """Small integers leave nothing to rounding: labels are those of NumPy's arg-min, ties included."""

@@ -124,7 +124,8 @@ class Segment:
     def scan(self, keep, cuts=(), allow=None, keys=None, row_base=0):
         keys = np.arange(self.n + row_base) if keys is None else keys
         allow = np.empty(0, np.uint8) if allow is None else allow
-        pool_scores, pool_rows = (np.empty(topk.capacity_for(keep), dtype) for dtype in (np.float32, np.int64))
+        capacity = topk.capacity_for(keep)
+        pool_scores, pool_rows = np.empty(capacity, np.float32), np.empty(capacity, np.int64)
         count, threshold = 0, np.float32(-np.inf)
         scratch = [np.full(scanbits.CHUNK, np.nan, dtype) for dtype in (np.float32, np.float32)]
         for begin, end in zip((0, *cuts), (*cuts, self.n)):
@@ -156,6 +157,23 @@ def test_bounds_and_estimates_both_count(words):
     scores, rows = segment.scan(keep=300)
     np.testing.assert_allclose(scores, segment.scores[rows], rtol=1e-5, atol=1e-4)
     assert sorted(rows) == list(range(300))
+
+
+@PROPERTY
+@given(
+    n=st.integers(0, 140), words=st.integers(1, 9), B=st.integers(1, 8), keep=st.integers(1, 150),
+    filtered=st.booleans(), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_the_pool_is_the_head_of_numpys_order(n, words, B, keep, filtered, seed):
+    segment = Segment(n, words, B, seed)
+    allow = np.random.default_rng(seed).integers(0, 2, n).astype(np.uint8) if filtered else np.empty(0, np.uint8)
+    scores, rows = segment.scan(keep, allow=allow, row_base=5)
+    allowed = np.flatnonzero(allow) if filtered else np.arange(n)
+    assert set(rows - 5) <= set(allowed)
+    assert len(set(rows)) == len(rows) == min(keep, len(allowed))
+    tolerance = {"rtol": 1e-5, "atol": 1e-5 * np.abs(segment.scores).max(initial=1)}
+    np.testing.assert_allclose(scores, segment.scores[rows - 5], **tolerance)
+    np.testing.assert_allclose(scores, -np.sort(-segment.scores[allowed])[:keep], **tolerance)
 
 
 @PROPERTY

@@ -64,6 +64,27 @@ def test_non_finite_values_are_not_hidden():
     assert found[0, 1] == np.inf
 
 
+@settings(deadline=None, max_examples=40, derandomize=True)
+@given(
+    n=st.integers(0, 140), nq=st.integers(0, 4), d=st.integers(1, 70), l2=st.booleans(),
+    dtype=st.sampled_from([np.float32, np.float16, np.uint8]), seed=st.integers(0, 2**31),
+)  # fmt: skip
+def test_integers_are_exact(n, nq, d, l2, dtype, seed):
+    rng = np.random.default_rng(seed)
+    minimum, step = NOTHING, NOTHING
+    rows = stored = rng.integers(-99, 100, (n, d)).astype(np.float32)
+    queries = rng.integers(-99, 100, (nq, d)).astype(np.float32)
+    if dtype == np.float16:
+        stored = rows.astype(dtype).view(np.uint16)
+    if dtype == np.uint8:
+        minimum, step = (rng.integers(low, 3, d).astype(np.float32) for low in (-99, 0))
+        stored = rng.choice([0, 1, 127, 128, 255], (n, d)).astype(dtype)
+        rows = minimum + step * stored
+    wanted = exact(queries, rows, l2)
+    assert np.array_equal(scores_of(queries, stored, d, l2, minimum, step), wanted)
+    assert np.array_equal(dots.squared_norms(rows), np.square(rows, dtype=np.float64).sum(axis=1))
+
+
 @settings(deadline=None, max_examples=30, derandomize=True)
 @given(st.integers(1, 8), st.integers(0, 2**31))
 def test_byte_products_are_exact(blocks, seed):

@@ -60,8 +60,9 @@ def test_is_orthonormal(d):
 def test_the_inverse_undoes_it(d, seed, scale):
     vectors = (scale * np.random.default_rng(seed).normal(size=(3, d))).astype(np.float32)
     signs = hadamard.random_signs(d, seed)
-    back = np.empty_like(vectors)
-    hadamard.unrotate(rotated(vectors, signs), signs, back)
+    forth, back = rotated(vectors, signs), np.empty_like(vectors)
+    np.testing.assert_allclose(forth, reference(vectors, signs), atol=1e-5 * scale)
+    hadamard.unrotate(forth, signs, back)
     np.testing.assert_allclose(back, vectors, atol=3e-5 * scale)
 
 

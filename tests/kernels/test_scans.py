@@ -1,13 +1,23 @@
 """The packed scans against plain NumPy."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from annvq.kernels import scan4, scan8, topk
-from annvq.kernels.coarse import choose_lists
+from annvq.kernels import gemm, scan4, scan8, topk
+from annvq.kernels.coarse import choose_lists, probe
+from annvq.kernels.tiles import readonly
 
 NOTHING, EVERYTHING = np.empty(0, np.float32), np.empty(0, np.uint8)
 SCANS = {4: (scan4, 16), 8: (scan8, 256)}
+
+PROPERTY = settings(deadline=None, max_examples=40, derandomize=True)
+NBITS, SEEDS = st.sampled_from([4, 8]), st.integers(0, 2**31)
+SIZES = st.lists(st.sampled_from([0, 1, 31, 32, 33, 64, 65, 130, 300]), min_size=1, max_size=5)
+WIDTHS = st.one_of(st.integers(1, 12), st.sampled_from([257, 516, 1040]))  # of the last, sums pass 16 bits
 
 
 def setup(nbits, sizes, M, seed=0):
@@ -26,13 +36,14 @@ def quantized(tables, ksub):
     return out[: len(tables) * ksub].reshape(len(tables), ksub), np.float32(step), np.float32(bias)
 
 
-def run(nbits, codes, offsets, tables, keep, *, bases=None, constants=NOTHING, allow=EVERYTHING, parts=1, keys=None):
+def run(nbits, codes, offsets, tables, keep, *, bases=None, constants=NOTHING, allow=EVERYTHING, parts=1, keys=None,
+        probes=None, row_base=0):  # fmt: skip
     scan = SCANS[nbits][0]
     nq, nlist = len(tables), len(offsets) - 1
     packed = scan.pack(codes, offsets)
     keys = np.arange(len(codes)) if keys is None else keys
     bases = np.empty((nq, 0), np.float32) if bases is None else bases
-    lists, counts = np.tile(np.arange(nlist), (nq, 1)), np.full(nq, nlist)
+    lists, counts = (np.tile(np.arange(nlist), (nq, 1)), np.full(nq, nlist)) if probes is None else probes
     pool = (
         np.empty((nq, topk.capacity_for(keep)), np.float32),
         np.empty((nq, topk.capacity_for(keep)), np.int64),
@@ -42,8 +53,9 @@ def run(nbits, codes, offsets, tables, keep, *, bases=None, constants=NOTHING, a
     blocks = scan4.blocks_for(np.diff(offsets))
     for part in range(parts):
         scan.scan_lists(
-            tables, packed, offsets, blocks, lists, counts, bases, constants, allow, part, parts, 0, *pool, keep, keys
-        )
+            tables, packed, offsets, blocks, lists, counts, bases, constants, allow, part, parts, row_base, *pool,
+            keep, keys,
+        )  # fmt: skip
     scores, rows = np.empty((nq, keep), np.float32), np.empty((nq, keep), np.int64)
     topk.take_best(*pool[:3], keep, keys, scores, rows)
     return scores, rows
@@ -64,6 +76,100 @@ def test_packing_round_trips(nbits, M, sizes):
     codes, offsets, _ = setup(nbits, sizes, M)
     scan = SCANS[nbits][0]
     assert np.array_equal(scan.unpack(scan.pack(codes, offsets), offsets, M, np.arange(len(codes))), codes)
+
+
+@PROPERTY
+@given(nbits=NBITS, sizes=SIZES, M=st.integers(1, 20), seed=SEEDS)
+def test_packing_follows_its_definition(nbits, sizes, M, seed):
+    codes, offsets, _ = setup(nbits, sizes, M, seed)
+    scan = SCANS[nbits][0]
+    packed = scan.pack(codes, offsets)
+    lists = [np.pad(codes[a:b], ((0, (a - b) % 32), (0, -M % 4 if nbits == 4 else 0))) for a, b in pairwise(offsets)]
+    blocks = np.concatenate(lists).reshape(-1, 32, lists[0].shape[1])
+    if nbits == 8:
+        assert np.array_equal(packed, blocks.transpose(0, 2, 1).ravel())
+    else:
+        pairs = (blocks[:, :16] | blocks[:, 16:] << 4).reshape(-1, 16, blocks.shape[2] // 4, 4)
+        layouts = {"quads": pairs.transpose(0, 2, 1, 3).ravel(), "lanes": pairs.transpose(0, 2, 3, 1).ravel()}
+        assert np.array_equal(packed, layouts[scan4.LAYOUT])
+        assert np.array_equal(packed, scan4.relaid(layouts[scan4.OTHER_LAYOUT]))
+    rows = np.random.default_rng(seed).integers(0, len(codes), 9 if len(codes) else 0)
+    assert np.array_equal(scan.unpack(packed, offsets, M, rows), codes[rows])
+
+
+class Integers:
+    """Codes, tables and additions that are integers, which quantization (its step is 1) and sums do not round."""
+
+    def __init__(self, nbits, sizes, M, values, options, seed):
+        rng = np.random.default_rng(seed)
+        self.codes, self.offsets, _ = setup(nbits, sizes, M, seed)
+        n, nlist = len(self.codes), len(sizes)
+        tables = rng.choice(values, (2, M, SCANS[nbits][1]))
+        tables[:, 0, :2] = 0, 255
+        tables += rng.integers(-50, 50, (2, M, 1))
+        self.tables, self.row_base = tables.astype(np.float32), 7
+        self.options = {
+            "bases": rng.integers(-99, 99, (2, nlist)).astype(np.float32),
+            "constants": rng.integers(-99, 99, n).astype(np.float32),
+            "allow": rng.integers(0, 2, n).astype(np.uint8),
+            "probes": (np.stack([rng.permutation(nlist) for _ in range(2)]), rng.integers(0, nlist + 1, 2)),
+        }
+        self.options = {name: value for name, value in self.options.items() if name in options}
+        self.keys = rng.permutation(n + self.row_base)
+        lists = np.repeat(np.arange(nlist), sizes)
+        self.scores = tables[:, np.arange(M), self.codes].sum(axis=2)
+        self.scores += self.option("bases", np.zeros((2, nlist))).astype(np.int64)[:, lists]
+        self.scores += self.option("constants", np.zeros(n)).astype(np.int64)
+        order, counts = self.option("probes", (np.tile(np.arange(nlist), (2, 1)), [nlist, nlist]))
+        probed = np.stack([np.isin(lists, order[q, : counts[q]]) for q in range(2)])
+        self.found = probed & (self.option("allow", np.ones(n)) == 1)
+
+    def option(self, name, default):
+        return self.options.get(name, default)
+
+
+OPTIONS = st.sets(st.sampled_from(["bases", "constants", "allow", "probes"]))
+VALUES = st.sampled_from([range(256), [0, 1, 255], [255]])  # any, many ties, the largest sums
+
+
+@PROPERTY
+@given(
+    nbits=NBITS, sizes=SIZES, M=WIDTHS, values=VALUES, options=OPTIONS,
+    keep=st.sampled_from([1, 2, 10, 33, 200]),
+    parts=st.integers(1, 3), seed=SEEDS,
+)  # fmt: skip
+def test_integers_are_scanned_exactly(nbits, sizes, M, values, options, keep, parts, seed):
+    """The pool is the head of NumPy's order by score, then key."""
+    case = Integers(nbits, sizes, M, values, options, seed)
+    scores, rows = run(
+        nbits, case.codes, case.offsets, case.tables, keep, parts=parts, keys=case.keys, row_base=case.row_base,
+        **case.options,
+    )  # fmt: skip
+    for q in range(2):
+        candidates = np.flatnonzero(case.found[q])
+        best = candidates[np.lexsort((case.keys[candidates + case.row_base], -case.scores[q, candidates]))][:keep]
+        missing = keep - len(best)
+        assert rows[q].tolist() == [*(best + case.row_base), *[-1] * missing]
+        assert scores[q].tolist() == [*case.scores[q, best], *[-np.inf] * missing]
+
+
+@PROPERTY
+@given(nbits=NBITS, sizes=SIZES, M=WIDTHS, options=OPTIONS, seed=SEEDS)
+def test_integers_are_rescored_exactly(nbits, sizes, M, options, seed):
+    case, rng = Integers(nbits, sizes, M, range(256), options, seed), np.random.default_rng(seed)
+    n, scan = len(case.codes), SCANS[nbits][0]
+    rows, counts = rng.integers(0, n + 2 * case.row_base, (2, 12)), rng.integers(0, 13, 2)
+    scores = np.full((2, 12), 0.5, np.float32)
+    scan.rescore(
+        case.tables, scan.pack(case.codes, case.offsets), case.offsets, scan4.blocks_for(sizes),
+        case.option("bases", np.empty((2, 0), np.float32)), case.option("constants", NOTHING), case.row_base, scores,
+        rows, counts,
+    )  # fmt: skip
+    rows -= case.row_base
+    ours = (0 <= rows) & (rows < n) & (np.arange(12) < counts[:, None])
+    for q in range(2):
+        assert scores[q][ours[q]].tolist() == case.scores[q, rows[q][ours[q]]].tolist()
+    assert (scores[~ours] == 0.5).all()
 
 
 @pytest.mark.parametrize("parts", [1, 3])
@@ -148,6 +254,23 @@ def test_quantized_tables_are_within_half_a_step():
     assert np.abs(error).max() <= step * 0.5001
 
 
+@PROPERTY
+@given(
+    M=st.integers(1, 9), ksub=st.sampled_from([16, 256]), scale=st.sampled_from([1e-30, 1.0, 1e30]),
+    middle=st.sampled_from([0, -100, 1e4]), seed=SEEDS,
+)  # fmt: skip
+def test_any_tables_are_quantized_to_the_nearest_level(M, ksub, scale, middle, seed):
+    rng = np.random.default_rng(seed)
+    tables = scale * (middle + rng.normal(size=(M, ksub)) * rng.choice([0, 1e-3, 1], (M, 1)))
+    tables = tables.astype(np.float32)
+    levels, step, bias = quantized(tables, ksub)
+    exact, lowest = tables.astype(np.float64), tables.min(axis=1).astype(np.float64)
+    assert step == pytest.approx(np.ptp(exact, axis=1).max() / 255, rel=1e-6)
+    error = levels * np.float64(step) + lowest[:, None] - exact
+    assert np.abs(error).max() <= step * 0.5001
+    assert bias == pytest.approx(lowest.sum(), rel=1e-5, abs=1e-5 * np.abs(lowest).sum())
+
+
 def choose(scores, live, nprobe, need):
     nq, nlist = scores.shape
     lists, counts = np.full((nq, nlist), -1), np.empty(nq, np.int64)
@@ -166,3 +289,42 @@ def test_lists_are_chosen_nearest_first_and_extended_until_they_hold_enough():
     assert choose(scores, live, 2, 10**6) == [[1, 3, 4, 0]]
     assert choose(scores, live * 0, 2, 1) == [[]]
     assert choose(scores * 0, live + 1, 3, 0) == [[0, 1, 2]]  # ties go to the lower list
+
+
+def chosen(scores, live, nprobe, need):
+    wanted = []
+    for row in scores:
+        order = [l for l in np.argsort(-row, kind="stable").tolist() if live[l]]
+        enough = 1 + int(np.searchsorted(np.cumsum(live[order]), need)) if order else 0
+        wanted.append(order[: max(nprobe, enough)])
+    return wanted
+
+
+@PROPERTY
+@given(nlist=st.integers(1, 70), nprobe=st.integers(1, 80), need=st.integers(0, 90), seed=SEEDS)
+def test_the_lists_of_numpys_order_are_chosen(nlist, nprobe, need, seed):
+    rng = np.random.default_rng(seed)
+    scores = rng.choice([-np.inf, -3e38, -1, 0, 1, 3e38], (3, nlist)).astype(np.float32)
+    live = rng.integers(0, 4, nlist) * rng.integers(0, 2, nlist)
+    assert choose(scores, live, nprobe, need) == chosen(scores, live, nprobe, need)
+
+
+@PROPERTY
+@given(
+    nq=st.integers(0, 9), d=st.integers(1, 40), nlist=st.integers(1, 150), nprobe=st.integers(1, 20),
+    need=st.integers(0, 40), l2=st.booleans(), seed=SEEDS,
+)  # fmt: skip
+def test_probes_of_integers_are_exact(nq, d, nlist, nprobe, need, l2, seed):
+    rng = np.random.default_rng(seed)
+    queries, centroids, shift = (rng.integers(-3, 4, shape) for shape in ((nq, d), (nlist, d), d))
+    live = rng.integers(0, 4, nlist)
+    shifted = (centroids - l2 * shift).astype(np.float32)
+    squares = np.square(shifted).sum(axis=1) if l2 else NOTHING
+    lists, counts, scores = probe(
+        readonly(queries.astype(np.float32)), gemm.pack(shifted), readonly(shift.astype(np.float32)),
+        readonly(squares), live, nprobe, need, readonly(np.arange(nlist)),
+    )  # fmt: skip
+    exact = -np.square(queries[:, None] - centroids).sum(axis=2) if l2 else queries @ centroids.T
+    assert np.array_equal(scores, exact)
+    found = [row[:count].tolist() for row, count in zip(lists, counts, strict=True)]
+    assert found == chosen(exact, live, nprobe, need)

@@ -3,6 +3,8 @@ import threading
 import time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from annvq.errors import ParameterError
 from annvq.kernels import threads
@@ -24,6 +26,14 @@ def test_slices_cover_once(n, parts):
     lengths = [cut.stop - cut.start for cut in cuts]
     assert len(cuts) == min(n, parts)
     assert not lengths or (min(lengths) > 0 and max(lengths) - min(lengths) <= 1)
+
+
+@settings(deadline=None, max_examples=40, derandomize=True)
+@given(n=st.integers(0, 3000), parts=st.integers(1, 400))
+def test_any_slices_cover_once_and_evenly(n, parts):
+    cuts = threads.slices(n, parts)
+    assert [i for cut in cuts for i in range(n)[cut]] == list(range(n))
+    assert {cut.stop - cut.start for cut in cuts} <= {n // len(cuts), -(-n // len(cuts))} if n else not cuts
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

@@ -62,7 +62,32 @@ def test_minus_infinity_is_kept_before_a_missing_place():
     assert out_rows[0].tolist() == [1, 0, 2, -1]
 
 
-@settings(deadline=None, max_examples=40, derandomize=True)
+PROPERTY = settings(deadline=None, max_examples=40, derandomize=True)
+
+
+@PROPERTY
+@given(
+    n=st.integers(0, 500), keep=st.integers(1, 60), k=st.integers(1, 70), values=st.integers(1, 600),
+    order=st.sampled_from(["any", "rising", "falling", "to the middle"]), seed=st.integers(0, 2**31),
+)  # fmt: skip
+def test_any_order_of_arrival_leaves_numpys_head(n, keep, k, values, order, seed):
+    rng = np.random.default_rng(seed)
+    scores = np.sort(rng.integers(values, size=n)).astype(np.float32)
+    scores[scores == 0], scores[scores == values - 1] = -np.inf, np.finfo(np.float32).max
+    by_order = {"any": rng.permutation(n), "rising": np.arange(n), "falling": np.arange(n)[::-1]}
+    scores = scores[by_order.get(order, np.argsort(np.abs(np.arange(n) - n // 2), kind="stable"))]
+    keys = rng.permutation(max(n, 1)).astype(np.int64)
+    pool_scores, pool_rows, counts = filled(scores, keep, keys)
+    topk.cut_pools(pool_scores, pool_rows, counts, keep, keys)
+    want_scores, want_rows = reference(scores, np.arange(n), keys, keep)
+    assert set(pool_rows[0, : counts[0]]) == set(want_rows)
+    out_scores, out_rows = topk.best(pool_scores, pool_rows, counts, k, keys)
+    missing = max(0, k - len(want_rows))
+    assert out_rows[0].tolist() == [*want_rows[:k], *[-1] * missing]
+    assert out_scores[0].tolist() == [*want_scores[:k], *[-np.inf] * missing]
+
+
+@PROPERTY
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=200), st.integers(1, 50), st.integers(0, 2**31))
 def test_cut_and_sort_match_numpy(values, keep, seed):
     scores = np.array(values, np.float32)
