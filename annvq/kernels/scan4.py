@@ -20,7 +20,7 @@ import numpy as np
 from annvq.kernels import lookup, simd
 from annvq.kernels.isa import ACTIVE
 from annvq.kernels.jit import kernel
-from annvq.kernels.topk import push
+from annvq.kernels.topk import thinned
 
 BLOCK = 32
 LAYOUT, OTHER_LAYOUT = ("quads", "lanes") if ACTIVE == "avx512" else ("lanes", "quads")
@@ -244,7 +244,11 @@ def scan_rows(packed, groups, first_block, first, begin, end, quantized, step, b
             if with_allow and allow[row + lane] == 0:
                 continue
             if buffer[lane] >= threshold:
-                count, threshold = push(scores, rows, count, threshold, keep, keys, buffer[lane], row_base + row + lane)
+                scores[count] = buffer[lane]
+                rows[count] = row_base + row + lane
+                count += 1
+                if count == scores.size:
+                    count, threshold = thinned(scores, rows, keep, keys)
     return count, threshold
 
 

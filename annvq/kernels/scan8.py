@@ -13,7 +13,7 @@ from annvq.kernels import lookup, simd
 from annvq.kernels.isa import ACTIVE
 from annvq.kernels.jit import kernel
 from annvq.kernels.scan4 import blocks_for, list_of, part_of, quantize_tables
-from annvq.kernels.topk import push
+from annvq.kernels.topk import thinned
 
 
 @kernel
@@ -102,7 +102,11 @@ def scan_rows(packed, M, first_block, first, begin, end, quantized, step, base, 
             if with_constants:
                 score += constants[row]
             if score >= threshold and not (with_allow and allow[row] == 0):
-                count, threshold = push(scores, rows, count, threshold, keep, keys, score, row_base + row)
+                scores[count] = score
+                rows[count] = row_base + row
+                count += 1
+                if count == scores.size:
+                    count, threshold = thinned(scores, rows, keep, keys)
     return count, threshold
 
 

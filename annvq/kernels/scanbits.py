@@ -23,7 +23,7 @@ from annvq.kernels import simd
 from annvq.kernels.bits import count_differences, inner_product
 from annvq.kernels.jit import intrinsic, kernel
 from annvq.kernels.scan4 import list_of, part_of
-from annvq.kernels.topk import push
+from annvq.kernels.topk import thinned
 
 CHUNK = 64  # rows whose bounds are made at once
 
@@ -109,7 +109,7 @@ def scan_rows(codes1, codes_ex, factors, begin, end, planes, high, low, query_fa
     counts, estimates, variances
         Scratch, (CHUNK,) int32 and float32.
     row_base, scores, rows, count, threshold, keep, keys
-        The index-wide number of the segment's row 0, and the pool, as in `annvq.kernels.topk.push`.
+        The index-wide number of the segment's row 0, and the pool, as in `annvq.kernels.topk`.
 
     Returns
     -------
@@ -142,7 +142,11 @@ def scan_rows(codes1, codes_ex, factors, begin, end, planes, high, low, query_fa
                 score = estimate_full(codes1, codes_ex, factors, row, bits, high, low, query_factors[2], total, base)
                 score = min(score, bound)
                 if score >= threshold:
-                    count, threshold = push(scores, rows, count, threshold, keep, keys, score, row_base + row)
+                    scores[count] = score
+                    rows[count] = row_base + row
+                    count += 1
+                    if count == scores.size:
+                        count, threshold = thinned(scores, rows, keep, keys)
     return count, threshold
 
 

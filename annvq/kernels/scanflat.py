@@ -8,7 +8,7 @@ from annvq.kernels.dots import score4
 from annvq.kernels.jit import kernel
 from annvq.kernels.scan4 import part_of
 from annvq.kernels.simd import prefetch
-from annvq.kernels.topk import push
+from annvq.kernels.topk import thinned
 
 
 @kernel
@@ -37,7 +37,11 @@ def scan_rows(query, store, d, minimum, step, l2, begin, end, allow,
         )
         for j in range(min(np.int64(4), end - row)):
             if found[j] >= threshold and not (with_allow and allow[row + j] == 0):
-                count, threshold = push(scores, rows, count, threshold, keep, keys, found[j], row_base + row + j)
+                scores[count] = found[j]
+                rows[count] = row_base + row + j
+                count += 1
+                if count == scores.size:
+                    count, threshold = thinned(scores, rows, keep, keys)
     return count, threshold
 
 

@@ -1,9 +1,11 @@
 """The pool: the best rows seen so far of one query.
 
 A pool is a row of `scores (nq, capacity) float32` and `rows (nq, capacity) int64` with a fill count
-and a threshold. Candidates at or above the threshold are appended; when the pool is full it is cut
-to the best `keep`, and the worst kept score becomes the threshold (a reservoir: amortized O(1) per
-candidate, Faiss `impl/ResultHandler.h` does the same).
+and a threshold. Candidates at or above the threshold are appended; when the pool is full the threshold
+rises to one that at least `keep` candidates reach, and the others are dropped (a reservoir: amortized O(1)
+per candidate, Faiss `impl/ResultHandler.h` does the same). The threshold is found by bisection, whose
+steps count a vector of scores at a time, without the branches that a selection by swaps guesses wrong.
+Scans append by themselves: a call for each candidate would count references to both arrays.
 
 The order is total, score descending and then `keys[row]` ascending, so what is kept does not
 depend on the order of arrival.
@@ -16,6 +18,9 @@ import numpy as np
 from annvq.kernels.jit import kernel
 
 MINUS_INFINITY = np.float32(-np.inf)
+_NONE = np.float32(np.nan)
+_BISECTIONS = 32
+_FEW = 64  # candidates that are sorted by insertion
 
 
 def capacity_for(keep: int) -> int:
@@ -68,8 +73,60 @@ def _median_to_front(scores, rows, low, high, keys):
 
 
 @kernel
+def threshold_for(scores, count, least, most):
+    """Return a score that at least ``least`` and at most ``most`` of the first ``count`` scores reach.
+
+    NaN where bisection finds none, as when many scores are equal; ``most`` is below ``count``.
+    """
+    low, high = scores[0], scores[0]
+    for i in range(1, count):
+        low = min(low, scores[i])
+        high = max(high, scores[i])
+    for _ in range(_BISECTIONS):  # more than `most` reach `low`, fewer than `least` are above `high`
+        middle = low + np.float32(0.5) * (high - low)
+        if not low < middle < high:
+            break
+        reach = np.int32(0)
+        for i in range(count):
+            reach += np.int32(scores[i] >= middle)
+        if reach > most:
+            low = middle
+        elif reach < least:
+            high = middle
+        else:
+            return middle
+    return _NONE
+
+
+@kernel
+def _partition(scores, rows, count, threshold):
+    """Move the candidates at or above a threshold to the front, unordered; return their number."""
+    i, j = np.int64(0), np.int64(count - 1)
+    while True:
+        while i <= j and scores[i] >= threshold:
+            i += 1
+        while i <= j and scores[j] < threshold:
+            j -= 1
+        if i >= j:
+            return i
+        _swap(scores, rows, i, j)
+        i += 1
+        j -= 1
+
+
+@kernel
 def cut(scores, rows, count, keep, keys):
-    """Move the best ``keep`` of ``count`` candidates to the front (quickselect), unordered."""
+    """Move the best ``keep`` of ``count`` candidates, which are more, to the front, unordered."""
+    threshold = threshold_for(scores, count, keep, keep)
+    if threshold == threshold:
+        _partition(scores, rows, count, threshold)
+    else:
+        _quickselect(scores, rows, count, keep, keys)
+
+
+@kernel
+def _quickselect(scores, rows, count, keep, keys):
+    """Do what `cut` does, also among equal scores."""
     low, high = np.int64(0), np.int64(count - 1)
     target = np.int64(keep)
     while high - low > 1:
@@ -107,16 +164,15 @@ def worst(scores, count):
 
 
 @kernel
-def push(scores, rows, count, threshold, keep, keys, score, row):
-    """Append a candidate that is at or above the threshold; return the new count and threshold."""
-    scores[count] = score
-    rows[count] = row
-    count += 1
-    if count == scores.size:
-        cut(scores, rows, count, keep, keys)
-        count = np.int64(keep)
-        threshold = worst(scores, count)
-    return count, threshold
+def thinned(scores, rows, keep, keys):
+    """Drop candidates of a full pool, but none of the best ``keep``; return its count and threshold."""
+    count = np.int64(scores.size)
+    rise = threshold_for(scores, count, keep, keep + (count - keep) // 4)
+    if rise == rise:
+        return _partition(scores, rows, count, rise), rise
+    _quickselect(scores, rows, count, keep, keys)
+    count = np.int64(keep)
+    return count, worst(scores, count)
 
 
 @kernel
@@ -136,7 +192,16 @@ def _sift_down(scores, rows, start, end, keys):
 
 @kernel
 def sort(scores, rows, count, keys):
-    """Sort the first ``count`` candidates, best first (heap sort: no scratch, no worst case)."""
+    """Sort the first ``count`` candidates, best first (many by heap sort: no scratch, no worst case)."""
+    if count <= _FEW:
+        for i in range(1, count):
+            score, row = scores[i], rows[i]
+            place = np.int64(i)
+            while place > 0 and before(score, row, scores[place - 1], rows[place - 1], keys):
+                scores[place], rows[place] = scores[place - 1], rows[place - 1]
+                place -= 1
+            scores[place], rows[place] = score, row
+        return
     for start in range(count // 2 - 1, -1, -1):
         _sift_down(scores, rows, np.int64(start), np.int64(count), keys)
     for end in range(count - 1, 0, -1):

@@ -17,9 +17,11 @@ def filled(scores, keep, keys):
     count, threshold = np.int64(0), np.float32(-np.inf)
     for row, score in enumerate(scores):
         if score >= threshold:
-            count, threshold = topk.push(
-                pool_scores, pool_rows, count, threshold, keep, keys, np.float32(score), np.int64(row)
-            )
+            pool_scores[count], pool_rows[count] = score, row
+            count += 1
+            if count == len(pool_scores):
+                count, threshold = topk.thinned(pool_scores, pool_rows, keep, keys)
+                assert keep <= count < len(pool_scores)
     return pool_scores[None], pool_rows[None], np.array([count])
 
 
