@@ -10,6 +10,8 @@ from annvq.kernels.scan4 import part_of
 from annvq.kernels.simd import prefetch
 from annvq.kernels.topk import thinned
 
+_AHEAD = 16  # pooled rows whose memory is asked for before it is their turn: they lie anywhere
+
 
 @kernel
 def scan_rows(query, store, d, minimum, step, l2, begin, end, allow,
@@ -82,13 +84,16 @@ def scan_all(queries, store, d, minimum, step, l2, begin, end, allow,
 def rescore(queries, store, d, minimum, step, l2, row_base, scores, rows, counts):
     """Replace the scores of the pooled rows that lie in this store (``row_base`` is its first row)."""
     n = store.size // d
+    line = np.int64(64) // store.itemsize
     for q in range(counts.size):
-        for i in range(counts[q]):
-            row = rows[q, i] - row_base
-            if 0 <= row < n:
-                for byte in range(0, d * store.itemsize, 256):
-                    prefetch(store, row * d + byte // store.itemsize)
+        fetched = np.int64(0)
         for i in range(0, counts[q], 4):
+            while fetched < min(counts[q], i + _AHEAD):
+                row = rows[q, fetched] - row_base
+                if 0 <= row < n:
+                    for place in range(row * d, row * d + d, line):
+                        prefetch(store, place)
+                fetched += 1
             places = (i, min(i + 1, counts[q] - 1), min(i + 2, counts[q] - 1), min(i + 3, counts[q] - 1))
             a = _start(rows[q, places[0]] - row_base, n, d)
             b = _start(rows[q, places[1]] - row_base, n, d)
