@@ -137,7 +137,8 @@ class Index:
             Lists to look into, at least 1; above nlist, all are. Default: the recipe's, or what `tune`
             found. More are looked into when these hold fewer than k rows that may be returned.
         rerank
-            Candidates that the refine store rescores, at least k.
+            Candidates that the refine store rescores, at least k. Default: the recipe's, or what `tune`
+            found, and at least 2 k.
         filter
             Only these rows: ids, a boolean mask over the rows in the order of insertion, or a
             ``pyarrow.compute`` expression over the attributes. Applied in the scan: k hits come
@@ -155,8 +156,8 @@ class Index:
             snapshot = self._narrowed(snapshot, filter)
         allowed = _allowed(snapshot) if filter is not None else snapshot.live_count
         found = min(k, allowed)
-        if depth.rerank > allowed:  # pools are as large as they are asked to be
-            depth = replace(depth, rerank=allowed)
+        candidates = max(depth.rerank, 2 * k) if rerank is None else depth.rerank
+        depth = Depth(depth.nprobe, min(candidates, allowed))  # pools are as large as they are asked to be
         workers = pool.resolve(threads)
         scores, rows = search(self._now.trained, snapshot, matrix, found, depth, filter is not None, workers)
         return _padded(Hits(snapshot.take_ids(rows), scores), k)

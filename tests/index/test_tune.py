@@ -45,7 +45,9 @@ def test_a_setting_clearly_faster_is_chosen_whatever_it_rescores(index, monkeypa
 def test_the_report_prints_in_a_line_and_keeps_all_that_was_measured(index):
     report = index.tune(QUERIES, k=10, recall=0.9)
     assert len(repr(report)) < 300
-    assert report.reached and report.chosen.recall >= 0.9 and report.chosen.qps > 0
+    assert report.reached
+    assert report.chosen.recall >= 0.9
+    assert report.chosen.qps > 0
     assert len(report.to_dict()["measured"]) == len(report.measured) > 1
 
 
