@@ -23,7 +23,7 @@ METRICS = ("ip", "cosine", "l2")
 LEAST_N_FOR_LISTS = 1000
 # Lists shorter than a block of the scan (32 vectors) are padding, and centroids of few points are noise.
 LEAST_LIST_LENGTH = 30
-LEAST_ROWS_SCANNED = 8192
+LEAST_ROWS_SCANNED = 16_384
 # Float32 factors kept with a RaBitQ code: what to add and what to multiply the bits' product with.
 RABITQ_FACTORS = 2
 
@@ -40,7 +40,7 @@ def auto_nlist(n: int) -> int | None:
 
 
 def auto_nprobe(nlist: int, n: int) -> int:
-    """Return the lists to scan for ``n`` vectors: 2 sqrt(nlist), at most all, at least 8192 vectors' worth.
+    """Return the lists to scan for ``n`` vectors: 2 sqrt(nlist), at most all, at least 16,384 vectors' worth.
 
     The share of lists that hold the neighbours falls as lists get more, their number grows. Questions lie
     further from passages than passages from each other, and some thousand codes are scanned in no time.
