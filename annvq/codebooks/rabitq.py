@@ -174,7 +174,7 @@ class RaBitQCodebook:
         vectors = as_rows(vectors, self.dim)
         n = len(vectors)
         rotated_centroids = self.rotate(np.zeros((1, self.dim), np.float32) if centroids is None else centroids)
-        labels = _labels(labels, n, len(rotated_centroids))
+        lists = _labels(labels, n, len(rotated_centroids))
         encoded = {
             "codes1": np.empty((n, self.padded_dim // 8), np.uint8),
             "codes_ex": np.empty((n, (self.bits - 1) * self.padded_dim // 8), np.uint8),
@@ -185,7 +185,7 @@ class RaBitQCodebook:
             rows = slice(start, start + _ROWS_A_TASK)
             outputs = [array[rows] for array in encoded.values()]
             residuals = self.rotate(vectors[rows])
-            rabitq.encode(residuals, rotated_centroids, labels[rows], self.bits, metric == "l2", *outputs)
+            rabitq.encode(residuals, rotated_centroids, lists[rows], self.bits, metric == "l2", *outputs)
 
         run(encode_rows, range(0, n, _ROWS_A_TASK), resolve(threads))
         return encoded
@@ -273,9 +273,9 @@ def _labels(labels: np.ndarray | None, n: int, nlist: int) -> np.ndarray:
         if nlist not in (1, n):
             raise ShapeError(f"{nlist} centroids for {n} vectors: say with labels which belongs to which")
         return np.zeros(n, np.int64) if nlist == 1 else np.arange(n, dtype=np.int64)
-    labels = np.asarray(labels)
-    if labels.shape != (n,):
-        raise ShapeError(f"labels must have shape ({n},), not {labels.shape}")
-    if n and not (0 <= labels.min() and labels.max() < nlist):
-        raise ParameterError(f"labels must be 0 to {nlist - 1}, not {labels.min()} to {labels.max()}")
-    return np.ascontiguousarray(labels, np.int64)
+    given = np.asarray(labels)
+    if given.shape != (n,):
+        raise ShapeError(f"labels must have shape ({n},), not {given.shape}")
+    if n and not (0 <= given.min() and given.max() < nlist):
+        raise ParameterError(f"labels must be 0 to {nlist - 1}, not {given.min()} to {given.max()}")
+    return np.ascontiguousarray(given, np.int64)

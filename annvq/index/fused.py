@@ -38,8 +38,9 @@ def search_block(
     live: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the best k scores and rows of queries (nq, d), as the stages of `annvq.index.search` do."""
-    coarse, codes, segment = trained.coarse, trained.codes, snapshot.segments[0]
+    coarse, codebook, codes, segment = trained.coarse, trained.codebook, trained.codes, snapshot.segments[0]
     assert coarse is not None
+    assert isinstance(codebook, ProductCodebook)
     assert isinstance(codes, TableCodes)
     arrays = segment.arrays
     scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
@@ -47,7 +48,7 @@ def search_block(
         readonly(queries),
         _NO_PANELS if trained.rotation is None else trained.rotation.panels,
         (coarse.panels, coarse.shift, coarse.squares, live, coarse.keys),
-        (trained.codebook.transposed, codes.residual),
+        (codebook.transposed, codes.residual),
         (
             arrays[codes.section],
             segment.offsets,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import asdict, dataclass, field, replace
 
@@ -131,7 +132,7 @@ def _queries_per_second(
     the first pass only warms up.
     """
     some = queries[:256]
-    best = dict.fromkeys(depths, np.inf)
+    best = {depth: math.inf for depth in depths}
     for turn in range(1 + _PASSES):
         for depth in depths:
             start = time.perf_counter()
