@@ -48,7 +48,7 @@ def run(out: Path, console: Console) -> list[Quality]:
     judged = cranfield.embeddings(dataset)
     can_judge = _can_judge(console)
     qualities = []
-    console.print(f"building and searching {len(RECIPES)} recipes (a first run compiles kernels, a minute or so)")
+    console.print(f"building and searching {len(RECIPES)} recipes (a first run also compiles kernels)")
     with console.status("") as status:
         for recipe in RECIPES:
             status.update(f"building and searching {recipe}")

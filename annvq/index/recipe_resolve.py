@@ -23,6 +23,7 @@ METRICS = ("ip", "cosine", "l2")
 LEAST_N_FOR_LISTS = 1000
 # Lists shorter than a block of the scan (32 vectors) are padding, and centroids of few points are noise.
 LEAST_LIST_LENGTH = 30
+# Fewer cost questions against passages more quality than the codes do (the README's judged collections).
 LEAST_ROWS_SCANNED = 16_384
 # Float32 factors kept with a RaBitQ code: what to add and what to multiply the bits' product with.
 RABITQ_FACTORS = 2

@@ -48,4 +48,6 @@ def _small(recipe: Recipe | str | os.PathLike[str]) -> Recipe:
     small = recipes.load("balanced" if recipe == "auto" else recipe)
     if isinstance(small.codebook.M, int):
         small = replace(small, codebook=replace(small.codebook, M=_M))
+    if isinstance(small.dims, int):
+        small = replace(small, dims=2 * _M)
     return replace(small, nlist=None if small.nlist is None else _NLIST, search=SearchDefaults())

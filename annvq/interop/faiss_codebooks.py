@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 
 from annvq.codebooks import KMeans, ProductCodebook, Rotation, ScalarCodebook
-from annvq.errors import MissingExtraError, ParameterError, ShapeError
+from annvq.errors import CorruptIndexError, MissingExtraError, ParameterError, ShapeError
 
 _LEVELS = {"sq8": 256, "sq4": 16}
-_NOT_ORTHONORMAL = 1e-3  # largest error of a matrix's products that a rotation may have
 
 
 def faiss_module() -> Any:
@@ -105,25 +104,22 @@ def to_linear_transform(matrix: np.ndarray) -> Any:
 
 
 def linear_matrix(transform: Any) -> np.ndarray:
-    """Return the matrix (d_out, d) float32 of a linear transform.
+    """Return the matrix (d_out, d) float32 of a linear transform: a rotation, or a projection on fewer dimensions.
 
     Raises
     ------
     ParameterError
-        It adds a bias, or changes norms and inner products, as a PCA that drops dimensions does.
+        It adds a bias, as `PCAMatrix` does, or is not orthonormal.
 
     """
-    if transform.d_out >= transform.d_in and transform.have_bias:
-        if np.any(faiss_module().vector_to_array(transform.b)):
-            raise ParameterError("a linear transform that adds a bias; annvq has rotations only")
+    if transform.have_bias and np.any(faiss_module().vector_to_array(transform.b)):
+        raise ParameterError("a linear transform that adds a bias; annvq has rotations and projections only")
     matrix = faiss_module().vector_to_array(transform.A).reshape(transform.d_out, transform.d_in)
-    products = matrix.T.astype(np.float64) @ matrix
-    if np.abs(products - np.eye(transform.d_in)).max() > _NOT_ORTHONORMAL:
-        raise ParameterError(
-            f"a linear transform from {transform.d_in} to {transform.d_out} dimensions that does not keep "
-            "inner products; annvq has rotations only"
-        )
-    return matrix
+    try:
+        return Rotation.from_arrays({}, {"matrix": matrix}).matrix
+    except CorruptIndexError as error:
+        size = f"from {transform.d_in} to {transform.d_out} dimensions"
+        raise ParameterError(f"a linear transform {size} that is not orthonormal; annvq has no others") from error
 
 
 def to_rotation_transform(rotation: Rotation) -> Any:

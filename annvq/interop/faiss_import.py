@@ -204,10 +204,16 @@ def _trained(dim: int, core: Any, coded: _Coded, layers: _Layers) -> Trained:
         codebook = from_product_quantizer(core.pq, dim) if isinstance(codebook, ProductCodebook) else codebook
         centroids = None if centroids is None else np.ascontiguousarray(centroids[:, :dim])
     refine = None if layers.refine is None else layers.refine.spec.kind
-    rotation = None if matrix is None else "opq" if coded.spec.kind == "pq" else "random"
+    loses = matrix is not None and matrix.shape[0] < matrix.shape[1]
+    if loses and coded.spec.kind != "pq":
+        raise ParameterError(
+            f"a projection before codes of kind {coded.spec.kind!r}; annvq has it before product codes"
+        )
+    rotation = None if matrix is None else "random" if coded.spec.kind != "pq" else "pca" if loses else "opq"
     recipe = Recipe(
         name="from-faiss",
         rotation=rotation,
+        dims=len(matrix) if loses and matrix is not None else None,
         nlist=None if centroids is None else len(centroids),
         codebook=coded.spec,
         refine=refine,

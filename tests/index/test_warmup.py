@@ -20,7 +20,9 @@ index.search(vectors[0]); index.search(vectors[:100])
 """
 
 
-@pytest.mark.parametrize("recipe", [*recipes.names(), "auto", "IVF4096,PQ96x4fs,RFlat", "RQ64x8", "OPQ64,IVF256,PQ64"])
+@pytest.mark.parametrize(
+    "recipe", [*recipes.names(), "auto", "IVF4096,PQ96x4fs,RFlat", "RQ64x8", "PCA64,IVF,PQ32x4fsr", "OPQ64,IVF256,PQ64"]
+)
 def test_every_recipe_can_be_warmed_up(recipe):
     warm_up(recipe, "cosine")
 

@@ -55,7 +55,9 @@ def test_product_quantizers_of_other_lengths():
         interop.from_product_quantizer(faiss.ProductQuantizer(12, 3, 6))
 
 
-@pytest.mark.parametrize("rotation", [Rotation.random(12, 1), Rotation.opq(VECTORS, 5, nbits=4, niter=2)])
+@pytest.mark.parametrize(
+    "rotation", [Rotation.random(12, 1), Rotation.opq(VECTORS, 5, nbits=4, niter=2), Rotation.pca(VECTORS, 7)]
+)
 def test_rotations(rotation):
     transform = interop.to_rotation_transform(rotation)
     rotated = transform.apply(VECTORS)
@@ -68,13 +70,17 @@ def test_rotations(rotation):
 def test_transforms_that_are_no_rotations():
     pca = faiss.PCAMatrix(12, 6)
     pca.train(VECTORS)
-    with pytest.raises(errors.ParameterError, match="from 12 to 6"):
+    with pytest.raises(errors.ParameterError, match="bias"):
         interop.from_rotation_transform(pca)
     biased = faiss.LinearTransform(2, 2, True)
     faiss.copy_array_to_vector(np.eye(2, dtype=np.float32).reshape(-1), biased.A)
     faiss.copy_array_to_vector(np.ones(2, np.float32), biased.b)
     with pytest.raises(errors.ParameterError, match="bias"):
         interop.from_rotation_transform(biased)
+    for rows in (6, 12):
+        stretched = interop.to_rotation_transform(Rotation(2 * np.eye(12, dtype=np.float32)[:rows]))
+        with pytest.raises(errors.ParameterError, match=f"from 12 to {rows} dimensions that is not orthonormal"):
+            interop.from_rotation_transform(stretched)
     learned = faiss.OPQMatrix(12, 3)
     learned.niter = 2
     learned.train(VECTORS)

@@ -52,6 +52,8 @@ RECIPES = [
     "OPQ4,IVF12,PQ4x8",
     "IVF12,PQ8x4fs,RFlat",
     "OPQ8,IVF12,PQ8x4fs,Refine(SQ8)",
+    "PCA10,IVF12,PQ5x8",
+    "PCA9,IVF12,PQ5x4fs,Refine(SQ8)",
     "PQ8x4fs,Refine(SQfp16)",
 ]
 
@@ -209,7 +211,7 @@ def test_what_faiss_does_not_have(recipe, ids, words):
         ("PQ8x6", "6 bits"),
         ("SQ6", "scalar quantizer"),
         ("IVF12,SQ8", "by_residual"),
-        ("PCA8,Flat", "from 16 to 8"),
+        ("PCA8,PQ4x8", "bias"),
         ("RR16,Flat", "rotation"),
         ("PQ8x4fs", "IndexPQFastScan"),
         ("L2norm,Flat", "under L2"),
@@ -226,6 +228,13 @@ def test_what_annvq_does_not_have(factory, words):
     faiss_index.add(BASE)
     with pytest.raises(errors.ParameterError, match=words):
         from_faiss(faiss_index)
+
+
+def test_a_projection_before_other_codes_than_product_codes():
+    projection = faiss.IndexPreTransform(faiss.RandomRotationMatrix(16, 8), faiss.IndexFlat(8))
+    train(projection)
+    with pytest.raises(errors.ParameterError, match="a projection before codes of kind 'fp32'"):
+        from_faiss(projection)
 
 
 def test_what_is_not_ready():
