@@ -15,7 +15,7 @@ from annvq.kernels.unit import unit_rows
 _FLOAT32 = np.dtype(np.float32)
 _ACCEPTED = ("float32", "float16", "bfloat16", "float64", "int8", "uint8")
 _WHOLE = 1 << 62  # rows: do not cut
-_LONGEST = 2.0**61  # of a vector: 64 times its square is a float32, and sums of a few products stay below that
+LONGEST = 2.0**61  # of a vector: 64 times its square is a float32, and sums of a few products stay below that
 _BLOCK_BYTES = 1 << 24  # looked at in one go where rows are counted for an error message
 
 
@@ -109,7 +109,7 @@ def for_metric(x: np.ndarray, metric: str, name: str = "vectors", first_row: int
     flat = x.reshape(-1)
     with np.errstate(over="ignore", invalid="ignore"):
         total = np.dot(flat, flat)
-    if not total < _LONGEST**2 / 2:  # all together are longer than one may be, to within rounding
+    if not total < LONGEST**2 / 2:  # all together are longer than one may be, to within rounding
         _check_lengths(x, name, first_row)
     return x
 
@@ -307,12 +307,12 @@ def _check_lengths(matrix: np.ndarray, name: str, first_row: int) -> None:
     for start in range(0, len(matrix), step):
         block = matrix[start : start + step].astype(np.float64)
         lengths = np.sqrt(np.einsum("ij,ij->i", block, block))
-        too_long = np.flatnonzero(lengths > _LONGEST)
+        too_long = np.flatnonzero(lengths > LONGEST)
         if len(too_long):
             row, length = first_row + start + int(too_long[0]), lengths[too_long[0]]
             raise NonFiniteError(
                 f"{name}: row {row} is {length:.3g} long, of which squares overflow float32; "
-                f"expected at most {_LONGEST:.3g}: scale the vectors down"
+                f"expected at most {LONGEST:.3g}: scale the vectors down"
             )
 
 

@@ -21,6 +21,7 @@ SAMPLE = 32_768
 _USUAL = 32  # exponent up to which squares of numbers are far from the ends of float32
 _STEP = 16  # of numbers of components: whole registers
 _ORTHONORMAL = 1e-3  # largest error of a stored matrix's products
+_NEARLY = 2e-2  # of a projection's, which is rounded to bfloat16
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +111,8 @@ class Rotation:
     ) -> Rotation:
         """Project on the principal components that hold most of the variance.
 
+        The matrix of a projection is rounded to bfloat16, for every query reads all of it.
+
         Parameters
         ----------
         vectors
@@ -142,7 +145,8 @@ class Rotation:
         dims = int(keep) if keep >= 1 else _dims_for(variances, keep)
         if dsub < 1:
             raise ParameterError(f"dsub must be at least 1, not {dsub}")
-        return cls(frozen(_deal(variances[-dims:], components[:, -dims:], -(-dims // dsub))))
+        matrix = _deal(variances[-dims:], components[:, -dims:], -(-dims // dsub))
+        return cls(frozen(gemm.to_bfloat16(matrix) if len(matrix) < d else matrix))
 
     @property
     def dim(self) -> int:
@@ -157,7 +161,7 @@ class Rotation:
     @cached_property
     def panels(self) -> np.ndarray:
         """The matrix as `annvq.kernels.gemm` multiplies with it."""
-        return gemm.pack(self.matrix)
+        return gemm.pack(self.matrix, halved=gemm.is_bfloat16(self.matrix))
 
     @cached_property
     def _inverse_panels(self) -> np.ndarray:
@@ -191,13 +195,14 @@ class Rotation:
         matrix = stored_array(arrays, "matrix", (None, None))
         if matrix.size == 0:
             raise CorruptIndexError(f"a rotation of shape {matrix.shape}")
+        most = _ORTHONORMAL if matrix.shape[0] >= matrix.shape[1] else _NEARLY
         with np.errstate(over="ignore", invalid="ignore"):
             if matrix.shape[0] >= matrix.shape[1]:
                 error = np.abs(matrix.T @ matrix - np.eye(matrix.shape[1])).max()
             else:
                 is_padding = ~matrix.any(axis=1)  # of a sub-space with fewer components than others
                 error = np.abs(matrix @ matrix.T - np.diag(np.where(is_padding, 0, 1))).max()
-        if not error <= _ORTHONORMAL:  # NaN where products overflow
+        if not error <= most:  # NaN where products overflow
             raise CorruptIndexError("a rotation that is not orthonormal")
         return cls(matrix)
 

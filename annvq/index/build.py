@@ -14,12 +14,12 @@ from annvq.errors import NonFiniteError, ParameterError, RecipeError, ShapeError
 from annvq.index import commit
 from annvq.index import recipe as recipes
 from annvq.index.commit import Version
+from annvq.index.depth import Depth
 from annvq.index.filters import as_attributes
 from annvq.index.ids import IdColumn, as_ids
 from annvq.index.index import Index, next_id
 from annvq.index.recipe import Recipe
 from annvq.index.recipe_values import settled
-from annvq.index.search import Depth
 from annvq.index.segment import Segment
 from annvq.index.snapshot import Snapshot
 from annvq.index.train import sample_size, train

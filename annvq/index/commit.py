@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from annvq.errors import CorruptIndexError
 from annvq.index import persist
-from annvq.index.search import Depth
+from annvq.index.depth import Depth
+from annvq.index.fused import Fused
 from annvq.index.segment import Segment
 from annvq.index.snapshot import Snapshot
 from annvq.index.trained import Trained
@@ -31,6 +33,11 @@ class Version:
     next_id: int
     number: int = 1
     trained_name: str | None = None
+
+    @cached_property
+    def fused(self) -> Fused | None:
+        """What a search for one query takes, None where the index is of another kind."""
+        return Fused.of(self.trained, self.snapshot, self.snapshot.searchable_per_list)
 
 
 def read(store: Store) -> Version:

@@ -2,62 +2,127 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 
 from annvq.codebooks import ProductCodebook
+from annvq.hits import Hits
+from annvq.index.depth import Depth
 from annvq.index.segment import frozen
 from annvq.index.snapshot import Snapshot
 from annvq.index.tablecodes import TableCodes
 from annvq.index.trained import Trained
 from annvq.kernels import pipeline
-from annvq.kernels.tiles import readonly
 from annvq.kernels.topk import capacity_for
+from annvq.vectors import LONGEST
 
+SPLIT_ROWS = 1 << 15  # rows to scan below which one query is not worth sharing among threads
 _NOTHING = frozen(np.empty(0, np.float32))
 _NO_PANELS = frozen(np.empty((0, 0, 0), np.float32))
+_FLOAT32 = np.dtype(np.float32)
+_MOST_PLACES = 1 << 12  # of one query's hits and candidates; whoever asks for more does not mind a check
+_LONGEST_SQUARED = np.float32(LONGEST**2 / 2)  # half: sums are rounded
 
 
-def takes(trained: Trained, snapshot: Snapshot) -> bool:
-    """Return whether `search_block` can search this index."""
-    return (
-        isinstance(trained.codebook, ProductCodebook)
-        and trained.codebook.nbits == 4
-        and trained.centroids is not None
-        and len(snapshot.segments) == 1
-    )
+@dataclass(frozen=True)
+class Fused:
+    """What the kernels read, by address, and what keeps it in memory.
+
+    ``most_lists``: a query that searches more is worth sharing among threads.
+    """
+
+    trained: Trained
+    snapshot: Snapshot
+    plan: tuple[np.ndarray, ...]
+    held: tuple[Any, ...]
+    with_ids: bool
+    live_count: int
+    most_lists: float
+
+    @classmethod
+    def of(cls, trained: Trained, snapshot: Snapshot, live: np.ndarray) -> Fused | None:
+        """Prepare an index's snapshot, ``live (nlist,)`` of its rows may be returned; None where it is another kind."""
+        codebook, codes, coarse = trained.codebook, trained.codes, trained.coarse
+        if not (isinstance(codebook, ProductCodebook) and codebook.nbits == 4 and len(snapshot.segments) == 1):
+            return None
+        if coarse is None:
+            return None
+        assert isinstance(codes, TableCodes)
+        segment = snapshot.segments[0]
+        arrays = segment.arrays
+        store = (_NOTHING, _NOTHING, _NOTHING) if trained.refine is None else trained.refine.flat(segment)
+        held = (
+            _NO_PANELS if trained.rotation is None else trained.rotation.panels,
+            (coarse.panels, coarse.shift, coarse.squares, live, coarse.keys),
+            (codebook.transposed, codes.residual),
+            (
+                arrays[codes.section],
+                segment.offsets,
+                segment.block_offsets,
+                arrays.get("constants", _NOTHING),
+                segment.allow,
+                segment.base,
+            ),
+            store,
+            snapshot.keys,
+        )
+        with_ids = segment.ids.kind == "int"
+        plan = pipeline.plan(*held, trained.l2, trained.metric == "cosine", with_ids)
+        most_lists = SPLIT_ROWS * trained.nlist / max(1, snapshot.rows)
+        return cls(trained, snapshot, plan, held, with_ids, snapshot.live_count, most_lists)
+
+    def search_block(
+        self, queries: np.ndarray, k: int, keep: int, nprobe: int, need: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the best k scores and rows of queries (nq, d), as the stages of `annvq.index.search` do."""
+        scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+        queries = queries if queries.flags.writeable else queries.copy()  # one compiled kernel, not two
+        pipeline.search_planned(queries, *self.plan, k, keep, capacity_for(keep), nprobe, need, scores, rows)
+        return scores, rows
+
+    def search_one(
+        self, query: Any, k: Any, nprobe: Any, rerank: Any, depth: Depth, threads: int | None
+    ) -> Hits | None:
+        """Search for one query, in as little Python as can be.
+
+        Parameters are those of `Index.search`, unchecked, and the defaults. None for whatever is unusual:
+        the general search then answers, or says what is wrong.
+        """
+        query = _plain(query, self.trained.dim)
+        count = self.live_count
+        if query is None or not (type(k) is int and 0 < k <= _MOST_PLACES and k <= count):
+            return None
+        if nprobe is None:
+            nprobe = depth.nprobe
+        elif not (type(nprobe) is int and nprobe > 0):
+            return None
+        if rerank is None:
+            rerank = max(depth.rerank, 2 * k)
+        elif not (type(rerank) is int and rerank > 0):
+            return None
+        if threads is None:
+            if nprobe >= self.most_lists:
+                return None
+        elif not (type(threads) is int and threads == 1):
+            return None
+        trained = self.trained
+        keep = max(k, min(rerank, count)) if trained.refine is not None else trained.codes.pool_depth(k)
+        scores, ids = np.empty((1, k), np.float32), np.empty((1, k), np.int64)
+        if not pipeline.search_one(
+            query, *self.plan, k, keep, capacity_for(keep), min(nprobe, trained.nlist), _LONGEST_SQUARED, scores, ids
+        ):
+            return None
+        return Hits(ids if self.with_ids else self.snapshot.take_ids(ids), scores)
 
 
-def search_block(
-    trained: Trained,
-    snapshot: Snapshot,
-    queries: np.ndarray,
-    k: int,
-    keep: int,
-    nprobe: int,
-    need: int,
-    live: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the best k scores and rows of queries (nq, d), as the stages of `annvq.index.search` do."""
-    coarse, codebook, codes, segment = trained.coarse, trained.codebook, trained.codes, snapshot.segments[0]
-    assert coarse is not None
-    assert isinstance(codebook, ProductCodebook)
-    assert isinstance(codes, TableCodes)
-    arrays = segment.arrays
-    scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
-    pipeline.search_block(
-        readonly(queries),
-        _NO_PANELS if trained.rotation is None else trained.rotation.panels,
-        (coarse.panels, coarse.shift, coarse.squares, live, coarse.keys),
-        (codebook.transposed, codes.residual),
-        (
-            arrays[codes.section],
-            segment.offsets,
-            segment.block_offsets,
-            arrays.get("constants", _NOTHING),
-            segment.allow,
-            segment.base,
-        ),
-        (_NOTHING, _NOTHING, _NOTHING) if trained.refine is None else trained.refine.flat(segment),
-        snapshot.keys, k, keep, capacity_for(keep), nprobe, need, trained.l2, scores, rows,
-    )  # fmt: skip
-    return scores, rows
+def _plain(query: Any, dim: int) -> np.ndarray | None:
+    """Return one query as the kernels take it, (dim,) float32; None for anything but an array of just that."""
+    if not (type(query) is np.ndarray and query.dtype is _FLOAT32 and query.size == dim):
+        return None
+    if query.ndim == 2 and len(query) == 1:
+        query = query[0]
+    elif query.ndim != 1:
+        return None
+    return query if query.flags.carray else query.copy()

@@ -16,12 +16,13 @@ from annvq.errors import CorruptIndexError, DuplicateIdError, ParameterError, St
 from annvq.hits import Hits, RangeHits
 from annvq.index import commit, persist
 from annvq.index.commit import Version
+from annvq.index.depth import Depth
 from annvq.index.filters import Filter, as_attributes
 from annvq.index.ids import IdColumn, as_ids
 from annvq.index.merge import insertion_order, merge
 from annvq.index.rangesearch import range_search
 from annvq.index.recipe import Recipe
-from annvq.index.search import Depth, search
+from annvq.index.search import search
 from annvq.index.segment import Segment
 from annvq.index.snapshot import Snapshot
 from annvq.index.trained import Trained
@@ -148,7 +149,12 @@ class Index:
 
         """
         self._check_open()
-        snapshot = self._now.snapshot
+        now = self._now
+        if filter is None and now.fused is not None:
+            hits = now.fused.search_one(queries, k, nprobe, rerank, now.depth, threads)
+            if hits is not None:
+                return hits
+        snapshot = now.snapshot
         matrix = self._queries(queries)
         depth = self._depth_for(nprobe, rerank)
         k = as_count("k", k, most=max(_MOST_PLACES, snapshot.live_count))
@@ -159,7 +165,7 @@ class Index:
         candidates = max(depth.rerank, 2 * k) if rerank is None else depth.rerank
         depth = Depth(depth.nprobe, min(candidates, allowed))  # pools are as large as they are asked to be
         workers = pool.resolve(threads)
-        scores, rows = search(self._now.trained, snapshot, matrix, found, depth, filter is not None, workers)
+        scores, rows = search(now.trained, snapshot, matrix, found, depth, filter is not None, workers)
         return _padded(Hits(snapshot.take_ids(rows), scores), k)
 
     def range_search(self, queries: Any, radius: float, *, nprobe: int | None = None, filter: Any = None) -> RangeHits:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from annvq.index import fused
+from annvq.index.depth import Depth
+from annvq.index.fused import SPLIT_ROWS, Fused
 from annvq.index.pools import Pools
 from annvq.index.probes import Probes
 from annvq.index.snapshot import Snapshot
@@ -17,15 +17,6 @@ from annvq.kernels.topk import capacity_for
 
 _BLOCK = 64  # queries a task; pools and tables of a block stay in cache
 _POOL_BYTES = 1 << 26  # of one block's pools
-_SPLIT_ROWS = 1 << 15  # rows to scan below which one query is not worth sharing among threads
-
-
-@dataclass(frozen=True)
-class Depth:
-    """How far a search goes: ``nprobe`` lists, ``rerank`` candidates for the refine store."""
-
-    nprobe: int
-    rerank: int
 
 
 def search(
@@ -69,8 +60,13 @@ def search(
     size = max(1, min(_BLOCK, -(-len(queries) // threads), _POOL_BYTES // (12 * capacity_for(keep))))
     blocks = [slice(start, start + size) for start in range(0, len(queries), size)]
     spare = threads // len(blocks)
+    fused = Fused.of(trained, snapshot, live)
+    if fused is not None and spare > 1 and depth.nprobe >= fused.most_lists:
+        fused = None
 
     def run_block(block: slice) -> tuple[np.ndarray, np.ndarray]:
+        if fused is not None:
+            return fused.search_block(queries[block], k, keep, depth.nprobe, need)
         return _search_block(trained, snapshot, queries[block], k, keep, depth.nprobe, need, live, spare)
 
     if len(blocks) == 1:
@@ -96,8 +92,6 @@ def _search_block(
     live: np.ndarray,
     threads: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    if fused.takes(trained, snapshot) and (threads <= 1 or nprobe * snapshot.rows < _SPLIT_ROWS * trained.nlist):
-        return fused.search_block(trained, snapshot, queries, k, keep, nprobe, need, live)
     rotated = trained.rotate(queries)
     probes = probe(trained, rotated, nprobe, need, live)
     prepared: Any = trained.codes.prepare(rotated, probes)
@@ -129,7 +123,7 @@ def _parts(live: np.ndarray, probes: Probes, threads: int) -> int:
     if threads <= 1:
         return 1
     rows = int(live.sum() * probes.counts.sum() // max(1, len(live)))
-    return max(1, min(threads, rows // _SPLIT_ROWS))
+    return max(1, min(threads, rows // SPLIT_ROWS))
 
 
 def rescore(trained: Trained, snapshot: Snapshot, queries: np.ndarray, prepared: Any, pools: Pools) -> None:

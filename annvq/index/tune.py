@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field, replace
 import numpy as np
 
 from annvq.errors import ParameterError
-from annvq.index.search import Depth, search
+from annvq.index.depth import Depth
+from annvq.index.search import search
 from annvq.index.snapshot import Snapshot
 from annvq.index.trained import Trained
 

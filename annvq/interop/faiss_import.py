@@ -11,10 +11,10 @@ from annvq.codebooks import ProductCodebook, Rotation, ScalarCodebook
 from annvq.errors import AnnvqError, ParameterError
 from annvq.index.codebook_spec import CodebookSpec
 from annvq.index.commit import Version
+from annvq.index.depth import Depth
 from annvq.index.ids import as_ids
 from annvq.index.index import Index, next_id
 from annvq.index.recipe import Recipe, SearchDefaults
-from annvq.index.search import Depth
 from annvq.index.segment import Segment
 from annvq.index.snapshot import Snapshot
 from annvq.index.tablecodes import TableCodes

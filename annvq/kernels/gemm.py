@@ -14,24 +14,40 @@ from annvq.kernels.tiles import LANES, ROWS, WIDE, aligned, readonly, store_row,
 _ROWS_A_TASK = 256
 
 
-def pack(rows: np.ndarray) -> np.ndarray:
+def to_bfloat16(rows: np.ndarray) -> np.ndarray:
+    """Return finite float32 numbers rounded to the nearest of those whose lower 16 bits are zero, as float32."""
+    bits = np.ascontiguousarray(rows, np.float32).view(np.uint32)
+    rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+    return (rounded & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+def is_bfloat16(rows: np.ndarray) -> bool:
+    """Return whether all numbers are as `to_bfloat16` returns them."""
+    return not (rows.view(np.uint32) & np.uint32(0xFFFF)).any()
+
+
+def pack(rows: np.ndarray, *, halved: bool = False) -> np.ndarray:
     """Lay rows out as panels for `products`.
 
     Parameters
     ----------
     rows
         (k, d) float32.
+    halved
+        Keep only the upper 16 bits, which are all of numbers that `is_bfloat16`: half as much to read.
 
     Returns
     -------
     panels
         (ceil(k / LANES), d, LANES) float32; row ``j`` is ``panels[j // LANES, :, j % LANES]``, missing
-        rows are zero.
+        rows are zero. Halved, it is the upper half of their bits, uint16.
 
     """
     k, d = rows.shape
     count = -(-k // LANES)
-    panels = aligned(count * d * LANES).reshape(count, d, LANES)
+    if halved:
+        rows = (rows.view(np.uint32) >> np.uint32(16)).astype(np.uint16)
+    panels = aligned(count * d * LANES, rows.dtype).reshape(count, d, LANES)
     panels[-1:] = 0
     for panel in range(count):
         part = rows[panel * LANES : (panel + 1) * LANES]

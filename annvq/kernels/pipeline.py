@@ -11,11 +11,18 @@ import numpy as np
 
 from annvq.kernels import scan4, scanflat
 from annvq.kernels.coarse import probe
+from annvq.kernels.finite import first_non_finite
 from annvq.kernels.gemm import fill_products
-from annvq.kernels.jit import kernel
+from annvq.kernels.jit import REASSOCIATE, kernel
+from annvq.kernels.plan import part, plan_of
 from annvq.kernels.tables import fill_tables
 from annvq.kernels.tiles import LANES, ROWS
 from annvq.kernels.topk import MINUS_INFINITY, cut_pools, take_best
+from annvq.kernels.unit import unit_rows
+
+_FLOATS_3D = np.empty((0, 0, 0), np.float32)
+_FLOATS, _BYTES, _WORDS = np.empty(0, np.float32), np.empty(0, np.uint8), np.empty(0, np.int64)
+_ARRAYS = 16
 
 
 @kernel
@@ -97,3 +104,93 @@ def search_block(queries, rotation, coarse, tables, codes, refine, keys, k, keep
                 pool_scores, pool_rows, pool_counts,
             )  # fmt: skip
         take_best(pool_scores, pool_rows, pool_counts, k, keys, scores[q : q + 1], rows[q : q + 1])
+
+
+def plan(rotation, coarse, tables, codes, refine, keys, l2, normalize, with_ids):
+    """Return what `search_planned` and `search_one` take of an index; parameters as for `search_block`.
+
+    That is a plan, and empty arrays with the dtypes and axes of rotation and store, which can be several.
+    ``normalize`` and ``with_ids`` are for `search_one`: whether queries are scaled to length one, and
+    whether ``keys`` are the ids.
+    """
+    panels, shift, squares, live, list_keys = coarse
+    transposed, residual = tables
+    packed, offsets, block_offsets, constants, allow, row_base = codes
+    arrays = [rotation, panels, shift, squares, live, list_keys, transposed, packed, offsets, block_offsets,
+              constants, allow, *refine, keys]  # fmt: skip
+    store = refine[0]
+    planned = plan_of(arrays, [residual, row_base, l2, normalize, with_ids])
+    return planned, np.empty((0, 0, 0), rotation.dtype), np.empty(0, store.dtype)
+
+
+@kernel
+def search_planned(queries, planned, rotation_like, store_like, k, keep, capacity, nprobe, need, scores, rows):
+    """Do what `search_block` does, with what `plan` returned."""
+    numbers = planned[4 * _ARRAYS :]
+    search_block(
+        queries,
+        part(planned, 0, rotation_like),
+        (
+            part(planned, 1, _FLOATS_3D),
+            part(planned, 2, _FLOATS),
+            part(planned, 3, _FLOATS),
+            part(planned, 4, _WORDS),
+            part(planned, 5, _WORDS),
+        ),
+        (part(planned, 6, _FLOATS_3D), numbers[0] != 0),
+        (
+            part(planned, 7, _BYTES),
+            part(planned, 8, _WORDS),
+            part(planned, 9, _WORDS),
+            part(planned, 10, _FLOATS),
+            part(planned, 11, _BYTES),
+            numbers[1],
+        ),
+        (part(planned, 12, store_like), part(planned, 13, _FLOATS), part(planned, 14, _FLOATS)),
+        part(planned, 15, _WORDS), k, keep, capacity, nprobe, need, numbers[2] != 0, scores, rows,
+    )  # fmt: skip
+
+
+@kernel(fastmath=REASSOCIATE)
+def _squared_length(vector):
+    total = np.float32(0.0)
+    for value in vector:
+        total += value * value
+    return total
+
+
+@kernel
+def search_one(query, planned, rotation_like, store_like, k, keep, capacity, nprobe, longest, scores, ids):
+    """Search for one query as it was given; return whether it could be searched for.
+
+    It cannot be when it holds NaN or infinity, when its squared length is not below ``longest``, or when it
+    is zero and has to be scaled to length one.
+
+    Parameters
+    ----------
+    query
+        (d,) float32.
+    planned, rotation_like, store_like, k, keep, capacity, nprobe
+        As for `search_planned`, of an index with at least ``k`` rows.
+    scores, ids
+        Outputs, (1, k) float32 and int64: the hits' ids, or their rows where keys are not ids.
+
+    """
+    numbers = planned[4 * _ARRAYS :]
+    queries = query.reshape(1, query.size)
+    if first_non_finite(queries) >= 0:
+        return False
+    if numbers[3] != 0:
+        unit = np.empty((1, query.size), np.float32)
+        if unit_rows(queries, unit) >= 0:
+            return False
+        queries = unit
+    else:
+        if not _squared_length(query) < longest:
+            return False
+    search_planned(queries, planned, rotation_like, store_like, k, keep, capacity, nprobe, k, scores, ids)
+    if numbers[4] != 0:
+        keys = part(planned, 15, _WORDS)
+        for i in range(k):
+            ids[0, i] = keys[ids[0, i]]
+    return True

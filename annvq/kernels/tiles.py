@@ -41,6 +41,19 @@ def readonly(array: np.ndarray) -> np.ndarray:
     return view
 
 
+def _load_lanes(context: Any, builder: Any, panel_type: Any, panel: Any, where: Any) -> Any:
+    """Emit the load of 16 floats of a panel, which holds float32 or the upper halves of float32 as uint16."""
+    if panel_type.dtype == types.float32:
+        value = builder.load(_pointer(context, builder, panel_type, panel, where, F32x16.llvm))
+        value.align = 4
+        return value
+    halves = ir.VectorType(ir.IntType(16), 16)
+    value = builder.load(_pointer(context, builder, panel_type, panel, where, halves))
+    value.align = 2
+    shift = ir.Constant(I32x16.llvm, [16] * 16)
+    return builder.bitcast(builder.shl(builder.zext(value, I32x16.llvm), shift), F32x16.llvm)
+
+
 def _products(context: Any, builder: Any, count: int, types_of: Any, args: Any, start: list, panels: int = 1) -> list:
     """Emit the loop of one tile; return ``count`` x (panels * VECTORS) accumulated vectors."""
     rows, row, stride, panel, at, panel_stride, d = args
@@ -53,9 +66,7 @@ def _products(context: Any, builder: Any, count: int, types_of: Any, args: Any, 
         for v in range(vectors):
             begin = builder.add(place, builder.mul(panel_size, ir.Constant(place.type, v // VECTORS)))
             where = builder.add(begin, ir.Constant(place.type, 16 * (v % VECTORS)))
-            value = builder.load(_pointer(context, builder, types_of[3], panel, where, F32x16.llvm))
-            value.align = 4
-            lanes.append(value)
+            lanes.append(_load_lanes(context, builder, types_of[3], panel, where))
         for r in range(count):
             where = builder.add(builder.add(row, builder.mul(stride, ir.Constant(row.type, r))), loop.index)
             element = builder.load(_pointer(context, builder, types_of[0], rows, where, ir.FloatType()))

@@ -25,12 +25,13 @@ def test_components_are_the_leading_eigenvectors(n, d, data, centered, seed):
     assert rotation.dim_out == -(-keep // dsub) * -(-keep // -(-keep // dsub))
     kept = rotation.matrix[rotation.matrix.any(axis=1)].astype(np.float64)
     assert len(kept) == keep
-    np.testing.assert_allclose(kept @ kept.T, np.eye(keep), atol=1e-5)
+    exact = rotation.dim_out >= d  # projections are rounded to 8 bits
+    np.testing.assert_allclose(kept @ kept.T, np.eye(keep), atol=1e-5 if exact else 1.5e-2)
     rows = vectors.astype(np.float64)
     rows -= rows.mean(axis=0) if centered else 0
     moments = rows.T @ rows / n
     largest = np.linalg.eigvalsh(moments)[::-1][:keep].sum()  # no subspace of so many dimensions holds more
-    assert np.trace(kept @ moments @ kept.T) == pytest.approx(largest, rel=1e-4, abs=1e-6)
+    assert np.trace(kept @ moments @ kept.T) == pytest.approx(largest, rel=1e-4 if exact else 2e-2, abs=1e-6)
 
 
 @pytest.mark.parametrize(("share", "d"), [(0.5, 64), (0.9, 64), (0.999, 64), (0.9, 10), (0.9, 1)])
@@ -53,7 +54,7 @@ def test_projection_and_its_inverse():
     vectors = decaying(400, 48)
     rotation = Rotation.pca(vectors, 40, centered=False)
     back = rotation.inverse(rotation.apply(vectors))
-    assert ((back - vectors) ** 2).sum() < 1e-6 * (vectors**2).sum()
+    assert ((back - vectors) ** 2).sum() < 1e-5 * (vectors**2).sum()
     again = Rotation.from_arrays(rotation.config(), rotation.arrays())
     assert again.apply(vectors).tobytes() == rotation.apply(vectors).tobytes()
     assert Rotation.pca(vectors, 40, centered=False).matrix.tobytes() == rotation.matrix.tobytes()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 import annvq
+from annvq.errors import AnnvqError, NonFiniteError, ParameterError, ShapeError, ZeroVectorError
 from annvq.index import fused
+from annvq.index.fused import Fused
 from annvq.index.recipe import CodebookSpec, Recipe
+from annvq.kernels import pipeline
 
 RNG = np.random.default_rng(2)
 BASE = (RNG.normal(size=(2500, 40)) * np.linspace(2, 0.1, 40)).astype(np.float32)
@@ -16,14 +21,26 @@ QUERIES = (RNG.normal(size=(70, 40)) * np.linspace(2, 0.1, 40)).astype(np.float3
 
 def both(index: annvq.Index, monkeypatch, *args, **options) -> tuple[annvq.hits.Hits, annvq.hits.Hits]:
     calls = []
-    one_call = fused.search_block
-    monkeypatch.setattr(fused, "search_block", lambda *given: calls.append(given) or one_call(*given))
+    spies = {
+        kernel.__name__: lambda *given, kernel=kernel: calls.append(given) or kernel(*given)
+        for kernel in (pipeline.search_planned, pipeline.search_one)
+    }
+    monkeypatch.setattr(fused, "pipeline", SimpleNamespace(plan=pipeline.plan, **spies))
     together = index.search(*args, **options)
     assert calls
-    monkeypatch.setattr(fused, "takes", lambda trained, snapshot: False)
-    staged = index.search(*args, **options)
+    staged = in_stages(index, monkeypatch, *args, **options)
     monkeypatch.undo()
     return together, staged
+
+
+def in_stages(index: annvq.Index, monkeypatch, *args, **options) -> annvq.hits.Hits:
+    monkeypatch.setitem(index._now.__dict__, "fused", None)
+    monkeypatch.setattr(Fused, "of", lambda *given: None)
+    return index.search(*args, **options)
+
+
+def same(found: annvq.hits.Hits, expected: annvq.hits.Hits) -> bool:
+    return found.ids.tolist() == expected.ids.tolist() and found.scores.tobytes() == expected.scores.tobytes()
 
 
 @pytest.mark.parametrize("metric", ["ip", "l2", "cosine"])
@@ -39,8 +56,7 @@ def test_same_hits_whatever_the_recipe(metric, refine, rotation, residual, M, mo
         for options in ({"nprobe": 1}, {"nprobe": 7, "rerank": 33}, {"nprobe": 40, "rerank": 3000, "threads": 2}):
             for k in (10, 2500):
                 together, staged = both(index, monkeypatch, queries, k, **options)
-                assert together.ids.tolist() == staged.ids.tolist()
-                assert together.scores.tobytes() == staged.scores.tobytes()
+                assert same(together, staged)
 
 
 def test_same_hits_with_filters_and_removed_rows(monkeypatch):
@@ -50,5 +66,67 @@ def test_same_hits_with_filters_and_removed_rows(monkeypatch):
         together, staged = both(
             index, monkeypatch, QUERIES, 20, filter=[f"x{i}" for i in np.flatnonzero(rows) if i % 3]
         )
-        assert together.ids.tolist() == staged.ids.tolist()
-        assert together.scores.tobytes() == staged.scores.tobytes()
+        assert same(together, staged)
+
+
+QUERY = QUERIES[0]
+
+
+@pytest.mark.parametrize("ids", [None, [f"x{i}" for i in range(len(BASE))]])
+@pytest.mark.parametrize("metric", ["ip", "l2", "cosine"])
+def test_one_query_in_any_form_gives_what_a_batch_gives(metric, ids):
+    index = annvq.build(BASE, "fast", metric=metric, ids=ids)
+    expected = index.search(QUERIES[:2], 7, nprobe=20)
+    expected = annvq.hits.Hits(expected.ids[:1], expected.scores[:1])
+    fixed = QUERY.copy()
+    fixed.flags.writeable = False
+    wide = np.repeat(QUERY, 2)
+    forms = [QUERY, QUERIES[:1], fixed, fixed[None], wide[::2], QUERY.tolist(), QUERY.astype(np.float64)]
+    forms += [QUERY.astype(">f4"), np.frombuffer(b"x" + QUERY.tobytes(), np.float32, offset=1)]
+    for form in forms:
+        for options in ({"nprobe": 20}, {"nprobe": np.int64(20)}, {"nprobe": 20, "threads": 1}):
+            found = index.search(form, 7, **options)
+            assert same(found, expected)
+            assert found.ids.dtype == expected.ids.dtype
+            assert found.ids.shape == found.scores.shape == (1, 7)
+
+
+@pytest.mark.parametrize("metric", ["ip", "l2", "cosine"])
+def test_one_query_that_cannot_be_searched_for_is_refused_as_in_a_batch(metric):
+    index = annvq.build(BASE, "fast", metric=metric)
+    for bad in (np.nan, np.inf, -np.inf):
+        for place in (0, 17, 39):
+            query = QUERY.copy()
+            query[place] = bad
+            with pytest.raises(NonFiniteError, match="queries: row 0 holds NaN or infinity"):
+                index.search(query)
+    if metric == "cosine":
+        with pytest.raises(ZeroVectorError, match="queries: row 0 is zero"):
+            index.search(np.zeros(40, np.float32))
+        assert same(index.search(QUERY * np.float32(2.0**60)), index.search(QUERY))
+    else:
+        with pytest.raises(NonFiniteError, match="long"):
+            index.search(np.full(40, 2.0**62, np.float32))
+    for shape in ((41,), (40, 1), (1, 1, 40), (39,)):
+        with pytest.raises(ShapeError):
+            index.search(np.ones(shape, np.float32))
+
+
+def test_one_query_checks_its_numbers():
+    index = annvq.build(BASE, "fast")
+    for options in (
+        {"k": 0}, {"k": 2.0}, {"k": "3"}, {"k": True}, {"nprobe": 0}, {"nprobe": -1}, {"nprobe": 1.5}, {"rerank": 0},
+        {"rerank": "many"}, {"threads": 0}, {"threads": "all"}, {"threads": -1},
+    ):  # fmt: skip
+        with pytest.raises(ParameterError):
+            index.search(QUERY, **options)
+    beyond = index.search(QUERY, 3000)
+    assert beyond.ids.shape == (1, 3000)
+    assert (beyond.ids[0, 2500:] == -1).all()
+    assert same(index.search(QUERY, nprobe=10**9), index.search(QUERY, nprobe=100))
+    index.remove(np.arange(2498))
+    assert index.search(QUERY, 3).ids[0].tolist()[2] == -1
+    assert sorted(index.search(QUERY, 2).ids[0].tolist()) == [2498, 2499]
+    index.close()
+    with pytest.raises(AnnvqError, match="closed"):
+        index.search(QUERY)
