@@ -40,6 +40,7 @@ class Fused:
     with_ids: bool
     live_count: int
     most_lists: float
+    copies: int
 
     @classmethod
     def of(cls, trained: Trained, snapshot: Snapshot, live: np.ndarray) -> Fused | None:
@@ -65,13 +66,14 @@ class Fused:
                 segment.allow,
                 segment.base,
             ),
+            codes.spilled(segment),
             store,
             snapshot.keys,
         )
         with_ids = segment.ids.kind == "int"
         plan = pipeline.plan(*held, trained.l2, trained.metric == "cosine", with_ids)
         most_lists = SPLIT_ROWS * trained.nlist / max(1, snapshot.rows)
-        return cls(trained, snapshot, plan, held, with_ids, snapshot.live_count, most_lists)
+        return cls(trained, snapshot, plan, held, with_ids, snapshot.live_count, most_lists, codes.copies)
 
     def search_block(
         self, queries: np.ndarray, k: int, keep: int, nprobe: int, need: int
@@ -79,8 +81,11 @@ class Fused:
         """Return the best k scores and rows of queries (nq, d), as the stages of `annvq.index.search` do."""
         scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
         queries = queries if queries.flags.writeable else queries.copy()  # one compiled kernel, not two
-        pipeline.search_planned(queries, *self.plan, k, keep, capacity_for(keep), nprobe, need, scores, rows)
+        pipeline.search_planned(queries, *self.plan, k, keep, self._capacity(keep), nprobe, need, scores, rows)
         return scores, rows
+
+    def _capacity(self, keep: int) -> int:
+        return capacity_for(keep * self.copies)
 
     def search_one(
         self, query: Any, k: Any, nprobe: Any, rerank: Any, depth: Depth, threads: int | None
@@ -111,7 +116,7 @@ class Fused:
         keep = max(k, min(rerank, count)) if trained.refine is not None else trained.codes.pool_depth(k)
         scores, ids = np.empty((1, k), np.float32), np.empty((1, k), np.int64)
         if not pipeline.search_one(
-            query, *self.plan, k, keep, capacity_for(keep), min(nprobe, trained.nlist), _LONGEST_SQUARED, scores, ids
+            query, *self.plan, k, keep, self._capacity(keep), min(nprobe, trained.nlist), _LONGEST_SQUARED, scores, ids
         ):
             return None
         return Hits(ids if self.with_ids else self.snapshot.take_ids(ids), scores)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from annvq.errors import AnnvqError, CorruptIndexError, DuplicateIdError
+from annvq.index import spill
 from annvq.index.filters import intact
 from annvq.index.ids import IdColumn
 from annvq.index.segment import NO_MASK, Segment, frozen
@@ -62,6 +63,8 @@ def _check(segment: Segment, trained: Trained) -> None:
     if segment.attributes is not None and segment.attributes.num_rows != segment.n:
         raise CorruptIndexError(f"{segment.attributes.num_rows} rows of attributes for {segment.n} rows")
     expected = trained.codes.layout(segment.n, int(segment.block_offsets[-1]))
+    if isinstance(trained.codes, TableCodes) and trained.codes.spill:
+        expected |= spill.check(segment.arrays, trained.codes.M, segment.n, trained.nlist)
     if trained.refine is not None:
         expected |= trained.refine.layout(segment.n, 0)
     if set(expected) != set(segment.arrays):

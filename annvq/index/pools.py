@@ -53,6 +53,11 @@ class Pools:
         """Drop all but the best ``keep`` of every pool; ``keys (n,) int64`` break ties."""
         topk.cut_pools(self.scores, self.rows, self.counts, self.keep, keys)
 
+    def drop_repeats(self, keep: int) -> None:
+        """Keep every row once only, and want ``keep`` of them from now on."""
+        topk.drop_repeats(self.scores, self.rows, self.counts)
+        self.keep = keep
+
     def best(self, k: int, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the best k scores (nq, k) float32 and rows (nq, k) int64, sorted; missing: -inf, -1."""
         return topk.best(self.scores, self.rows, self.counts, k, keys)

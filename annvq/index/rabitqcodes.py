@@ -38,6 +38,7 @@ class RaBitQCodes:
     metric: str
     centroids: np.ndarray
 
+    copies = 1  # how often a scan may find a row
     scan_is_final = True
 
     @property

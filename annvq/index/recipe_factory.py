@@ -206,6 +206,7 @@ def _untold(recipe: Recipe) -> list[str]:
     is_scalar = codebook.kind in _SCALAR_NAMES
     untold = {
         f"dims = {recipe.dims!r}": isinstance(recipe.dims, float),
+        "spill = True": recipe.spill,
         f"codebook.M = {codebook.M!r}": isinstance(codebook.M, str),
         f"codebook.residual = {codebook.residual}": not (coded_as_faiss_would or is_fastscan or is_scalar),
         f"codebook.score_aware = {codebook.score_aware}": codebook.score_aware is not None,

@@ -88,7 +88,8 @@ def resolve(recipe: Recipe, n: int, d: int, metric: str) -> Recipe:
         nprobe = auto_nprobe(nlist, n)
     elif nprobe is not None:
         nprobe = min(nprobe, nlist)  # a fixed nprobe and an automatic nlist
-    recipe = replace(recipe, nlist=nlist, codebook=codebook, search=replace(recipe.search, nprobe=nprobe))
+    spill = recipe.spill and nlist is not None and metric != "l2"
+    recipe = replace(recipe, nlist=nlist, codebook=codebook, spill=spill, search=replace(recipe.search, nprobe=nprobe))
     if recipe.dims is None:
         return _settle_codes(recipe, d)
     if isinstance(recipe.dims, float):
@@ -151,4 +152,5 @@ def bytes_per_vector(recipe: Recipe, d: int, metric: str = "ip") -> int:
         constants = 4
     refine = math.ceil(SCALAR_BITS[recipe.refine] * d / 8) if recipe.refine else 0
     coded = recipe.dims if isinstance(recipe.dims, int) else d
-    return code_bytes(codebook, coded) + constants + refine
+    spilled = recipe.spill and metric != "l2"
+    return code_bytes(codebook, coded) * (2 if spilled else 1) + (4 if spilled else 0) + constants + refine

@@ -94,6 +94,9 @@ class Recipe:
         Number of coarse lists, ``"auto"`` (from n), or None: no lists, every code is scanned.
     codebook
         How vectors are coded.
+    spill
+        Whether every row gets a second code, in another list (`annvq.index.spill`): for codes of 4 bits of
+        residuals; used for metrics "ip" and "cosine", dropped for "l2".
     refine
         Second, more exact copy of the vectors that rescores the scan's best: None, ``"sq8"``,
         ``"fp16"`` or ``"fp32"``.
@@ -118,6 +121,7 @@ class Recipe:
     dims: int | float | None = None
     nlist: int | Auto | None = None
     codebook: CodebookSpec
+    spill: bool = False
     refine: str | None = None
     search: SearchDefaults = SearchDefaults()
     expect: Expectation | None = field(default=None, compare=False)
@@ -142,6 +146,10 @@ class Recipe:
             raise RecipeError(f"expect = {self.expect!r}: expected an Expectation, in TOML a table [expect]")
         if self.codebook.residual and self.nlist is None:
             raise RecipeError("codebook.residual needs lists to take residuals from: set nlist or residual = false")
+        if not isinstance(self.spill, bool):
+            raise RecipeError(f"spill = {self.spill!r}: expected true or false")
+        if self.spill and (self.codebook.kind, self.codebook.nbits, self.codebook.residual) != ("pq", 4, True):
+            raise RecipeError("spill = true goes with a pq codebook of 4 bits and residual = true only")
 
     def _check_rotation(self) -> None:
         kind = self.codebook.kind
@@ -264,7 +272,7 @@ def _plain(part: Any) -> dict[str, Any]:
     plain = {}
     for entry in fields(part):
         value = getattr(part, entry.name)
-        if value is not None and value != "":
+        if value is not None and value != "" and not (entry.name == "spill" and value is False):
             plain[entry.name] = _plain(value) if entry.name in _TABLES else value
     return plain
 

@@ -33,6 +33,7 @@ class RowStore:
     section: str
     scalar: ScalarCodebook | None = None
 
+    copies = 1  # how often a scan may find a row
     scan_is_final = True
 
     def encode(self, vectors: np.ndarray, labels: np.ndarray, threads: int) -> dict[str, np.ndarray]:

@@ -98,13 +98,15 @@ def _search_block(
     share = _parts(live, probes, threads)
 
     def scan(part: Probes) -> Pools:
-        pools = Pools.empty(len(queries), keep)
+        pools = Pools.empty(len(queries), keep * trained.codes.copies)
         for segment in snapshot.segments:
             trained.codes.scan(prepared, segment, part, pools, snapshot.keys)
         return pools
 
     parts = [scan(probes)] if share == 1 else pool.run(scan, probes.split(share), share)
     pools = Pools.merged(parts, snapshot.keys)
+    if trained.codes.copies > 1:
+        pools.drop_repeats(keep)
     if trained.refine is not None or not trained.codes.scan_is_final:
         pools.cut(snapshot.keys)
         rescore(trained, snapshot, queries, prepared, pools)

@@ -75,6 +75,11 @@ class Segment:
         return blocks_for(np.diff(self.offsets))
 
     @cached_property
+    def spill_block_offsets(self) -> np.ndarray:
+        """(nlist + 1,) int64: first block of second codes of every list, see `annvq.index.spill`."""
+        return blocks_for(np.diff(self.arrays["spill.offsets"]))
+
+    @cached_property
     def live_count(self) -> int:
         """Rows that are not removed."""
         return int(np.count_nonzero(self.live)) if len(self.live) else self.n

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from annvq.codebooks import ProductCodebook, ResidualCodebook, ScalarCodebook
+from annvq.index import spill
 from annvq.index.pools import Pools
 from annvq.index.probes import Probes
 from annvq.index.segment import Segment, frozen
@@ -14,6 +15,8 @@ from annvq.kernels import scan4, scan8
 from annvq.kernels.dots import squared_norms
 
 _NOTHING = frozen(np.empty(0, np.float32))
+_UNMAPPED = frozen(np.empty(0, np.uint32))
+_NO_SPILL = (frozen(np.empty(0, np.uint8)), frozen(np.empty(0, np.int64)), frozen(np.empty(0, np.int64)), _UNMAPPED)
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class TableCodes:
     """How vectors are coded by a codebook with tables, packed for the scan and scanned.
 
     ``residual``: codes are of x - c with the centroid c of x's list, a row of ``centroids``. ``M`` code
-    columns of ``nbits`` 4 or 8.
+    columns of ``nbits`` 4 or 8. ``spill``: every row has a second code in another list (`annvq.index.spill`).
     """
 
     codebook: ProductCodebook | ResidualCodebook | ScalarCodebook
@@ -30,6 +33,7 @@ class TableCodes:
     M: int
     nbits: int
     centroids: np.ndarray | None = None
+    spill: bool = False
 
     scan_is_final = False
 
@@ -40,12 +44,24 @@ class TableCodes:
 
     def relaid(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return a segment's arrays with 4-bit codes in this machine's layout, whatever machine wrote them."""
-        other = f"codes.{scan4.OTHER_LAYOUT}"
-        packed = arrays.get(other)
-        if packed is None or self.nbits != 4 or packed.dtype != np.uint8 or packed.size % 64:
-            return arrays
-        rest = {name: array for name, array in arrays.items() if name != other}
-        return {**rest, self.section: frozen(scan4.relaid(packed))}
+        for other, section in ((f"codes.{scan4.OTHER_LAYOUT}", self.section), (spill.OTHER_CODES, spill.CODES)):
+            packed = arrays.get(other)
+            if packed is not None and self.nbits == 4 and packed.dtype == np.uint8 and not packed.size % 64:
+                rest = {name: array for name, array in arrays.items() if name != other}
+                arrays = {**rest, section: frozen(scan4.relaid(packed))}
+        return arrays
+
+    @property
+    def copies(self) -> int:
+        """How often a scan may find a row."""
+        return 2 if self.spill else 1
+
+    def spilled(self, segment: Segment) -> tuple[np.ndarray, ...]:
+        """Return a segment's second codes, where their lists begin in rows and in blocks, and whose they are."""
+        if not self.spill:
+            return _NO_SPILL
+        arrays = segment.arrays
+        return arrays[spill.CODES], arrays[spill.OFFSETS], segment.spill_block_offsets, arrays[spill.ROWS]
 
     @property
     def with_constants(self) -> bool:
@@ -55,7 +71,7 @@ class TableCodes:
     @property
     def bytes_per_row(self) -> int:
         """Bytes that a row takes, its constant included."""
-        return self.codebook.code_bytes + (4 if self.with_constants else 0)
+        return self.copies * self.codebook.code_bytes + (4 if self.with_constants else 0) + (4 if self.spill else 0)
 
     def layout(self, rows: int, blocks: int) -> dict[str, tuple[type, tuple[int, ...]]]:
         """Return dtype and shape of the sections of a segment of so many rows and blocks of 32."""
@@ -73,14 +89,21 @@ class TableCodes:
         """Code vectors (n, d) float32 of the lists ``labels`` (n,)."""
         of_rows = self._centroids_of(labels)
         targets = vectors if of_rows is None else vectors - of_rows
-        if isinstance(self.codebook, ProductCodebook) and self.codebook.anisotropic_eta is not None:
-            codes = self.codebook.encode(targets, directions=vectors, threads=threads)
-        else:
-            codes = self.codebook.encode(targets, threads=threads)
+        codes = self._codes_of(targets, vectors, threads)
         arrays = {"codes": codes}
+        if self.spill:
+            assert self.centroids is not None
+            lists = spill.second_lists(vectors, self.centroids, labels, threads)
+            arrays[spill.LISTS] = lists
+            arrays[spill.UNPACKED] = self._codes_of(vectors - self.centroids[lists], vectors, threads)
         if self.with_constants:
             arrays["constants"] = self.codebook.residual_constants(codes, of_rows)
         return arrays
+
+    def _codes_of(self, targets: np.ndarray, vectors: np.ndarray, threads: int) -> np.ndarray:
+        if isinstance(self.codebook, ProductCodebook) and self.codebook.anisotropic_eta is not None:
+            return self.codebook.encode(targets, directions=vectors, threads=threads)
+        return self.codebook.encode(targets, threads=threads)
 
     def _centroids_of(self, labels: np.ndarray) -> np.ndarray | None:
         return self.centroids[labels] if self.residual and self.centroids is not None else None
@@ -88,8 +111,10 @@ class TableCodes:
     def pack(self, arrays: dict[str, np.ndarray], offsets: np.ndarray) -> dict[str, np.ndarray]:
         """Pack rows in list order into the scan's layout."""
         packer = scan4 if self.nbits == 4 else scan8
-        others = {name: array for name, array in arrays.items() if name != "codes"}
-        return {**others, self.section: packer.pack(arrays["codes"], offsets)}
+        packed = {name: array for name, array in arrays.items() if name not in ("codes", spill.LISTS, spill.UNPACKED)}
+        if self.spill:
+            packed |= spill.pack(arrays[spill.LISTS], arrays[spill.UNPACKED], len(offsets) - 1)
+        return {**packed, self.section: packer.pack(arrays["codes"], offsets)}
 
     def unpack(self, segment: Segment, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Return what `pack` was given, of some rows (int64) of a segment."""
@@ -97,6 +122,8 @@ class TableCodes:
         unpacked = {"codes": packer.unpack(segment.arrays[self.section], segment.offsets, self.M, rows)}
         if self.with_constants:
             unpacked["constants"] = segment.arrays["constants"][rows]
+        if self.spill:
+            unpacked |= spill.unpack(segment.arrays, self.M, rows)
         return unpacked
 
     def decode(self, arrays: dict[str, np.ndarray], labels: np.ndarray) -> np.ndarray:
@@ -125,12 +152,19 @@ class TableCodes:
     ) -> None:
         """Scan the probed lists of a segment into the pools."""
         tables, bases = prepared
-        kernel = scan4.scan_lists if self.nbits == 4 else scan8.scan_lists
-        kernel(
-            tables, segment.arrays[self.section], segment.offsets, segment.block_offsets, probes.lists, probes.counts,
-            bases, segment.arrays.get("constants", _NOTHING), segment.allow, probes.part, probes.parts,
-            segment.base, pools.scores, pools.rows, pools.counts, pools.thresholds, pools.keep, keys,
+        first = (segment.arrays[self.section], segment.offsets, segment.block_offsets)
+        constants, allow = segment.arrays.get("constants", _NOTHING), segment.allow
+        rest = (
+            probes.part, probes.parts, segment.base,
+            pools.scores, pools.rows, pools.counts, pools.thresholds, pools.keep, keys,
         )  # fmt: skip
+        if self.nbits == 8:
+            scan8.scan_lists(tables, *first, probes.lists, probes.counts, bases, constants, allow, *rest)
+            return
+        scan4.scan_lists(tables, *first, probes.lists, probes.counts, bases, constants, allow, _UNMAPPED, *rest)
+        if self.spill:
+            *second, mapping = self.spilled(segment)
+            scan4.scan_lists(tables, *second, probes.lists, probes.counts, bases, constants, allow, mapping, *rest)
 
     def rescore(self, prepared: tuple[np.ndarray, np.ndarray], segment: Segment, pools: Pools) -> None:
         """Replace the pooled scores of the segment's rows by sums over the float tables."""

@@ -91,7 +91,7 @@ class Trained:
         if isinstance(self.codebook, ScalarCodebook):
             return TableCodes(self.codebook, self.score_metric, False, self.dim, 4)
         M, nbits = self.codebook.M, self.codebook.nbits
-        return TableCodes(self.codebook, self.score_metric, spec.residual, M, nbits, self.centroids)
+        return TableCodes(self.codebook, self.score_metric, spec.residual, M, nbits, self.centroids, self.recipe.spill)
 
     @cached_property
     def refine(self) -> RowStore | None:

@@ -17,16 +17,17 @@ from annvq.kernels.jit import REASSOCIATE, kernel
 from annvq.kernels.plan import part, plan_of
 from annvq.kernels.tables import fill_tables
 from annvq.kernels.tiles import LANES, ROWS
-from annvq.kernels.topk import MINUS_INFINITY, cut_pools, take_best
+from annvq.kernels.topk import MINUS_INFINITY, cut_pools, drop_repeats, take_best
 from annvq.kernels.unit import unit_rows
 
 _FLOATS_3D = np.empty((0, 0, 0), np.float32)
 _FLOATS, _BYTES, _WORDS = np.empty(0, np.float32), np.empty(0, np.uint8), np.empty(0, np.int64)
-_ARRAYS = 16
+_NUMBERS = np.empty(0, np.uint32)
+_ARRAYS = 20
 
 
 @kernel
-def search_block(queries, rotation, coarse, tables, codes, refine, keys, k, keep, capacity,
+def search_block(queries, rotation, coarse, tables, codes, spilled, refine, keys, k, keep, capacity,
                  nprobe, need, l2, scores, rows):  # fmt: skip
     """Search one segment of product codes in lists for a block of queries.
 
@@ -43,13 +44,16 @@ def search_block(queries, rotation, coarse, tables, codes, refine, keys, k, keep
     codes
         ``packed, offsets, block_offsets, constants, allow, row_base`` as `annvq.kernels.scan4.scan_lists`
         takes them.
+    spilled
+        ``packed, offsets, block_offsets, mapping`` of second codes (`annvq.index.spill`), empty for none.
     refine
         ``store, minimum, step`` as `annvq.kernels.scanflat.rescore` takes them; with an empty store rows
         are rescored through the float tables.
     keys
         Of the rows, for ties.
     k, keep, capacity
-        Hits wanted, rows that are rescored, places of a pool (`annvq.kernels.topk.capacity_for`).
+        Hits wanted, rows that are rescored, places of a pool (`annvq.kernels.topk.capacity_for` of ``keep``, of
+        twice as many with second codes).
     nprobe, need
         As in `annvq.kernels.coarse.choose_lists`.
     l2
@@ -61,6 +65,7 @@ def search_block(queries, rotation, coarse, tables, codes, refine, keys, k, keep
     panels, shift, squares, live, list_keys = coarse
     transposed, residual = tables
     packed, offsets, block_offsets, constants, allow, row_base = codes
+    spilled_packed, spilled_offsets, spilled_blocks, mapping = spilled
     store, minimum, step = refine
     nq, d = queries.shape
     M, dsub, ksub = transposed.shape
@@ -81,6 +86,9 @@ def search_block(queries, rotation, coarse, tables, codes, refine, keys, k, keep
     pool_rows = np.empty((1, capacity), np.int64)
     pool_counts = np.empty(1, np.int64)
     thresholds = np.empty(1, np.float32)
+    twice = mapping.size > 0
+    reach = 2 * keep if twice else keep
+    unmapped = mapping[:0]
     for q in range(nq):
         for i in range(width):
             sub_vectors[0, i] = rotated[q, i] * factor
@@ -89,8 +97,15 @@ def search_block(queries, rotation, coarse, tables, codes, refine, keys, k, keep
         thresholds[0] = MINUS_INFINITY
         scan4.scan_lists(
             table, packed, offsets, block_offsets, lists[q : q + 1], list_counts[q : q + 1], bases[q : q + 1],
-            constants, allow, 0, 1, row_base, pool_scores, pool_rows, pool_counts, thresholds, keep, keys,
+            constants, allow, unmapped, 0, 1, row_base, pool_scores, pool_rows, pool_counts, thresholds, reach, keys,
         )  # fmt: skip
+        if twice:
+            scan4.scan_lists(
+                table, spilled_packed, spilled_offsets, spilled_blocks, lists[q : q + 1], list_counts[q : q + 1],
+                bases[q : q + 1], constants, allow, mapping, 0, 1, row_base, pool_scores, pool_rows, pool_counts,
+                thresholds, reach, keys,
+            )  # fmt: skip
+            drop_repeats(pool_scores, pool_rows, pool_counts)
         cut_pools(pool_scores, pool_rows, pool_counts, keep, keys)
         if store.size > 0:
             for i in range(d):
@@ -106,7 +121,7 @@ def search_block(queries, rotation, coarse, tables, codes, refine, keys, k, keep
         take_best(pool_scores, pool_rows, pool_counts, k, keys, scores[q : q + 1], rows[q : q + 1])
 
 
-def plan(rotation, coarse, tables, codes, refine, keys, l2, normalize, with_ids):
+def plan(rotation, coarse, tables, codes, spilled, refine, keys, l2, normalize, with_ids):
     """Return what `search_planned` and `search_one` take of an index; parameters as for `search_block`.
 
     That is a plan, and empty arrays with the dtypes and axes of rotation and store, which can be several.
@@ -117,7 +132,7 @@ def plan(rotation, coarse, tables, codes, refine, keys, l2, normalize, with_ids)
     transposed, residual = tables
     packed, offsets, block_offsets, constants, allow, row_base = codes
     arrays = [rotation, panels, shift, squares, live, list_keys, transposed, packed, offsets, block_offsets,
-              constants, allow, *refine, keys]  # fmt: skip
+              constants, allow, *spilled, *refine, keys]  # fmt: skip
     store = refine[0]
     planned = plan_of(arrays, [residual, row_base, l2, normalize, with_ids])
     return planned, np.empty((0, 0, 0), rotation.dtype), np.empty(0, store.dtype)
@@ -146,8 +161,14 @@ def search_planned(queries, planned, rotation_like, store_like, k, keep, capacit
             part(planned, 11, _BYTES),
             numbers[1],
         ),
-        (part(planned, 12, store_like), part(planned, 13, _FLOATS), part(planned, 14, _FLOATS)),
-        part(planned, 15, _WORDS), k, keep, capacity, nprobe, need, numbers[2] != 0, scores, rows,
+        (
+            part(planned, 12, _BYTES),
+            part(planned, 13, _WORDS),
+            part(planned, 14, _WORDS),
+            part(planned, 15, _NUMBERS),
+        ),
+        (part(planned, 16, store_like), part(planned, 17, _FLOATS), part(planned, 18, _FLOATS)),
+        part(planned, 19, _WORDS), k, keep, capacity, nprobe, need, numbers[2] != 0, scores, rows,
     )  # fmt: skip
 
 
@@ -190,7 +211,7 @@ def search_one(query, planned, rotation_like, store_like, k, keep, capacity, npr
             return False
     search_planned(queries, planned, rotation_like, store_like, k, keep, capacity, nprobe, k, scores, ids)
     if numbers[4] != 0:
-        keys = part(planned, 15, _WORDS)
+        keys = part(planned, 19, _WORDS)
         for i in range(k):
             ids[0, i] = keys[ids[0, i]]
     return True

@@ -204,12 +204,13 @@ else:
 
 
 @kernel
-def scan_rows(packed, groups, first_block, first, begin, end, quantized, step, base, constants, allow,
+def scan_rows(packed, groups, first_block, first, begin, end, quantized, step, base, constants, allow, mapping,
               buffer, row_base, scores, rows, count, threshold, keep, keys):  # fmt: skip
     """Scan places ``begin`` to ``end`` of one list into a pool; ``begin`` is a multiple of 32.
 
     ``first`` is the segment's row of the list's place 0; ``constants`` (n,) float32 and ``allow`` (n,)
-    uint8 go by the segment's rows and may be empty (no constants; everything allowed). ``row_base`` is
+    uint8 go by the segment's rows and may be empty (no constants; everything allowed). ``mapping`` (n,)
+    uint32 says whose code stands where, empty where each row's stands in its own place. ``row_base`` is
     the index-wide number of the segment's row 0. ``buffer`` (32,) float32 is scratch. Returns the
     pool's count and threshold.
     """
@@ -217,6 +218,7 @@ def scan_rows(packed, groups, first_block, first, begin, end, quantized, step, b
     bases = simd.splat_f32(base)
     with_constants = constants.size > 0
     with_allow = allow.size > 0
+    mapped = mapping.size > 0
     for place in range(begin, end, 32):
         low, high = _sum_block(packed, (first_block + place // 32) * groups * 64, groups, quantized)
         score_low = simd.fma(simd.to_f32(low), steps, bases)
@@ -241,11 +243,12 @@ def scan_rows(packed, groups, first_block, first, begin, end, quantized, step, b
         while mask != 0:
             lane = simd.trailing_zeros(mask)
             mask &= mask - np.uint32(1)
-            if with_allow and allow[row + lane] == 0:
+            whose = np.int64(mapping[row + lane]) if mapped else np.int64(row + lane)
+            if with_allow and allow[whose] == 0:
                 continue
             if buffer[lane] >= threshold:
                 scores[count] = buffer[lane]
-                rows[count] = row_base + row + lane
+                rows[count] = row_base + whose
                 count += 1
                 if count == scores.size:
                     count, threshold = thinned(scores, rows, keep, keys)
@@ -253,7 +256,7 @@ def scan_rows(packed, groups, first_block, first, begin, end, quantized, step, b
 
 
 @kernel
-def scan_lists(tables, packed, offsets, block_offsets, lists, list_counts, bases, constants, allow,
+def scan_lists(tables, packed, offsets, block_offsets, lists, list_counts, bases, constants, allow, mapping,
                part, parts, row_base, scores, rows, counts, thresholds, keep, keys):  # fmt: skip
     """Scan every query's lists of one segment into its pool.
 
@@ -267,7 +270,7 @@ def scan_lists(tables, packed, offsets, block_offsets, lists, list_counts, bases
         (nq, nlist) int64 and (nq,) int64: the lists to search, nearest first.
     bases
         (nq, nlist) float32, what a list adds to its rows' scores; (nq, 0) when nothing is added.
-    constants, allow, row_base
+    constants, allow, mapping, row_base
         As in `scan_rows`.
     part, parts
         Scan only this part of every list (work of one query shared among threads).
@@ -288,7 +291,7 @@ def scan_lists(tables, packed, offsets, block_offsets, lists, list_counts, bases
             begin, end = part_of(offsets[l + 1] - offsets[l], part, parts)
             count, threshold = scan_rows(
                 packed, groups, block_offsets[l], offsets[l], begin, end, quantized, step, base, constants,
-                allow, buffer, row_base, scores[q], rows[q], count, threshold, keep, keys,
+                allow, mapping, buffer, row_base, scores[q], rows[q], count, threshold, keep, keys,
             )  # fmt: skip
         counts[q], thresholds[q] = count, threshold
 

@@ -219,6 +219,33 @@ def cut_pools(scores, rows, counts, keep, keys):
 
 
 @kernel
+def drop_repeats(scores, rows, counts):
+    """Keep of candidates with the same row only the best, in every pool; the pools' order changes."""
+    most = np.int64(0)
+    for q in range(counts.size):
+        most = max(most, counts[q])
+    size = np.int64(4)
+    while size < 2 * most:
+        size *= 2
+    places = np.empty(size, np.int64)  # a hash table with open addressing: place in the pool, or -1
+    for q in range(counts.size):
+        places[:] = -1
+        kept = np.int64(0)
+        for i in range(counts[q]):
+            row, score = rows[q, i], scores[q, i]
+            at = (row * np.int64(2654435761) >> np.int64(8)) & (size - 1)
+            while places[at] >= 0 and rows[q, places[at]] != row:
+                at = (at + 1) & (size - 1)
+            if places[at] >= 0:
+                scores[q, places[at]] = max(scores[q, places[at]], score)
+                continue
+            places[at] = kept
+            scores[q, kept], rows[q, kept] = score, row
+            kept += 1
+        counts[q] = kept
+
+
+@kernel
 def best(scores, rows, counts, k, keys):
     """Return every pool's best ``k``, sorted, as scores and rows (nq, k); missing places are -inf and -1."""
     out_scores = np.empty((counts.size, k), np.float32)

@@ -21,9 +21,10 @@ def scan(module, ksub):
     keep, keys = 20, np.arange(400)
     scores, rows = np.empty((3, topk.capacity_for(keep)), np.float32), np.empty((3, topk.capacity_for(keep)), np.int64)
     counts = np.zeros(3, np.int64)
+    nothing = np.empty(0, np.uint8), *((np.empty(0, np.uint32),) if module is scan4 else ())
     module.scan_lists(
         tables, module.pack(codes, offsets), offsets, scan4.blocks_for(np.diff(offsets)),
-        np.tile(np.arange(3), (3, 1)), np.full(3, 3), bases, constants, np.empty(0, np.uint8), 0, 1, 0,
+        np.tile(np.arange(3), (3, 1)), np.full(3, 3), bases, constants, *nothing, 0, 1, 0,
         scores, rows, counts, np.full(3, -np.inf, np.float32), keep, keys,
     )  # fmt: skip
     best, best_rows = np.empty((3, keep), np.float32), np.empty((3, keep), np.int64)

@@ -54,6 +54,7 @@ def test_hits_are_the_head_of_numpys_order(sizes, nq, M, dsub, k, nprobe, need, 
         (floats(codebooks.transpose(0, 2, 1)), residual),
         (readonly(scan4.pack(codes, offsets)), readonly(offsets), readonly(scan4.blocks_for(np.array(sizes))),
          constants, readonly(allowed.astype(np.uint8) if "filter" in options else np.empty(0, np.uint8)), ROW_BASE),
+        (readonly(np.empty(0, np.uint8)), *[readonly(np.empty(0, np.int64))] * 2, readonly(np.empty(0, np.uint32))),
         (store, NOTHING, NOTHING), readonly(keys), k, keep, topk.capacity_for(keep), nprobe, need, l2, *found,
     )  # fmt: skip
     for q, near in enumerate(np.argsort(-scores_of(rotated, centroids, l2), axis=1, kind="stable")):

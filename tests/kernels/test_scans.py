@@ -51,10 +51,11 @@ def run(nbits, codes, offsets, tables, keep, *, bases=None, constants=NOTHING, a
         np.full(nq, -np.inf, np.float32),
     )
     blocks = scan4.blocks_for(np.diff(offsets))
+    mapping = (np.empty(0, np.uint32),) if scan is scan4 else ()
     for part in range(parts):
         scan.scan_lists(
-            tables, packed, offsets, blocks, lists, counts, bases, constants, allow, part, parts, row_base, *pool,
-            keep, keys,
+            tables, packed, offsets, blocks, lists, counts, bases, constants, allow, *mapping, part, parts, row_base,
+            *pool, keep, keys,
         )  # fmt: skip
     scores, rows = np.empty((nq, keep), np.float32), np.empty((nq, keep), np.int64)
     topk.take_best(*pool[:3], keep, keys, scores, rows)

@@ -101,3 +101,23 @@ def test_cut_and_sort_match_numpy(values, keep, seed):
     topk.sort(scores, rows, np.int64(keep), keys)
     assert rows[:keep].tolist() == want_rows.tolist()
     assert scores[:keep].tolist() == want_scores.tolist()
+
+
+@PROPERTY
+@given(
+    st.lists(st.lists(st.tuples(st.integers(0, 12), st.floats(-5, 5, width=32)), max_size=60), max_size=4),
+    st.sampled_from([1, 1 << 20, (1 << 40) + 1]),
+)
+def test_repeated_rows_leave_the_best_of_each(pools, stride):
+    capacity = max((len(pool) for pool in pools), default=0) + 3
+    scores, rows = np.full((len(pools), capacity), 77, np.float32), np.full((len(pools), capacity), 77, np.int64)
+    counts = np.array([len(pool) for pool in pools], np.int64)
+    for q, pool in enumerate(pools):
+        for i, (row, score) in enumerate(pool):
+            rows[q, i], scores[q, i] = row * stride, score
+    topk.drop_repeats(scores, rows, counts)
+    for q, pool in enumerate(pools):
+        best = {row * stride: max(s for r, s in pool if r == row) for row, _ in pool}
+        found = dict(zip(rows[q, : counts[q]].tolist(), scores[q, : counts[q]].tolist(), strict=True))
+        assert counts[q] == len(best)
+        assert found == best

@@ -1,0 +1,88 @@
+"""Second lists: every row is coded twice, in its own list and in one that a query finds when it misses that.
+
+Maximum inner product search looks for vectors that the query points along, and misses those whose
+difference from their centroid does so as well: the centroid then scores too low. A second code, relative
+to a centroid whose difference points elsewhere, is found independently of the first
+(Sun et al. 2023, "SOAR", arXiv:2404.00774).
+
+The rows themselves, with ids and refine rows, stay where they are, in the order of their first lists. What
+is added to a segment are sections of its own:
+
+    spill.offsets   (nlist + 1,) int64    where each list's second codes begin
+    spill.rows      (n,) uint32           whose they are
+    spill.codes.*   packed as the first codes are
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from annvq.errors import CorruptIndexError
+from annvq.kernels import gemm, scan4, spill
+from annvq.kernels import threads as pool
+from annvq.kernels.tiles import readonly
+
+OFFSETS, ROWS, CODES = "spill.offsets", "spill.rows", f"spill.codes.{scan4.LAYOUT}"
+OTHER_CODES = f"spill.codes.{scan4.OTHER_LAYOUT}"
+LISTS, UNPACKED = "spill.lists", "spill.codes"  # per row, before packing
+_WEIGHT = 1.5  # lambda; ScaNN's documentation names the same
+_BLOCK_BYTES = 1 << 25  # of products of a block of vectors with all centroids
+
+
+def second_lists(vectors: np.ndarray, centroids: np.ndarray, labels: np.ndarray, threads: int) -> np.ndarray:
+    """Return another list for every vector (n, d) of the lists ``labels`` (n,): (n,) int32."""
+    panels = gemm.pack(centroids)
+    squares = np.einsum("ij,ij->i", centroids, centroids)
+    out = np.empty(len(vectors), np.int32)
+    size = max(1, _BLOCK_BYTES // (4 * len(centroids)))
+
+    def choose(block: slice) -> None:
+        rows, lists = np.ascontiguousarray(vectors[block]), labels[block]
+        residuals = rows - centroids[lists]
+        spill.second_lists(
+            readonly(gemm.products(rows, panels, len(centroids))),
+            readonly(gemm.products(residuals, panels, len(centroids))),
+            readonly(squares),
+            readonly(lists),
+            readonly(np.einsum("ij,ij->i", residuals, rows)),
+            readonly(np.einsum("ij,ij->i", residuals, residuals)),
+            np.float32(_WEIGHT),
+            np.empty(len(centroids), np.float32),
+            out[block],
+        )
+
+    pool.run(choose, [slice(start, start + size) for start in range(0, len(vectors), size)], threads)
+    return out
+
+
+def pack(lists: np.ndarray, codes: np.ndarray, nlist: int) -> dict[str, np.ndarray]:
+    """Return the sections of rows whose second lists (n,) and codes (n, M) are given."""
+    order = np.argsort(lists, kind="stable")
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(lists, minlength=nlist))]).astype(np.int64)
+    return {OFFSETS: offsets, ROWS: order.astype(np.uint32), CODES: scan4.pack(codes[order], offsets)}
+
+
+def unpack(arrays: dict[str, np.ndarray], M: int, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Return second lists and codes of some rows (int64) of what `pack` packed."""
+    places = np.empty(len(arrays[ROWS]), np.int64)
+    places[arrays[ROWS]] = np.arange(len(places))
+    wanted = places[rows]
+    lists = np.searchsorted(arrays[OFFSETS], wanted, side="right") - 1
+    return {LISTS: lists.astype(np.int32), UNPACKED: scan4.unpack(arrays[CODES], arrays[OFFSETS], M, wanted)}
+
+
+def check(arrays: dict[str, np.ndarray], M: int, n: int, nlist: int) -> dict[str, tuple[type, tuple[int, ...]]]:
+    """Return dtype and shape of the sections of ``n`` rows; CorruptIndexError where they name other rows or lists."""
+    offsets, rows = arrays.get(OFFSETS), arrays.get(ROWS)
+    if offsets is None or offsets.dtype != np.int64 or offsets.shape != (nlist + 1,):
+        raise CorruptIndexError(f"section {OFFSETS} is missing or has not {nlist + 1} int64")
+    if offsets[0] != 0 or (offsets[1:] < offsets[:-1]).any() or offsets[-1] != n:
+        raise CorruptIndexError(f"section {OFFSETS} does not rise from 0 to {n}")
+    if rows is not None and rows.dtype == np.uint32 and rows.shape == (n,) and n and rows.max() >= n:
+        raise CorruptIndexError(f"section {ROWS} names row {rows.max()} of {n}")
+    blocks = int(scan4.blocks_for(np.diff(offsets))[-1])
+    return {
+        OFFSETS: (np.int64, (nlist + 1,)),
+        ROWS: (np.uint32, (n,)),
+        CODES: (np.uint8, (blocks * 64 * scan4.groups_for(M),)),
+    }
