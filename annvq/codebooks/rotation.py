@@ -89,7 +89,7 @@ class Rotation:
         if nbits not in (4, 8):
             raise ParameterError(f"nbits must be 4 or 8, not {nbits}")
         rows = _near_one(rows)
-        matrix = _deal(*_principal(rows, centered=True), M)
+        matrix = _deal(*_principal(rows), M)
         rotated = _apply(rows, matrix, count)
         codebooks = train_codebooks(rotated, start_codebooks(rotated, M, 1 << nbits, rng), 8, count)
         for _ in range(niter):
@@ -105,7 +105,7 @@ class Rotation:
         keep: float,
         *,
         dsub: int = 2,
-        centered: bool = True,
+        keep_mean: bool = False,
         sample: int = SAMPLE,
         seed: int = 0,
     ) -> Rotation:
@@ -119,13 +119,17 @@ class Rotation:
             (n, d), n >= 1.
         keep
             How many components, 1 to d; or below 1 the least share of the variance that they must hold.
-            A share's number is rounded up to a multiple of 16, as far as there are dimensions.
+            A share's number is rounded up to a multiple of 16, as far as there are dimensions; with ``keep_mean``
+            it is first multiplied with |mean|^2 / variance, where that is above 1: errors of more codes along a
+            large mean even out.
         dsub
             Dimensions of a sub-space of the product codebook that will code them: components are dealt out
             so that the sub-spaces' variances have about the same product (Ge et al. 2013, section 3.2.1),
             and zeros fill the last sub-spaces.
-        centered
-            Variance about the mean, for distances; else about the origin, for inner products.
+        keep_mean
+            Whether the mean's direction is kept too, and dealt out among all sub-spaces alike. For inner products:
+            queries that share a large mean make much of differences along it that hold little of the variance, and
+            errors of one code along it would weigh as much as all others together. Not with ``keep`` 1.
         sample
             Learn from at most so many vectors, drawn at random.
         seed
@@ -141,11 +145,16 @@ class Rotation:
         d = rows.shape[1]
         if not 0 < keep <= d:
             raise ParameterError(f"keep must be 1 to the dimension {d}, or a share below 1, not {keep}")
-        variances, components = _principal(rows, centered)
-        dims = int(keep) if keep >= 1 else _dims_for(variances, keep)
+        variances, components = _principal_and_mean(rows) if keep_mean and keep != 1 else _principal(rows)
+        if keep >= 1:
+            dims = int(keep)
+        else:
+            dims = _dims_for(variances, keep, _mean_over_variance(rows) if keep_mean else 0.0)
         if dsub < 1:
             raise ParameterError(f"dsub must be at least 1, not {dsub}")
         matrix = _deal(variances[-dims:], components[:, -dims:], -(-dims // dsub))
+        if keep_mean and keep != 1:
+            matrix = _evenly(matrix, components[:, -1])
         return cls(frozen(gemm.to_bfloat16(matrix) if len(matrix) < d else matrix))
 
     @property
@@ -222,18 +231,55 @@ def _apply(rows: np.ndarray, matrix: np.ndarray, threads: int) -> np.ndarray:
     return gemm.products(rows, gemm.pack(matrix), len(matrix), threads=threads)
 
 
-def _principal(rows: np.ndarray, centered: bool) -> tuple[np.ndarray, np.ndarray]:
+def _principal(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return variances (d,), ascending, and components (d, d), one a column, of rows (n, d)."""
     d = rows.shape[1]
-    moments = np.cov(rows, rowvar=False, bias=True) if centered else rows.T.astype(np.float64) @ rows / len(rows)
-    return np.linalg.eigh(moments.reshape(d, d))
+    return np.linalg.eigh(np.cov(rows, rowvar=False, bias=True).reshape(d, d))
 
 
-def _dims_for(variances: np.ndarray, share: float) -> int:
-    """Return how many of the largest variances (d,), given ascending, hold a share of their sum."""
+def _principal_and_mean(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Do what `_principal` does, with the mean's direction in the last place, as if it varied most."""
+    mean = rows.mean(axis=0, dtype=np.float64)
+    length = np.linalg.norm(mean)
+    if length == 0:
+        return _principal(rows)
+    direction = mean / length
+    along = rows @ direction
+    variances, components = _principal(rows - np.outer(along, direction))
+    # What is left has no variance along the mean: that is the first component, up to the rounding of others.
+    away = components[:, 1:] - np.outer(direction, direction @ components[:, 1:])
+    basis = np.linalg.qr(np.column_stack([direction, away[:, ::-1]]))[0]
+    basis = np.column_stack([basis[:, :0:-1], direction])
+    return np.append(variances[1:], along.var()), basis
+
+
+def _evenly(matrix: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """Return the rows (m, d), turned so that all have the same product with ``direction`` (d,), which they span.
+
+    By a reflection, which leaves the rows nearly what they were where there are many of them.
+    """
+    used = np.flatnonzero(matrix.any(axis=1))
+    rows = matrix[used].astype(np.float64)
+    along = rows @ direction
+    mirror = along - np.linalg.norm(along) / np.sqrt(len(used))
+    squared = mirror @ mirror
+    if squared > 0:
+        rows -= np.outer(mirror, mirror @ rows) * (2 / squared)
+    turned = np.zeros_like(matrix)
+    turned[used] = rows
+    return turned
+
+
+def _mean_over_variance(rows: np.ndarray) -> float:
+    variance = rows.var(axis=0, dtype=np.float64).sum()
+    return float(np.square(rows.mean(axis=0, dtype=np.float64)).sum() / variance) if variance > 0 else 0.0
+
+
+def _dims_for(variances: np.ndarray, share: float, factor: float) -> int:
+    """Return how many of the largest variances (d,), given ascending, hold a share of their sum; times a factor."""
     held = np.cumsum(np.maximum(variances[::-1], 0))
-    dims = int(np.searchsorted(held, share * held[-1])) + 1
-    return min(len(variances), -(-dims // _STEP) * _STEP)
+    dims = (int(np.searchsorted(held, share * held[-1])) + 1) * min(max(factor, 1.0), len(variances))
+    return min(len(variances), math.ceil(dims / _STEP) * _STEP)
 
 
 def _deal(variances: np.ndarray, components: np.ndarray, M: int) -> np.ndarray:

@@ -55,8 +55,11 @@ class Fused:
         arrays = segment.arrays
         store = (_NOTHING, _NOTHING, _NOTHING) if trained.refine is None else trained.refine.flat(segment)
         held = (
-            _NO_PANELS if trained.rotation is None else trained.rotation.panels,
-            (coarse.panels, coarse.shift, coarse.squares, live, coarse.keys),
+            (
+                _NO_PANELS if trained.rotation is None else trained.rotation.panels,
+                _NOTHING if trained.center is None else trained.center,
+            ),
+            (coarse.exact, coarse.coded, live, coarse.keys),
             (codebook.transposed, codes.residual),
             (
                 arrays[codes.section],

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from annvq.codebooks import ProductCodebook
 from annvq.index.segment import frozen
 from annvq.kernels import coarse as coarse_kernels
-from annvq.kernels import gemm
+from annvq.kernels import gemm, scan4
 from annvq.kernels.dots import squared_norms
 from annvq.kernels.scan4 import part_of
 from annvq.kernels.tiles import readonly
@@ -18,25 +19,31 @@ from annvq.kernels.tiles import readonly
 class Coarse:
     """Centroids (nlist, d) made ready for choosing lists.
 
-    ``panels`` are those of `annvq.kernels.gemm`. Under "l2" centroids and queries are shifted by the mean
-    centroid, so that data far from the origin keep their digits; ``squares (nlist,)`` are the shifted
-    norms, empty under inner product.
+    ``exact`` are panels, shift and squares, ``coded`` rows, codebooks and codes as `annvq.kernels.coarse.probe`
+    takes them. Under "l2" centroids and queries are shifted by the mean centroid, so that data far from the
+    origin keep their digits.
     """
 
-    panels: np.ndarray
-    shift: np.ndarray
-    squares: np.ndarray
+    exact: tuple[np.ndarray, np.ndarray, np.ndarray]
+    coded: tuple[np.ndarray, np.ndarray, np.ndarray]
     keys: np.ndarray
 
     @classmethod
-    def of(cls, centroids: np.ndarray, l2: bool) -> Coarse:
-        """Prepare centroids (nlist, d) float32."""
+    def of(cls, centroids: np.ndarray, l2: bool, codebook: ProductCodebook | None = None) -> Coarse:
+        """Prepare centroids (nlist, d) float32; ``codebook`` codes them where there are many."""
+        coded, keys = _NOT_CODED, frozen(np.arange(len(centroids)))
+        if codebook is not None:
+            packed = scan4.pack(codebook.encode(centroids), np.array([0, len(centroids)]))
+            coded = (frozen(centroids.reshape(-1)), codebook.transposed, frozen(packed))
         shift, squares = np.zeros(centroids.shape[1], np.float32), np.empty(0, np.float32)
         if l2:
             shift = centroids.mean(axis=0, dtype=np.float64).astype(np.float32)
             centroids = centroids - shift
             squares = squared_norms(centroids)
-        return cls(gemm.pack(centroids), frozen(shift), frozen(squares), frozen(np.arange(len(centroids))))
+        return cls((gemm.pack(centroids), frozen(shift), frozen(squares)), coded, keys)
+
+
+_NOT_CODED = (frozen(np.empty(0, np.float32)), frozen(np.empty((0, 0, 0), np.float32)), frozen(np.empty(0, np.uint8)))
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,8 @@ class Probes:
     """The lists of a block of queries.
 
     ``lists (nq, nlist) int64``, nearest first, of which ``counts (nq,) int64`` count;
-    ``centroid_scores (nq, nlist) float32`` (larger is closer), ``(nq, 0)`` for an index without centroids.
+    ``centroid_scores (nq, nlist) float32``, larger is closer, are only those of the chosen; ``(nq, 0)`` for an
+    index without centroids.
     """
 
     lists: np.ndarray
@@ -62,7 +70,7 @@ class Probes:
     def choose(cls, queries: np.ndarray, coarse: Coarse, nprobe: int, need: int, live: np.ndarray) -> Probes:
         """Choose the ``nprobe`` nearest lists and more until they hold ``need`` rows of ``live (nlist,)``."""
         lists, counts, scores = coarse_kernels.probe(
-            readonly(queries), coarse.panels, coarse.shift, coarse.squares, live, nprobe, need, coarse.keys
+            readonly(queries), coarse.exact, coarse.coded, live, nprobe, need, coarse.keys
         )
         return cls(lists, counts, scores)
 

@@ -13,7 +13,7 @@ from annvq.codebooks import (
     ScalarCodebook,
 )
 from annvq.codebooks.anisotropic import eta_from_threshold
-from annvq.errors import ParameterError
+from annvq.errors import ParameterError, RecipeError
 from annvq.index.recipe import Recipe
 from annvq.index.recipe_resolve import settle_dims
 from annvq.index.recipe_values import settled
@@ -22,6 +22,9 @@ from annvq.kernels.assign import assign
 
 _PER_LIST = 64  # training vectors a centroid: more costs time and gains little (Faiss: 39 to 256)
 _LEAST = 1 << 15
+_ROWS_LOOKED_AT = 4096
+_MOST_LOST = 0.01  # of the variance by rounding to float16
+_MANY_LISTS = 768  # from here on scanning their centroids' codes takes less time than scoring them all
 _CODEBOOK_ROWS = 1 << 16  # vectors that a codebook of 16 or 256 entries a sub-quantizer learns from
 
 
@@ -50,19 +53,41 @@ def train(recipe: Recipe, sample: np.ndarray, metric: str, *, seed: int, threads
     dim = sample.shape[1]
     if len(sample) == 0 and _needs_training(recipe):
         raise ParameterError(f"recipe {recipe.name!r} learns from vectors and got none: give some, or use 'flat'")
+    if "fp16" in (recipe.refine, recipe.codebook.kind):
+        _check_float16(sample[:_ROWS_LOOKED_AT])
     rotation = _rotation(recipe, sample, metric, seed, threads)
     if isinstance(recipe.dims, float):
         assert rotation is not None
         recipe = settle_dims(recipe, min(dim, rotation.dim_out))
     rotated = sample if rotation is None else rotation.apply(sample)
+    center = None
+    if metric == "l2" and (recipe.codebook.residual or recipe.codebook.kind == "rvq"):
+        center = rotated.mean(axis=0, dtype=np.float64).astype(np.float32)
+        rotated = rotated - center
     centroids = None
     if recipe.nlist is not None:
         centroids = KMeans.train(rotated, settled(recipe.nlist), seed=seed, threads=threads).centroids
     elif recipe.codebook.kind == "rabitq":  # its codes are of differences from a centre
         centroids = rotated.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
     codebook = _codebook(recipe, rotated, centroids, metric, seed, threads)
+    coarse = None
+    if centroids is not None and len(centroids) >= _MANY_LISTS:
+        M = -(-centroids.shape[1] // 2)
+        coarse = ProductCodebook.train(centroids, M=M, nbits=4, seed=seed, threads=threads)
     refine = ScalarCodebook.train(sample, kind="sq8") if recipe.refine == "sq8" else None
-    return Trained(recipe, metric, dim, rotation, centroids, codebook, refine)
+    return Trained(recipe, metric, dim, rotation, centroids, codebook, refine, coarse, center)
+
+
+def _check_float16(sample: np.ndarray) -> None:
+    """Raise RecipeError where float16 rounds away what tells vectors (n, d) from each other."""
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large is found when it is coded
+        lost = np.square(sample - sample.astype(np.float16), dtype=np.float64).sum(axis=1)
+    spread = sample.var(axis=0, dtype=np.float64).sum() if len(sample) else 0.0
+    if spread > 0 and np.isfinite(lost).all() and lost.mean() > _MOST_LOST * spread:
+        raise RecipeError(
+            f"float16 would lose {100 * lost.mean() / spread:.0f} % of these vectors' variance: they are too small "
+            "or too far from zero; scale or shift them, or use refine 'sq8' or 'fp32' ('balanced', 'exact-refine')"
+        )
 
 
 def _needs_training(recipe: Recipe) -> bool:
@@ -75,7 +100,7 @@ def _rotation(recipe: Recipe, sample: np.ndarray, metric: str, seed: int, thread
     if recipe.rotation == "pca":
         assert recipe.dims is not None
         dsub = int(spec.M.removeprefix("d/")) if isinstance(spec.M, str) else -(-int(recipe.dims) // settled(spec.M))
-        return Rotation.pca(sample[:_CODEBOOK_ROWS], recipe.dims, dsub=dsub, centered=metric == "l2", seed=seed)
+        return Rotation.pca(sample[:_CODEBOOK_ROWS], recipe.dims, dsub=dsub, keep_mean=metric != "l2", seed=seed)
     if recipe.rotation == "opq":
         return Rotation.opq(
             sample[:_CODEBOOK_ROWS], settled(spec.M), nbits=settled(spec.nbits), seed=seed, threads=threads

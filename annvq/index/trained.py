@@ -45,6 +45,11 @@ class Trained:
         None where rows are kept as fp32 or fp16.
     refine_codebook
         The refine store's 8-bit codebook, where it is "sq8".
+    coarse_codebook
+        Of 4 bits, for the centroids where they are many, or None: see `annvq.kernels.coarse.probe`.
+    center
+        (d,) float32, taken from rotated vectors and queries, or None. Distances stay what they are, and codes of
+        residuals whatever the vectors' distance from the origin.
 
     """
 
@@ -55,6 +60,8 @@ class Trained:
     centroids: np.ndarray | None = None
     codebook: Codebook | None = None
     refine_codebook: ScalarCodebook | None = None
+    coarse_codebook: ProductCodebook | None = None
+    center: np.ndarray | None = None
 
     @property
     def l2(self) -> bool:
@@ -74,7 +81,7 @@ class Trained:
     @cached_property
     def coarse(self) -> Coarse | None:
         """The centroids made ready for choosing lists, None without lists."""
-        return None if self.centroids is None else Coarse.of(self.centroids, self.l2)
+        return None if self.centroids is None else Coarse.of(self.centroids, self.l2, self.coarse_codebook)
 
     @cached_property
     def codes(self) -> Codes:
@@ -107,7 +114,8 @@ class Trained:
 
     def rotate(self, vectors: np.ndarray) -> np.ndarray:
         """Return vectors (n, d) as lists and codes see them."""
-        return vectors if self.rotation is None else self.rotation.apply(vectors)
+        rotated = vectors if self.rotation is None else self.rotation.apply(vectors)
+        return rotated if self.center is None else rotated - self.center
 
     def labels(self, rotated: np.ndarray, threads: int) -> np.ndarray:
         """Return the list of every rotated vector, (n,) int64."""
@@ -130,6 +138,8 @@ class Trained:
         if self.refine is not None:
             return self.refine.decode(self.refine.unpack(segment, rows), labels)
         decoded = self.codes.decode(self.codes.unpack(segment, rows), labels)
+        if self.center is not None:
+            decoded = decoded + self.center
         return decoded if self.rotation is None else self.rotation.inverse(decoded)
 
     def unpack(self, segment: Segment, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -143,13 +153,15 @@ class Trained:
         """Return everything as named arrays; `from_sections` reads them back."""
         config: dict = {"recipe": self.recipe.to_dict(), "metric": self.metric, "dim": self.dim}
         sections: dict[str, np.ndarray] = {}
-        for name in ("rotation", "codebook", "refine_codebook"):
+        for name in ("rotation", "codebook", "refine_codebook", "coarse_codebook"):
             part = getattr(self, name)
             if part is not None:
                 config[name] = {"class": type(part).__name__, **part.config()}
                 sections |= {f"{name}.{key}": array for key, array in part.arrays().items()}
         if self.centroids is not None:
             sections["centroids"] = self.centroids
+        if self.center is not None:
+            sections["center"] = self.center
         sections["config"] = np.frombuffer(json.dumps(config).encode(), np.uint8)
         return sections
 
@@ -163,11 +175,14 @@ class Trained:
             refine = _part(ScalarCodebook, "refine_codebook", config, sections)
             kind = _CODEBOOKS.get(str(_object(config.get("codebook", {})).get("class")), ScalarCodebook)
             codebook = _part(kind, "codebook", config, sections)
+            coarse = _part(ProductCodebook, "coarse_codebook", config, sections)
         except CorruptIndexError:
             raise
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise CorruptIndexError(f"the index's codebooks cannot be read: {error}") from error
-        trained = cls(recipe, metric, dim, rotation, sections.get("centroids"), codebook, refine)
+        trained = cls(
+            recipe, metric, dim, rotation, sections.get("centroids"), codebook, refine, coarse, sections.get("center")
+        )
         trained._check()
         return trained
 
@@ -176,7 +191,12 @@ class Trained:
         if self.metric not in ("ip", "l2", "cosine") or type(self.dim) is not int or self.dim < 1:
             raise CorruptIndexError(f"the index names metric {self.metric!r} and dimension {self.dim!r}")
         inner = self.dim if self.rotation is None else self.rotation.dim_out
-        for name, dim in (("rotation", self.dim), ("codebook", inner), ("refine_codebook", self.dim)):
+        for name, dim in (
+            ("rotation", self.dim),
+            ("codebook", inner),
+            ("refine_codebook", self.dim),
+            ("coarse_codebook", inner),
+        ):
             part = getattr(self, name)
             if part is not None and part.dim != dim:
                 raise CorruptIndexError(f"the {name} has dimension {part.dim}, expected {dim}")
@@ -193,6 +213,7 @@ class Trained:
             raise CorruptIndexError(
                 f"centroids {self.centroids.dtype} {self.centroids.shape}, expected finite float32 ({nlist}, {inner})"
             )
+        self._check_preparation(inner)
         kind, wants = self.recipe.codebook.kind, {"fp32": None, "fp16": None, "sq8": ScalarCodebook}
         wants |= {
             "sq4": ScalarCodebook,
@@ -212,6 +233,19 @@ class Trained:
         if wants_rotation != (self.rotation is not None):
             raise CorruptIndexError("rotation and recipe disagree")
         self._check_codebook()
+
+    def _check_preparation(self, inner: int) -> None:
+        """Raise CorruptIndexError where what is done before lists are chosen does not fit dimension ``inner``."""
+        if self.coarse_codebook is not None and (self.centroids is None or self.coarse_codebook.nbits != 4):
+            raise CorruptIndexError("a codebook of centroids that are not there, or not of 4 bits")
+        center = self.center
+        if center is not None and (
+            self.metric != "l2"
+            or center.dtype != np.float32
+            or center.shape != (inner,)
+            or not np.isfinite(center).all()
+        ):
+            raise CorruptIndexError(f"center {center.dtype} {center.shape}, expected finite float32 ({inner},) and l2")
 
     def _check_codebook(self) -> None:
         """Raise CorruptIndexError where codes have another length than the recipe says."""

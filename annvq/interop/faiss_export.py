@@ -183,9 +183,10 @@ def _lists(trained: Trained, rows: _Rows, width: int, ids: np.ndarray) -> Any:
     """Return an index with inverted lists."""
     faiss = faiss_module()
     assert trained.centroids is not None
+    centroids = trained.centroids if trained.center is None else trained.centroids + trained.center
     metric, nlist = _metric(trained), trained.nlist
     coarse = faiss.IndexFlat(width, metric)
-    coarse.add(np.ascontiguousarray(_padded(trained.centroids, width)))
+    coarse.add(np.ascontiguousarray(_padded(centroids, width)))
     codebook = trained.codebook
     if isinstance(codebook, ProductCodebook):
         made = faiss.IndexIVFPQ(coarse, width, nlist, codebook.M, codebook.nbits, metric)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
+from annvq.kernels import scan4, scanflat
 from annvq.kernels.assign import pair_score
 from annvq.kernels.gemm import fill_products
 from annvq.kernels.jit import kernel
+from annvq.kernels.tables import fill_tables
 from annvq.kernels.tiles import LANES, ROWS
-from annvq.kernels.topk import cut, sort
+from annvq.kernels.topk import MINUS_INFINITY, cut, cut_pools, sort
+
+_STEPS = 64
+_UNMAPPED = np.empty(0, np.uint32)
 
 
 @kernel
 def choose_lists(centroid_scores, live, nprobe, need, keys, scratch_scores, scratch_rows, lists, counts):
-    """Choose every query's lists, nearest first.
+    """Choose every query's lists, roughly nearest first.
 
     Parameters
     ----------
@@ -51,38 +56,93 @@ def choose_lists(centroid_scores, live, nprobe, need, keys, scratch_scores, scra
                 found += live[scratch_rows[wanted]]
                 wanted += 1
         else:
-            sort(scratch_scores, scratch_rows, wanted, keys)
+            _roughly_sort(scratch_scores, scratch_rows, wanted)
         for i in range(wanted):
             lists[q, i] = scratch_rows[i]
         counts[q] = wanted
 
 
 @kernel
-def probe(queries, panels, shift, squares, live, nprobe, need, keys):
-    """Score all centroids for every query and choose its lists.
+def _roughly_sort(scores, rows, count):
+    """Order lists by score, nearest first, up to ties of their places among 64 steps from best to worst.
+
+    Nearest first, the pool's threshold rises fast; the exact order is nothing that a result depends on.
+    """
+    low, high = scores[0], scores[0]
+    for i in range(1, count):
+        low = min(low, scores[i])
+        high = max(high, scores[i])
+    span = high - low
+    scale = np.float32(_STEPS - 1) / span if span > np.float32(0.0) else np.float32(0.0)
+    begins = np.zeros(_STEPS + 1, np.int64)
+    steps = np.empty(count, np.int64)
+    for i in range(count):
+        below = (high - scores[i]) * scale  # NaN where scores are infinite
+        steps[i] = np.int64(below) if below < np.float32(_STEPS - 1) else np.int64(_STEPS - 1)
+        begins[steps[i] + 1] += 1
+    for step in range(_STEPS):
+        begins[step + 1] += begins[step]
+    old_scores, old_rows = scores[:count].copy(), rows[:count].copy()
+    for i in range(count):
+        place = begins[steps[i]]
+        begins[steps[i]] += 1
+        scores[place], rows[place] = old_scores[i], old_rows[i]
+
+
+@kernel
+def probe(queries, exact, coded, live, nprobe, need, keys):
+    """Choose every query's lists.
 
     Parameters
     ----------
     queries
         (nq, d) float32.
-    panels
-        The centroids, less ``shift``, as `annvq.kernels.gemm.pack` lays them out.
-    shift
-        (d,) float32, subtracted from the queries too; not used under inner product.
-    squares
-        (nlist,) float32, norms |c - shift|^2 for scores -|q - c|^2; empty for inner products.
+    exact
+        What scores all centroids: ``panels``, the centroids less ``shift`` as `annvq.kernels.gemm.pack` lays
+        them out; ``shift (d,) float32``, subtracted from the queries too, not used under inner product;
+        ``squares (nlist,) float32``, norms |c - shift|^2 for scores -|q - c|^2, empty for inner products.
+    coded
+        What scores only those that 4-bit codes find near, see `_probe_coded`: ``rows`` flat float32 centroids,
+        ``transposed (M, dsub, 16) float32`` codebooks, ``packed`` codes of all; empty where there are none.
     live, nprobe, need, keys
         As in `choose_lists`.
 
     Returns
     -------
     tuple
-        lists (nq, nlist) int64, counts (nq,) int64, scores (nq, nlist) float32.
+        lists (nq, nlist) int64, counts (nq,) int64, scores (nq, nlist) float32, undefined but for the chosen.
 
     """
-    nq, d = queries.shape
+    nq = queries.shape[0]
     nlist = keys.size
     scores = np.empty((nq, nlist), np.float32)
+    lists = np.empty((nq, nlist), np.int64)
+    counts = np.zeros(nq, np.int64)
+    reach = _reach(nprobe)
+    if coded[2].size > 0 and 2 * reach <= nlist:
+        _probe_coded(queries, coded, exact[2].size > 0, live, nprobe, reach, need, keys, lists, counts, scores)
+        for q in range(nq):
+            if counts[q] == 0:  # too few of those found may be searched
+                _probe_exactly(
+                    queries[q : q + 1], exact, live, nprobe, need, keys,
+                    lists[q : q + 1], counts[q : q + 1], scores[q : q + 1],
+                )  # fmt: skip
+    else:
+        _probe_exactly(queries, exact, live, nprobe, need, keys, lists, counts, scores)
+    return lists, counts, scores
+
+
+@kernel
+def _reach(nprobe):
+    """Return how many centroids are scored after the codes: some more than wanted, for codes err."""
+    return nprobe + nprobe // 4 + 32
+
+
+@kernel
+def _probe_exactly(queries, exact, live, nprobe, need, keys, lists, counts, scores):
+    panels, shift, squares = exact
+    nq, d = queries.shape
+    nlist = keys.size
     tile = np.empty(ROWS * LANES, np.float32)
     if squares.size == 0:
         fill_products(queries, panels, nlist, tile, scores)
@@ -96,9 +156,60 @@ def probe(queries, panels, shift, squares, live, nprobe, need, keys):
             square = pair_score(shifted, q, shifted, q, d, False)
             for l in range(nlist):
                 scores[q, l] = np.float32(2.0) * scores[q, l] - (square + squares[l])
-    lists = np.empty((nq, nlist), np.int64)
-    counts = np.empty(nq, np.int64)
-    scratch_scores = np.empty(nlist, np.float32)
-    scratch_rows = np.empty(nlist, np.int64)
-    choose_lists(scores, live, nprobe, need, keys, scratch_scores, scratch_rows, lists, counts)
-    return lists, counts, scores
+    choose_lists(
+        scores, live, nprobe, need, keys, np.empty(nlist, np.float32), np.empty(nlist, np.int64), lists, counts
+    )
+
+
+@kernel
+def _probe_coded(queries, coded, l2, live, nprobe, reach, need, keys, lists, counts, scores):
+    """Find ``reach`` centroids by their codes, score these and choose among them.
+
+    A query whose ``nprobe`` lists are not among them, for many may not be searched, keeps count 0.
+    """
+    rows, transposed, packed = coded
+    d = queries.shape[1]
+    nlist = keys.size
+    M, dsub, ksub = transposed.shape
+    padded = np.zeros((1, (d + 15) // 16 * 16), np.float32)
+    sub_vectors = np.zeros((1, M * dsub), np.float32)
+    table = np.empty((1, M, ksub), np.float32)
+    quantized = np.empty((M + 3) // 4 * 64, np.uint8)
+    span = np.zeros((1, 4), np.int64)
+    span[0, 3] = nlist
+    bases = np.empty(1, np.float32)
+    found = np.empty((1, 2 * reach + 64), np.float32)
+    found_rows = np.empty((1, 2 * reach + 64), np.int64)
+    found_count = np.empty(1, np.int64)
+    for q in range(queries.shape[0]):
+        for i in range(d):
+            padded[0, i] = queries[q, i]
+            sub_vectors[0, i] = queries[q, i]
+        fill_tables(sub_vectors, transposed, l2, table)
+        step, bias = scan4.quantize_tables(table[0], quantized)
+        bases[0] = bias
+        found_count[0], _ = scan4.scan_spans(
+            packed, (M + 3) // 4, span, bases, 1, quantized, step, rows[:0], packed[:0], _UNMAPPED, 0,
+            found[0], found_rows[0], MINUS_INFINITY, np.int64(0), reach, keys,
+        )  # fmt: skip
+        cut_pools(found, found_rows, found_count, reach, keys)
+        held, rows_held = np.int64(0), np.int64(0)
+        for i in range(found_count[0]):
+            if live[found_rows[0, i]] > 0:
+                found_rows[0, held] = found_rows[0, i]
+                held += 1
+        if held < nprobe:
+            continue
+        found_count[0] = held
+        scanflat.rescore(padded, rows, d, rows[:0], rows[:0], l2, 0, found, found_rows, found_count)
+        if held > nprobe:
+            cut(found[0], found_rows[0], held, nprobe, keys)
+        for i in range(nprobe):
+            rows_held += live[found_rows[0, i]]
+        if rows_held < need:
+            continue
+        _roughly_sort(found[0], found_rows[0], nprobe)
+        for i in range(nprobe):
+            lists[q, i] = found_rows[0, i]
+            scores[q, found_rows[0, i]] = found[0, i]
+        counts[q] = nprobe

@@ -23,7 +23,7 @@ from annvq.kernels.unit import unit_rows
 _FLOATS_3D = np.empty((0, 0, 0), np.float32)
 _FLOATS, _BYTES, _WORDS = np.empty(0, np.float32), np.empty(0, np.uint8), np.empty(0, np.int64)
 _NUMBERS = np.empty(0, np.uint32)
-_ARRAYS = 20
+_ARRAYS = 24
 
 
 @kernel
@@ -36,9 +36,10 @@ def search_block(queries, rotation, coarse, tables, codes, spilled, refine, keys
     queries
         (nq, d) float32.
     rotation
-        Panels of the rotation (`annvq.kernels.gemm.pack`), empty for none.
+        Panels of the rotation (`annvq.kernels.gemm.pack`), and what is taken from a rotated query; each empty for
+        none.
     coarse
-        ``panels, shift, squares, live, keys`` as `annvq.kernels.coarse.probe` takes them.
+        ``exact, coded, live, keys`` as `annvq.kernels.coarse.probe` takes them.
     tables
         ``transposed (M, dsub, 16) float32``; whether codes are of residuals.
     codes
@@ -62,20 +63,27 @@ def search_block(queries, rotation, coarse, tables, codes, spilled, refine, keys
         Outputs, (nq, k) float32 and int64.
 
     """
-    panels, shift, squares, live, list_keys = coarse
+    exact, coded, live, list_keys = coarse
     transposed, residual = tables
     packed, offsets, block_offsets, constants, allow, row_base = codes
     spilled_packed, spilled_offsets, spilled_blocks, mapping = spilled
     store, minimum, step = refine
     nq, d = queries.shape
     M, dsub, ksub = transposed.shape
-    width = shift.size
+    width = exact[1].size
+    turning, center = rotation
     rotated = queries
-    if rotation.size > 0:
+    if turning.size > 0:
         turned = np.empty((nq, width), np.float32)
-        fill_products(queries, rotation, width, np.empty(ROWS * LANES, np.float32), turned)
+        fill_products(queries, turning, width, np.empty(ROWS * LANES, np.float32), turned)
         rotated = turned
-    lists, list_counts, centroid_scores = probe(rotated, panels, shift, squares, live, nprobe, need, list_keys)
+    if center.size > 0:
+        moved = np.empty((nq, width), np.float32)
+        for q in range(nq):
+            for i in range(width):
+                moved[q, i] = rotated[q, i] - center[i]
+        rotated = moved
+    lists, list_counts, centroid_scores = probe(rotated, exact, coded, live, nprobe, need, list_keys)
     bases = centroid_scores if residual else np.empty((nq, 0), np.float32)
     factor = np.float32(2.0 if l2 and residual else 1.0)
     squared = l2 and not residual
@@ -128,14 +136,14 @@ def plan(rotation, coarse, tables, codes, spilled, refine, keys, l2, normalize, 
     ``normalize`` and ``with_ids`` are for `search_one`: whether queries are scaled to length one, and
     whether ``keys`` are the ids.
     """
-    panels, shift, squares, live, list_keys = coarse
+    exact, coded, live, list_keys = coarse
     transposed, residual = tables
     packed, offsets, block_offsets, constants, allow, row_base = codes
-    arrays = [rotation, panels, shift, squares, live, list_keys, transposed, packed, offsets, block_offsets,
+    arrays = [*rotation, *exact, *coded, live, list_keys, transposed, packed, offsets, block_offsets,
               constants, allow, *spilled, *refine, keys]  # fmt: skip
     store = refine[0]
     planned = plan_of(arrays, [residual, row_base, l2, normalize, with_ids])
-    return planned, np.empty((0, 0, 0), rotation.dtype), np.empty(0, store.dtype)
+    return planned, np.empty((0, 0, 0), rotation[0].dtype), np.empty(0, store.dtype)
 
 
 @kernel
@@ -144,31 +152,30 @@ def search_planned(queries, planned, rotation_like, store_like, k, keep, capacit
     numbers = planned[4 * _ARRAYS :]
     search_block(
         queries,
-        part(planned, 0, rotation_like),
+        (part(planned, 0, rotation_like), part(planned, 1, _FLOATS)),
         (
-            part(planned, 1, _FLOATS_3D),
-            part(planned, 2, _FLOATS),
-            part(planned, 3, _FLOATS),
-            part(planned, 4, _WORDS),
-            part(planned, 5, _WORDS),
-        ),
-        (part(planned, 6, _FLOATS_3D), numbers[0] != 0),
-        (
-            part(planned, 7, _BYTES),
+            (part(planned, 2, _FLOATS_3D), part(planned, 3, _FLOATS), part(planned, 4, _FLOATS)),
+            (part(planned, 5, _FLOATS), part(planned, 6, _FLOATS_3D), part(planned, 7, _BYTES)),
             part(planned, 8, _WORDS),
             part(planned, 9, _WORDS),
-            part(planned, 10, _FLOATS),
+        ),
+        (part(planned, 10, _FLOATS_3D), numbers[0] != 0),
+        (
             part(planned, 11, _BYTES),
+            part(planned, 12, _WORDS),
+            part(planned, 13, _WORDS),
+            part(planned, 14, _FLOATS),
+            part(planned, 15, _BYTES),
             numbers[1],
         ),
         (
-            part(planned, 12, _BYTES),
-            part(planned, 13, _WORDS),
-            part(planned, 14, _WORDS),
-            part(planned, 15, _NUMBERS),
+            part(planned, 16, _BYTES),
+            part(planned, 17, _WORDS),
+            part(planned, 18, _WORDS),
+            part(planned, 19, _NUMBERS),
         ),
-        (part(planned, 16, store_like), part(planned, 17, _FLOATS), part(planned, 18, _FLOATS)),
-        part(planned, 19, _WORDS), k, keep, capacity, nprobe, need, numbers[2] != 0, scores, rows,
+        (part(planned, 20, store_like), part(planned, 21, _FLOATS), part(planned, 22, _FLOATS)),
+        part(planned, 23, _WORDS), k, keep, capacity, nprobe, need, numbers[2] != 0, scores, rows,
     )  # fmt: skip
 
 
@@ -211,7 +218,7 @@ def search_one(query, planned, rotation_like, store_like, k, keep, capacity, npr
             return False
     search_planned(queries, planned, rotation_like, store_like, k, keep, capacity, nprobe, k, scores, ids)
     if numbers[4] != 0:
-        keys = part(planned, 19, _WORDS)
+        keys = part(planned, 23, _WORDS)
         for i in range(k):
             ids[0, i] = keys[ids[0, i]]
     return True

@@ -23,6 +23,7 @@ from annvq.kernels.jit import kernel
 from annvq.kernels.topk import thinned
 
 BLOCK = 32
+_LEAST_SPAN = np.float32(1e-36)  # its reciprocal is finite
 LAYOUT, OTHER_LAYOUT = ("quads", "lanes") if ACTIVE == "avx512" else ("lanes", "quads")
 
 
@@ -149,7 +150,7 @@ def quantize_tables(tables, quantized):
         span = max(span, simd.hmax(high) - lowest[m])
         bias += lowest[m]
     step = span / np.float32(255.0)
-    scale = simd.splat_f32(np.float32(255.0) / span if span > np.float32(0.0) else np.float32(0.0))
+    scale = simd.splat_f32(np.float32(255.0) / span if span > _LEAST_SPAN else np.float32(0.0))
     half = simd.splat_f32(np.float32(0.5))
     most = simd.splat_f32(np.float32(255.0))
     for m in range(M):
@@ -204,54 +205,71 @@ else:
 
 
 @kernel
-def scan_rows(packed, groups, first_block, first, begin, end, quantized, step, base, constants, allow, mapping,
-              buffer, row_base, scores, rows, count, threshold, keep, keys):  # fmt: skip
-    """Scan places ``begin`` to ``end`` of one list into a pool; ``begin`` is a multiple of 32.
+def scan_spans(packed, groups, spans, span_bases, span_count, quantized, step, constants, allow, mapping,
+               row_base, scores, rows, threshold, count, keep, keys):  # fmt: skip
+    """Scan pieces of lists into one query's pool.
 
-    ``first`` is the segment's row of the list's place 0; ``constants`` (n,) float32 and ``allow`` (n,)
-    uint8 go by the segment's rows and may be empty (no constants; everything allowed). ``mapping`` (n,)
-    uint32 says whose code stands where, empty where each row's stands in its own place. ``row_base`` is
-    the index-wide number of the segment's row 0. ``buffer`` (32,) float32 is scratch. Returns the
-    pool's count and threshold.
+    All in one function: a call for each list would cost as much as the scan of a short one.
+
+    Parameters
+    ----------
+    packed, groups
+        As `pack` packed them, of so many groups of sub-quantizers.
+    spans, span_bases, span_count
+        (at least span_count, 4) int64: block of the list's place 0, row of the list's place 0, first place, a
+        multiple of 32, and the end; (at least span_count,) float32, what is added to the sums.
+    quantized, step
+        From `quantize_tables`.
+    constants, allow, mapping
+        (n,) float32, uint8 and uint32 by the segment's rows, each may be empty: what is added to a score, which
+        rows may be returned, whose code stands where.
+    row_base
+        Index-wide number of the segment's row 0.
+    scores, rows, threshold, count, keep, keys
+        The pool. Returns its count and threshold.
+
     """
+    buffer = np.empty(32, np.float32)
     steps = simd.splat_f32(step)
-    bases = simd.splat_f32(base)
     with_constants = constants.size > 0
     with_allow = allow.size > 0
     mapped = mapping.size > 0
-    for place in range(begin, end, 32):
-        low, high = _sum_block(packed, (first_block + place // 32) * groups * 64, groups, quantized)
-        score_low = simd.fma(simd.to_f32(low), steps, bases)
-        score_high = simd.fma(simd.to_f32(high), steps, bases)
-        row = first + place
-        if with_constants:
-            if row + 32 <= constants.size:
-                score_low = simd.add(score_low, simd.load_f32x16(constants, row))
-                score_high = simd.add(score_high, simd.load_f32x16(constants, row + 16))
-            else:  # the last block reaches past the constants
-                for lane in range(32):
-                    buffer[lane] = constants[row + lane] if row + lane < constants.size else np.float32(0.0)
-                score_low = simd.add(score_low, simd.load_f32x16(buffer, 0))
-                score_high = simd.add(score_high, simd.load_f32x16(buffer, 16))
-        mask = simd.ge_mask(score_low, threshold) | (simd.ge_mask(score_high, threshold) << np.uint32(16))
-        if place + 32 > end:
-            mask &= (np.uint32(1) << np.uint32(end - place)) - np.uint32(1)
-        if mask == 0:
-            continue
-        simd.store_f32x16(buffer, 0, score_low)
-        simd.store_f32x16(buffer, 16, score_high)
-        while mask != 0:
-            lane = simd.trailing_zeros(mask)
-            mask &= mask - np.uint32(1)
-            whose = np.int64(mapping[row + lane]) if mapped else np.int64(row + lane)
-            if with_allow and allow[whose] == 0:
+    for span in range(span_count):
+        first_block, first, begin, end = spans[span, 0], spans[span, 1], spans[span, 2], spans[span, 3]
+        bases = simd.splat_f32(span_bases[span])
+        for place in range(begin, end, 32):
+            low, high = _sum_block(packed, (first_block + place // 32) * groups * 64, groups, quantized)
+            score_low = simd.fma(simd.to_f32(low), steps, bases)
+            score_high = simd.fma(simd.to_f32(high), steps, bases)
+            row = first + place
+            if with_constants:
+                if row + 32 <= constants.size:
+                    score_low = simd.add(score_low, simd.load_f32x16(constants, row))
+                    score_high = simd.add(score_high, simd.load_f32x16(constants, row + 16))
+                else:  # the last block reaches past the constants
+                    for lane in range(32):
+                        buffer[lane] = constants[row + lane] if row + lane < constants.size else np.float32(0.0)
+                    score_low = simd.add(score_low, simd.load_f32x16(buffer, 0))
+                    score_high = simd.add(score_high, simd.load_f32x16(buffer, 16))
+            mask = simd.ge_mask(score_low, threshold) | (simd.ge_mask(score_high, threshold) << np.uint32(16))
+            if place + 32 > end:
+                mask &= (np.uint32(1) << np.uint32(end - place)) - np.uint32(1)
+            if mask == 0:
                 continue
-            if buffer[lane] >= threshold:
-                scores[count] = buffer[lane]
-                rows[count] = row_base + whose
-                count += 1
-                if count == scores.size:
-                    count, threshold = thinned(scores, rows, keep, keys)
+            simd.store_f32x16(buffer, 0, score_low)
+            simd.store_f32x16(buffer, 16, score_high)
+            while mask != 0:
+                lane = simd.trailing_zeros(mask)
+                mask &= mask - np.uint32(1)
+                whose = np.int64(mapping[row + lane]) if mapped else np.int64(row + lane)
+                if with_allow and allow[whose] == 0:
+                    continue
+                if buffer[lane] >= threshold:
+                    scores[count] = buffer[lane]
+                    rows[count] = row_base + whose
+                    count += 1
+                    if count == scores.size:
+                        count, threshold = thinned(scores, rows, keep, keys)
     return count, threshold
 
 
@@ -271,7 +289,7 @@ def scan_lists(tables, packed, offsets, block_offsets, lists, list_counts, bases
     bases
         (nq, nlist) float32, what a list adds to its rows' scores; (nq, 0) when nothing is added.
     constants, allow, mapping, row_base
-        As in `scan_rows`.
+        As in `scan_spans`.
     part, parts
         Scan only this part of every list (work of one query shared among threads).
     scores, rows, counts, thresholds
@@ -281,19 +299,22 @@ def scan_lists(tables, packed, offsets, block_offsets, lists, list_counts, bases
     M = tables.shape[1]
     groups = (M + 3) // 4
     quantized = np.empty(groups * 64, np.uint8)
-    buffer = np.empty(32, np.float32)
+    most = np.int64(0)
+    for q in range(counts.size):
+        most = max(most, list_counts[q])
+    spans = np.empty((most, 4), np.int64)
+    span_bases = np.empty(most, np.float32)
     for q in range(counts.size):
         step, bias = quantize_tables(tables[q], quantized)
-        count, threshold = counts[q], thresholds[q]
         for i in range(list_counts[q]):
             l = lists[q, i]
-            base = bias + bases[q, l] if bases.shape[1] > 0 else bias
-            begin, end = part_of(offsets[l + 1] - offsets[l], part, parts)
-            count, threshold = scan_rows(
-                packed, groups, block_offsets[l], offsets[l], begin, end, quantized, step, base, constants,
-                allow, mapping, buffer, row_base, scores[q], rows[q], count, threshold, keep, keys,
-            )  # fmt: skip
-        counts[q], thresholds[q] = count, threshold
+            spans[i, 0], spans[i, 1] = block_offsets[l], offsets[l]
+            spans[i, 2], spans[i, 3] = part_of(offsets[l + 1] - offsets[l], part, parts)
+            span_bases[i] = bias + bases[q, l] if bases.shape[1] > 0 else bias
+        counts[q], thresholds[q] = scan_spans(
+            packed, groups, spans, span_bases, list_counts[q], quantized, step, constants, allow, mapping,
+            row_base, scores[q], rows[q], thresholds[q], counts[q], keep, keys,
+        )  # fmt: skip
 
 
 @kernel

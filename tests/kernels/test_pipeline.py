@@ -48,9 +48,10 @@ def test_hits_are_the_head_of_numpys_order(sizes, nq, M, dsub, k, nprobe, need, 
     found = np.empty((nq, k), np.float32), np.empty((nq, k), np.int64)
     keep = n + k
     pipeline.search_block(
-        floats(queries), gemm.pack(floats(turn)) if "rotation" in options else NO_PANELS,
-        (gemm.pack(floats(centroids - shift)), floats(shift),
-         floats(np.square(centroids - shift).sum(axis=1)) if l2 else NOTHING, live, readonly(np.arange(nlist))),
+        floats(queries), (gemm.pack(floats(turn)) if "rotation" in options else NO_PANELS, NOTHING),
+        ((gemm.pack(floats(centroids - shift)), floats(shift),
+          floats(np.square(centroids - shift).sum(axis=1)) if l2 else NOTHING),
+         (NOTHING, NO_PANELS, readonly(np.empty(0, np.uint8))), live, readonly(np.arange(nlist))),
         (floats(codebooks.transpose(0, 2, 1)), residual),
         (readonly(scan4.pack(codes, offsets)), readonly(offsets), readonly(scan4.blocks_for(np.array(sizes))),
          constants, readonly(allowed.astype(np.uint8) if "filter" in options else np.empty(0, np.uint8)), ROW_BASE),

@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from annvq.codebooks import ProductCodebook
 from annvq.kernels import gemm, scan4, scan8, topk
 from annvq.kernels.coarse import choose_lists, probe
 from annvq.kernels.tiles import readonly
 
 NOTHING, EVERYTHING = np.empty(0, np.float32), np.empty(0, np.uint8)
+NOT_CODED = (readonly(NOTHING), readonly(np.empty((0, 0, 0), np.float32)), readonly(EVERYTHING))
 SCANS = {4: (scan4, 16), 8: (scan8, 256)}
 
 PROPERTY = settings(deadline=None, max_examples=40, derandomize=True)
@@ -282,14 +284,26 @@ def choose(scores, live, nprobe, need):
     return [row[:count].tolist() for row, count in zip(lists, counts, strict=True)]
 
 
-def test_lists_are_chosen_nearest_first_and_extended_until_they_hold_enough():
+def test_lists_are_chosen_and_extended_until_they_hold_enough():
     scores = np.array([[1.0, 5.0, 3.0, 3.0, 2.0]], np.float32)
     live = np.array([10, 1, 0, 4, 7])
-    assert choose(scores, live, 2, 0) == [[1, 3]]  # list 2 has no rows
+    assert choose(scores, live, 2, 0) == [[1, 3]]  # nearest first; list 2 has no rows
     assert choose(scores, live, 2, 6) == [[1, 3, 4]]
     assert choose(scores, live, 2, 10**6) == [[1, 3, 4, 0]]
     assert choose(scores, live * 0, 2, 1) == [[]]
-    assert choose(scores * 0, live + 1, 3, 0) == [[0, 1, 2]]  # ties go to the lower list
+    assert sets(choose(scores * 0, live + 1, 3, 0)) == [{0, 1, 2}]  # ties go to the lower list
+
+
+def sets(lists):
+    assert all(len(set(row)) == len(row) for row in lists)
+    return [set(row) for row in lists]
+
+
+def assert_roughly_nearest_first(scores, lists):
+    for q, row in enumerate(lists):
+        found = scores[q, row].astype(np.float64)
+        if len(row) and np.abs(found).max() < 1e38:  # else the span is infinite
+            assert (found <= np.minimum.accumulate(found) + (found.max() - found.min()) / 60).all()
 
 
 def chosen(scores, live, nprobe, need):
@@ -307,7 +321,9 @@ def test_the_lists_of_numpys_order_are_chosen(nlist, nprobe, need, seed):
     rng = np.random.default_rng(seed)
     scores = rng.choice([-np.inf, -3e38, -1, 0, 1, 3e38], (3, nlist)).astype(np.float32)
     live = rng.integers(0, 4, nlist) * rng.integers(0, 2, nlist)
-    assert choose(scores, live, nprobe, need) == chosen(scores, live, nprobe, need)
+    found = choose(scores, live, nprobe, need)
+    assert sets(found) == sets(chosen(scores, live, nprobe, need))
+    assert_roughly_nearest_first(scores, found)
 
 
 @PROPERTY
@@ -322,10 +338,44 @@ def test_probes_of_integers_are_exact(nq, d, nlist, nprobe, need, l2, seed):
     shifted = (centroids - l2 * shift).astype(np.float32)
     squares = np.square(shifted).sum(axis=1) if l2 else NOTHING
     lists, counts, scores = probe(
-        readonly(queries.astype(np.float32)), gemm.pack(shifted), readonly(shift.astype(np.float32)),
-        readonly(squares), live, nprobe, need, readonly(np.arange(nlist)),
+        readonly(queries.astype(np.float32)), (gemm.pack(shifted), readonly(shift.astype(np.float32)),
+        readonly(squares)), NOT_CODED, live, nprobe, need, readonly(np.arange(nlist)),
     )  # fmt: skip
     exact = -np.square(queries[:, None] - centroids).sum(axis=2) if l2 else queries @ centroids.T
     assert np.array_equal(scores, exact)
     found = [row[:count].tolist() for row, count in zip(lists, counts, strict=True)]
-    assert found == chosen(exact, live, nprobe, need)
+    assert sets(found) == sets(chosen(exact, live, nprobe, need))
+    assert_roughly_nearest_first(exact, found)
+
+
+def coded(centroids):
+    codebook = ProductCodebook.train(centroids, M=-(-centroids.shape[1] // 2), nbits=4)
+    packed = scan4.pack(codebook.encode(centroids), np.array([0, len(centroids)]))
+    return readonly(centroids.reshape(-1)), codebook.transposed, readonly(packed)
+
+
+@PROPERTY
+@given(
+    nq=st.integers(0, 5), d=st.integers(1, 37), nlist=st.integers(1, 400), nprobe=st.integers(1, 60),
+    need=st.integers(0, 400), share=st.sampled_from([0.02, 0.5, 1.0]), l2=st.booleans(), seed=SEEDS,
+)  # fmt: skip
+def test_probes_by_codes_find_nearly_the_nearest(nq, d, nlist, nprobe, need, share, l2, seed):
+    rng = np.random.default_rng(seed)
+    queries, centroids = rng.normal(size=(nq, d)).astype(np.float32), rng.normal(size=(nlist, d)).astype(np.float32)
+    live = rng.integers(1, 9, nlist) * (rng.random(nlist) < share)
+    squares = np.square(centroids).sum(axis=1) if l2 else NOTHING
+    zero = readonly(np.zeros(d, np.float32))
+    lists, counts, scores = probe(
+        readonly(queries), (gemm.pack(centroids), zero, readonly(squares)), coded(centroids),
+        live, nprobe, need, readonly(np.arange(nlist)),
+    )  # fmt: skip
+    wide = queries.astype(np.float64)
+    exact = -np.square(wide[:, None] - centroids).sum(axis=2) if l2 else wide @ centroids.T
+    for q, best in enumerate(chosen(exact, live, nprobe, need)):
+        found = lists[q, : counts[q]]
+        assert len(set(found.tolist())) == len(found) == min(nprobe, np.count_nonzero(live)) or len(found) == len(best)
+        assert (live[found] > 0).all()
+        assert live[found].sum() >= min(need, live.sum())
+        np.testing.assert_allclose(scores[q, found], exact[q, found], rtol=1e-4, atol=1e-3)
+        assert len(set(found.tolist()) & set(best)) >= 0.8 * len(best) - 1
+        assert_roughly_nearest_first(scores, [[]] * q + [found.tolist()])
