@@ -15,6 +15,8 @@ from annvq.kernels.jit import kernel
 from annvq.kernels.scan4 import blocks_for, list_of, part_of, quantize_tables
 from annvq.kernels.topk import thinned
 
+LEVELS = np.float32(255.0)  # of quantized tables
+
 
 @kernel
 def _pack(codes, offsets, block_offsets, packed):
@@ -121,7 +123,7 @@ def scan_lists(tables, packed, offsets, block_offsets, lists, list_counts, bases
     quantized = np.empty(M * 256, np.uint8)
     sums = np.empty(64, np.int32)
     for q in range(counts.size):
-        step, bias = quantize_tables(tables[q], quantized)
+        step, bias = quantize_tables(tables[q], quantized, LEVELS)
         count, threshold = counts[q], thresholds[q]
         for i in range(list_counts[q]):
             l = lists[q, i]

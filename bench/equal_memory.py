@@ -1,0 +1,119 @@
+"""Measure recall and speed at equal memory: codes only, nothing to rescore with, every code scanned.
+
+Budgets are 1/16, 1/8 and 1/4 of float32's bytes. recall@10 against exact search and queries a second of one
+batch on one thread, for annvq, Faiss and ScaNN; the first half of the queries warms up, the second is reported.
+Needs the extra bench.
+
+    python bench/equal_memory.py DATA.npz [--json FILE]
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+
+import faiss
+import numpy as np
+import scann
+from figures import Figures, machine_line
+
+import annvq
+from annvq.index.recipe import CodebookSpec, Recipe
+
+K, QUERIES, PASSES = 10, 400, 3
+
+Search = Callable[[np.ndarray], np.ndarray]
+
+
+def annvq_recipes(d: int, share: int) -> Iterator[tuple[str, Recipe]]:
+    """Yield recipes whose codes take at most ``4 d / share`` bytes."""
+    size = 4 * d // share
+    residual = {"residual": True, "score_aware": 0.2}
+    if 2 * size <= d:
+        yield f"PQ{2 * size}x4", Recipe(nlist="auto", codebook=CodebookSpec(kind="pq", M=2 * size, nbits=4, **residual))
+    if size <= d:
+        yield (
+            f"OPQ{size}x8",
+            Recipe(nlist="auto", rotation="opq", codebook=CodebookSpec(kind="pq", M=size, nbits=8, **residual)),
+        )
+    bits = (size - 8) * 8 // d
+    if bits >= 1:
+        yield (
+            f"RaBitQ{bits}",
+            Recipe(
+                nlist="auto", rotation="random", codebook=CodebookSpec(kind="rabitq", nbits=min(bits, 8), residual=True)
+            ),
+        )
+    if size == d:
+        yield "SQ8", Recipe(nlist="auto", codebook=CodebookSpec(kind="sq8"))
+
+
+def faiss_strings(d: int, share: int) -> list[str]:
+    """Return the factory strings of as many bytes."""
+    size = 4 * d // share
+    strings = [f"PQ{size}x8", f"OPQ{size},PQ{size}x8"] if size <= d // 2 else []
+    strings += [f"PQ{2 * size}x4fs"] if 2 * size <= d else []
+    strings += ["RaBitQ"] if share == 16 else []
+    strings += {16: [], 8: ["SQ4"], 4: ["SQ8"]}[share]
+    return strings
+
+
+def searches(base: np.ndarray, metric: str, share: int) -> Iterator[tuple[str, str, float, float, Search]]:
+    """Yield library, index, bytes a vector, seconds of build and search of every index of a budget."""
+    n, d = base.shape
+    for name, recipe in annvq_recipes(d, share):
+        start = time.perf_counter()
+        index = annvq.build(base, recipe, metric=metric, threads=2)
+        seconds = time.perf_counter() - start
+        every = index.stats()["nlist"]
+        size = index.stats()["bytes_per_vector"]
+        yield "annvq", name, size, seconds, lambda q, i=index, e=every: i.search(q, K, nprobe=e, threads=1).ids
+    for string in faiss_strings(d, share):
+        faiss.omp_set_num_threads(2)
+        kind = faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT
+        made = faiss.index_factory(d, string, kind)
+        if isinstance(made, faiss.IndexPQ):
+            made.do_polysemous_training = False
+        start = time.perf_counter()
+        made.train(base)
+        made.add(base)
+        seconds = time.perf_counter() - start
+        size = faiss.serialize_index(made).nbytes / n
+        yield "Faiss", string, size, seconds, lambda q, i=made: i.search(q, K)[1]
+    if share in (16, 8):
+        aware = {} if metric == "l2" else {"anisotropic_quantization_threshold": 0.2}
+        distance = "squared_l2" if metric == "l2" else "dot_product"
+        start = time.perf_counter()
+        builder = scann.scann_ops_pybind.builder(base, K, distance).score_ah(2 if share == 16 else 1, **aware)
+        searcher = builder.set_n_training_threads(2).build()
+        seconds = time.perf_counter() - start
+        yield "ScaNN", f"AH({2 if share == 16 else 1})", 4 * d / share, seconds, lambda q: searcher.search_batched(q)[0]
+
+
+def main() -> None:
+    """Measure and print."""
+    data = np.load(sys.argv[1])
+    metric = str(data["metric"])
+    base, queries = data["base"].astype(np.float32), data["query"][: 2 * QUERIES].astype(np.float32)
+    truth = annvq.build(base, "flat", metric=metric).search(queries, K)
+    figures = Figures(
+        f"codes only, {len(base):,} x {base.shape[1]}",
+        ["share of float32", "library", "codes", "bytes/vector", "recall@10", "queries/s", "build s, 2 threads"],
+    )
+    for share in (16, 8, 4):
+        for library, name, size, seconds, search in searches(base, metric, share):
+            faiss.omp_set_num_threads(1)
+            search(queries[:QUERIES])
+            passes = []
+            for _ in range(PASSES):
+                start = time.perf_counter()
+                found = search(queries[QUERIES:])
+                passes.append(time.perf_counter() - start)
+            recall = float(np.mean([np.isin(f, t).mean() for f, t in zip(found, truth.ids[QUERIES:], strict=True)]))
+            figures.add(f"1/{share}", library, name, size, recall, QUERIES / min(passes), seconds)
+    versions = {"annvq": annvq.__version__, "faiss": faiss.__version__, "scann": version("scann")}
+    figures.show(machine_line(**versions), sys.argv[2:])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Measure how long a new process takes to import annvq, open an index and answer one query.
+
+Kernels are compiled and cached beforehand by a first process, whose time is shown as well: with an empty
+cache it is that of the first compile ever.
+
+    python bench/start_time.py BASE.npz [--json FILE]
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from figures import Figures, machine_line
+
+import annvq
+
+RECIPE = "fast"
+SEARCH = """
+import sys, time
+start = time.perf_counter()
+import annvq
+imported = time.perf_counter()
+import numpy as np
+index = annvq.open(sys.argv[1])
+opened = time.perf_counter()
+index.search(np.load(sys.argv[2]), 10)
+done = time.perf_counter()
+print(imported - start, opened - imported, done - opened)
+"""
+
+
+def run(*arguments: str, cache: str | None = None) -> tuple[float, list[float]]:
+    """Run a search in a new process; return the seconds in all, and of import, open and first search."""
+    environment = os.environ | ({} if cache is None else {"NUMBA_CACHE_DIR": cache})
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", SEARCH, *arguments], capture_output=True, text=True, check=True, env=environment
+    )
+    return time.perf_counter() - start, [float(value) for value in done.stdout.split()]
+
+
+def main() -> None:
+    """Measure and print."""
+    data = np.load(sys.argv[1])
+    metric = str(data["metric"])
+    base, query = data["base"].astype(np.float32), data["query"][:1].astype(np.float32)
+    figures = Figures(f"start, {len(base):,} x {base.shape[1]}", ["process", "all s", "import s", "open s", "search s"])
+    with tempfile.TemporaryDirectory() as folder:
+        path, asked = str(Path(folder) / "index"), str(Path(folder) / "query.npy")
+        annvq.build(base, RECIPE, metric=metric).save(path)
+        np.save(asked, query)
+        for name, cache in (("first ever", str(Path(folder) / "cache")), ("as always", None)):
+            run(path, asked) if cache is None else None
+            times = [run(path, asked, cache=cache) for _ in range(1 if cache else 5)]
+            total, parts = min(times)
+            figures.add(name, total, *parts)
+    figures.show(machine_line(annvq=annvq.__version__), sys.argv[2:])
+
+
+if __name__ == "__main__":
+    main()
