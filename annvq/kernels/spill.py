@@ -8,7 +8,7 @@ from annvq.kernels.jit import kernel
 
 
 @kernel
-def second_lists(products, residual_products, squares, labels, inner, squared, weight, losses, out):
+def second_lists(products, own_products, own, squares, labels, inner, squared, weight, losses, out):
     """Choose the list of least loss |r'|^2 + weight * (r' r / |r|)^2 after the first one (Sun et al. 2023).
 
     r is the vector's difference from the centroid of its list, r' that from another centroid; the second
@@ -17,8 +17,9 @@ def second_lists(products, residual_products, squares, labels, inner, squared, w
 
     Parameters
     ----------
-    products, residual_products
-        (n, nlist) float32: x c and r c with every centroid c.
+    products, own_products, own
+        (n, nlist) float32: x c with every centroid c; (m, nlist) float32: that of some centroids with every one;
+        (n,) int64: which row of these is that of a vector's own list.
     squares
         (nlist,) float32: c c.
     labels
@@ -37,7 +38,7 @@ def second_lists(products, residual_products, squares, labels, inner, squared, w
     for i in range(n):
         share = weight / squared[i] if squared[i] > np.float32(0.0) else np.float32(0.0)
         for l in range(nlist):  # x x is left out: it is the same for all
-            along = inner[i] - residual_products[i, l]
+            along = inner[i] - (products[i, l] - own_products[own[i], l])
             losses[l] = squares[l] - np.float32(2.0) * products[i, l] + share * along * along
         losses[labels[i]] = np.float32(np.inf)
         best = np.int32(labels[i])

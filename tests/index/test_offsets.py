@@ -64,6 +64,8 @@ def test_a_damaged_center_is_refused(change):
     assert Trained.from_sections(sections).center is not None
     with pytest.raises(CorruptIndexError, match="center"):
         Trained.from_sections({**sections, "center": change(sections["center"])})
+    with pytest.raises(CorruptIndexError, match="center"):
+        Trained.from_sections({name: array for name, array in sections.items() if name != "center"})
     under_ip = annvq.build(BASE.astype(np.float32), "balanced")._now.trained.sections()
     assert "center" not in under_ip
     with pytest.raises(CorruptIndexError, match="center"):
