@@ -58,7 +58,7 @@ def annvq_scan(codes: np.ndarray, tables: np.ndarray) -> Callable[[], object]:
     allow, mapping = np.empty(0, np.uint8), np.empty(0, np.uint32)
 
     def scan() -> object:
-        step, bias = scan4.quantize_tables(tables, quantized, scan4.LEVELS)
+        step, bias = scan4.quantize_tables(tables, quantized)
         return scan4.scan_spans(
             packed, groups, spans, np.array([bias], np.float32), 1, quantized, step, nothing, allow, mapping,
             0, scores, rows, np.float32(-np.inf), 0, K, keys,

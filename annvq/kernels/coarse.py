@@ -186,7 +186,7 @@ def _probe_coded(queries, coded, l2, live, nprobe, reach, need, keys, lists, cou
             padded[0, i] = queries[q, i]
             sub_vectors[0, i] = queries[q, i]
         fill_tables(sub_vectors, transposed, l2, table)
-        step, bias = scan4.quantize_tables(table[0], quantized, scan4.LEVELS)
+        step, bias = scan4.quantize_tables(table[0], quantized)
         bases[0] = bias
         found_count[0], _ = scan4.scan_spans(
             packed, (M + 3) // 4, span, bases, 1, quantized, step, rows[:0], packed[:0], _UNMAPPED, 0,

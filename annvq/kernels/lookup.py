@@ -106,12 +106,6 @@ def lookup_high(typingctx, codes, tables):
 
 
 @intrinsic
-def add_bytes(typingctx, a, b):
-    """Add 32 bytes, modulo 2^8."""
-    return U8x32(U8x32, U8x32), lambda context, builder, sig, args: builder.add(*args)
-
-
-@intrinsic
 def zero_i16x16(typingctx):
     """Return 16 zeros of 16 bits."""
     return I16x16(), lambda context, builder, sig, args: _const(I16x16, [0] * 16)

@@ -23,8 +23,7 @@ from annvq.kernels.jit import kernel
 from annvq.kernels.topk import thinned
 
 BLOCK = 32
-LEVELS = np.float32(63.0)  # of quantized tables: four entries fit a byte, and codes err far more
-_CHUNK = 512 * 64  # bytes of groups: 256 sums of four entries fit 16 bits
+_LEVELS = np.float32(255.0)  # of quantized tables
 _LEAST_SPAN = np.float32(1e-36)  # its reciprocal is finite
 LAYOUT, OTHER_LAYOUT = ("quads", "lanes") if ACTIVE == "avx512" else ("lanes", "quads")
 
@@ -131,8 +130,8 @@ def unpack(packed: np.ndarray, offsets: np.ndarray, M: int, rows: np.ndarray) ->
 
 
 @kernel
-def quantize_tables(tables, quantized, levels):
-    """Quantize one query's tables (M, ksub) float32 to uint8 0 .. ``levels`` (at least M * ksub,).
+def quantize_tables(tables, quantized):
+    """Quantize one query's tables (M, ksub) float32 to uint8 (at least M * ksub,).
 
     Returns step and bias: ``table[m, j]`` is about ``step * quantized + min_m``, ``bias`` is the sum of the
     minima; ksub is a multiple of 16. Places beyond M * ksub are zeroed.
@@ -151,10 +150,10 @@ def quantize_tables(tables, quantized, levels):
         lowest[m] = simd.hmin(low)
         span = max(span, simd.hmax(high) - lowest[m])
         bias += lowest[m]
-    step = span / levels
-    scale = simd.splat_f32(levels / span if span > _LEAST_SPAN else np.float32(0.0))
+    step = span / _LEVELS
+    scale = simd.splat_f32(_LEVELS / span if span > _LEAST_SPAN else np.float32(0.0))
     half = simd.splat_f32(np.float32(0.5))
-    most = simd.splat_f32(levels)
+    most = simd.splat_f32(_LEVELS)
     for m in range(M):
         low = simd.splat_f32(lowest[m])
         for j in range(0, ksub, 16):
@@ -187,38 +186,18 @@ else:
         """Return the sums of table entries of vectors 0..15 and 16..31 of the block at byte ``offset``."""
         low = simd.zero_i32x16()
         high = simd.zero_i32x16()
-        for start in range(0, groups * 64, _CHUNK):
+        for start in range(0, groups * 64, 128 * 64):  # 128 groups add 256 entries to 16 bits
             low_pairs = lookup.zero_i16x16()
             low_second = lookup.zero_i16x16()
             high_pairs = lookup.zero_i16x16()
             high_second = lookup.zero_i16x16()
-            end = min(groups * 64, start + _CHUNK)
-            fours = start + (end - start) // 128 * 128
-            for at in range(start, fours, 128):  # four entries add up to 252 at most, in bytes
-                codes_a, tables_a = lookup.load_u8x32(packed, offset + at), lookup.load_u8x32(quantized, at)
-                codes_b, tables_b = lookup.load_u8x32(packed, offset + at + 32), lookup.load_u8x32(quantized, at + 32)
-                codes_c, tables_c = lookup.load_u8x32(packed, offset + at + 64), lookup.load_u8x32(quantized, at + 64)
-                codes_d, tables_d = lookup.load_u8x32(packed, offset + at + 96), lookup.load_u8x32(quantized, at + 96)
-                values = lookup.add_bytes(
-                    lookup.add_bytes(lookup.lookup_low(codes_a, tables_a), lookup.lookup_low(codes_b, tables_b)),
-                    lookup.add_bytes(lookup.lookup_low(codes_c, tables_c), lookup.lookup_low(codes_d, tables_d)),
-                )
+            for at in range(start, min(groups * 64, start + 128 * 64), 32):
+                codes = lookup.load_u8x32(packed, offset + at)
+                tables = lookup.load_u8x32(quantized, at)
+                values = lookup.lookup_low(codes, tables)
                 low_pairs = lookup.add_pairs(low_pairs, values)
                 low_second = lookup.add_second(low_second, values)
-                values = lookup.add_bytes(
-                    lookup.add_bytes(lookup.lookup_high(codes_a, tables_a), lookup.lookup_high(codes_b, tables_b)),
-                    lookup.add_bytes(lookup.lookup_high(codes_c, tables_c), lookup.lookup_high(codes_d, tables_d)),
-                )
-                high_pairs = lookup.add_pairs(high_pairs, values)
-                high_second = lookup.add_second(high_second, values)
-            if fours < end:  # one group is left
-                codes_a, tables_a = lookup.load_u8x32(packed, offset + fours), lookup.load_u8x32(quantized, fours)
-                codes_b = lookup.load_u8x32(packed, offset + fours + 32)
-                tables_b = lookup.load_u8x32(quantized, fours + 32)
-                values = lookup.add_bytes(lookup.lookup_low(codes_a, tables_a), lookup.lookup_low(codes_b, tables_b))
-                low_pairs = lookup.add_pairs(low_pairs, values)
-                low_second = lookup.add_second(low_second, values)
-                values = lookup.add_bytes(lookup.lookup_high(codes_a, tables_a), lookup.lookup_high(codes_b, tables_b))
+                values = lookup.lookup_high(codes, tables)
                 high_pairs = lookup.add_pairs(high_pairs, values)
                 high_second = lookup.add_second(high_second, values)
             low = lookup.add_lanes(low, low_pairs, low_second)
@@ -327,7 +306,7 @@ def scan_lists(tables, packed, offsets, block_offsets, lists, list_counts, bases
     spans = np.empty((most, 4), np.int64)
     span_bases = np.empty(most, np.float32)
     for q in range(counts.size):
-        step, bias = quantize_tables(tables[q], quantized, LEVELS)
+        step, bias = quantize_tables(tables[q], quantized)
         for i in range(list_counts[q]):
             l = lists[q, i]
             spans[i, 0], spans[i, 1] = block_offsets[l], offsets[l]

@@ -15,8 +15,6 @@ from annvq.kernels.jit import kernel
 from annvq.kernels.scan4 import blocks_for, list_of, part_of, quantize_tables
 from annvq.kernels.topk import thinned
 
-LEVELS = np.float32(255.0)  # of quantized tables
-
 
 @kernel
 def _pack(codes, offsets, block_offsets, packed):
@@ -123,7 +121,7 @@ def scan_lists(tables, packed, offsets, block_offsets, lists, list_counts, bases
     quantized = np.empty(M * 256, np.uint8)
     sums = np.empty(64, np.int32)
     for q in range(counts.size):
-        step, bias = quantize_tables(tables[q], quantized, LEVELS)
+        step, bias = quantize_tables(tables[q], quantized)
         count, threshold = counts[q], thresholds[q]
         for i in range(list_counts[q]):
             l = lists[q, i]

@@ -14,7 +14,6 @@ from annvq.kernels.tiles import readonly
 
 NOTHING, EVERYTHING = np.empty(0, np.float32), np.empty(0, np.uint8)
 NOT_CODED = (readonly(NOTHING), readonly(np.empty((0, 0, 0), np.float32)), readonly(EVERYTHING))
-SCANS_LEVELS = {16: scan4.LEVELS, 256: scan8.LEVELS}
 SCANS = {4: (scan4, 16), 8: (scan8, 256)}
 
 PROPERTY = settings(deadline=None, max_examples=40, derandomize=True)
@@ -35,7 +34,7 @@ def setup(nbits, sizes, M, seed=0):
 
 def quantized(tables, ksub):
     out = np.empty(-(-len(tables) * ksub // 64) * 64, np.uint8)
-    step, bias = scan4.quantize_tables(tables, out, SCANS_LEVELS[ksub])
+    step, bias = scan4.quantize_tables(tables, out)
     return out[: len(tables) * ksub].reshape(len(tables), ksub), np.float32(step), np.float32(bias)
 
 
@@ -108,9 +107,8 @@ class Integers:
         rng = np.random.default_rng(seed)
         self.codes, self.offsets, _ = setup(nbits, sizes, M, seed)
         n, nlist = len(self.codes), len(sizes)
-        most = int(SCANS_LEVELS[SCANS[nbits][1]])
-        tables = np.minimum(rng.choice(values, (2, M, SCANS[nbits][1])), most)
-        tables[:, 0, :2] = 0, most
+        tables = rng.choice(values, (2, M, SCANS[nbits][1]))
+        tables[:, 0, :2] = 0, 255
         tables += rng.integers(-50, 50, (2, M, 1))
         self.tables, self.row_base = tables.astype(np.float32), 7
         self.options = {
@@ -270,7 +268,7 @@ def test_any_tables_are_quantized_to_the_nearest_level(M, ksub, scale, middle, s
     tables = tables.astype(np.float32)
     levels, step, bias = quantized(tables, ksub)
     exact, lowest = tables.astype(np.float64), tables.min(axis=1).astype(np.float64)
-    assert step == pytest.approx(np.ptp(exact, axis=1).max() / SCANS_LEVELS[ksub], rel=1e-6)
+    assert step == pytest.approx(np.ptp(exact, axis=1).max() / 255, rel=1e-6)
     error = levels * np.float64(step) + lowest[:, None] - exact
     assert np.abs(error).max() <= step * 0.5001
     assert bias == pytest.approx(lowest.sum(), rel=1e-5, abs=1e-5 * np.abs(lowest).sum())
