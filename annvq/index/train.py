@@ -25,7 +25,8 @@ _LEAST = 1 << 15
 _ROWS_LOOKED_AT = 4096
 _MOST_LOST = 0.01  # of the variance by rounding to float16
 _MANY_LISTS = 768  # from here on scanning their centroids' codes takes less time than scoring them all
-_CODEBOOK_ROWS = 1 << 16  # vectors that a codebook of 16 or 256 entries a sub-quantizer learns from
+_CODEBOOK_ROWS = 1 << 16  # vectors that a codebook of 256 entries a sub-quantizer learns from
+_ROWS_FOR_4_BITS = 1 << 14  # and one of 16 entries
 
 
 def sample_size(recipe: Recipe, n: int | None) -> int:
@@ -120,7 +121,7 @@ def _codebook(
         return None
     if spec.kind in ("sq8", "sq4"):
         return ScalarCodebook.train(rotated, kind=spec.kind)
-    rows = rotated[:_CODEBOOK_ROWS]
+    rows = rotated[: _CODEBOOK_ROWS if spec.nbits != 4 else _ROWS_FOR_4_BITS]
     if spec.kind == "rabitq":
         return RaBitQCodebook.train(rows, bits=settled(spec.nbits), seed=seed)
     targets = rows

@@ -1,0 +1,168 @@
+"""Measure each stage of a search alone: what it reads, how long it takes, at what rate.
+
+Recipe fast, one thread, 1,000 queries; each stage runs over all queries in one compiled loop, so that its
+data are as near as the caches allow. A whole search takes more than their sum: stages drive each other's data
+out of the caches.
+
+    python bench/stages.py DATA.npz NPROBE RERANK [--json FILE]
+"""
+
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+from figures import Figures, machine_line
+
+import annvq
+from annvq.kernels import coarse, gemm, pipeline, scan4, scanflat, tables, topk
+from annvq.kernels.dots import padded
+from annvq.kernels.jit import kernel
+from annvq.kernels.tiles import LANES, ROWS
+
+K, QUERIES, PASSES = 10, 1000, 5
+
+
+@kernel
+def rotate(queries, panels, width, out):
+    """Rotate queries one by one."""
+    tile = np.empty(ROWS * LANES, np.float32)
+    for q in range(queries.shape[0]):
+        gemm.fill_products(queries[q : q + 1], panels, width, tile, out[q : q + 1])
+
+
+@kernel
+def probe(queries, exact, coded, live, nprobe, keys, lists, counts, scores):
+    """Choose lists of queries one by one."""
+    for q in range(queries.shape[0]):
+        found, count, of_lists = coarse.probe(queries[q : q + 1], exact, coded, live, nprobe, 1, keys)
+        lists[q], counts[q], scores[q] = found[0], count[0], of_lists[0]
+
+
+@kernel
+def make_tables(queries, transposed, out):
+    """Make tables of queries one by one."""
+    for q in range(queries.shape[0]):
+        tables.fill_tables(queries[q : q + 1], transposed, False, out[q : q + 1])
+
+
+@kernel
+def scan(of_queries, codes, constants, allow, mapping, lists, counts, bases, pool, reach, keys):
+    """Scan the lists of queries one by one."""
+    packed, offsets, blocks = codes
+    scores, rows, filled, thresholds = pool
+    for q in range(of_queries.shape[0]):
+        scan4.scan_lists(
+            of_queries[q : q + 1], packed, offsets, blocks, lists[q : q + 1], counts[q : q + 1], bases[q : q + 1],
+            constants, allow, mapping, 0, 1, 0, scores[q : q + 1], rows[q : q + 1], filled[q : q + 1],
+            thresholds[q : q + 1], reach, keys,
+        )  # fmt: skip
+
+
+@kernel
+def rescore(queries, store, d, minimum, step, l2, pool):
+    """Rescore the pools of queries one by one."""
+    scores, rows, filled, _ = pool
+    for q in range(queries.shape[0]):
+        scanflat.rescore(
+            queries[q : q + 1], store, d, minimum, step, l2, 0, scores[q : q + 1], rows[q : q + 1], filled[q : q + 1]
+        )
+
+
+def seconds(call: Callable[[], object], before: Callable[[], object] = lambda: None) -> float:
+    """Return the least seconds a query of some passes; ``before`` each is not counted."""
+    passes = []
+    for _ in range(PASSES):
+        before()
+        start = time.perf_counter()
+        call()
+        passes.append(time.perf_counter() - start)
+    return min(passes) / QUERIES
+
+
+def main() -> None:
+    """Measure and print."""
+    data, nprobe, rerank = np.load(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    queries = np.ascontiguousarray(data["query"][:QUERIES].astype(np.float32))
+    index = annvq.build(data["base"].astype(np.float32), "fast", metric=str(data["metric"]))
+    version = index._now
+    trained, snapshot, fused = version.trained, version.snapshot, version.fused
+    segment, keys, chosen = snapshot.segments[0], snapshot.keys, trained.coarse
+    width, M = trained.rotation.dim_out, trained.codebook.M
+    figures = Figures(
+        f"stages, {segment.n:,} x {trained.dim}, {nprobe} of {trained.nlist} lists, {rerank} rescored",
+        ["stage", "KB read a query", "us a query", "GB/s"],
+    )
+
+    def add(stage: str, size: float, call: Callable[[], object], before: Callable[[], object] = lambda: None) -> None:
+        spent = seconds(call, before)
+        figures.add(stage, size / 1e3, 1e6 * spent, size / spent / 1e9)
+
+    rotated = np.empty((QUERIES, width), np.float32)
+    panels = trained.rotation.panels
+    add(f"rotation to {width}", panels.nbytes, lambda: rotate(queries, panels, width, rotated))
+    rotated = trained.rotate(queries)
+    lists, counts = np.empty((QUERIES, trained.nlist), np.int64), np.empty(QUERIES, np.int64)
+    bases = np.empty((QUERIES, trained.nlist), np.float32)
+    live = snapshot.searchable_per_list
+    is_coded = chosen.coded[2].size > 0
+    read = chosen.coded[2].nbytes + 4 * width * (nprobe * 1.25 + 32) if is_coded else chosen.exact[0].nbytes
+    add(
+        "choice of lists",
+        read,
+        lambda: probe(rotated, chosen.exact, chosen.coded, live, nprobe, chosen.keys, lists, counts, bases),
+    )
+    transposed = trained.codebook.transposed
+    parts = np.zeros((QUERIES, transposed.shape[0] * transposed.shape[1]), np.float32)
+    parts[:, :width] = rotated * np.float32(2 if trained.l2 else 1)
+    of_queries = np.empty((QUERIES, M, 16), np.float32)
+    add("tables", transposed.nbytes, lambda: make_tables(parts, transposed, of_queries))
+    copies = trained.codes.copies
+    pool = topk.empty_pools(QUERIES, topk.capacity_for(rerank * copies))
+
+    def empty() -> None:
+        pool[2][:], pool[3][:] = 0, -np.inf
+
+    def scan_all() -> None:
+        codes = (segment.arrays[trained.codes.section], segment.offsets, segment.block_offsets)
+        constants = segment.arrays.get("constants", np.empty(0, np.float32))
+        rest = (lists, counts, bases, pool, rerank * copies, keys)
+        scan(of_queries, codes, constants, segment.allow, np.empty(0, np.uint32), *rest)
+        if copies == 2:
+            *second, mapping = trained.codes.spilled(segment)
+            scan(of_queries, tuple(second), constants, segment.allow, mapping, *rest)
+
+    rows = np.mean([live[found[:count]].sum() for found, count in zip(lists, counts, strict=True)])
+    add(f"scan of {copies * rows:,.0f} codes", copies * rows * M / 2, scan_all, empty)
+    kept = tuple(array.copy() for array in pool)
+
+    def refill() -> None:
+        for array, old in zip(pool, kept, strict=True):
+            array[:] = old
+
+    def shrink() -> None:
+        if copies == 2:
+            topk.drop_repeats(*pool[:3])
+        topk.cut_pools(*pool[:3], rerank, keys)
+
+    add("pools", 0.0, shrink, refill)
+    store, minimum, step = trained.refine.flat(segment)
+    wide = padded(queries)
+    size = rerank * trained.refine.bytes_per_row
+    add("rescoring", size, lambda: rescore(wide, store, trained.dim, minimum, step, trained.l2, pool))
+    best, best_rows = np.empty((QUERIES, K), np.float32), np.empty((QUERIES, K), np.int64)
+    add("sorting", 0.0, lambda: topk.take_best(*pool[:3], K, keys, best, best_rows))
+
+    def one_call_each() -> None:
+        for query in queries:
+            index.search(query, K, nprobe=nprobe, rerank=rerank, threads=1)
+
+    capacity = topk.capacity_for(rerank * copies)
+    all_at_once = (*fused.plan, K, rerank, capacity, nprobe, K, best, best_rows)
+    add("all of them, in one kernel", 0.0, lambda: pipeline.search_planned(queries, *all_at_once))
+    add("a search from Python", 0.0, one_call_each)
+    figures.show(machine_line(annvq=annvq.__version__), sys.argv[4:])
+
+
+if __name__ == "__main__":
+    main()
