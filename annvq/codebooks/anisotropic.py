@@ -16,7 +16,7 @@ from annvq.kernels import threads as pool
 from annvq.kernels.encode import ProductSites, product_decode, product_encode, product_sites
 from annvq.kernels.tiles import LANES, aligned, readonly
 
-_ROUNDS = 3  # of coordinate descent: what more change is lost in the codes' error
+ROUNDS = 3  # of coordinate descent: what more change is lost in the codes' error
 _NITER = 6  # alternations of codes and centroids
 _ROWS_A_TASK = 512
 
@@ -83,7 +83,7 @@ def descend(
         along[d * LANES :] = 0
         unit = unit_directions(directions[part])
         noise_shaping.descend(
-            readonly(rows[part]), readonly(unit), M, ksub, dsub, *sites, np.float32(eta), _ROUNDS,
+            readonly(rows[part]), readonly(unit), M, ksub, dsub, *sites, np.float32(eta), ROUNDS,
             panel, along, aligned(ksub * LANES), aligned(ksub * LANES), codes[part],
         )  # fmt: skip
 

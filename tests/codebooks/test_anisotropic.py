@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annvq.codebooks import ProductCodebook
-from annvq.codebooks.anisotropic import eta_from_threshold, loss, unit_directions
+from annvq.codebooks.anisotropic import ROUNDS, eta_from_threshold, loss, unit_directions
 from annvq.errors import ParameterError
 from annvq.kernels import noise_shaping
 
@@ -80,11 +80,11 @@ def test_codes_are_a_local_minimum():
 
 
 def coordinate_descent(vector, g, codebooks, eta):
-    """Codes of (M, dsub) parts of a vector and its unit direction: the best centroid of each in turn, ten times."""
+    """Codes of (M, dsub) parts of a vector and its unit direction: the best centroid of each in turn, some times."""
     errors = np.square(vector[:, None] - codebooks).sum(axis=2)
     along = (g[:, None] * codebooks).sum(axis=2)
     codes, places = errors.argmin(axis=1), np.arange(len(codebooks))
-    for _ in range(10):
+    for _ in range(ROUNDS):
         before = codes.copy()
         for m in places:
             rest = (g * vector).sum() - along[places, codes].sum() + along[m, codes[m]]
