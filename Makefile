@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 DEMO_READY := $(VENV)/.ready-demo
 TEST_READY := $(VENV)/.ready-test
 BENCH_READY := $(VENV)/.ready-bench
-ANN := --recipe fast --recipe balanced --queries 1000 --peers faiss,scann,hnswlib,usearch,svs
+ANN := --every-mode --threads $$(nproc) --recipe fast
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench clean
@@ -36,11 +36,12 @@ bench: $(BENCH_READY) ## Measure the tables of README and docs/performance.md, i
 	test -e $(OUT)/fashion-mnist.npz || $(BIN)/python bench/make_fashion_mnist.py $(OUT)/fashion-mnist.npz
 	test -e $(OUT)/minilm-debian.npz || $(BIN)/python bench/make_minilm_debian.py $(OUT)/minilm-debian.npz
 	test -e $(OUT)/minilm-tokens.npz || $(BIN)/python bench/make_minilm_tokens.py $(OUT)/minilm-tokens.npz
-	for data in fashion-mnist minilm-debian minilm-tokens; do for mode in single batch; do \
-		$(BIN)/annvq bench ann $(OUT)/$$data.npz --$$mode --threads 1 $(ANN) \
-			--json $(OUT)/$$data-$$mode.json --out $(OUT)/$$data-$$mode || exit 1; \
-	done; $(BIN)/annvq bench ann $(OUT)/$$data.npz --threads $$(nproc) $(ANN) \
-		--json $(OUT)/$$data-cores.json --out $(OUT)/$$data-cores || exit 1; done
+	for data in fashion-mnist minilm-debian; do \
+		$(BIN)/annvq bench ann $(OUT)/$$data.npz $(ANN) --recipe balanced --queries 1000 \
+			--peers faiss,scann,hnswlib,usearch,svs --json $(OUT)/$$data.json --out $(OUT)/$$data || exit 1; \
+	done
+	$(BIN)/annvq bench ann $(OUT)/minilm-tokens.npz $(ANN) --queries 500 --peers faiss-ivfpq,scann,hnswlib \
+		--json $(OUT)/minilm-tokens.json --out $(OUT)/minilm-tokens
 	for data in fashion-mnist minilm-debian; do \
 		$(BIN)/python bench/equal_memory.py $(OUT)/$$data.npz --json $(OUT)/$$data-memory.json || exit 1; \
 	done

@@ -34,10 +34,10 @@ class AnnBench:
         Keys of `annvq.bench.peers.PEERS`.
     k
         Neighbours a query.
-    threads
-        For building and searching, the same for every library.
-    single
-        One query a call; else all queries in one call.
+    modes
+        How searches are asked for; every index is built once and measured in each.
+    build_threads
+        The same for every library.
     queries
         How many of the data set's queries are used at most; both halves together. A thousand
         reported ones put recall within about 0.002, and a sweep has hundreds of settings.
@@ -47,8 +47,8 @@ class AnnBench:
     recipes: tuple[str, ...] = DEFAULT_RECIPES
     peers: tuple[str, ...] = ()
     k: int = 10
-    threads: int = 1
-    single: bool = False
+    modes: tuple[Mode, ...] = (Mode(single=False, threads=1),)
+    build_threads: int = 1
     queries: int = 2000
 
     def __post_init__(self) -> None:
@@ -56,7 +56,8 @@ class AnnBench:
             check_name(name)
         for recipe in self.recipes:
             recipes.check(recipe)  # before minutes go into the ones ahead of it
-        for name, value in (("k", self.k), ("threads", self.threads)):
+        threads = min(self.build_threads, *(mode.threads for mode in self.modes))
+        for name, value in (("k", self.k), ("threads", threads)):
             if value < 1:
                 raise ParameterError(f"{name} must be at least 1, got {value}")
         if self.queries < 2:
@@ -75,11 +76,17 @@ class AnnResult:
         """Return one row a point."""
         return [point.row() for point in self.points]
 
-    def by_index(self) -> dict[tuple[str, str], list[Point]]:
-        """Return the points of every index, keyed by (library, recipe), in the order measured."""
+    @property
+    def modes(self) -> list[Mode]:
+        """The modes measured, in order."""
+        return list(dict.fromkeys(point.mode for point in self.points))
+
+    def by_index(self, mode: Mode) -> dict[tuple[str, str], list[Point]]:
+        """Return the points of every index in a mode, keyed by (library, recipe), in the order measured."""
         grouped: dict[tuple[str, str], list[Point]] = {}
         for point in self.points:
-            grouped.setdefault((point.lib, point.recipe), []).append(point)
+            if point.mode == mode:
+                grouped.setdefault((point.lib, point.recipe), []).append(point)
         return grouped
 
 
@@ -148,26 +155,26 @@ def _sweep_with_bar(peer: Peer, problem: Problem, bench: AnnBench, progress: Pro
     bar = progress.add_task(f"{peer.lib} {peer.recipe}: building", total=None)
 
     def started(settings: int) -> None:
-        progress.update(bar, description=f"{peer.lib} {peer.recipe}", total=settings)
+        ahead = progress.tasks[bar].completed + settings
+        progress.update(bar, description=f"{peer.lib} {peer.recipe}", total=ahead)
 
     def advance(count: int) -> None:
         progress.advance(bar, count)
 
-    return sweep(peer, problem, Mode(bench.single, bench.threads), started, advance)
+    return sweep(peer, problem, bench.modes, bench.build_threads, started, advance)
 
 
 def _config(
     path: Path, problem: Problem, bench: AnnBench, points: Sequence[Point], skipped: dict[str, str]
 ) -> dict[str, Any]:
-    libraries = sorted({point.lib for point in points})
     return {
         "data": path.name,
         "n": len(problem.base),
         "dim": problem.base.shape[1],
         "metric": problem.metric,
         "k": bench.k,
-        "threads": bench.threads,
-        "mode": "one query a call" if bench.single else "one batch",
+        "modes": [{"single": mode.single, "threads": mode.threads} for mode in bench.modes],
+        "build_threads": bench.build_threads,
         "tuning_queries": len(problem.tuning.queries),
         "reporting_queries": len(problem.reporting.queries),
         "recall": "places filled with neighbours as close as the k-th exact one (float64, ties count)",
@@ -175,21 +182,25 @@ def _config(
         "recipes": list(bench.recipes),
         "peers": {name: version_of(name) for name in bench.peers if name not in skipped},
         "skipped_peers": skipped,
-        # CPU time over wall time while searching: shows whether --threads was obeyed
-        "cores_used": {
-            lib: round(max(point.cores_used for point in points if point.lib == lib), 2) for lib in libraries
-        },
+        # CPU time over wall time while searching: shows whether the number of threads was obeyed
+        "cores_used": {str(mode): _cores_used(points, mode) for mode in bench.modes},
         "chosen_on_tuning_queries": _choices(points),
     }
 
 
+def _cores_used(points: Sequence[Point], mode: Mode) -> dict[str, float]:
+    libraries = sorted({point.lib for point in points})
+    used = {lib: [point.cores_used for point in points if (point.lib, point.mode) == (lib, mode)] for lib in libraries}
+    return {lib: round(max(cores), 2) for lib, cores in used.items() if cores}
+
+
 def _choices(points: Sequence[Point]) -> list[dict[str, Any]]:
-    indexes = dict.fromkeys((point.lib, point.recipe) for point in points)
+    indexes = dict.fromkeys((point.mode, point.lib, point.recipe) for point in points)
     choices = []
     for target in TARGETS:
         for index in indexes:
-            best = chosen([point for point in points if (point.lib, point.recipe) == index], target)
+            best = chosen([point for point in points if (point.mode, point.lib, point.recipe) == index], target)
             if best is not None:
-                index_of = {"lib": best.lib, "recipe": best.recipe, "params": best.params}
+                index_of = {"mode": str(best.mode), "lib": best.lib, "recipe": best.recipe, "params": best.params}
                 choices.append({"recall_at_least": target, **index_of})
     return choices

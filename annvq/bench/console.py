@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rich import box
 from rich.console import Console
@@ -12,7 +12,7 @@ from rich.table import Table
 
 from annvq.bench.ann import TARGETS, AnnResult
 from annvq.bench.quality import Quality
-from annvq.bench.sweep import Point, chosen
+from annvq.bench.sweep import Mode, Point, chosen
 
 _HEADERS = {"ndcg@10": "nDCG@10", "mrr@10": "MRR@10", "map@100": "MAP@100"}
 _SHORTER = {"compression": "times smaller"}
@@ -42,20 +42,21 @@ def _table(title: str, narrow: bool) -> Table:
     return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, show_edge=False)
 
 
-def speed_table(result: AnnResult, narrow: bool = False) -> Table:
-    """Return queries a second at three recalls for every index, and how annvq's best compares.
+def speed_table(result: AnnResult, mode: Mode, narrow: bool = False) -> Table:
+    """Return queries a second at three recalls for every index in one mode, and how annvq's best compares.
 
     The setting is chosen on the tuning queries; queries a second and recall are of the others.
     """
     config = result.config
-    title = f"{config['data']}: queries/s, {config['mode']}, threads {config['threads']} (recall; annvq's best / this)"
+    title = f"{config['data']}: queries/s, {mode} (recall; annvq's best / this)"
     table = _table(title, narrow)
     table.add_column("library", no_wrap=True)
     table.add_column("index", overflow="fold")  # names are broken, never cut
     for name in ("build s", "bytes/vector", *(f"recall >= {target:.2f}" for target in TARGETS)):
         table.add_column(_header(name, narrow), justify="right")
-    own = {target: _best_own(result.points, target) for target in TARGETS}
-    for (lib, recipe), points in result.by_index().items():
+    groups = result.by_index(mode)
+    own = {target: _best_own(groups, target) for target in TARGETS}
+    for (lib, recipe), points in groups.items():
         cells = [_speed(chosen(points, target), own[target], "\n" if narrow else " ") for target in TARGETS]
         first = points[0]
         table.add_row(lib, recipe, f"{first.build_s:.1f}", f"{first.bytes_per_vector:,.0f}", *cells)
@@ -65,8 +66,8 @@ def speed_table(result: AnnResult, narrow: bool = False) -> Table:
     return table
 
 
-def _best_own(points: Sequence[Point], target: float) -> Point | None:
-    return chosen([point for point in points if point.lib == "annvq"], target)
+def _best_own(groups: Mapping[tuple[str, str], Sequence[Point]], target: float) -> Point | None:
+    return chosen([point for (lib, _), points in groups.items() if lib == "annvq" for point in points], target)
 
 
 def _speed(point: Point | None, own: Point | None, gap: str) -> str:

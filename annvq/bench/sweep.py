@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from annvq.evaluation import exact_scores, recall_with_ties
 
 SATURATED = 0.9995
 _LEAST_GAIN = 0.0005  # recall gained by one step of a series, below which it may have ended
+_FAR = 1.5  # times as fast, at no less recall: what is beaten so in one mode is not measured in others
 _LATENCY_QUERIES = 500  # measured one by one where throughput is measured in batches
 _WARM_QUERIES = 16
 
@@ -51,6 +53,9 @@ class Mode:
     single: bool
     threads: int
 
+    def __str__(self) -> str:
+        return f"{'one query a call' if self.single else 'one batch'}, threads {self.threads}"
+
 
 @dataclass(frozen=True)
 class Point:
@@ -58,6 +63,7 @@ class Point:
 
     lib: str
     recipe: str
+    mode: Mode
     params: Params
     tuning_recall: float
     tuning_qps: float
@@ -81,11 +87,20 @@ class Point:
             "build_s": round(self.build_s, 3),
             "bytes_per_vector": round(self.bytes_per_vector, 1),
             "params": self.params,
+            "single": self.mode.single,
+            "threads": self.mode.threads,
         }
 
 
-def sweep(peer: Peer, problem: Problem, mode: Mode, started: Callable[[int], None], advance: Advance) -> list[Point]:
-    """Build an index and measure it at each of its settings.
+def sweep(
+    peer: Peer,
+    problem: Problem,
+    modes: Sequence[Mode],
+    build_threads: int,
+    started: Callable[[int], None],
+    advance: Advance,
+) -> list[Point]:
+    """Build an index and measure it at each of its settings in the first mode, at the good ones in the others.
 
     A series of settings ends early once its recall is above 0.9995 or has stopped growing.
 
@@ -93,32 +108,40 @@ def sweep(peer: Peer, problem: Problem, mode: Mode, started: Callable[[int], Non
     ----------
     peer
         The index, not built yet.
-    problem, mode
+    problem, modes
         What to search, and how.
+    build_threads
+        Threads to build with.
     started
-        Called once the index is built, with the number of settings ahead.
+        Called once the index is built, and again after the first mode, with the number of settings ahead.
     advance
         Called with the number of settings done or passed over.
 
     """
     begin = time.perf_counter()
-    peer.build(problem.base, problem.metric, mode.threads)
+    peer.build(problem.base, problem.metric, build_threads)
     build_s = time.perf_counter() - begin
     size = peer.bytes_per_vector()
+
+    def measure(mode: Mode, params: Params) -> Point:
+        advance(1)
+        return _measure(peer, problem, mode, params, build_s, size)
+
+    first, *others = modes
     series = peer.settings(problem.k)
     started(sum(len(settings) for settings in series))
-    points = []
+    points: list[Point] = []
     for settings in series:
         recalls: list[float] = []
         for params in settings:
-            point = _measure(peer, problem, mode, params, build_s, size)
-            points.append(point)
-            recalls.append(point.tuning_recall)
-            advance(1)
+            points.append(measure(first, params))
+            recalls.append(points[-1].tuning_recall)
             if _has_ended(recalls):
                 break
         advance(len(settings) - len(recalls))
-    return points
+    worth = near_front(points)
+    started(len(others) * len(worth))
+    return points + [measure(mode, point.params) for mode, point in product(others, worth)]
 
 
 def _has_ended(recalls: Sequence[float]) -> bool:
@@ -145,6 +168,7 @@ def _measure(peer: Peer, problem: Problem, mode: Mode, params: Params, build_s: 
     return Point(
         lib=peer.lib,
         recipe=peer.recipe,
+        mode=mode,
         params=params,
         tuning_recall=_recall(tuning, problem, problem.tuning),
         tuning_qps=tuning.qps,
@@ -161,6 +185,18 @@ def _measure(peer: Peer, problem: Problem, mode: Mode, params: Params, build_s: 
 def _recall(timing: Timing, problem: Problem, half: Half) -> float:
     scores = exact_scores(problem.base, half.queries, timing.ids, problem.metric)
     return recall_with_ties(timing.ids, scores, half.exact, problem.k)
+
+
+def near_front(points: Sequence[Point]) -> list[Point]:
+    """Return the points that no other beats by more than half in speed at no less recall, on the tuning half.
+
+    How a search is asked for changes speeds by less than that between settings of one index.
+    """
+    return [
+        point
+        for point in points
+        if point.tuning_qps * _FAR > max(p.tuning_qps for p in points if p.tuning_recall >= point.tuning_recall)
+    ]
 
 
 def pareto(points: Sequence[Point]) -> list[Point]:

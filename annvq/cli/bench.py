@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from annvq.bench import ann, beir, plots
 from annvq.bench.console import print_fitting, quality_table, speed_table
 from annvq.bench.peers import PEERS
 from annvq.bench.report import check_place, write_json
+from annvq.bench.sweep import Mode
 from annvq.cli.options import JsonFile, Recipes, Threads, check_recall
 from annvq.cli.progress import progress_bar
 from annvq.cli.screen import screen
@@ -30,6 +32,13 @@ def ann_command(
     threads: Annotated[int, typer.Option(min=1, help="For building and searching, every library.")] = 1,
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="Neighbours a query.")] = 10,
     single: Annotated[bool, typer.Option("--single/--batch", help="One query a call, or all queries in one.")] = False,
+    every_mode: Annotated[
+        bool,
+        typer.Option(
+            "--every-mode",
+            help="Build with THREADS; measure one query a call and a batch on one thread, and a batch on THREADS.",
+        ),
+    ] = False,
     queries: Annotated[int, typer.Option(min=2, help="Use the first so many; half of them are reported.")] = 2000,
     json: JsonFile = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a picture there.")] = None,
@@ -43,21 +52,25 @@ def ann_command(
         if name not in PEERS:
             raise typer.BadParameter(f"unknown library {name!r}, expected some of {', '.join(PEERS)}")
     chosen = tuple(recipe) if recipe else ann.DEFAULT_RECIPES
-    picture = None if out is None else out / "recall-qps.png"
-    asked = ann.AnnBench(chosen, names, k=k, threads=threads, single=single, queries=queries)
-    _check_places(json, picture)
+    modes = (Mode(single, threads),)
+    if every_mode:
+        modes = tuple(dict.fromkeys((Mode(True, 1), Mode(False, 1), Mode(False, threads))))
+    asked = ann.AnnBench(chosen, names, k=k, modes=modes, build_threads=threads, queries=queries)
+    _check_places(json, None if out is None else out / "recall-qps.png")
     with progress_bar() as progress:
         result = ann.run(dataset, asked, progress)
     if json is not None:
         write_json(json, "bench ann", result.config, result.rows())
-    print_fitting(screen(), lambda narrow: speed_table(result, narrow))
-    for lib, cores in result.config["cores_used"].items():
-        if cores > threads + 0.25:
-            typer.echo(f"annvq: {lib} used {cores} cores where {threads} were asked for", err=True)
-    if picture is not None:
-        groups = list(result.by_index().values())
-        title = f"{dataset.stem}: recall@{k} against speed, {result.config['mode']}, threads {threads}"
-        _picture(picture, lambda path: plots.recall_against_speed(groups, path, title))
+    for mode in result.modes:
+        print_fitting(screen(), partial(speed_table, result, mode))
+        for lib, cores in result.config["cores_used"][str(mode)].items():
+            if cores > mode.threads + 0.25:
+                typer.echo(f"annvq: {lib} used {cores} cores where {mode.threads} were asked for", err=True)
+        if out is not None:
+            kind = f"-{'single' if mode.single else 'batch'}-{mode.threads}" if every_mode else ""
+            groups = list(result.by_index(mode).values())
+            title = f"{dataset.stem}: recall@{k} against speed, {mode}"
+            _picture(out / f"recall-qps{kind}.png", partial(plots.recall_against_speed, groups, title=title))
 
 
 @app.command("beir")

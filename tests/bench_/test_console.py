@@ -8,13 +8,15 @@ from rich.console import Console
 from annvq.bench.ann import AnnResult
 from annvq.bench.console import print_fitting, quality_table, speed_table
 from annvq.bench.quality import Quality
-from annvq.bench.sweep import Point
+from annvq.bench.sweep import Mode, Point
+
+MODE = Mode(single=False, threads=1)
 
 RECIPES = ("ivf-pq-fastscan", "opq-ivf-pq8", "[/b]")
 
 
 def point(lib, recipe, qps):
-    return Point(lib, recipe, {}, 0.993, qps, 0.993, qps, 1.0, 1.0, 123.4, 480.0, 1.0)
+    return Point(lib, recipe, MODE, {}, 0.993, qps, 0.993, qps, 1.0, 1.0, 123.4, 480.0, 1.0)
 
 
 def shown(width, make):
@@ -39,9 +41,8 @@ def test_qualities_are_whole(width):
 @pytest.mark.parametrize("width", [80, 200])
 def test_speeds_are_whole(width):
     points = [point("annvq", "IVF1024,PQ64x4fs,Refine(SQ8)", 112345.0), point("hnswlib", "HNSW M=16 efc=200", 23456.0)]
-    config = {"data": "x.npz", "mode": "one batch", "threads": 1}
-    result = AnnResult(config, points, {"scann": "it is not there"})
-    text = shown(width, lambda narrow: speed_table(result, narrow))
+    result = AnnResult({"data": "x.npz"}, points, {"scann": "it is not there"})
+    text = shown(width, lambda narrow: speed_table(result, MODE, narrow))
     assert text.count("112,345") == text.count("23,456") == 3
     assert len(re.findall(r"\(0\.993; 4\.79x\)", text)) == 3
     assert "…" not in text

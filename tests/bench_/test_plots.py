@@ -4,16 +4,17 @@ pytest.importorskip("matplotlib")
 
 from annvq.bench import plots
 from annvq.bench.quality import Quality
-from annvq.bench.sweep import Point
+from annvq.bench.sweep import Mode, Point
 
 PNG = b"\x89PNG"
 
 
 def test_speed_is_drawn_even_where_nothing_is_good(tmp_path):
     good = [
-        Point("annvq", "fast", {}, 0.9, 5.0, recall, qps, 1, 1, 1, 1, 1) for recall, qps in ((0.7, 9.0), (0.9, 5.0))
+        Point("annvq", "fast", Mode(True, 1), {}, 0.9, 5.0, recall, qps, 1, 1, 1, 1, 1)
+        for recall, qps in ((0.7, 9.0), (0.9, 5.0))
     ]
-    poor = [Point("faiss", "IVF", {}, 0.1, 5.0, 0.1, 5.0, 1, 1, 1, 1, 1)]
+    poor = [Point("faiss", "IVF", Mode(True, 1), {}, 0.1, 5.0, 0.1, 5.0, 1, 1, 1, 1, 1)]
     plots.recall_against_speed([good, poor], tmp_path / "new" / "speed.png", "title")
     assert (tmp_path / "new" / "speed.png").read_bytes().startswith(PNG)
 

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from annvq.bench.sweep import Half, Mode, Point, Problem, chosen, pareto, sweep
+from annvq.bench.sweep import Half, Mode, Point, Problem, chosen, near_front, pareto, sweep
 from annvq.evaluation import exact_neighbors
 
 K = 4
@@ -56,8 +56,9 @@ def found(*counts):
 
 def run(peer, problem, single=False):
     total, done = [], []
-    points = sweep(peer, problem, Mode(single, 1), total.append, done.append)
-    assert sum(done) == total[0] == sum(len(settings) for settings in peer.series)
+    points = sweep(peer, problem, [Mode(single, 1)], 1, total.append, done.append)
+    assert total == [sum(len(settings) for settings in peer.series), 0]
+    assert sum(done) == total[0]
     return points
 
 
@@ -88,6 +89,33 @@ def test_modes_ask_as_they_say(problem):
     assert together.sizes == {1, 4, 5}
 
 
+def test_an_index_is_built_once_for_all_modes(problem):
+    class Counting(Stub):
+        built = 0
+
+        def build(self, base, metric, threads):
+            super().build(base, metric, threads)
+            self.built += 1
+
+        def search(self, queries, k, threads):
+            self.threads = threads
+            return super().search(queries, k, threads)
+
+    peer, modes, total, done = Counting([found(1, 2, 3)]), [Mode(True, 1), Mode(False, 2)], [], []
+    points = sweep(peer, problem, modes, 2, total.append, done.append)
+    assert [point.params["found"] for point in points if point.mode == modes[0]] == [1, 2, 3]
+    again = [point.params["found"] for point in points if point.mode == modes[1]]
+    assert again[-1] == 3
+    assert set(again) <= {1, 2, 3}
+    assert (peer.built, sum(done), total) == (1, len(points), [3, len(again)])
+
+
+def test_only_good_settings_are_measured_in_further_modes():
+    fast, exact, near = point(0, 0, 0.8, 100), point(0, 0, 0.99, 40), point(0, 0, 0.8, 70)
+    far, dominated = point(0, 0, 0.7, 60), point(0, 0, 0.99, 20)
+    assert near_front([fast, exact, near, far, dominated]) == [fast, exact, near]
+
+
 def test_rows_have_the_published_keys(problem):
     row = run(Stub([found(4)]), problem)[0].row()
     assert list(row) == [
@@ -100,13 +128,15 @@ def test_rows_have_the_published_keys(problem):
         "build_s",
         "bytes_per_vector",
         "params",
+        "single",
+        "threads",
     ]
     assert (row["recipe"], row["lib"], row["recall"], row["params"]) == ("S", "stub", 1.0, {"found": 4})
     assert row["bytes_per_vector"] == 12.3
 
 
 def point(recall, qps, tuning_recall=0.0, tuning_qps=0.0):
-    return Point("l", "r", {}, tuning_recall, tuning_qps, recall, qps, 1.0, 1.0, 1.0, 1.0, 1.0)
+    return Point("l", "r", Mode(False, 1), {}, tuning_recall, tuning_qps, recall, qps, 1.0, 1.0, 1.0, 1.0, 1.0)
 
 
 def test_the_front_holds_what_nothing_beats():

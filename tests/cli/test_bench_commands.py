@@ -6,7 +6,7 @@ import pytest
 from annvq.bench import embeddings
 
 ROW_KEYS = {
-    "ann": "recipe lib recall qps latency_ms_p50 latency_ms_p99 build_s bytes_per_vector params",
+    "ann": "recipe lib recall qps latency_ms_p50 latency_ms_p99 build_s bytes_per_vector params single threads",
     "beir": "recipe ndcg@10 recall@100 mrr@10 map@100 bytes_per_vector compression qps recall@10_vs_exact",
 }
 
@@ -42,7 +42,7 @@ def test_bench_ann_takes_the_files_ground_truth(tmp_path, vectors, annvq_command
     assert code == 0, err
     result = json.loads((tmp_path / "r.json").read_text())
     assert result["rows"][0]["recall"] == 1.0  # found ones are nearer than the listed
-    assert result["config"]["mode"] == "one query a call"
+    assert result["config"]["modes"] == [{"single": True, "threads": 1}]
 
 
 def test_bench_ann_names_peers_that_are_absent(tmp_path, vectors, annvq_command, monkeypatch):

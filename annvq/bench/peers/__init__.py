@@ -13,6 +13,7 @@ __all__ = ["PEERS", "Params", "Peer", "load_peers", "version_of"]
 # What --peers takes -> (distribution, modules of this package)
 PEERS = {
     "faiss": ("faiss-cpu", ("faiss_ivfpq", "faiss_ivfflat", "faiss_hnsw")),
+    "faiss-ivfpq": ("faiss-cpu", ("faiss_ivfpq",)),  # what compares with codes; graphs of a million take long
     "scann": ("scann", ("scann",)),
     "hnswlib": ("hnswlib", ("hnswlib",)),
     "usearch": ("usearch", ("usearch",)),

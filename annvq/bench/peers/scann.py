@@ -46,6 +46,7 @@ class Scann:
         self._n = n
         self._params: Params = {}
         self._searcher: Any = None
+        self._threads = 0
 
     def build(self, base: np.ndarray, metric: str, threads: int) -> None:
         """Train and fill the searcher; leaves and re-ordering are set anew at every search."""
@@ -64,7 +65,6 @@ class Scann:
             .reorder(100)
             .build()
         )
-        self._searcher.set_num_threads(threads)
 
     def settings(self, k: int) -> list[list[Params]]:
         """Return for each number of re-ordered candidates a growing number of leaves."""
@@ -89,6 +89,9 @@ class Scann:
         elif threads == 1:
             found = self._searcher.search_batched(queries, **options)[0]
         else:
+            if threads != self._threads:
+                self._searcher.set_num_threads(threads)
+                self._threads = threads
             found = self._searcher.search_batched_parallel(queries, **options)[0]
         return _padded(np.asarray(found), k)
 
