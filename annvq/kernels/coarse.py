@@ -89,7 +89,7 @@ def _roughly_sort(scores, rows, count):
         scores[place], rows[place] = old_scores[i], old_rows[i]
 
 
-@kernel
+@kernel(inline="always")
 def probe(queries, exact, coded, live, nprobe, need, keys):
     """Choose every query's lists.
 
@@ -138,7 +138,7 @@ def _reach(nprobe):
     return nprobe + nprobe // 4 + 32
 
 
-@kernel
+@kernel(inline="always")
 def _probe_exactly(queries, exact, live, nprobe, need, keys, lists, counts, scores):
     panels, shift, squares = exact
     nq, d = queries.shape
@@ -161,7 +161,7 @@ def _probe_exactly(queries, exact, live, nprobe, need, keys, lists, counts, scor
     )
 
 
-@kernel
+@kernel(inline="always")
 def _probe_coded(queries, coded, l2, live, nprobe, reach, need, keys, lists, counts, scores):
     """Find ``reach`` centroids by their codes, score these and choose among them.
 

@@ -146,7 +146,7 @@ def plan(rotation, coarse, tables, codes, spilled, refine, keys, l2, normalize, 
     return planned, np.empty((0, 0, 0), rotation[0].dtype), np.empty(0, store.dtype)
 
 
-@kernel
+@kernel(inline="always")
 def search_planned(queries, planned, rotation_like, store_like, k, keep, capacity, nprobe, need, scores, rows):
     """Do what `search_block` does, with what `plan` returned."""
     numbers = planned[4 * _ARRAYS :]
