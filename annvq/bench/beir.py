@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.progress import Progress
 
-from annvq.bench.embeddings import cached_embeddings, model_key
-from annvq.bench.quality import DEPTH, JudgedVectors, Quality, Tuning, measure
+from annvq.bench.quality import DEPTH, JudgedVectors, Quality, Tuning, measure, measure_index
 from annvq.errors import ParameterError
 from annvq.evaluation import BeirDataset, evaluate
+from annvq.evaluation.embeddings import cached_embeddings, model_key
 from annvq.index import recipe as recipes
 
 DEFAULT_RECIPES = (
@@ -95,7 +96,10 @@ def run(folder: Path, bench: BeirBench, cache: Path, progress: Progress) -> Beir
     qualities = []
     for recipe in bench.recipes:
         progress.update(bar, description=recipe)
-        qualities.append(measure(judged, recipe, threads=bench.threads, tuning=tuning)[0])
+        if recipe != "auto" and recipes.load(recipe).learn is not None:
+            qualities.append(_learned(folder, dataset, judged, recipe, bench, cache, shown))
+        else:
+            qualities.append(measure(judged, recipe, threads=bench.threads, tuning=tuning)[0])
         progress.advance(bar)
     config = {
         "data": dataset.name,
@@ -111,6 +115,28 @@ def run(folder: Path, bench: BeirBench, cache: Path, progress: Progress) -> Beir
         "recipes": list(bench.recipes),
     }
     return BeirResult(config, qualities)
+
+
+def _learned(
+    folder: Path, dataset: BeirDataset, judged: JudgedVectors, recipe: str, bench: BeirBench, cache: Path, shown: bool
+) -> Quality:
+    """Train a recipe on the train split, choose on dev, and measure it with the queries as it asks them.
+
+    Checkpoints lie beside the embeddings: an interrupted training goes on.
+    """
+    from annvq.learn.collection import Collection  # torch takes seconds to import
+    from annvq.learn.data import Texts
+    from annvq.learn.methods import method_named
+
+    method = method_named(str(recipes.load(recipe).learn))(recipe=recipe)
+    collection = Collection.load(folder, bench.model, cache, progress=shown)
+    out = cache.parent / "learned" / f"{dataset.name}-{Path(recipe).stem}"
+    begin = time.perf_counter()
+    learned = collection.learn(method, named=False, out=out, threads=bench.threads)
+    build_s = time.perf_counter() - begin
+    names = [dataset.queries[name] for name in judged.query_ids]
+    asked = replace(judged, queries=learned.queries(Texts(names, judged.queries)))
+    return measure_index(asked, recipe, learned.index, build_s, threads=bench.threads)
 
 
 def _embedded(dataset: BeirDataset, bench: BeirBench, cache: Path, shown: bool) -> JudgedVectors:

@@ -104,6 +104,20 @@ def measure(
     begin = time.perf_counter()
     index = annvq.build(judged.documents, recipe=recipe, metric="ip", threads=threads)
     build_s = time.perf_counter() - begin
+    return measure_index(judged, recipe, index, build_s, threads=threads, tuning=tuning, judge=judge), index
+
+
+def measure_index(
+    judged: JudgedVectors,
+    name: str,
+    index: annvq.Index,
+    build_s: float,
+    *,
+    threads: int | None = None,
+    tuning: Tuning | None = None,
+    judge: bool = True,
+) -> Quality:
+    """Measure an index of the documents whose ids are their rows; parameters as for `measure`."""
     if tuning is not None:
         index.tune(tuning.queries, k=_NEIGHBORS, recall=tuning.recall)
 
@@ -112,8 +126,8 @@ def measure(
 
     timing = time_batches(search, judged.queries)
     size = float(index.stats()["bytes_per_vector"])
-    quality = Quality(
-        recipe=recipe,
+    return Quality(
+        recipe=name,
         measures=_measures(judged, timing.ids) if judge else {},
         bytes_per_vector=size,
         compression=4 * judged.documents.shape[1] / size,
@@ -121,7 +135,6 @@ def measure(
         recall_vs_exact=_recall_vs_exact(judged, timing.ids),
         build_s=build_s,
     )
-    return quality, index
 
 
 def _measures(judged: JudgedVectors, rows: np.ndarray) -> dict[str, float]:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import annvq
-from annvq.cli import bench, build, demo, info, search, tune, verify, warmup
+from annvq.cli import bench, build, demo, info, search, train, tune, verify, warmup
 from annvq.cli.arguments import repeat_recipes
 from annvq.errors import AnnvqError
 
@@ -29,6 +29,7 @@ app.command("info")(info.command)
 app.command("verify")(verify.command)
 app.command("warmup")(warmup.command)
 app.command("demo")(demo.command)
+app.command("train")(train.command)
 app.add_typer(bench.app, name="bench")
 
 

@@ -39,7 +39,7 @@ def ann_command(
             help="Build with THREADS; measure one query a call and a batch on one thread, and a batch on THREADS.",
         ),
     ] = False,
-    queries: Annotated[int, typer.Option(min=2, help="Use the first so many; half of them are reported.")] = 2000,
+    queries: Annotated[int, typer.Option(min=2, help="Use so many, evenly spaced; half of them are reported.")] = 2000,
     json: JsonFile = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a picture there.")] = None,
 ) -> None:
@@ -57,10 +57,13 @@ def ann_command(
         modes = tuple(dict.fromkeys((Mode(True, 1), Mode(False, 1), Mode(False, threads))))
     asked = ann.AnnBench(chosen, names, k=k, modes=modes, build_threads=threads, queries=queries)
     _check_places(json, None if out is None else out / "recall-qps.png")
+
+    def keep(result: ann.AnnResult) -> None:
+        if json is not None:
+            write_json(json, "bench ann", result.config, result.rows())
+
     with progress_bar() as progress:
-        result = ann.run(dataset, asked, progress)
-    if json is not None:
-        write_json(json, "bench ann", result.config, result.rows())
+        result = ann.run(dataset, asked, progress, keep)
     for mode in result.modes:
         print_fitting(screen(), partial(speed_table, result, mode))
         for lib, cores in result.config["cores_used"][str(mode)].items():

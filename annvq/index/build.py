@@ -161,7 +161,13 @@ def _batch_rows(source: VectorSource) -> int:
 def _resolve(recipe: Recipe | str | os.PathLike[str], n: int, dim: int, metric: str) -> Recipe:
     if isinstance(recipe, str) and recipe == "auto":
         return recipes.choose(n, dim, metric)
-    return recipes.load(recipe).resolve(n, dim, metric)
+    loaded = recipes.load(recipe)
+    if loaded.learn is not None:
+        raise RecipeError(
+            f"recipe {loaded.name!r} is learned from queries, vectors are not enough: "
+            f"use annvq.learn (extra 'train'), or annvq train {loaded.learn}"
+        )
+    return loaded.resolve(n, dim, metric)
 
 
 def _encode(

@@ -207,6 +207,7 @@ def _untold(recipe: Recipe) -> list[str]:
     untold = {
         f"dims = {recipe.dims!r}": isinstance(recipe.dims, float),
         "spill = True": recipe.spill,
+        f"learn = {recipe.learn!r}": recipe.learn is not None,
         f"codebook.M = {codebook.M!r}": isinstance(codebook.M, str),
         f"codebook.residual = {codebook.residual}": not (coded_as_faiss_would or is_fastscan or is_scalar),
         f"codebook.score_aware = {codebook.score_aware}": codebook.score_aware is not None,

@@ -26,6 +26,7 @@ Auto = Literal["auto"]
 
 ROTATIONS = ("opq", "pca", "random")
 REFINES = ("sq8", "fp16", "fp32")
+LEARNED = ("jpq", "repconc", "distill-vq")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +101,8 @@ class Recipe:
     refine
         Second, more exact copy of the vectors that rescores the scan's best: None, ``"sq8"``,
         ``"fp16"`` or ``"fp32"``.
+    learn
+        Method of `annvq.learn` that trains the codes on queries, or None: vectors are enough.
     search
         Defaults of `nprobe` and `rerank`.
     expect
@@ -123,6 +126,7 @@ class Recipe:
     codebook: CodebookSpec
     spill: bool = False
     refine: str | None = None
+    learn: str | None = None
     search: SearchDefaults = SearchDefaults()
     expect: Expectation | None = field(default=None, compare=False)
 
@@ -146,6 +150,8 @@ class Recipe:
             raise RecipeError(f"expect = {self.expect!r}: expected an Expectation, in TOML a table [expect]")
         if self.codebook.residual and self.nlist is None:
             raise RecipeError("codebook.residual needs lists to take residuals from: set nlist or residual = false")
+        if self.learn is not None:
+            check_one_of("learn", self.learn, LEARNED)
         if not isinstance(self.spill, bool):
             raise RecipeError(f"spill = {self.spill!r}: expected true or false")
         if self.spill and (self.codebook.kind, self.codebook.nbits, self.codebook.residual) != ("pq", 4, True):

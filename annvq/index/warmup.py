@@ -50,4 +50,5 @@ def _small(recipe: Recipe | str | os.PathLike[str]) -> Recipe:
         small = replace(small, codebook=replace(small.codebook, M=_M))
     if isinstance(small.dims, int):
         small = replace(small, dims=2 * _M)
-    return replace(small, nlist=None if small.nlist is None else _NLIST, search=SearchDefaults())
+    nlist = None if small.nlist is None else _NLIST
+    return replace(small, nlist=nlist, search=SearchDefaults(), learn=None)

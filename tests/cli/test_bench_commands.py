@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from annvq.bench import embeddings
+from annvq.evaluation import embeddings
 
 ROW_KEYS = {
     "ann": "recipe lib recall qps latency_ms_p50 latency_ms_p99 build_s bytes_per_vector params single threads",

@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from annvq.bench import embeddings
-from annvq.bench.embeddings import cached_embeddings, encode, model_key
 from annvq.errors import ParameterError
+from annvq.evaluation import embeddings
+from annvq.evaluation.embeddings import cached_embeddings, encode, model_key
 
 TEXTS = {"a": "one", "b": "two", "c": "three"}
 

@@ -1,0 +1,65 @@
+"""``annvq train``: codes learned from a judged text collection, as an index and an encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.table import Table
+
+from annvq.bench.report import check_place
+from annvq.cli.options import Threads
+from annvq.cli.progress import progress_bar
+from annvq.cli.screen import screen
+from annvq.index import recipe as recipes
+
+
+def command(
+    method: Annotated[Literal["jpq", "repconc", "distill-vq"], typer.Argument(metavar="METHOD", help="How to learn.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv.")],
+    model: Annotated[str, typer.Option(help="sentence-transformers model: name or folder.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="Folder for index, encoder and checkpoints.")],
+    recipe: Annotated[str, typer.Option(help="Product or residual codes; by default 48 bytes at 384 dimensions.")] = "",
+    split: Annotated[str, typer.Option(help="Judgements to learn from.")] = "train",
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the queries, a stage.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Queries a step.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Most steps, a stage.")] = None,
+    patience: Annotated[int | None, typer.Option(min=1, help="Measurements without a better one.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same result.")] = 0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew, whatever checkpoints are there.")] = False,
+    threads: Threads = None,
+) -> None:
+    """Learn codes from the queries of DIR, choose the step on its dev split, write OUT/index and OUT/encoder.
+
+    An interrupted training goes on when the same command is given again.
+    """
+    from annvq.learn.collection import Collection  # torch takes seconds to import
+    from annvq.learn.methods import method_named
+
+    recipes.check(recipe or method)
+    check_place(out / "index")
+    how = method_named(method)(
+        recipe=recipe, epochs=epochs, batch=batch, most_steps=steps, patience=patience, seed=seed
+    )  # fmt: skip
+    with progress_bar() as progress:
+        collection = Collection.load(folder, model, out / "embeddings", split=split, progress=not progress.disable)
+        bar = progress.add_task("start", total=None)
+
+        def report(entry) -> None:
+            metric = next(name for name in entry if "@" in name)
+            text = f"{method}: loss {entry['loss']:.4f}, dev {metric} {entry[metric]:.4f}"
+            progress.update(bar, description=text, completed=entry["step"], total=entry["steps"])
+
+        learned = collection.learn(how, out=out, resume=not fresh, threads=threads, report=report)
+    table = Table(title=f"{method} on {collection.name}, dev queries", title_justify="left")
+    for name in ("stage", "metric", "before", "best", "at step", "code entropy, bits"):
+        table.add_column(name)
+    for number, history in enumerate(learned.history):
+        metric = next(name for name in history[0] if "@" in name)
+        best = max(history, key=lambda entry: entry[metric])
+        entropy = f"{history[0]['entropy_bits']:.2f} to {best['entropy_bits']:.2f}"
+        values = (f"{history[0][metric]:.4f}", f"{best[metric]:.4f}", f"{best['step']:.0f}", entropy)
+        table.add_row(str(number + 1), metric, *values)
+    screen().print(table)
+    typer.echo(f"index: {out / 'index'}")

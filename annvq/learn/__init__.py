@@ -1,0 +1,39 @@
+"""Codes learned for ranking: JPQ, RepCONC and Distill-VQ on one trainer (extra "train").
+
+>>> learned = annvq.learn.DistillVQ(recipe="OPQ48,PQ48").fit(documents, queries)
+>>> hits = learned.index.search(learned.queries(queries), k=10)
+"""
+
+from annvq.learn.data import QuerySet, Relevance, Texts
+from annvq.learn.health import CodeHealth
+from annvq.learn.learned import Learned
+from annvq.learn.methods import JPQ, METHODS, DistillVQ, Method, RepCONC
+from annvq.learn.mirrors import CentroidsMirror, ProductMirror, ResidualMirror, RotationMirror
+from annvq.learn.objectives import Clustering, Contrast, Distillation, Ranking
+from annvq.learn.proposals import Proposals
+from annvq.learn.start import Start
+from annvq.learn.trainer import Trainer
+
+__all__ = [
+    "JPQ",
+    "METHODS",
+    "CentroidsMirror",
+    "Clustering",
+    "CodeHealth",
+    "Contrast",
+    "DistillVQ",
+    "Distillation",
+    "Learned",
+    "Method",
+    "ProductMirror",
+    "Proposals",
+    "QuerySet",
+    "Ranking",
+    "Relevance",
+    "RepCONC",
+    "ResidualMirror",
+    "RotationMirror",
+    "Start",
+    "Texts",
+    "Trainer",
+]

@@ -1,0 +1,73 @@
+"""Which centroid stands for a vector: the nearest, a soft mixture, or one that keeps all clusters equally used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from annvq.errors import NonFiniteError, ParameterError
+from annvq.learn.runtime import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+EPSILON = 0.05  # Zhan et al. 2022 (RepCONC), section 4.3
+ITERATIONS = 100
+_LEAST_EPSILON = 0.002
+_ENOUGH_FOR_FLOAT32 = 0.02
+
+
+def soft(distances: Tensor, temperature: float) -> Tensor:
+    """Return weights (..., ksub) that sum to 1: softmax of minus distances / temperature."""
+    if not temperature > 0:
+        raise ParameterError(f"temperature must be above 0, not {temperature}")
+    return torch.softmax(-distances / temperature, -1)
+
+
+def straight_through(weights: Tensor) -> Tensor:
+    """Return one-hot rows of the largest weights, whose gradient is that of the weights (Bengio et al. 2013)."""
+    hard = torch.zeros_like(weights).scatter_(-1, weights.argmax(-1, keepdim=True), 1.0)
+    return hard + weights - weights.detach()
+
+
+def sinkhorn(distances: Tensor, epsilon: float = EPSILON, iterations: int = ITERATIONS) -> Tensor:
+    """Return the transport plan (n, ..., ksub) under which every centroid is used alike.
+
+    Of all plans whose rows sum to 1 and whose columns sum to n / ksub, the one that minimises the mean distance
+    less epsilon times its entropy (Cuturi 2013; for quantization Zhan et al. 2022, section 4.3). Distances are
+    first brought to the range 0 to 1 in each sub-space, so that epsilon means the same for all data.
+
+    Parameters
+    ----------
+    distances
+        (n, ..., ksub), rows of axis 0 share the columns; each sub-space between is solved for itself.
+    epsilon
+        At least 0.002; smaller is closer to a hard assignment and takes more iterations.
+    iterations
+        Alternations of columns and rows.
+
+    Raises
+    ------
+    ParameterError, NonFiniteError
+        epsilon or iterations out of range; distances that are not finite.
+
+    """
+    if not epsilon >= _LEAST_EPSILON or iterations < 1:
+        raise ParameterError(
+            f"epsilon must be at least {_LEAST_EPSILON} and iterations at least 1, not {epsilon} and {iterations}"
+        )
+    if not torch.isfinite(distances).all():
+        raise NonFiniteError("distances hold NaN or infinity")
+    with torch.no_grad():
+        n, ksub = distances.shape[0], distances.shape[-1]
+        # float32's smallest number is about exp(-87), and distances go to 1 / epsilon.
+        costs = distances.reshape(n, -1, ksub).transpose(0, 1)
+        costs = costs.to(torch.float32 if epsilon >= _ENOUGH_FOR_FLOAT32 else torch.float64)
+        spread = (costs.amax((1, 2), keepdim=True) - costs.amin((1, 2), keepdim=True)).clamp_min(1e-12)
+        kernel = torch.exp(-(costs - costs.amin(2, keepdim=True)) / (spread * epsilon))
+        rows = torch.ones_like(kernel[:, :, :1])
+        tiny = torch.finfo(kernel.dtype).tiny
+        for _ in range(iterations):
+            columns = (n / ksub) / (kernel.transpose(1, 2) @ rows).clamp_min(tiny)
+            rows = 1 / (kernel @ columns)
+        plan = rows * kernel * columns.transpose(1, 2)
+        return plan.transpose(0, 1).reshape(distances.shape).to(distances.dtype)

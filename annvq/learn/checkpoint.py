@@ -1,0 +1,132 @@
+"""Where a training stands, in one safetensors file: parameters, optimizer, codes, history. No pickle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from annvq.errors import CorruptIndexError, MissingExtraError, ParameterError
+from annvq.io.replacing import replacing
+from annvq.learn.runtime import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FILE = "checkpoint.safetensors"
+_FORMAT = 1
+
+
+@dataclass
+class Progress:
+    """How far a training is.
+
+    Parameters
+    ----------
+    step
+        Steps done.
+    best, best_step
+        The best dev metric so far and the step it was reached at.
+    history
+        One entry a measurement: step, loss, dev metric, entropy of codes.
+    stopped
+        Why it ended before its last step, or "".
+
+    """
+
+    step: int = 0
+    best: float = float("-inf")
+    best_step: int = -1
+    history: list[dict[str, float]] = field(default_factory=list)
+    stopped: str = ""
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors.torch
+    except ImportError:
+        raise MissingExtraError("safetensors", "train") from None
+    return safetensors.torch
+
+
+def save(path: Path, parts: dict[str, dict[str, Tensor]], optimizer: Any, progress: Progress, asked: str) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        The file.
+    parts
+        Named groups of tensors: the student, the best student, codes.
+    optimizer
+        Whose state goes along.
+    progress
+        How far it is.
+    asked
+        What is being trained, as text: resuming something else is refused.
+
+    """
+    tensors = {f"{part}/{name}": value for part, group in parts.items() for name, value in group.items()}
+    for number, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{number}/{name}": torch.as_tensor(value) for name, value in state.items()}
+    plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    about = {"format": _FORMAT, "asked": asked, "progress": vars(progress)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial:
+        _safetensors().save_file(plain, str(partial), metadata={"annvq": json.dumps(about)})
+
+
+def load(path: Path, asked: str) -> tuple[dict[str, dict[str, Tensor]], dict[int, dict[str, Tensor]], Progress]:
+    """Read a checkpoint: parts, the optimizer's state by parameter, progress.
+
+    Raises
+    ------
+    ParameterError
+        It is of another training: other data, method or parameters.
+    CorruptIndexError
+        It cannot be read.
+
+    """
+    from safetensors import safe_open
+
+    _safetensors()
+    try:
+        with safe_open(str(path), framework="pt") as opened:
+            about = json.loads(opened.metadata()["annvq"])
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}
+        progress = Progress(**about["progress"])
+        parts: dict[str, dict[str, Tensor]] = {}
+        optimizer: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            part, _, rest = name.partition("/")
+            if part == "optimizer":
+                number, _, key = rest.partition("/")
+                optimizer.setdefault(int(number), {})[key] = value
+            else:
+                parts.setdefault(part, {})[rest] = value
+        known, found = about["asked"], about["format"]
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # safetensors' own errors, JSON's, missing keys
+        raise CorruptIndexError(f"{path.name} cannot be read: {type(error).__name__}: {error}") from error
+    if found != _FORMAT:
+        raise CorruptIndexError(f"{path.name} is of format {found}, expected {_FORMAT}")
+    if known != asked:
+        raise ParameterError(
+            f"{path.name} is of another training ({known}); this is {asked}. Use another folder, or resume=False"
+        )
+    return parts, optimizer, progress
+
+
+def digest(*arrays: np.ndarray) -> str:
+    """Return a short fingerprint of arrays: what was learned from."""
+    import hashlib
+
+    made = hashlib.sha256()
+    for array in arrays:
+        made.update(str((array.dtype.str, array.shape)).encode())
+        made.update(np.ascontiguousarray(array).data)
+    return made.hexdigest()[:16]

@@ -1,0 +1,53 @@
+"""The measurement by which the best step is chosen, on queries that nothing is learned from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+import annvq
+from annvq.evaluation import evaluate, run_from_ids
+from annvq.learn.data import QuerySet
+from annvq.learn.live import LiveIndex
+
+DEPTH = 10
+
+
+@dataclass(frozen=True)
+class DevSet:
+    """Dev queries and what should be found for them.
+
+    Parameters
+    ----------
+    queries
+        The queries.
+    metric
+        "ndcg@10" of labelled queries, "recall@10" of the original embeddings' 10 best documents without labels.
+    qrels
+        What `annvq.evaluation.evaluate` takes.
+
+    """
+
+    queries: QuerySet
+    metric: str
+    qrels: dict[str, dict[str, int]]
+
+    @classmethod
+    def of(cls, queries: QuerySet, documents: np.ndarray, threads: int) -> DevSet:
+        """Build from dev queries; those without a relevant document are left out."""
+        queries = queries.labelled()
+        if queries.relevance is not None:
+            found = [queries.relevance.of_query(q) for q in range(len(queries))]
+            metric = f"ndcg@{DEPTH}"
+        else:
+            exact = annvq.build(documents, "flat", metric="ip", threads=threads)
+            found = exact.search(queries.vectors, k=min(DEPTH, len(documents)), threads=threads).ids
+            metric = f"recall@{DEPTH}"
+        return cls(queries, metric, {str(q): {str(row): 1 for row in rows} for q, rows in enumerate(found)})
+
+    def measure(self, live: LiveIndex, vectors: np.ndarray, threads: int) -> float:
+        """Return the metric of a search with the queries' vectors (nq, d)."""
+        found = live.search(vectors, DEPTH, threads)
+        run = run_from_ids(list(self.qrels), found.tolist())
+        return evaluate(self.qrels, run, [self.metric])[self.metric]

@@ -1,0 +1,74 @@
+"""Where a training runs: the CPU, or GPUs through accelerate, one process each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from annvq.errors import MissingExtraError
+from annvq.learn.runtime import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Devices:
+    """The device of this process, and what its processes do together (``accelerate launch`` starts several).
+
+    Every process holds the whole index and searches it; each takes its share of a batch's queries, and their
+    gradients are averaged, so that all students stay the same. The encoder runs in bfloat16 on a GPU; scores and
+    codebooks stay float32 everywhere.
+    """
+
+    def __init__(self) -> None:
+        self._accelerator: Any = None
+        self._on_gpu = torch.cuda.is_available()
+        if self._on_gpu or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            try:
+                from accelerate import Accelerator
+            except ImportError:
+                raise MissingExtraError("accelerate", "train") from None
+            self._accelerator = Accelerator(cpu=not self._on_gpu)
+
+    @property
+    def device(self) -> Any:
+        """The torch device."""
+        return torch.device("cpu") if self._accelerator is None else self._accelerator.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and reports."""
+        return self._accelerator is None or self._accelerator.is_main_process
+
+    def tensor(self, array: np.ndarray) -> Tensor:
+        """Return an array on the device."""
+        return torch.from_numpy(array).to(self.device)
+
+    def mixed_precision(self) -> AbstractContextManager:
+        """Return the context that an encoder runs in."""
+        return torch.autocast("cuda", dtype=torch.bfloat16) if self._on_gpu else nullcontext()
+
+    def share(self, rows: np.ndarray) -> np.ndarray:
+        """Return this process's part of a batch's queries; all of them where there are fewer than processes."""
+        if self._accelerator is None or len(rows) < self._accelerator.num_processes:
+            return rows
+        return rows[self._accelerator.process_index :: self._accelerator.num_processes]
+
+    def average_gradients(self, parameters: Iterable[Any]) -> None:
+        """Replace gradients by their mean over the processes."""
+        if self._accelerator is None or self._accelerator.num_processes == 1:
+            return
+        for parameter in parameters:
+            if parameter.requires_grad:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                parameter.grad = self._accelerator.reduce(parameter.grad, reduction="mean")
+
+    def wait(self) -> None:
+        """Let all processes come here before any goes on."""
+        if self._accelerator is not None:
+            self._accelerator.wait_for_everyone()

@@ -1,0 +1,101 @@
+"""What makes query vectors: given rows, a sentence-transformers model, and an adapter behind either."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from annvq.errors import MissingExtraError, ParameterError
+from annvq.learn.runtime import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_ENCODED_AT_ONCE = 64
+
+
+class TextEncoder(torch.nn.Module):
+    """A sentence-transformers model whose embeddings are brought to unit length."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, texts: Sequence[str], side: str) -> Tensor:
+        """Return the embeddings (n, d) of texts, ``side`` "query" or "document", with gradients."""
+        prompt = (getattr(self.model, "prompts", None) or {}).get(side) or ""
+        features = self.model.tokenize([prompt + text for text in texts])
+        device = next(self.model.parameters()).device
+        features = {name: value.to(device) if hasattr(value, "to") else value for name, value in features.items()}
+        return torch.nn.functional.normalize(self.model(features)["sentence_embedding"], dim=1)
+
+    def encode(self, texts: Sequence[str], side: str) -> np.ndarray:
+        """Return the embeddings (n, d) float32 of any number of texts, without gradients or dropout."""
+        was_training = self.training
+        self.eval()
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # little padding
+        vectors: np.ndarray | None = None
+        with torch.inference_mode():
+            for start in range(0, len(order), _ENCODED_AT_ONCE):
+                places = order[start : start + _ENCODED_AT_ONCE]
+                found = self([texts[i] for i in places], side).float().cpu().numpy()
+                if vectors is None:
+                    vectors = np.empty((len(texts), found.shape[1]), np.float32)
+                vectors[places] = found
+        self.train(was_training)
+        return np.empty((0, 0), np.float32) if vectors is None else vectors
+
+
+class Adapter(torch.nn.Module):
+    """A linear map of query vectors (d, d) that starts as the identity: q + W q."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(dim, dim))
+
+    def forward(self, queries: Tensor) -> Tensor:
+        """Return adapted queries (n, d)."""
+        return queries + queries @ self.weight.T
+
+    def matrix(self) -> np.ndarray:
+        """Return the whole map (d, d) float32: adapted = queries @ matrix.T."""
+        weight = self.weight.detach().float().cpu().numpy()
+        return np.eye(len(weight), dtype=np.float32) + weight
+
+
+def load(encoder: Any) -> TextEncoder:
+    """Return an encoder of a sentence-transformers model, its name or folder."""
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError:
+        raise MissingExtraError("sentence-transformers", "text") from None
+    if isinstance(encoder, SentenceTransformer):
+        return TextEncoder(encoder)
+    if not isinstance(encoder, str | Path):
+        kind = type(encoder).__name__
+        raise ParameterError(f"an encoder is a SentenceTransformer, its name or folder, not {kind}")
+    try:
+        return TextEncoder(SentenceTransformer(str(encoder)))
+    except Exception as error:  # of any kind, by what is missing in the folder or on the way to the hub
+        raise ParameterError(f"model {str(encoder)!r} cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def save(encoder: TextEncoder | None, adapter: Adapter | None, folder: Path) -> None:
+    """Write a folder that sentence-transformers loads, the adapter as its last but one module, without pickle."""
+    from sentence_transformers import SentenceTransformer, models
+
+    assert encoder is not None
+    model = encoder.model
+    modules = list(model)
+    if adapter is not None:
+        dim = len(adapter.weight)
+        dense = models.Dense(dim, dim, bias=False, activation_function=torch.nn.Identity())
+        dense.linear.weight.data = torch.from_numpy(adapter.matrix())
+        modules.append(dense)
+    if not isinstance(modules[-1], models.Normalize):
+        modules.append(models.Normalize())
+    whole = SentenceTransformer(modules=modules, prompts=model.prompts, device="cpu")
+    whole.save(str(folder), safe_serialization=True, create_model_card=False)

@@ -1,0 +1,99 @@
+"""What a training leaves: an ordinary index, the queries' encoder, the history."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from annvq.errors import MissingExtraError, ParameterError
+from annvq.index.index import Index
+from annvq.io.replacing import replacing
+from annvq.learn import encoder as encoders
+from annvq.learn import pictures
+from annvq.learn.data import QuerySet, Texts
+from annvq.learn.health import CodeHealth
+from annvq.learn.live import index_of, segment_of
+from annvq.learn.trainer import Run
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The result of a method.
+
+    Parameters
+    ----------
+    method
+        Its name.
+    index
+        Of the documents, with learned codes; searched with what `queries` returns.
+    start
+        The same index before learning.
+    health
+        Use of the codes before and after.
+    history
+        Of every stage: one entry a measurement.
+
+    """
+
+    method: str
+    index: Index
+    start: Index
+    health: dict[str, dict[str, float]]
+    history: list[list[dict[str, float]]]
+    _last: Run
+
+    @classmethod
+    def of(cls, method: str, start: Index, runs: list[Run]) -> Learned:
+        """Build from the untrained index and the finished stages."""
+        first, last = runs[0], runs[-1]
+        version = start._now
+        (segment,) = version.snapshot.segments
+        ids = segment.ids.reorder(np.argsort(segment.positions))
+        trained = last.student.to_trained()
+        index = index_of(trained, segment_of(trained, last.labels, last.codes, ids), start.nprobe)
+        before, after = (CodeHealth.of(codes, last.ksub).row() for codes in (first.begun.codes, last.codes))
+        history = [run.progress.history for run in runs]
+        return cls(method, index, start, {"before": before, "after": after}, history, last)
+
+    def queries(self, given: Any) -> np.ndarray:
+        """Return the vectors (nq, d) float32 with which the index is to be searched for queries.
+
+        Parameters
+        ----------
+        given
+            Texts or `Texts` where an encoder was trained, else vectors.
+
+        """
+        if isinstance(given, Texts):
+            return self._last.query_vectors(QuerySet(np.asarray(given.vectors, np.float32), tuple(given.texts)))
+        if isinstance(given, list | tuple) and given and isinstance(given[0], str):
+            encoder = self._last.student.encoder
+            if encoder is None:
+                raise ParameterError("texts, but no encoder was given: expected vectors")
+            return self.queries(Texts(given, encoder.encode(given, "query")))
+        return self._last.query_vectors(QuerySet(np.asarray(given, np.float32)))
+
+    def save(self, folder: Path) -> None:
+        """Write ``index``, ``encoder`` or ``adapter.npy``, ``history.json`` and pictures into a folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.index.save(folder / "index")
+        student = self._last.student
+        documents = self._last.end().document_encoder
+        if student.encoder is not None and (student.adapter is not None or student.encoder_moves):
+            encoders.save(student.encoder, student.adapter, folder / "encoder")
+            if documents is not None:
+                encoders.save(documents, None, folder / "document-encoder")
+        elif student.adapter is not None:
+            with replacing(folder / "adapter.npy") as partial, open(partial, "wb") as opened:
+                np.save(opened, student.adapter.matrix())
+        about = {"method": self.method, "health": self.health, "stages": self.history}
+        with replacing(folder / "history.json") as partial:
+            partial.write_text(json.dumps(about, indent=1) + "\n")
+        for number, history in enumerate(self.history):
+            with contextlib.suppress(MissingExtraError):  # a picture is nice to have
+                pictures.training(history, folder / f"stage-{number}.png", f"{self.method}, stage {number + 1}")

@@ -1,0 +1,291 @@
+"""JPQ, RepCONC and Distill-VQ: configurations of one trainer, from documents and queries to an index."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+import annvq
+from annvq import vectors as door
+from annvq.arguments import as_path
+from annvq.errors import ParameterError
+from annvq.index import recipe as recipes
+from annvq.index.recipe import Recipe
+from annvq.kernels import threads as pool
+from annvq.learn import encoder as encoders
+from annvq.learn.data import QuerySet, Texts
+from annvq.learn.encoder import TextEncoder
+from annvq.learn.learned import Learned
+from annvq.learn.objectives import Clustering, Contrast, Distillation, Ranking
+from annvq.learn.proposals import Proposals
+from annvq.learn.start import Start
+from annvq.learn.trainer import Report, Run, Trainer
+
+_METRICS = ("ip", "cosine")
+# Zhan et al. 2021 (JPQ), appendix: the shorter the code, the smaller the steps.
+_CODEBOOK_RATES = ((24, 5e-6), (32, 2e-5))
+_LONG_CODES_RATE = 1e-4
+
+
+def jpq_codebook_rate(M: int) -> float:
+    """Return JPQ's learning rate of the centroids of codes of M bytes."""
+    return next((rate for most, rate in _CODEBOOK_RATES if most >= M), _LONG_CODES_RATE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """What the methods share: a recipe to start from, stages of training, an index at the end.
+
+    Parameters
+    ----------
+    recipe
+        Of the index: product or residual codes, without refine store. Name, factory string or `Recipe`; by
+        default the one of the method's name.
+    metric
+        "ip" or "cosine".
+    epochs, batch, most_steps, measure_every, patience, seed
+        As in `Trainer`, for every stage; None: the method's own.
+    train
+        Parts that move; None: the method's own, of those that the data and the recipe have.
+    rates
+        Learning rates of parts, where they differ from the method's own.
+    options
+        Other fields of `Trainer`, for every stage.
+
+    """
+
+    recipe: Recipe | str | os.PathLike[str] = ""
+    metric: str = "ip"
+    epochs: int | None = None
+    batch: int | None = None
+    most_steps: int | None = None
+    measure_every: int | None = None
+    patience: int | None = None
+    seed: int = 0
+    train: tuple[str, ...] | None = None
+    rates: dict[str, float] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+
+    name: ClassVar[str] = ""
+    uses_labels: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.recipe == "":
+            object.__setattr__(self, "recipe", self.name)
+
+    @property
+    def wants_encoder(self) -> bool:
+        """Whether an encoder is trained, where there is one."""
+        return self.uses_labels if self.train is None else bool({"query_encoder", "encoder"} & set(self.train))
+
+    def trainers(self, M: int, parts: frozenset[str]) -> list[Trainer]:
+        """Return the stages for codes of M columns and an index with these parts."""
+        raise NotImplementedError
+
+    def fit(
+        self,
+        documents: Any,
+        queries: Any,
+        *,
+        relevance: Any = None,
+        dev_queries: Any = None,
+        dev_relevance: Any = None,
+        encoder: Any = None,
+        ids: Any = None,
+        out: str | os.PathLike[str] | None = None,
+        resume: bool = True,
+        threads: int | None = None,
+        report: Report | None = None,
+    ) -> Learned:
+        """Build an index of the documents and learn its codes, and what else moves, from queries.
+
+        Parameters
+        ----------
+        documents
+            (n, d) vectors, or with ``encoder`` texts or `Texts`.
+        queries
+            (nq, d) vectors, or with ``encoder`` texts or `Texts`.
+        relevance
+            Pairs (m, 2) of query row and document row, or None: the original embeddings' best documents stand
+            for them.
+        dev_queries, dev_relevance
+            To choose the best step by; None: a tenth of the queries is held out.
+        encoder
+            A sentence-transformers model, its name or folder: makes vectors of texts, and may be trained.
+        ids
+            Of the documents in the index, as for `annvq.build`.
+        out
+            Folder for checkpoints, the index, the encoder, history and pictures; None: nothing is written.
+        resume
+            Go on from checkpoints in ``out``.
+        threads
+            Default: all CPUs.
+        report
+            Called with every measurement.
+
+        Raises
+        ------
+        AnnvqError
+            Input that cannot be learned from, see `Trainer.fit`; the message says what is wrong.
+
+        """
+        if self.metric not in _METRICS:
+            raise ParameterError(f"metric {self.metric!r}: codes are learned for inner products, 'ip' or 'cosine'")
+        workers, folder = pool.resolve(threads), None if out is None else as_path(out)
+        model = None if encoder is None else encoders.load(encoder)
+        vectors, texts = _vectors(documents, model, "document", "documents", self.metric)
+        train, dev = self._queries(queries, relevance, dev_queries, dev_relevance, model, vectors)
+        recipe = replace(recipes.load(self.recipe), learn=None)
+        index = annvq.build(vectors, recipe, metric=self.metric, ids=ids, seed=self.seed, threads=workers)
+        trained = index._now.trained
+        parts = {"codebook"}
+        parts |= {"centroids"} if trained.centroids is not None else set()
+        parts |= {"rotation"} if trained.rotation is not None else set()
+        if model is not None and train.texts is not None:
+            parts |= {"query_encoder"} if texts is None else {"query_encoder", "encoder"}
+        M = getattr(trained.codebook, "M", 0)
+        state = Start.of(index, vectors, encoder=model, texts=texts, threads=workers)
+        runs: list[Run] = []
+        for number, how in enumerate(self.trainers(M, frozenset(parts))):
+            stage = None if folder is None else folder / f"stage-{number}"
+            runs.append(how.fit(state, train, dev, folder=stage, resume=resume, threads=workers, report=report))
+            state = runs[-1].end()
+        learned = Learned.of(self.name, index, runs)
+        if folder is not None:
+            learned.save(folder)
+        return learned
+
+    def _queries(
+        self, queries: Any, relevance: Any, dev: Any, dev_relevance: Any, model: TextEncoder | None, rows: np.ndarray
+    ) -> tuple[QuerySet, QuerySet]:
+        n, dim = rows.shape
+        vectors, texts = _vectors(queries, model, "query", "queries", self.metric)
+        train = QuerySet.of(vectors, texts, relevance, n, dim, "queries").labelled()
+        if dev is None:
+            return train.split(self.seed)
+        vectors, texts = _vectors(dev, model, "query", "dev queries", self.metric)
+        return train, QuerySet.of(vectors, texts, dev_relevance, n, dim, "dev queries")
+
+    def _trainer(self, own: Trainer) -> Trainer:
+        """Return a stage with what the user asked for in place of the method's own."""
+        names = ("epochs", "batch", "most_steps", "measure_every", "patience", "train")
+        asked = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return replace(own, **asked, seed=self.seed, rates={**own.rates, **self.rates}, **self.options)
+
+
+def _vectors(
+    given: Any, model: TextEncoder | None, side: str, name: str, metric: str
+) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """Return vectors (n, d) float32 of what is given, and the texts where it is texts."""
+    if isinstance(given, Texts):
+        return door.for_metric(door.as_matrix(given.vectors, name=name), metric, name), tuple(given.texts)
+    is_text = isinstance(given, Sequence) and len(given) > 0 and all(isinstance(text, str) for text in given)
+    if not is_text:
+        return door.for_metric(door.as_matrix(given, name=name), metric, name), None
+    if model is None:
+        raise ParameterError(f"{name} are texts: give an encoder, or vectors")
+    texts = tuple(given)
+    return model.encode(texts, side), texts
+
+
+@dataclass(frozen=True, kw_only=True)
+class JPQ(Method):
+    """Document codes fixed, the query encoder and the centroids learned against what the live index finds.
+
+    Zhan et al. 2021, "Jointly Optimizing Query Encoder and Product Quantization to Improve Retrieval
+    Performance". Where queries are vectors, an adapter takes the encoder's place.
+    """
+
+    name: ClassVar[str] = "jpq"
+
+    def trainers(self, M: int, parts: frozenset[str]) -> list[Trainer]:
+        """Return the one stage."""
+        moving = "query_encoder" if "query_encoder" in parts else "adapter"
+        own = Trainer(
+            objectives=((1.0, Ranking(cut=200)),),
+            train=("codebook", moving),
+            proposals=Proposals(live=200),
+            rates={"codebook": jpq_codebook_rate(M), "query_encoder": 5e-6},
+            batch=32,
+            epochs=6,
+        )
+        return [self._trainer(own)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepCONC(Method):
+    """Codes learned by clustering that uses all centroids alike, then JPQ.
+
+    Zhan et al. 2022, "Learning Discrete Representations via Constrained Clustering for Effective and Efficient
+    Dense Retrieval". Where documents are vectors their encoder stays as it is.
+
+    Parameters
+    ----------
+    both
+        Train one encoder for queries and documents (needs both as texts); else only the queries'.
+
+    """
+
+    both: bool = False
+    name: ClassVar[str] = "repconc"
+
+    def trainers(self, M: int, parts: frozenset[str]) -> list[Trainer]:
+        """Return the clustering stage and the JPQ stage."""
+        moving = "query_encoder" if "query_encoder" in parts else "adapter"
+        if self.both:
+            if "encoder" not in parts:
+                raise ParameterError("training both sides' encoder needs documents and queries as texts")
+            moving = "encoder"
+        own = Trainer(
+            objectives=((1.0, Contrast()), (0.05, Clustering())),
+            train=("codebook", moving),
+            proposals=Proposals(live=200, shown=8),
+            assignment="balanced",
+            rates={"codebook": 2e-4, "query_encoder": 5e-6, "encoder": 5e-6},
+            batch=128,
+            epochs=4,
+        )
+        second = JPQ(**{entry: getattr(self, entry) for entry in _SHARED}).trainers(M, parts - {"encoder"})
+        return [self._trainer(own), *second]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillVQ(Method):
+    """Codebooks, and lists, learned without labels from the original embeddings' order of documents.
+
+    Xiao et al. 2022, "Distill-VQ: Learning Retrieval Oriented Vector Quantization By Distilling Knowledge from
+    Dense Embeddings". The encoder is frozen unless ``train`` names it.
+    """
+
+    name: ClassVar[str] = "distill-vq"
+    uses_labels: ClassVar[bool] = False
+
+    def trainers(self, M: int, parts: frozenset[str]) -> list[Trainer]:
+        """Return the one stage."""
+        own = Trainer(
+            objectives=((1.0, Distillation()),),
+            train=("codebook", *(["centroids"] if "centroids" in parts else [])),
+            proposals=Proposals(teacher=200, shown=16, random=16),
+            assignment="soft",
+            rates={"codebook": 1e-4, "centroids": 1e-3},
+            batch=64,
+            epochs=6,
+        )
+        return [self._trainer(own)]
+
+
+_SHARED = (
+    "recipe", "metric", "epochs", "batch", "most_steps", "measure_every", "patience", "seed", "rates",
+)  # fmt: skip
+METHODS: dict[str, type[Method]] = {method.name: method for method in (JPQ, RepCONC, DistillVQ)}
+
+
+def method_named(name: str) -> type[Method]:
+    """Return a method by its name; ParameterError for an unknown one."""
+    if name not in METHODS:
+        raise ParameterError(f"unknown method {name!r}: expected one of {', '.join(METHODS)}")
+    return METHODS[name]

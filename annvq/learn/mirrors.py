@@ -1,0 +1,137 @@
+"""Torch mirrors of what an index learns: codebooks, centroids, rotation; to and from `annvq.codebooks` without loss.
+
+A mirror holds the same numbers as parameters, so that gradients can move them. Codes keep their meaning: what
+is decoded here is what the index decodes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from annvq.codebooks import ProductCodebook, ResidualCodebook, Rotation
+from annvq.errors import ParameterError
+from annvq.learn.runtime import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def _parameter(array: np.ndarray) -> Any:
+    return torch.nn.Parameter(torch.from_numpy(np.array(array, dtype=np.float32)))
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    """Return a read-only float32 copy of a tensor."""
+    array = tensor.detach().to("cpu", torch.float32).numpy().copy()
+    array.flags.writeable = False
+    return array
+
+
+class ProductMirror(torch.nn.Module):
+    """A `ProductCodebook`: ``codebooks`` (M, ksub, dsub) are the parameter."""
+
+    def __init__(self, codebook: ProductCodebook) -> None:
+        super().__init__()
+        self.dim = codebook.dim
+        self._eta = codebook.anisotropic_eta
+        self.codebooks = _parameter(codebook.codebooks)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return the vectors (n, dim) that codes (n, M) stand for."""
+        M, _, dsub = self.codebooks.shape
+        columns = torch.arange(M, device=codes.device)
+        return self.codebooks[columns, codes.long()].reshape(len(codes), M * dsub)[:, : self.dim]
+
+    def distances(self, vectors: Tensor) -> Tensor:
+        """Return squared distances (n, M, ksub) of the sub-vectors of (n, dim) from all centroids."""
+        M, _, dsub = self.codebooks.shape
+        padded = torch.nn.functional.pad(vectors, (0, M * dsub - self.dim))
+        parts = padded.reshape(len(vectors), M, dsub)
+        products = torch.einsum("nmd,mkd->nmk", parts, self.codebooks)
+        return parts.square().sum(2, keepdim=True) - 2 * products + self.codebooks.square().sum(2)
+
+    def mix(self, weights: Tensor) -> Tensor:
+        """Return the vectors (n, dim) that weights (n, M, ksub) of the centroids make; one-hot rows decode."""
+        M, _, dsub = self.codebooks.shape
+        return torch.einsum("nmk,mkd->nmd", weights, self.codebooks).reshape(-1, M * dsub)[:, : self.dim]
+
+    def to_codebook(self) -> ProductCodebook:
+        """Return the codebook as it stands."""
+        return ProductCodebook(_array(self.codebooks), self.dim, self._eta)
+
+
+class ResidualMirror(torch.nn.Module):
+    """A `ResidualCodebook`: ``codebooks`` (M, ksub, d) are the parameter, and a vector is a sum of M rows."""
+
+    def __init__(self, codebook: ResidualCodebook) -> None:
+        super().__init__()
+        self.dim = codebook.dim
+        self._beam = codebook.beam
+        self.codebooks = _parameter(codebook.codebooks)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return the vectors (n, d) that codes (n, M) stand for."""
+        columns = torch.arange(len(self.codebooks), device=codes.device)
+        return self.codebooks[columns, codes.long()].sum(1)
+
+    def to_codebook(self) -> ResidualCodebook:
+        """Return the codebook as it stands."""
+        return ResidualCodebook(_array(self.codebooks), self._beam)
+
+
+class CentroidsMirror(torch.nn.Module):
+    """The lists' centroids (nlist, d)."""
+
+    def __init__(self, centroids: np.ndarray) -> None:
+        super().__init__()
+        self.centroids = _parameter(centroids)
+
+    def decode(self, labels: Tensor) -> Tensor:
+        """Return the centroids (n, d) of lists (n,)."""
+        return self.centroids[labels.long()]
+
+    def to_centroids(self) -> np.ndarray:
+        """Return the centroids as they stand, (nlist, d) float32."""
+        return _array(self.centroids)
+
+
+class RotationMirror(torch.nn.Module):
+    """A square `Rotation`, moved by ``skew``: R = exp(A - A^T) R0 stays orthonormal whatever A is."""
+
+    def __init__(self, rotation: Rotation) -> None:
+        super().__init__()
+        if rotation.dim != rotation.dim_out:
+            raise ParameterError(
+                f"a rotation of {rotation.dim} to {rotation.dim_out} dimensions cannot be trained, only square ones"
+            )
+        self._start: Tensor
+        self.register_buffer("_start", torch.from_numpy(np.array(rotation.matrix, dtype=np.float32)))
+        self.skew = torch.nn.Parameter(torch.zeros_like(self._start))
+
+    @property
+    def matrix(self) -> Tensor:
+        """The rotation (d, d)."""
+        return torch.linalg.matrix_exp(self.skew - self.skew.T) @ self._start
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Return the rotated vectors (n, d)."""
+        return vectors @ self.matrix.T
+
+    def to_rotation(self) -> Rotation:
+        """Return the rotation as it stands, orthonormal to float32's last digits."""
+        if not self.skew.any():
+            return Rotation(_array(self._start))
+        u, _, vt = np.linalg.svd(_array(self.matrix).astype(np.float64))
+        return Rotation((u @ vt).astype(np.float32))
+
+
+def mirror_of(codebook: Any) -> ProductMirror | ResidualMirror:
+    """Return the mirror of a codebook; ParameterError where it has none."""
+    if isinstance(codebook, ProductCodebook):
+        return ProductMirror(codebook)
+    if isinstance(codebook, ResidualCodebook):
+        return ResidualMirror(codebook)
+    kind = type(codebook).__name__
+    raise ParameterError(f"{kind} cannot be trained; expected a ProductCodebook or a ResidualCodebook")

@@ -1,0 +1,63 @@
+"""Documents that a step looks at for its queries: found by the live index, by the teacher, or drawn at random."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+import annvq
+from annvq.errors import ParameterError
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """How many documents are proposed for a query.
+
+    Parameters
+    ----------
+    live
+        Of the live index's best: candidates that rank high now.
+    teacher
+        Of the original embeddings' best.
+    random
+        Drawn from all documents.
+    shown
+        Of live and teacher's so many are used a step, drawn at random; None: all. Ranks stay those of the
+        whole.
+
+    """
+
+    live: int = 0
+    teacher: int = 0
+    random: int = 0
+    shown: int | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.live, self.teacher, self.random) < 0 or self.live + self.teacher + self.random == 0:
+            raise ParameterError(f"proposals must be at least 0 and not all 0, not {self}")
+
+
+class Teacher:
+    """The original embeddings' best documents of queries, found exactly when they are first asked for."""
+
+    def __init__(self, documents: np.ndarray, queries: np.ndarray, depth: int, threads: int) -> None:
+        self._index = annvq.build(documents, "flat", metric="ip", threads=threads)
+        self._queries = queries
+        self._rows = np.full((len(queries), min(depth, len(documents))), -1, np.int64)
+        self._threads = threads
+
+    def best(self, queries: np.ndarray) -> np.ndarray:
+        """Return the rows (len(queries), depth) of the best documents of some queries (int64), best first."""
+        missing = queries[self._rows[queries, 0] < 0] if self._rows.shape[1] else queries[:0]
+        if len(missing):
+            k = self._rows.shape[1]
+            self._rows[missing] = self._index.search(self._queries[missing], k=k, threads=self._threads).ids
+        return self._rows[queries]
+
+
+def drawn(rows: np.ndarray, count: int | None, rng: np.random.Generator) -> np.ndarray:
+    """Return ``count`` of every row's entries (nq, k) in a random order, all where there are not more."""
+    if count is None or rows.shape[1] <= count:
+        return rows
+    return np.take_along_axis(rows, rng.random(rows.shape).argsort(axis=1)[:, :count], axis=1)

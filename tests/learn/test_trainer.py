@@ -1,0 +1,347 @@
+"""One trainer: what moves, what is frozen, what is kept, what is refused."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import annvq
+from annvq.errors import AnnvqError, CorruptIndexError, NonFiniteError, ParameterError, ShapeError
+from annvq.learn import (
+    JPQ,
+    Clustering,
+    Contrast,
+    Distillation,
+    DistillVQ,
+    Proposals,
+    QuerySet,
+    Ranking,
+    Relevance,
+    RepCONC,
+    Start,
+    Trainer,
+)
+from annvq.learn.checkpoint import FILE
+
+RECIPE = "PQ4"
+
+
+def query_sets(problem):
+    documents, queries, pairs = problem
+    whole = QuerySet(queries, None, Relevance.of(pairs, len(queries), len(documents)))
+    return whole.split(0)
+
+
+def start_of(problem, recipe=RECIPE):
+    index = annvq.build(problem[0], recipe, metric="ip", threads=1)
+    return Start.of(index, problem[0])
+
+
+SHORT = Trainer(
+    objectives=((1.0, Distillation()),),
+    train=("codebook",),
+    proposals=Proposals(teacher=30, random=4),
+    rates={"codebook": 1e-3, "adapter": 1e-3, "rotation": 1e-3, "centroids": 1e-3},
+    epochs=2,
+    measure_every=10,
+)
+
+
+def parts_of(run):
+    trained = run.student.to_trained()
+    parts = {"codebook": trained.codebook.codebooks, "codes": run.codes}
+    if trained.centroids is not None:
+        parts["centroids"] = trained.centroids
+    if trained.rotation is not None:
+        parts["rotation"] = trained.rotation.matrix
+    if run.student.adapter is not None:
+        parts["adapter"] = run.student.adapter.matrix()
+    return parts
+
+
+@pytest.mark.parametrize(
+    "moving", [("codebook",), ("rotation",), ("centroids",), ("adapter",), ("adapter", "codebook")]
+)
+def test_what_is_not_trained_is_frozen(problem, moving):
+    start = start_of(problem, "OPQ4,IVF8,PQ4")
+    train, dev = query_sets(problem)
+    before = {
+        "codebook": start.trained.codebook.codebooks,
+        "centroids": start.trained.centroids,
+        "rotation": start.trained.rotation.matrix,
+        "codes": start.codes,
+        "adapter": np.eye(32, dtype=np.float32),
+    }
+    run = replace(SHORT, train=moving, most_steps=5, proposals=Proposals(live=20)).fit(start, train, dev)
+    run._set_state(run.last)
+    for name, value in parts_of(run).items():
+        assert np.array_equal(value, before[name]) != (name in moving), name
+
+
+def test_distillation_finds_more_of_what_the_teacher_finds(problem):
+    train, dev = query_sets(problem)
+    train, dev = QuerySet(train.vectors), QuerySet(dev.vectors)
+    how = replace(SHORT, epochs=6, assignment="soft", rates={"codebook": 2e-3})
+    history = how.fit(start_of(problem, "OPQ4,PQ4"), train, dev).progress.history
+    assert max(entry["recall@10"] for entry in history) > history[0]["recall@10"] + 0.02
+
+
+@pytest.mark.parametrize("assignment", ["nearest", "soft", "balanced"])
+def test_assignments_change_codes_and_keep_lists(problem, assignment):
+    start = start_of(problem, "IVF8,PQ4")
+    train, dev = query_sets(problem)
+    how = replace(SHORT, assignment=assignment, train=("codebook", "centroids"), most_steps=8)
+    run = how.fit(start, train, dev)
+    run._set_state(run.last)
+    assert np.array_equal(run.labels, start.labels)
+    assert not np.array_equal(run.codes, start.codes)
+
+
+def test_codes_are_fixed_where_they_are_said_to_be(problem):
+    train, dev = query_sets(problem)
+    how = replace(
+        SHORT,
+        objectives=((1.0, Ranking(cut=50)),),
+        proposals=Proposals(live=50),
+        train=("codebook", "adapter"),
+        epochs=3,
+    )
+    start = start_of(problem)
+    run = how.fit(start, train, dev)
+    assert np.array_equal(run.codes, start.codes)
+    history = run.progress.history
+    assert max(entry["ndcg@10"] for entry in history) > history[0]["ndcg@10"] + 0.02
+
+
+def test_the_live_search_is_that_of_the_codes_as_they_are(problem):
+    start = start_of(problem)
+    train, dev = query_sets(problem)
+    run = replace(SHORT, most_steps=10, proposals=Proposals(live=20)).fit(start, train, dev)
+    trained = run.student.to_trained()
+    decoded = trained.codebook.decode(run.codes)
+    run.live.update(trained)
+    found = run.live.search(dev.vectors, 10, 1)
+    scores = dev.vectors @ decoded.T
+    best = -np.sort(-scores, axis=1)[:, :10]
+    np.testing.assert_allclose(np.take_along_axis(scores, found, axis=1), best, atol=1e-5)
+
+
+def test_a_mixture_of_objectives_trains_all_at_once(problem):
+    train, dev = query_sets(problem)
+    objectives = ((1.0, Contrast()), (0.1, Distillation("margin-mse")), (0.05, Clustering()))
+    how = replace(SHORT, objectives=objectives, assignment="soft", most_steps=15)
+    run = how.fit(start_of(problem), train, dev)
+    assert run.progress.step == 15
+
+
+def test_residual_codes_can_be_trained(problem):
+    train, dev = query_sets(problem)
+    how = replace(SHORT, assignment="nearest", epochs=3)
+    start = start_of(problem, "RQ3x4")
+    run = how.fit(start, train, dev)
+    run._set_state(run.last)
+    assert not np.array_equal(parts_of(run)["codebook"], start.trained.codebook.codebooks)
+    assert not np.array_equal(run.codes, start.codes)
+    with pytest.raises(ParameterError, match="product codes"):
+        replace(SHORT, assignment="balanced").fit(start_of(problem, "RQ3x4"), train, dev)
+
+
+def same(one, other):
+    for name, value in parts_of(one).items():
+        np.testing.assert_array_equal(value, parts_of(other)[name])
+    assert one.progress.history == other.progress.history
+
+
+def test_the_same_seed_gives_the_same_codes(problem):
+    train, dev = query_sets(problem)
+    how = replace(SHORT, train=("codebook", "adapter"), proposals=Proposals(live=20, random=3), most_steps=25)
+    one, other = (how.fit(start_of(problem), train, dev) for _ in range(2))
+    same(one, other)
+    third = replace(how, seed=1).fit(start_of(problem), train, dev)
+    assert not np.array_equal(parts_of(third)["adapter"], parts_of(one)["adapter"])
+
+
+def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(problem, tmp_path):
+    train, dev = query_sets(problem)
+    how = replace(SHORT, train=("codebook", "adapter"), assignment="nearest", most_steps=30, patience=50)
+    whole = how.fit(start_of(problem), train, dev)
+
+    class Stop(Exception):
+        pass
+
+    def stop_at_20(entry):
+        if entry["step"] == 20:
+            raise Stop
+
+    with pytest.raises(Stop):
+        how.fit(start_of(problem), train, dev, folder=tmp_path, report=stop_at_20)
+    assert (tmp_path / FILE).exists()
+    steps = []
+    resumed = how.fit(start_of(problem), train, dev, folder=tmp_path, report=lambda entry: steps.append(entry["step"]))
+    assert steps == [20, 30]  # the measurement that was interrupted is made again
+    same(whole, resumed)
+    again = how.fit(start_of(problem), train, dev, folder=tmp_path)
+    same(whole, again)
+
+
+def test_a_checkpoint_of_something_else_is_refused(problem, tmp_path):
+    train, dev = query_sets(problem)
+    replace(SHORT, most_steps=2).fit(start_of(problem), train, dev, folder=tmp_path)
+    with pytest.raises(ParameterError, match="another training"):
+        replace(SHORT, most_steps=2, batch=16).fit(start_of(problem), train, dev, folder=tmp_path)
+    replace(SHORT, most_steps=2, batch=16).fit(start_of(problem), train, dev, folder=tmp_path, resume=False)
+    (tmp_path / FILE).write_bytes(b"nothing of the kind")
+    with pytest.raises(CorruptIndexError, match="cannot be read"):
+        replace(SHORT, most_steps=2).fit(start_of(problem), train, dev, folder=tmp_path)
+
+
+def test_it_stops_when_nothing_gets_better(problem):
+    train, dev = query_sets(problem)
+    how = replace(SHORT, rates={"codebook": 0.0}, measure_every=1, patience=3, epochs=5)
+    run = how.fit(start_of(problem), train, dev)
+    assert run.progress.step == 3
+    assert "no better ndcg@10" in run.progress.stopped
+
+
+def test_the_best_step_is_kept_not_the_last(problem):
+    train, dev = query_sets(problem)
+    how = replace(SHORT, rates={"codebook": 3.0}, assignment="nearest", measure_every=5, most_steps=20)
+    start = start_of(problem)
+    run = how.fit(start, train, dev)
+    history = run.progress.history
+    assert history[-1]["ndcg@10"] < history[0]["ndcg@10"]  # such steps destroy the codes
+    assert run.progress.best_step == 0
+    np.testing.assert_array_equal(parts_of(run)["codebook"], start.trained.codebook.codebooks)
+
+
+def test_nan_stops_and_says_what_was_wrong(problem):
+    train, dev = query_sets(problem)
+    how = replace(SHORT, objectives=((1.0, Clustering()),), rates={"codebook": 1e25}, most_steps=5)
+    with pytest.raises(NonFiniteError, match=r"the loss became inf in step 1: use smaller learning rates"):
+        how.fit(start_of(problem), train, dev)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(objectives=()), "at least one objective"),
+        (dict(assignment="hard"), "fixed, nearest, soft, balanced"),
+        (dict(batch=0), "batch must be at least 1"),
+        (dict(rates={"code": 1.0}), "codebook, centroids"),
+    ],
+)
+def test_bad_settings_are_refused(change, message):
+    with pytest.raises(ParameterError, match=message):
+        replace(SHORT, **change)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "train", "message"),
+    [
+        ("SQ8", ("codebook",), "'sq8' cannot be trained"),
+        ("PQ4,Refine(SQ8)", ("codebook",), "refine store"),
+        ("PQ4", ("centroids",), "no lists"),
+        ("PQ4", ("rotation",), "no rotation"),
+        ("PQ4", ("codebook", "query_encoder"), "none is given"),
+        ("PQ4", ("codes",), "expected some of"),
+        ("PQ4", (), "expected some of"),
+    ],
+)
+def test_parts_that_cannot_be_trained_are_named(problem, recipe, train, message):
+    queries, dev = query_sets(problem)
+    with pytest.raises(ParameterError, match=message):
+        replace(SHORT, train=train).fit(start_of(problem, recipe), queries, dev)
+
+
+def shared(found, wanted):
+    """Return the share of wanted documents that were found."""
+    return np.mean([np.isin(one, other).mean() for one, other in zip(wanted, found, strict=True)])
+
+
+class TestMethods:
+    @pytest.mark.parametrize("method", [JPQ, RepCONC, DistillVQ])
+    def test_learning_beats_the_start_on_queries_never_seen(self, problem, method):
+        documents, queries, pairs = problem
+        held = pairs[:, 0] >= 450
+        how = method(recipe="OPQ4,PQ4", epochs=5, batch=32, rates={"codebook": 2e-3, "adapter": 2e-3})
+        labels = {} if method is DistillVQ else {"relevance": pairs[~held]}
+        learned = how.fit(documents, queries[:450], **labels)
+        wanted = pairs[held, 1][:, None]
+        if method is DistillVQ:
+            wanted = annvq.build(documents, "flat").search(queries[450:], 10).ids
+        before = shared(learned.start.search(queries[450:], 10).ids, wanted)
+        after = shared(learned.index.search(learned.queries(queries[450:]), 10).ids, wanted)
+        assert after > before + 0.01
+
+    def test_without_labels_the_teachers_best_are_taken(self, problem):
+        documents, queries, _ = problem
+        how = JPQ(recipe=RECIPE, epochs=3, rates={"codebook": 1e-3, "adapter": 1e-3})
+        (history,) = how.fit(documents, queries).history
+        assert max(entry["recall@10"] for entry in history) > history[0]["recall@10"]
+
+    def test_ids_are_those_given_and_the_index_is_an_ordinary_one(self, problem, tmp_path):
+        documents, queries, _pairs = problem
+        ids = [f"d{row}" for row in range(len(documents))]
+        how = DistillVQ(recipe="IVF8,PQ4", most_steps=10)
+        learned = how.fit(documents, queries, ids=ids, out=tmp_path / "out")
+        opened = annvq.open(tmp_path / "out" / "index", mode="rw")
+        hits = learned.index.search(queries[:5], 3)
+        assert opened.search(queries[:5], 3).ids.tolist() == hits.ids.tolist()
+        assert set(hits.ids.ravel()) <= set(ids)
+        opened.add(documents[:2] * 0.5, ids=["new", "newer"])
+        opened.remove(["d0"])
+        opened.verify()
+        about = json.loads((tmp_path / "out" / "history.json").read_text())
+        assert about["method"] == "distill-vq"
+        assert 0 < about["health"]["after"]["utilization"] <= 1
+        assert len(about["stages"][0]) == len(learned.history[0])
+
+    def test_an_adapter_is_written_beside_the_index(self, problem, tmp_path):
+        documents, queries, pairs = problem
+        how = JPQ(recipe=RECIPE, most_steps=20, rates={"adapter": 1e-2})
+        learned = how.fit(documents, queries, relevance=pairs, out=tmp_path)
+        matrix = np.load(tmp_path / "adapter.npy", allow_pickle=False)
+        np.testing.assert_allclose(learned.queries(queries), queries @ matrix.T, atol=1e-5)
+
+    def test_the_same_ranking_in_faiss(self, problem):
+        faiss = pytest.importorskip("faiss")
+        from annvq.interop.faiss import to_faiss
+
+        documents, queries, _ = problem
+        learned = DistillVQ(recipe="OPQ4,IVF8,PQ4", most_steps=10).fit(documents, queries)
+        asked = learned.queries(queries[:50])
+        hits = learned.index.search(asked, 5, nprobe=8)
+        made = to_faiss(learned.index)
+        lists = faiss.extract_index_ivf(made)
+        lists.nprobe = 8
+        scores, _ = made.search(asked, 5)
+        np.testing.assert_allclose(scores, hits.scores, atol=1e-4)
+
+    @pytest.mark.parametrize(
+        ("change", "error", "message"),
+        [
+            (dict(relevance=[[0, 5000]]), ParameterError, "names document 5000, there are 1000"),
+            (dict(relevance=[[-1, 0]]), ParameterError, "names query -1"),
+            (dict(relevance=[0, 1, 2]), ShapeError, "pairs"),
+            (dict(relevance=np.array([[0.5, 1.0]])), AnnvqError, "whole numbers"),
+            (dict(queries=np.zeros((5, 31), np.float32)), ShapeError, "31"),
+            (dict(queries=np.ones((5, 32), np.float32)), ParameterError, "at least 40"),
+            (dict(queries=["a text"]), ParameterError, "give an encoder"),
+            (dict(documents=np.full((1000, 32), np.nan, np.float32)), NonFiniteError, "NaN"),
+            (dict(encoder=5), ParameterError, "SentenceTransformer, its name or folder"),
+        ],
+    )
+    def test_bad_input_is_refused(self, problem, change, error, message):
+        documents, queries, pairs = problem
+        given = dict(documents=documents, queries=queries, relevance=pairs) | change
+        if "relevance" not in change:
+            given["relevance"] = None
+        with pytest.raises(error, match=message):
+            JPQ(recipe=RECIPE, most_steps=1).fit(given.pop("documents"), given.pop("queries"), **given)
+
+    def test_metrics_other_than_inner_products_are_refused(self, problem):
+        with pytest.raises(ParameterError, match="'ip' or 'cosine'"):
+            JPQ(recipe=RECIPE, metric="l2").fit(problem[0], problem[1])
