@@ -37,16 +37,16 @@ class TextEncoder(torch.nn.Module):
         was_training = self.training
         self.eval()
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # little padding
-        vectors: np.ndarray | None = None
+        parts: list[np.ndarray] = []
         with torch.inference_mode():
             for start in range(0, len(order), _ENCODED_AT_ONCE):
                 places = order[start : start + _ENCODED_AT_ONCE]
-                found = self([texts[i] for i in places], side).float().cpu().numpy()
-                if vectors is None:
-                    vectors = np.empty((len(texts), found.shape[1]), np.float32)
-                vectors[places] = found
+                parts.append(self([texts[i] for i in places], side).float().cpu().numpy())
         self.train(was_training)
-        return np.empty((0, 0), np.float32) if vectors is None else vectors
+        vectors = np.empty((len(texts), parts[0].shape[1] if parts else 0), np.float32)
+        if parts:
+            vectors[order] = np.concatenate(parts)
+        return vectors
 
 
 class Adapter(torch.nn.Module):
