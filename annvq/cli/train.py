@@ -38,7 +38,7 @@ def command(
     from annvq.learn.methods import method_named
 
     recipes.check(recipe or method)
-    check_place(out / "index")
+    check_place(out / "history.json")
     how = method_named(method)(
         recipe=recipe, epochs=epochs, batch=batch, most_steps=steps, patience=patience, seed=seed
     )  # fmt: skip
