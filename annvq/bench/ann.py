@@ -120,7 +120,9 @@ def run(path: Path, bench: AnnBench, progress: Progress, keep: Callable[[AnnResu
         except Exception as error:  # other people's code: what was measured so far is kept
             skipped[f"{peer.lib} {peer.recipe}"] = f"{type(error).__name__}: {error}"
         keep(result())
-    return result()
+    whole = result()
+    keep(whole)  # also where no peer could be loaded: that is told
+    return whole
 
 
 def _peers(problem: Problem, bench: AnnBench, skipped: dict[str, str]) -> list[Peer]:
