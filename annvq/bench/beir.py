@@ -30,6 +30,11 @@ DEFAULT_RECIPES = (
 _TUNING_QUERIES = 1000
 
 
+def is_learned(recipe: str) -> bool:
+    """Return whether a recipe needs queries to learn from."""
+    return recipe != "auto" and recipes.load(recipe).learn is not None
+
+
 @dataclass(frozen=True)
 class BeirBench:
     """What to measure.
@@ -60,6 +65,8 @@ class BeirBench:
     def __post_init__(self) -> None:
         for recipe in self.recipes:
             recipes.check(recipe)  # before minutes go into embedding
+            if self.tune is not None and is_learned(recipe):
+                raise ParameterError(f"recipe {recipe!r} is learned: it is not tuned here")
         if self.tune is not None and not 0 < self.tune <= 1:
             raise ParameterError(f"tune is a recall above 0 and at most 1, got {self.tune}")
 
@@ -96,7 +103,7 @@ def run(folder: Path, bench: BeirBench, cache: Path, progress: Progress) -> Beir
     qualities = []
     for recipe in bench.recipes:
         progress.update(bar, description=recipe)
-        if recipe != "auto" and recipes.load(recipe).learn is not None:
+        if is_learned(recipe):
             qualities.append(_learned(folder, dataset, judged, recipe, bench, cache, shown))
         else:
             qualities.append(measure(judged, recipe, threads=bench.threads, tuning=tuning)[0])

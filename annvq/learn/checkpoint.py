@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,8 +124,6 @@ def load(path: Path, asked: str) -> tuple[dict[str, dict[str, Tensor]], dict[int
 
 def digest(*arrays: np.ndarray) -> str:
     """Return a short fingerprint of arrays: what was learned from."""
-    import hashlib
-
     made = hashlib.sha256()
     for array in arrays:
         made.update(str((array.dtype.str, array.shape)).encode())

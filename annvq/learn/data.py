@@ -100,6 +100,11 @@ class QuerySet:
     def __len__(self) -> int:
         return len(self.vectors)
 
+    def arrays(self) -> list[np.ndarray]:
+        """Return all numbers, for a fingerprint."""
+        labels = [] if self.relevance is None else [self.relevance.offsets, self.relevance.rows]
+        return [self.vectors, *labels]
+
     def part(self, rows: np.ndarray) -> QuerySet:
         """Return some queries (int64)."""
         texts = None if self.texts is None else tuple(self.texts[row] for row in rows)

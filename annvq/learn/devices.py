@@ -67,8 +67,3 @@ class Devices:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
                 parameter.grad = self._accelerator.reduce(parameter.grad, reduction="mean")
-
-    def wait(self) -> None:
-        """Let all processes come here before any goes on."""
-        if self._accelerator is not None:
-            self._accelerator.wait_for_everyone()

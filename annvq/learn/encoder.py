@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from annvq.errors import MissingExtraError, ParameterError
+from annvq.errors import ParameterError
+from annvq.evaluation import embeddings
 from annvq.learn.runtime import torch
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ class TextEncoder(torch.nn.Module):
     def forward(self, texts: Sequence[str], side: str) -> Tensor:
         """Return the embeddings (n, d) of texts, ``side`` "query" or "document", with gradients."""
         prompt = (getattr(self.model, "prompts", None) or {}).get(side) or ""
-        features = self.model.tokenize([prompt + text for text in texts])
+        prepare = getattr(self.model, "preprocess", None) or self.model.tokenize  # the name in older versions
+        features = prepare([prompt + text for text in texts])
         device = next(self.model.parameters()).device
         features = {name: value.to(device) if hasattr(value, "to") else value for name, value in features.items()}
         return torch.nn.functional.normalize(self.model(features)["sentence_embedding"], dim=1)
@@ -68,26 +70,17 @@ class Adapter(torch.nn.Module):
 
 def load(encoder: Any) -> TextEncoder:
     """Return an encoder of a sentence-transformers model, its name or folder."""
-    try:
-        from sentence_transformers import SentenceTransformer
-    except ImportError:
-        raise MissingExtraError("sentence-transformers", "text") from None
-    if isinstance(encoder, SentenceTransformer):
+    if isinstance(encoder, str | Path):
+        return TextEncoder(embeddings.load_model(str(encoder)))
+    if isinstance(encoder, torch.nn.Module):
         return TextEncoder(encoder)
-    if not isinstance(encoder, str | Path):
-        kind = type(encoder).__name__
-        raise ParameterError(f"an encoder is a SentenceTransformer, its name or folder, not {kind}")
-    try:
-        return TextEncoder(SentenceTransformer(str(encoder)))
-    except Exception as error:  # of any kind, by what is missing in the folder or on the way to the hub
-        raise ParameterError(f"model {str(encoder)!r} cannot be loaded: {type(error).__name__}: {error}") from error
+    raise ParameterError(f"an encoder is a SentenceTransformer, its name or folder, not {type(encoder).__name__}")
 
 
-def save(encoder: TextEncoder | None, adapter: Adapter | None, folder: Path) -> None:
+def save(encoder: TextEncoder, adapter: Adapter | None, folder: Path) -> None:
     """Write a folder that sentence-transformers loads, the adapter as its last but one module, without pickle."""
     from sentence_transformers import SentenceTransformer, models
 
-    assert encoder is not None
     model = encoder.model
     modules = list(model)
     if adapter is not None:

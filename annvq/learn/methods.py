@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -26,7 +27,7 @@ from annvq.learn.start import Start
 from annvq.learn.trainer import Report, Run, Trainer
 
 _METRICS = ("ip", "cosine")
-# Zhan et al. 2021 (JPQ), appendix: the shorter the code, the smaller the steps.
+# jingtaozhan/JPQ, README: the shorter the code, the smaller the steps.
 _CODEBOOK_RATES = ((24, 5e-6), (32, 2e-5))
 _LONG_CODES_RATE = 1e-4
 
@@ -37,7 +38,7 @@ def jpq_codebook_rate(M: int) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Method:
+class Method(ABC):
     """What the methods share: a recipe to start from, stages of training, an index at the end.
 
     Parameters
@@ -49,12 +50,12 @@ class Method:
         "ip" or "cosine".
     epochs, batch, most_steps, measure_every, patience, seed
         As in `Trainer`, for every stage; None: the method's own.
-    train
-        Parts that move; None: the method's own, of those that the data and the recipe have.
     rates
-        Learning rates of parts, where they differ from the method's own.
+        Learning rates of parts, where they differ from the method's own, for every stage.
+    train
+        Parts that move; None: the method's own, of those that the data and the recipe have. Of the first stage.
     options
-        Other fields of `Trainer`, for every stage.
+        Other fields of `Trainer`, of the first stage.
 
     """
 
@@ -82,9 +83,9 @@ class Method:
         """Whether an encoder is trained, where there is one."""
         return self.uses_labels if self.train is None else bool({"query_encoder", "encoder"} & set(self.train))
 
+    @abstractmethod
     def trainers(self, M: int, parts: frozenset[str]) -> list[Trainer]:
         """Return the stages for codes of M columns and an index with these parts."""
-        raise NotImplementedError
 
     def fit(
         self,

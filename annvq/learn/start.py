@@ -23,7 +23,9 @@ class Start:
     trained
         The index's learned parts.
     documents
-        (n, d) float32, of unit length where the metric is cosine.
+        (n, d) float32, of unit length where the metric is cosine; of the encoder as it is.
+    originals
+        The documents as they were given: with the original queries they are the teacher.
     labels, codes
         Every document's list (n,) int64 and codes (n, M) uint8.
     nprobe
@@ -41,6 +43,7 @@ class Start:
 
     trained: Trained
     documents: np.ndarray
+    originals: np.ndarray
     labels: np.ndarray
     codes: np.ndarray
     nprobe: int
@@ -63,4 +66,5 @@ class Start:
         """Take an index of the documents (n, d) apart."""
         trained = index._now.trained
         labels, arrays = trained.encode(documents, threads)
-        return cls(trained, documents, labels, arrays.get("codes", labels[:, None]), index.nprobe, texts, encoder)
+        codes = arrays.get("codes", labels[:, None])
+        return cls(trained, documents, documents, labels, codes, index.nprobe, texts, encoder)

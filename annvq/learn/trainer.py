@@ -170,10 +170,10 @@ class Run:
         self.ksub = self.student.codebook.codebooks.shape[1]
         self.live = LiveIndex(start.trained, self.labels, self.codes, start.nprobe)
         depth = max(how.proposals.teacher, how.pseudo_relevant)
-        self.teacher = Teacher(start.documents, queries.vectors, depth, threads)
-        self.dev = DevSet.of(dev, start.documents, threads)
+        self.teacher = Teacher(start.originals, queries.vectors, depth, threads)
+        self.dev = DevSet.of(dev, start.originals, threads)
         self.progress = Progress()
-        data = checkpoint.digest(start.documents, start.codes, queries.vectors, dev.vectors)
+        data = checkpoint.digest(start.documents, start.codes, *queries.arrays(), *dev.arrays())
         self._asked = f"{how.describe()}; data {data}"
 
     def end(self) -> Start:
@@ -218,7 +218,6 @@ class Run:
             if file is not None and self.devices.is_first:
                 parts = {"student": self._state(), "best": best}
                 checkpoint.save(file, parts, optimizer, self.progress, self._asked)
-        self.last = self._state()
         self._set_state(best)
         student.eval()
 
@@ -340,7 +339,7 @@ class Run:
         if self.how.assignment in ("nearest", "balanced"):
             quantized = quantized + (documents - documents.detach())  # straight through to their encoder
         with torch.no_grad():
-            teacher = self.devices.tensor(self.queries.vectors[rows] @ self.begun.documents[pool].T)
+            teacher = self.devices.tensor(self.queries.vectors[rows] @ self.begun.originals[pool].T)
         places = [np.searchsorted(pool, each[each >= 0]) for each in own]
         is_own, is_relevant = (np.zeros((len(rows), len(pool)), bool) for _ in range(2))
         ranks = np.zeros((len(rows), len(pool)), np.int64)

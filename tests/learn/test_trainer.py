@@ -24,7 +24,7 @@ from annvq.learn import (
     Start,
     Trainer,
 )
-from annvq.learn.checkpoint import FILE
+from annvq.learn.checkpoint import FILE, load
 
 RECIPE = "PQ4"
 
@@ -50,6 +50,12 @@ SHORT = Trainer(
 )
 
 
+def set_to_last(run, folder):
+    """Set a run to where it ended, whichever step was the best."""
+    parts, _, _ = load(folder / FILE, run._asked)
+    run._set_state(parts["student"])
+
+
 def parts_of(run):
     trained = run.student.to_trained()
     parts = {"codebook": trained.codebook.codebooks, "codes": run.codes}
@@ -65,7 +71,7 @@ def parts_of(run):
 @pytest.mark.parametrize(
     "moving", [("codebook",), ("rotation",), ("centroids",), ("adapter",), ("adapter", "codebook")]
 )
-def test_what_is_not_trained_is_frozen(problem, moving):
+def test_what_is_not_trained_is_frozen(problem, moving, tmp_path):
     start = start_of(problem, "OPQ4,IVF8,PQ4")
     train, dev = query_sets(problem)
     before = {
@@ -75,8 +81,10 @@ def test_what_is_not_trained_is_frozen(problem, moving):
         "codes": start.codes,
         "adapter": np.eye(32, dtype=np.float32),
     }
-    run = replace(SHORT, train=moving, most_steps=5, proposals=Proposals(live=20)).fit(start, train, dev)
-    run._set_state(run.last)
+    run = replace(SHORT, train=moving, most_steps=5, proposals=Proposals(live=20)).fit(
+        start, train, dev, folder=tmp_path
+    )
+    set_to_last(run, tmp_path)
     for name, value in parts_of(run).items():
         assert np.array_equal(value, before[name]) != (name in moving), name
 
@@ -90,12 +98,12 @@ def test_distillation_finds_more_of_what_the_teacher_finds(problem):
 
 
 @pytest.mark.parametrize("assignment", ["nearest", "soft", "balanced"])
-def test_assignments_change_codes_and_keep_lists(problem, assignment):
+def test_assignments_change_codes_and_keep_lists(problem, assignment, tmp_path):
     start = start_of(problem, "IVF8,PQ4")
     train, dev = query_sets(problem)
     how = replace(SHORT, assignment=assignment, train=("codebook", "centroids"), most_steps=8)
-    run = how.fit(start, train, dev)
-    run._set_state(run.last)
+    run = how.fit(start, train, dev, folder=tmp_path)
+    set_to_last(run, tmp_path)
     assert np.array_equal(run.labels, start.labels)
     assert not np.array_equal(run.codes, start.codes)
 
@@ -129,20 +137,23 @@ def test_the_live_search_is_that_of_the_codes_as_they_are(problem):
     np.testing.assert_allclose(np.take_along_axis(scores, found, axis=1), best, atol=1e-5)
 
 
-def test_a_mixture_of_objectives_trains_all_at_once(problem):
+def test_a_mixture_of_objectives_trains_all_at_once(problem, tmp_path):
     train, dev = query_sets(problem)
     objectives = ((1.0, Contrast()), (0.1, Distillation("margin-mse")), (0.05, Clustering()))
     how = replace(SHORT, objectives=objectives, assignment="soft", most_steps=15)
-    run = how.fit(start_of(problem), train, dev)
+    start = start_of(problem)
+    run = how.fit(start, train, dev, folder=tmp_path)
     assert run.progress.step == 15
+    set_to_last(run, tmp_path)
+    assert not np.array_equal(parts_of(run)["codebook"], start.trained.codebook.codebooks)
 
 
-def test_residual_codes_can_be_trained(problem):
+def test_residual_codes_can_be_trained(problem, tmp_path):
     train, dev = query_sets(problem)
     how = replace(SHORT, assignment="nearest", epochs=3)
     start = start_of(problem, "RQ3x4")
-    run = how.fit(start, train, dev)
-    run._set_state(run.last)
+    run = how.fit(start, train, dev, folder=tmp_path)
+    set_to_last(run, tmp_path)
     assert not np.array_equal(parts_of(run)["codebook"], start.trained.codebook.codebooks)
     assert not np.array_equal(run.codes, start.codes)
     with pytest.raises(ParameterError, match="product codes"):
@@ -192,6 +203,9 @@ def test_a_checkpoint_of_something_else_is_refused(problem, tmp_path):
     replace(SHORT, most_steps=2).fit(start_of(problem), train, dev, folder=tmp_path)
     with pytest.raises(ParameterError, match="another training"):
         replace(SHORT, most_steps=2, batch=16).fit(start_of(problem), train, dev, folder=tmp_path)
+    fewer = QuerySet(train.vectors, None, Relevance.of([[0, 1]], len(train), len(problem[0])))
+    with pytest.raises(ParameterError, match="another training"):  # other judgements of the same queries
+        replace(SHORT, most_steps=2).fit(start_of(problem), fewer, dev, folder=tmp_path)
     replace(SHORT, most_steps=2, batch=16).fit(start_of(problem), train, dev, folder=tmp_path, resume=False)
     (tmp_path / FILE).write_bytes(b"nothing of the kind")
     with pytest.raises(CorruptIndexError, match="cannot be read"):
