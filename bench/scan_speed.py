@@ -50,19 +50,15 @@ def annvq_scan(codes: np.ndarray, tables: np.ndarray) -> Callable[[], object]:
     n = len(codes)
     offsets = np.array([0, n])
     packed = scan4.pack(codes, offsets)
-    spans = np.array([[0, 0, 0, n]])
+    visits = np.array([[0, 0, 0, 0, n]])
     nothing, keys = np.empty(0, np.float32), np.arange(n)
-    groups = scan4.groups_for(M)
-    quantized = np.empty(groups * 64, np.uint8)
-    scores, rows = np.empty(topk.capacity_for(K), np.float32), np.empty(topk.capacity_for(K), np.int64)
+    quantized = np.empty((1, scan4.groups_for(M) * 64), np.uint8)
     allow, mapping = np.empty(0, np.uint8), np.empty(0, np.uint32)
 
     def scan() -> object:
-        step, bias = scan4.quantize_tables(tables, quantized)
-        return scan4.scan_spans(
-            packed, groups, spans, np.array([bias], np.float32), 1, quantized, step, nothing, allow, mapping,
-            0, scores, rows, np.float32(-np.inf), 0, K, keys,
-        )  # fmt: skip
+        step, bias = (np.array([number], np.float32) for number in scan4.quantize_tables(tables, quantized[0]))
+        pool = topk.empty_pools(1, topk.capacity_for(K))
+        return scan4.scan_visits(packed, visits, bias, quantized, step, nothing, allow, mapping, 0, *pool, K, keys)
 
     return scan
 

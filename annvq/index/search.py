@@ -16,6 +16,7 @@ from annvq.kernels import threads as pool
 from annvq.kernels.topk import capacity_for
 
 _BLOCK = 64  # queries a task; pools and tables of a block stay in cache
+_FUSED_BLOCK = 512  # more of them read a list together
 _POOL_BYTES = 1 << 26  # of one block's pools
 
 
@@ -57,12 +58,13 @@ def search(
     live = snapshot.live_per_list(trained.nlist) if filtered else snapshot.searchable_per_list
     keep = _pool_depth(trained, k, depth)
     need = keep if filtered else k
-    size = max(1, min(_BLOCK, -(-len(queries) // threads), _POOL_BYTES // (12 * capacity_for(keep))))
+    fused = Fused.of(trained, snapshot, live)
+    if fused is not None and threads >= 2 * len(queries) and depth.nprobe >= fused.most_lists:
+        fused = None
+    most = _BLOCK if fused is None else _FUSED_BLOCK
+    size = max(1, min(most, -(-len(queries) // threads), _POOL_BYTES // (12 * capacity_for(keep))))
     blocks = [slice(start, start + size) for start in range(0, len(queries), size)]
     spare = threads // len(blocks)
-    fused = Fused.of(trained, snapshot, live)
-    if fused is not None and spare > 1 and depth.nprobe >= fused.most_lists:
-        fused = None
 
     def run_block(block: slice) -> tuple[np.ndarray, np.ndarray]:
         if fused is not None:

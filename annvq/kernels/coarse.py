@@ -174,10 +174,11 @@ def _probe_coded(queries, coded, l2, live, nprobe, reach, need, keys, lists, cou
     padded = np.zeros((1, (d + 15) // 16 * 16), np.float32)
     sub_vectors = np.zeros((1, M * dsub), np.float32)
     table = np.empty((1, M, ksub), np.float32)
-    quantized = np.empty((M + 3) // 4 * 64, np.uint8)
-    span = np.zeros((1, 4), np.int64)
-    span[0, 3] = nlist
-    bases = np.empty(1, np.float32)
+    quantized = np.empty((1, (M + 3) // 4 * 64), np.uint8)
+    step, bias = np.empty(1, np.float32), np.empty(1, np.float32)
+    visit = np.zeros((1, 5), np.int64)
+    visit[0, 4] = nlist
+    threshold = np.empty(1, np.float32)
     found = np.empty((1, 2 * reach + 64), np.float32)
     found_rows = np.empty((1, 2 * reach + 64), np.int64)
     found_count = np.empty(1, np.int64)
@@ -186,11 +187,11 @@ def _probe_coded(queries, coded, l2, live, nprobe, reach, need, keys, lists, cou
             padded[0, i] = queries[q, i]
             sub_vectors[0, i] = queries[q, i]
         fill_tables(sub_vectors, transposed, l2, table)
-        step, bias = scan4.quantize_tables(table[0], quantized)
-        bases[0] = bias
-        found_count[0], _ = scan4.scan_spans(
-            packed, (M + 3) // 4, span, bases, 1, quantized, step, rows[:0], packed[:0], _UNMAPPED, 0,
-            found[0], found_rows[0], MINUS_INFINITY, np.int64(0), reach, keys,
+        step[0], bias[0] = scan4.quantize_tables(table[0], quantized[0])
+        found_count[0], threshold[0] = 0, MINUS_INFINITY
+        scan4.scan_visits(
+            packed, visit, bias, quantized, step, rows[:0], packed[:0], _UNMAPPED, 0,
+            found, found_rows, found_count, threshold, reach, keys,
         )  # fmt: skip
         cut_pools(found, found_rows, found_count, reach, keys)
         held, rows_held = np.int64(0), np.int64(0)

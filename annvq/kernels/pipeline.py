@@ -87,46 +87,40 @@ def search_block(queries, rotation, coarse, tables, codes, spilled, refine, keys
     bases = centroid_scores if residual else np.empty((nq, 0), np.float32)
     factor = np.float32(2.0 if l2 and residual else 1.0)
     squared = l2 and not residual
-    padded_query = np.zeros((1, (d + 15) // 16 * 16), np.float32)
-    sub_vectors = np.zeros((1, M * dsub), np.float32)
-    table = np.empty((1, M, ksub), np.float32)
-    pool_scores = np.empty((1, capacity), np.float32)
-    pool_rows = np.empty((1, capacity), np.int64)
-    pool_counts = np.empty(1, np.int64)
-    thresholds = np.empty(1, np.float32)
-    twice = mapping.size > 0
-    reach = 2 * keep if twice else keep
-    unmapped = mapping[:0]
+    sub_vectors = np.zeros((nq, M * dsub), np.float32)
     for q in range(nq):
         for i in range(width):
-            sub_vectors[0, i] = rotated[q, i] * factor
-        fill_tables(sub_vectors, transposed, squared, table)
-        pool_counts[0] = 0
-        thresholds[0] = MINUS_INFINITY
+            sub_vectors[q, i] = rotated[q, i] * factor
+    tables_of = np.empty((nq, M, ksub), np.float32)
+    fill_tables(sub_vectors, transposed, squared, tables_of)
+    pool_scores = np.empty((nq, capacity), np.float32)
+    pool_rows = np.empty((nq, capacity), np.int64)
+    pool_counts = np.zeros(nq, np.int64)
+    thresholds = np.full(nq, MINUS_INFINITY, np.float32)
+    twice = mapping.size > 0
+    reach = 2 * keep if twice else keep
+    scan4.scan_lists(
+        tables_of, packed, offsets, block_offsets, lists, list_counts, bases, constants, allow, mapping[:0], 0, 1,
+        row_base, pool_scores, pool_rows, pool_counts, thresholds, reach, keys,
+    )  # fmt: skip
+    if twice:
         scan4.scan_lists(
-            table, packed, offsets, block_offsets, lists[q : q + 1], list_counts[q : q + 1], bases[q : q + 1],
-            constants, allow, unmapped, 0, 1, row_base, pool_scores, pool_rows, pool_counts, thresholds, reach, keys,
+            tables_of, spilled_packed, spilled_offsets, spilled_blocks, lists, list_counts, bases, constants, allow,
+            mapping, 0, 1, row_base, pool_scores, pool_rows, pool_counts, thresholds, reach, keys,
         )  # fmt: skip
-        if twice:
-            scan4.scan_lists(
-                table, spilled_packed, spilled_offsets, spilled_blocks, lists[q : q + 1], list_counts[q : q + 1],
-                bases[q : q + 1], constants, allow, mapping, 0, 1, row_base, pool_scores, pool_rows, pool_counts,
-                thresholds, reach, keys,
-            )  # fmt: skip
-            drop_repeats(pool_scores, pool_rows, pool_counts)
-        cut_pools(pool_scores, pool_rows, pool_counts, keep, keys)
-        if store.size > 0:
-            for i in range(d):
-                padded_query[0, i] = queries[q, i]
-            scanflat.rescore(
-                padded_query, store, d, minimum, step, l2, row_base, pool_scores, pool_rows, pool_counts
-            )  # fmt: skip
-        else:
-            scan4.rescore(
-                table, packed, offsets, block_offsets, bases[q : q + 1], constants, row_base,
-                pool_scores, pool_rows, pool_counts,
-            )  # fmt: skip
-        take_best(pool_scores, pool_rows, pool_counts, k, keys, scores[q : q + 1], rows[q : q + 1])
+        drop_repeats(pool_scores, pool_rows, pool_counts)
+    cut_pools(pool_scores, pool_rows, pool_counts, keep, keys)
+    if store.size > 0:
+        padded_queries = np.zeros((nq, (d + 15) // 16 * 16), np.float32)
+        padded_queries[:, :d] = queries
+        scanflat.rescore(
+            padded_queries, store, d, minimum, step, l2, row_base, pool_scores, pool_rows, pool_counts
+        )  # fmt: skip
+    else:
+        scan4.rescore(
+            tables_of, packed, offsets, block_offsets, bases, constants, row_base, pool_scores, pool_rows, pool_counts
+        )  # fmt: skip
+    take_best(pool_scores, pool_rows, pool_counts, k, keys, scores, rows)
 
 
 def plan(rotation, coarse, tables, codes, spilled, refine, keys, l2, normalize, with_ids):

@@ -25,6 +25,7 @@ from annvq.kernels.topk import thinned
 BLOCK = 32
 _LEVELS = np.float32(255.0)  # of quantized tables
 _LEAST_SPAN = np.float32(1e-36)  # its reciprocal is finite
+_SHARED, _WAVES_GROW = np.int64(2), np.int64(4)  # visits a list, lists a query; both measured
 LAYOUT, OTHER_LAYOUT = ("quads", "lanes") if ACTIVE == "avx512" else ("lanes", "quads")
 
 
@@ -168,13 +169,13 @@ def quantize_tables(tables, quantized):
 if LAYOUT == "quads":
 
     @kernel
-    def _sum_block(packed, offset, groups, quantized):
-        """Return the sums of table entries of vectors 0..15 and 16..31 of the block at byte ``offset``."""
+    def _sum_block(packed, offset, groups, quantized, table):
+        """Sum the entries of the tables at byte ``table`` of vectors 0..15 and 16..31 of the block at ``offset``."""
         low = simd.zero_i32x16()
         high = simd.zero_i32x16()
         for g in range(groups):
             codes = simd.load_u8x64(packed, offset + g * 64)
-            tables = simd.load_u8x64(quantized, g * 64)
+            tables = simd.load_u8x64(quantized, table + g * 64)
             low = lookup.lookup_add_low(low, codes, tables)
             high = lookup.lookup_add_high(high, codes, tables)
         return low, high
@@ -182,8 +183,8 @@ if LAYOUT == "quads":
 else:
 
     @kernel
-    def _sum_block(packed, offset, groups, quantized):
-        """Return the sums of table entries of vectors 0..15 and 16..31 of the block at byte ``offset``."""
+    def _sum_block(packed, offset, groups, quantized, table):
+        """Sum the entries of the tables at byte ``table`` of vectors 0..15 and 16..31 of the block at ``offset``."""
         low = simd.zero_i32x16()
         high = simd.zero_i32x16()
         for start in range(0, groups * 64, 128 * 64):  # 128 groups add 256 entries to 16 bits
@@ -193,7 +194,7 @@ else:
             high_second = lookup.zero_i16x16()
             for at in range(start, min(groups * 64, start + 128 * 64), 32):
                 codes = lookup.load_u8x32(packed, offset + at)
-                tables = lookup.load_u8x32(quantized, at)
+                tables = lookup.load_u8x32(quantized, table + at)
                 values = lookup.lookup_low(codes, tables)
                 low_pairs = lookup.add_pairs(low_pairs, values)
                 low_second = lookup.add_second(low_second, values)
@@ -206,42 +207,43 @@ else:
 
 
 @kernel
-def scan_spans(packed, groups, spans, span_bases, span_count, quantized, step, constants, allow, mapping,
-               row_base, scores, rows, threshold, count, keep, keys):  # fmt: skip
-    """Scan pieces of lists into one query's pool.
+def scan_visits(packed, visits, visit_bases, quantized, steps, constants, allow, mapping, row_base,
+                scores, rows, counts, thresholds, keep, keys):  # fmt: skip
+    """Scan pieces of lists into the pools of queries, one visit of a query to a list after the other.
 
     All in one function: a call for each list would cost as much as the scan of a short one.
 
     Parameters
     ----------
-    packed, groups
-        As `pack` packed them, of so many groups of sub-quantizers.
-    spans, span_bases, span_count
-        (at least span_count, 4) int64: block of the list's place 0, row of the list's place 0, first place, a
-        multiple of 32, and the end; (at least span_count,) float32, what is added to the sums.
-    quantized, step
-        From `quantize_tables`.
-    constants, allow, mapping
-        (n,) float32, uint8 and uint32 by the segment's rows, each may be empty: what is added to a score, which
-        rows may be returned, whose code stands where.
-    row_base
-        Index-wide number of the segment's row 0.
-    scores, rows, threshold, count, keep, keys
-        The pool. Returns its count and threshold.
+    packed
+        As `pack` packed them.
+    visits, visit_bases
+        (visits, 5) int64: query, block of the list's place 0, row of the list's place 0, first place, a multiple
+        of 32, and the end; (visits,) float32, what is added to the sums.
+    quantized, steps
+        (nq, groups * 64) uint8 and (nq,) float32: the queries' tables from `quantize_tables`.
+    constants, allow, mapping, row_base
+        As in `scan_lists`.
+    scores, rows, counts, thresholds, keep, keys
+        The pools, updated.
 
     """
     buffer = np.empty(32, np.float32)
-    steps = simd.splat_f32(step)
+    width = quantized.shape[1]
+    groups = width // 64
     with_constants = constants.size > 0
     with_allow = allow.size > 0
     mapped = mapping.size > 0
-    for span in range(span_count):
-        first_block, first, begin, end = spans[span, 0], spans[span, 1], spans[span, 2], spans[span, 3]
-        bases = simd.splat_f32(span_bases[span])
+    capacity = scores.shape[1]
+    for visit in range(visits.shape[0]):
+        q, first_block, first = visits[visit, 0], visits[visit, 1], visits[visit, 2]
+        begin, end = visits[visit, 3], visits[visit, 4]
+        count, threshold = counts[q], thresholds[q]
+        step, base = simd.splat_f32(steps[q]), simd.splat_f32(visit_bases[visit])
         for place in range(begin, end, 32):
-            low, high = _sum_block(packed, (first_block + place // 32) * groups * 64, groups, quantized)
-            score_low = simd.fma(simd.to_f32(low), steps, bases)
-            score_high = simd.fma(simd.to_f32(high), steps, bases)
+            low, high = _sum_block(packed, (first_block + place // 32) * width, groups, quantized, q * width)
+            score_low = simd.fma(simd.to_f32(low), step, base)
+            score_high = simd.fma(simd.to_f32(high), step, base)
             row = first + place
             if with_constants:
                 if row + 32 <= constants.size:
@@ -266,12 +268,46 @@ def scan_spans(packed, groups, spans, span_bases, span_count, quantized, step, c
                 if with_allow and allow[whose] == 0:
                     continue
                 if buffer[lane] >= threshold:
-                    scores[count] = buffer[lane]
-                    rows[count] = row_base + whose
+                    scores[q, count] = buffer[lane]
+                    rows[q, count] = row_base + whose
                     count += 1
-                    if count == scores.size:
-                        count, threshold = thinned(scores, rows, keep, keys)
-    return count, threshold
+                    if count == capacity:
+                        count, threshold = thinned(scores[q], rows[q], keep, keys)
+        counts[q], thresholds[q] = count, threshold
+
+
+@kernel
+def _order(lists, list_counts, nlist, queries, ranks):
+    """Write the order of all visits, as queries and ranks of the list among a query's, (total,) int64.
+
+    Where lists have few visitors, query by query, the nearest list first, for thresholds rise fast then.
+    Else wave after wave of ever more lists of every query, list by list within a wave: a list that is read
+    from memory once serves all who ask for it.
+    """
+    nq, total = list_counts.size, queries.size
+    done = np.int64(0)
+    if total < _SHARED * nlist or nq == 1:
+        for q in range(nq):
+            for rank in range(list_counts[q]):
+                queries[done], ranks[done] = q, rank
+                done += 1
+        return
+    begins = np.empty(nlist + 1, np.int64)
+    start, stop = np.int64(0), np.int64(1)
+    while done < total:
+        begins[:] = 0
+        for q in range(nq):
+            for rank in range(start, min(stop, list_counts[q])):
+                begins[lists[q, rank] + 1] += 1
+        for l in range(nlist):
+            begins[l + 1] += begins[l]
+        for q in range(nq):
+            for rank in range(start, min(stop, list_counts[q])):
+                l = lists[q, rank]
+                queries[done + begins[l]], ranks[done + begins[l]] = q, rank
+                begins[l] += 1
+        done += begins[nlist]
+        start, stop = stop, stop * _WAVES_GROW
 
 
 @kernel
@@ -289,33 +325,37 @@ def scan_lists(tables, packed, offsets, block_offsets, lists, list_counts, bases
         (nq, nlist) int64 and (nq,) int64: the lists to search, nearest first.
     bases
         (nq, nlist) float32, what a list adds to its rows' scores; (nq, 0) when nothing is added.
-    constants, allow, mapping, row_base
-        As in `scan_spans`.
+    constants, allow, mapping
+        (n,) float32, uint8 and uint32 by the segment's rows, each may be empty: what is added to a score, which
+        rows may be returned, whose code stands where.
     part, parts
         Scan only this part of every list (work of one query shared among threads).
+    row_base
+        Index-wide number of the segment's row 0.
     scores, rows, counts, thresholds
         The pools, (nq, capacity) float32 and int64, (nq,) int64 and float32; updated.
 
     """
-    M = tables.shape[1]
-    groups = (M + 3) // 4
-    quantized = np.empty(groups * 64, np.uint8)
-    most = np.int64(0)
-    for q in range(counts.size):
-        most = max(most, list_counts[q])
-    spans = np.empty((most, 4), np.int64)
-    span_bases = np.empty(most, np.float32)
-    for q in range(counts.size):
-        step, bias = quantize_tables(tables[q], quantized)
-        for i in range(list_counts[q]):
-            l = lists[q, i]
-            spans[i, 0], spans[i, 1] = block_offsets[l], offsets[l]
-            spans[i, 2], spans[i, 3] = part_of(offsets[l + 1] - offsets[l], part, parts)
-            span_bases[i] = bias + bases[q, l] if bases.shape[1] > 0 else bias
-        counts[q], thresholds[q] = scan_spans(
-            packed, groups, spans, span_bases, list_counts[q], quantized, step, constants, allow, mapping,
-            row_base, scores[q], rows[q], thresholds[q], counts[q], keep, keys,
-        )  # fmt: skip
+    nq, M = tables.shape[0], tables.shape[1]
+    quantized = np.empty((nq, (M + 3) // 4 * 64), np.uint8)
+    steps, biases = np.empty(nq, np.float32), np.empty(nq, np.float32)
+    total = np.int64(0)
+    for q in range(nq):
+        steps[q], biases[q] = quantize_tables(tables[q], quantized[q])
+        total += list_counts[q]
+    queries, ranks = np.empty(total, np.int64), np.empty(total, np.int64)
+    _order(lists, list_counts, offsets.size - 1, queries, ranks)
+    visits, visit_bases = np.empty((total, 5), np.int64), np.empty(total, np.float32)
+    for i in range(total):
+        q = queries[i]
+        l = lists[q, ranks[i]]
+        visits[i, 0], visits[i, 1], visits[i, 2] = q, block_offsets[l], offsets[l]
+        visits[i, 3], visits[i, 4] = part_of(offsets[l + 1] - offsets[l], part, parts)
+        visit_bases[i] = biases[q] + bases[q, l] if bases.shape[1] > 0 else biases[q]
+    scan_visits(
+        packed, visits, visit_bases, quantized, steps, constants, allow, mapping, row_base,
+        scores, rows, counts, thresholds, keep, keys,
+    )  # fmt: skip
 
 
 @kernel

@@ -191,6 +191,23 @@ def test_scan_finds_what_numpy_finds(nbits, M, sizes, parts):
         assert (rows[q, found:] == -1).all()
 
 
+@PROPERTY
+@given(nbits=NBITS, sizes=SIZES, queries=st.sampled_from([3, 7, 40]), keep=st.sampled_from([1, 10]), seed=SEEDS)
+def test_a_batch_finds_what_each_query_finds(nbits, sizes, queries, keep, seed):
+    """In whatever order a batch's queries visit the lists."""
+    codes, offsets, _ = setup(nbits, sizes, 5, seed)
+    rng, nlist = np.random.default_rng(seed), len(sizes)
+    tables = rng.integers(-3, 3, (queries, 5, SCANS[nbits][1])).astype(np.float32)
+    lists = np.stack([rng.permutation(nlist) for _ in range(queries)])
+    counts = rng.integers(0, nlist + 1, queries)
+    scores, rows = run(nbits, codes, offsets, tables, keep, probes=(lists, counts))
+    for q in range(queries):
+        one = slice(q, q + 1)
+        alone = run(nbits, codes, offsets, tables[one], keep, probes=(lists[one], counts[one]))
+        assert scores[q].tolist() == alone[0][0].tolist()
+        assert rows[q].tolist() == alone[1][0].tolist()
+
+
 @pytest.mark.parametrize("nbits", [4, 8])
 def test_equal_codes_are_ordered_by_key(nbits):
     codes = np.zeros((200, 6), np.uint8)
