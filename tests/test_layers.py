@@ -17,7 +17,7 @@ LAYERS = (
     ("__main__", "cli"),
     ("bench", "demo", "integrations"),
     ("learn",),
-    ("evaluation", "interop"),
+    ("evaluation", "interop", "multivector"),
     ("annvq",),
     ("index",),
     ("hits", "vectors"),

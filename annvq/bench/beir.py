@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from rich.progress import Progress
 
+from annvq.bench import multivector
+from annvq.bench.multivector import JudgedTokens, is_multivector
 from annvq.bench.quality import DEPTH, JudgedVectors, Quality, Tuning, measure, measure_index
 from annvq.errors import ParameterError
 from annvq.evaluation import BeirDataset, evaluate
@@ -28,11 +30,12 @@ DEFAULT_RECIPES = (
     "fast",
 )
 _TUNING_QUERIES = 1000
+TOKENS = "last hidden states of the model's tokens, scaled to length one, without special tokens and punctuation"
 
 
 def is_learned(recipe: str) -> bool:
     """Return whether a recipe needs queries to learn from."""
-    return recipe != "auto" and recipes.load(recipe).learn is not None
+    return recipe != "auto" and not is_multivector(recipe) and recipes.load(recipe).learn is not None
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,10 @@ class BeirBench:
 
     def __post_init__(self) -> None:
         for recipe in self.recipes:
-            recipes.check(recipe)  # before minutes go into embedding
-            if self.tune is not None and is_learned(recipe):
-                raise ParameterError(f"recipe {recipe!r} is learned: it is not tuned here")
+            if not is_multivector(recipe):
+                recipes.check(recipe)  # before minutes go into embedding
+            if self.tune is not None and (is_learned(recipe) or is_multivector(recipe)):
+                raise ParameterError(f"recipe {recipe!r} is learned or multi-vector: it is not tuned here")
         if self.tune is not None and not 0 < self.tune <= 1:
             raise ParameterError(f"tune is a recall above 0 and at most 1, got {self.tune}")
 
@@ -97,13 +101,19 @@ def run(folder: Path, bench: BeirBench, cache: Path, progress: Progress) -> Beir
         counts = f"{len(dataset.documents)} documents and {len(dataset.queries)} judged queries"
         raise ParameterError(f"{dataset.name}, split {bench.split!r}: {counts}, expected at least one of each")
     shown = not progress.disable
+    tokens = None
+    if any(is_multivector(recipe) for recipe in bench.recipes):
+        tokens = JudgedTokens.embedded(dataset, bench.model, cache, shown)
     judged = _embedded(dataset, bench, cache, shown)
     judged, tuning, how = _tuning(folder, judged, bench, cache, shown)
     bar = progress.add_task("recipes", total=len(bench.recipes))
     qualities = []
     for recipe in bench.recipes:
         progress.update(bar, description=recipe)
-        if is_learned(recipe):
+        if is_multivector(recipe):
+            assert tokens is not None
+            qualities.append(multivector.measure(tokens, recipe, bench.threads)[0])
+        elif is_learned(recipe):
             qualities.append(_learned(folder, dataset, judged, recipe, bench, cache, shown))
         else:
             qualities.append(measure(judged, recipe, threads=bench.threads, tuning=tuning)[0])
@@ -119,6 +129,7 @@ def run(folder: Path, bench: BeirBench, cache: Path, progress: Progress) -> Beir
         "depth": DEPTH,
         "threads": bench.threads,
         "search_parameters": how,
+        **({"token_embeddings": TOKENS} if tokens is not None else {}),
         "recipes": list(bench.recipes),
     }
     return BeirResult(config, qualities)

@@ -109,7 +109,7 @@ def cached_embeddings(
     model = model_key(model_name)
     if "model_sha256" in model:
         del model["model"]  # a folder that is renamed holds the same model
-    key = {**model, "side": side, "texts_sha256": _texts_digest(texts)}
+    key = {**model, "side": side, "texts_sha256": texts_digest(texts)}
     stem = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     found = _read(folder, stem, key, len(texts))
     if found is not None:
@@ -119,7 +119,8 @@ def cached_embeddings(
     return vectors
 
 
-def _texts_digest(texts: dict[str, str]) -> str:
+def texts_digest(texts: dict[str, str]) -> str:
+    """Return a digest of named texts in their order."""
     digest = hashlib.sha256()
     for pair in texts.items():
         digest.update(json.dumps(pair).encode())

@@ -25,6 +25,7 @@ from annvq.index.recipe import Recipe
 from annvq.index.search import search
 from annvq.index.segment import Segment
 from annvq.index.snapshot import Snapshot
+from annvq.index.tokens import TokenRows
 from annvq.index.trained import Trained
 from annvq.index.tune import TuneReport, tune
 from annvq.index.writer import SegmentWriter
@@ -231,15 +232,10 @@ class Index:
         """
         with self._changing:
             self._check_writable()
+            if self._now.trained.tokens is not None:
+                raise StateError("rows of this index are documents: open it with annvq.multivector.MultiVectorIndex")
             matrix = door.for_metric(door.as_matrix(vectors, dim=self.dim, name="vectors"), self.metric)
-            column = self._new_ids(ids, len(matrix))
-            table = self._new_attributes(attributes, len(matrix))
-            if len(matrix) == 0:
-                return
-            writer = SegmentWriter(self._now.trained, len(matrix), pool.resolve(threads))
-            writer.add(matrix)
-            segments = _merge_small(self._now.trained, [*self._now.snapshot.segments, writer.take(column, table)])
-            self._change(snapshot=Snapshot.of(segments), next_id=next_id(column, self._now.next_id))
+            self._insert(matrix, None, ids, attributes, threads)
 
     def remove(self, ids: Any) -> None:
         """Remove ids; UnknownIdError, and nothing removed, where one is not in the index."""
@@ -328,6 +324,19 @@ class Index:
         self._check_open()
         if self._store is not None and self._store.mode != "rw":
             raise StateError("the index is open for reading: annvq.open(path, mode='rw') to change it")
+
+    def _insert(
+        self, matrix: np.ndarray, tokens: TokenRows | None, ids: Any, attributes: Any, threads: int | None
+    ) -> None:
+        """Add checked vectors (n, d), of documents whose own vectors are coded."""
+        column = self._new_ids(ids, len(matrix))
+        table = self._new_attributes(attributes, len(matrix))
+        if len(matrix) == 0:
+            return
+        writer = SegmentWriter(self._now.trained, len(matrix), pool.resolve(threads))
+        writer.add(matrix, tokens)
+        segments = _merge_small(self._now.trained, [*self._now.snapshot.segments, writer.take(column, table)])
+        self._change(snapshot=Snapshot.of(segments), next_id=next_id(column, self._now.next_id))
 
     def _queries(self, queries: Any) -> np.ndarray:
         matrix = door.as_matrix(queries, dim=self.dim, name="queries")
@@ -482,7 +491,8 @@ def _bytes_by_part(snapshot: Snapshot) -> dict[str, int]:
     parts = {"codes": 0, "constants": 0, "refine": 0, "ids": 0, "positions": 0, "attributes": 0}
     for segment in snapshot.segments:
         for name, array in segment.arrays.items():
-            parts[name if name in parts else "codes"] += array.nbytes
+            part = "tokens" if name.startswith("tokens.") else name if name in parts else "codes"
+            parts[part] = parts.get(part, 0) + array.nbytes
         parts["ids"] += sum(array.nbytes for array in segment.ids.sections().values())
         parts["positions"] += segment.positions.nbytes
         parts["attributes"] += 0 if segment.attributes is None else segment.attributes.nbytes

@@ -10,7 +10,7 @@ from annvq.index.filters import intact
 from annvq.index.ids import IdColumn
 from annvq.index.segment import Segment
 from annvq.index.trained import Trained
-from annvq.index.writer import make_segment
+from annvq.index.writer import joined, make_segment
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,10 +26,9 @@ def merge(trained: Trained, segments: list[Segment]) -> Segment:
         ids.append(segment.ids.reorder(order))
         if segment.attributes is not None:
             tables.append(intact(segment.attributes).take(order))
-    joined = np.concatenate(labels)
-    arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-    positions = np.arange(len(joined), dtype=np.uint32)
-    return make_segment(trained, joined, arrays, IdColumn.concat(ids), positions, _concat_tables(tables))
+    lists = np.concatenate(labels)
+    positions = np.arange(len(lists), dtype=np.uint32)
+    return make_segment(trained, lists, joined(batches), IdColumn.concat(ids), positions, _concat_tables(tables))
 
 
 def insertion_order(segment: Segment) -> np.ndarray:

@@ -38,6 +38,8 @@ def segment_from_sections(sections: dict[str, np.ndarray], trained: Trained, nam
         arrays = {key[len(_ARRAY) :]: frozen(array) for key, array in sections.items() if key.startswith(_ARRAY)}
         if isinstance(trained.codes, TableCodes):
             arrays = trained.codes.relaid(arrays)
+        if trained.tokens is not None:
+            arrays = trained.tokens.relaid(arrays)
         ids = IdColumn.from_sections(sections)
         table = _arrow_table(sections["attributes"]) if "attributes" in sections else None
         segment = Segment(offsets, arrays, ids, frozen(sections["positions"]), table, name=name)
@@ -67,6 +69,8 @@ def _check(segment: Segment, trained: Trained) -> None:
         expected |= spill.check(segment.arrays, trained.codes.M, segment.n, trained.nlist)
     if trained.refine is not None:
         expected |= trained.refine.layout(segment.n, 0)
+    if trained.tokens is not None:
+        expected |= trained.tokens.layout(segment.arrays, segment.n)
     if set(expected) != set(segment.arrays):
         raise CorruptIndexError(f"sections {sorted(segment.arrays)}, expected {sorted(expected)}")
     for name, (dtype, shape) in expected.items():

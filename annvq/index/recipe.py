@@ -131,12 +131,15 @@ def _product_codes_within(budget: float, n: int, d: int, metric: str) -> Recipe:
     return replace(shortest, codebook=replace(shortest.codebook, M=M))
 
 
-def _files() -> dict[str, Path]:
-    """Return path by name: of the recipes in the installed package, else in the source tree."""
+def folder() -> Path:
+    """Return where recipes are: in the installed package, else in the source tree."""
     package = Path(__file__).parents[1]
     packaged = package / "_recipes"
-    folder = packaged if packaged.is_dir() else package.parent / "indexes"
-    return {path.stem: path for path in folder.glob("*.toml")}
+    return packaged if packaged.is_dir() else package.parent / "indexes"
+
+
+def _files() -> dict[str, Path]:
+    return {path.stem: path for path in folder().glob("*.toml")}
 
 
 def _read(path: Path) -> Recipe:

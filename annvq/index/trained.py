@@ -17,11 +17,13 @@ from annvq.index.recipe import Recipe
 from annvq.index.rowstore import RowStore
 from annvq.index.segment import Segment
 from annvq.index.tablecodes import TableCodes
+from annvq.index.tokens import TokenStore
 from annvq.kernels.assign import assign
 
 Codebook = ProductCodebook | ResidualCodebook | ScalarCodebook | RaBitQCodebook
 Codes = RowStore | TableCodes | RaBitQCodes
 
+TOKENS = "tokens"  # among unpacked rows, their documents' vectors (`annvq.index.tokens.TokenRows`)
 _CODEBOOKS = {cls.__name__: cls for cls in (ProductCodebook, ResidualCodebook, ScalarCodebook, RaBitQCodebook)}
 
 
@@ -50,6 +52,8 @@ class Trained:
     center
         (d,) float32, taken from rotated vectors and queries, or None. Distances stay what they are, and codes of
         residuals whatever the vectors' distance from the origin.
+    tokens
+        How the several vectors of every row are kept, where rows are documents (`annvq.multivector`), or None.
 
     """
 
@@ -62,6 +66,7 @@ class Trained:
     refine_codebook: ScalarCodebook | None = None
     coarse_codebook: ProductCodebook | None = None
     center: np.ndarray | None = None
+    tokens: TokenStore | None = None
 
     @property
     def l2(self) -> bool:
@@ -142,12 +147,19 @@ class Trained:
             decoded = decoded + self.center
         return decoded if self.rotation is None else self.rotation.inverse(decoded)
 
-    def unpack(self, segment: Segment, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Return some rows (int64) of a segment as `encode` gave them."""
-        arrays = self.codes.unpack(segment, rows)
+    def unpack(self, segment: Segment, rows: np.ndarray) -> dict[str, Any]:
+        """Return some rows (int64) of a segment as `encode` gave them, with their documents' vectors as `TOKENS`."""
+        arrays: dict[str, Any] = self.codes.unpack(segment, rows)
         if self.refine is not None:
             arrays |= self.refine.unpack(segment, rows)
+        if self.tokens is not None:
+            arrays[TOKENS] = self.tokens.unpack(segment.arrays, rows)
         return arrays
+
+    def pack(self, arrays: dict[str, Any], offsets: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the sections of unpacked rows in list order; list l's are ``offsets[l]:offsets[l + 1]``."""
+        packed = self.codes.pack({name: array for name, array in arrays.items() if name != TOKENS}, offsets)
+        return packed if self.tokens is None else {**packed, **self.tokens.pack(arrays[TOKENS])}
 
     def sections(self) -> dict[str, np.ndarray]:
         """Return everything as named arrays; `from_sections` reads them back."""
@@ -162,6 +174,9 @@ class Trained:
             sections["centroids"] = self.centroids
         if self.center is not None:
             sections["center"] = self.center
+        if self.tokens is not None:
+            config["tokens"] = self.tokens.config()
+            sections |= {f"tokens.{key}": array for key, array in self.tokens.sections().items()}
         config["centered"] = self.center is not None
         sections["config"] = np.frombuffer(json.dumps(config).encode(), np.uint8)
         return sections
@@ -177,6 +192,7 @@ class Trained:
             kind = _CODEBOOKS.get(str(_object(config.get("codebook", {})).get("class")), ScalarCodebook)
             codebook = _part(kind, "codebook", config, sections)
             coarse = _part(ProductCodebook, "coarse_codebook", config, sections)
+            tokens = _tokens(config, sections)
         except CorruptIndexError:
             raise
         except (KeyError, TypeError, ValueError, RecursionError) as error:
@@ -184,7 +200,7 @@ class Trained:
         centroids, center = sections.get("centroids"), sections.get("center")
         if config.get("centered", False) is not (center is not None):
             raise CorruptIndexError("configuration and sections of the index disagree about a center")
-        trained = cls(recipe, metric, dim, rotation, centroids, codebook, refine, coarse, center)
+        trained = cls(recipe, metric, dim, rotation, centroids, codebook, refine, coarse, center, tokens)
         trained._check()
         return trained
 
@@ -270,6 +286,14 @@ def _object(value: Any) -> dict:
     if not isinstance(value, dict):
         raise TypeError(f"{type(value).__name__} where an object should be")
     return value
+
+
+def _tokens(config: dict, sections: dict[str, np.ndarray]) -> TokenStore | None:
+    if "tokens" not in config:
+        return None
+    prefix = "tokens."
+    arrays = {key.removeprefix(prefix): array for key, array in sections.items() if key.startswith(prefix)}
+    return TokenStore.from_sections(_object(config["tokens"]), arrays)
 
 
 def _part(cls: Any, name: str, config: dict, sections: dict[str, np.ndarray]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
@@ -74,7 +75,7 @@ def tune(trained: Trained, snapshot: Snapshot, queries: np.ndarray, k: int, targ
     def recall_at(depth: Depth) -> float:
         if depth not in measured:
             _, rows = search(trained, snapshot, queries, k, depth, False, threads)
-            measured[depth] = Measured(depth.nprobe, depth.rerank, _recall(rows, truth), 0.0)
+            measured[depth] = Measured(depth.nprobe, depth.rerank, recall_of(rows, truth), 0.0)
         return measured[depth].recall
 
     candidates = []
@@ -118,7 +119,8 @@ def _least_nprobe(is_enough, nlist: int) -> int | None:
     return high
 
 
-def _recall(rows: np.ndarray, truth: np.ndarray) -> float:
+def recall_of(rows: np.ndarray, truth: np.ndarray) -> float:
+    """Return the share of the true rows (nq, k), -1 where missing, that were found."""
     wanted = (truth >= 0).sum()
     found = sum(np.isin(got[got >= 0], want).sum() for got, want in zip(rows, truth, strict=True))
     return float(found / wanted) if wanted else 1.0
@@ -142,3 +144,14 @@ def _queries_per_second(
             if turn:
                 best[depth] = min(best[depth], time.perf_counter() - start)
     return {depth: len(some) / seconds for depth, seconds in best.items()}
+
+
+def best_of(call: Callable[[], object]) -> float:
+    """Return the least seconds of some calls, the first not counted."""
+    best = math.inf
+    for turn in range(1 + _PASSES):
+        start = time.perf_counter()
+        call()
+        if turn:
+            best = min(best, time.perf_counter() - start)
+    return best

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from annvq.index.ids import IdColumn
 from annvq.index.segment import Segment, frozen
-from annvq.index.trained import Trained
+from annvq.index.tokens import TokenRows
+from annvq.index.trained import TOKENS, Trained
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def make_segment(
     trained: Trained,
     labels: np.ndarray,
-    arrays: dict[str, np.ndarray],
+    arrays: dict[str, Any],
     ids: IdColumn,
     positions: np.ndarray,
     attributes: pa.Table | None,
@@ -32,7 +33,7 @@ def make_segment(
     labels
         (n,) int64, every row's list.
     arrays
-        Unpacked rows by section, as `Trained.encode` gives them.
+        Unpacked rows by section, as `Trained.encode` gives them, and where the index keeps tokens these.
     ids, positions, attributes
         Of the same n rows in the same order.
 
@@ -40,7 +41,7 @@ def make_segment(
     order = np.argsort(labels, kind="stable")
     offsets = np.concatenate([[0], np.cumsum(np.bincount(labels, minlength=trained.nlist))]).astype(np.int64)
     arrays = {name: array[order] for name, array in arrays.items()}
-    arrays = trained.codes.pack(arrays, offsets)
+    arrays = trained.pack(arrays, offsets)
     return Segment(
         frozen(offsets),
         {name: frozen(array) for name, array in arrays.items()},
@@ -48,6 +49,15 @@ def make_segment(
         frozen(positions[order]),
         attributes.take(order) if attributes is not None else None,
     )
+
+
+def joined(batches: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the unpacked rows of several batches as those of one."""
+    names = batches[0] if batches else {}
+    return {
+        name: (TokenRows.joined if name == TOKENS else np.concatenate)([batch[name] for batch in batches])
+        for name in names
+    }
 
 
 @dataclass
@@ -58,7 +68,7 @@ class SegmentWriter:
     rows: int
     threads: int
     _labels: list[np.ndarray] = field(default_factory=list)
-    _arrays: list[dict[str, np.ndarray]] = field(default_factory=list)
+    _arrays: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def waiting(self) -> int:
@@ -70,16 +80,17 @@ class SegmentWriter:
         """Whether it is time to take a segment."""
         return self.waiting >= self.rows
 
-    def add(self, vectors: np.ndarray) -> None:
-        """Encode a batch of vectors (n, d) float32."""
+    def add(self, vectors: np.ndarray, tokens: TokenRows | None = None) -> None:
+        """Encode a batch of vectors (n, d) float32, of documents whose own vectors are coded already."""
         labels, arrays = self.trained.encode(vectors, self.threads)
+        if tokens is not None:
+            arrays = {**arrays, TOKENS: tokens}
         self._labels.append(labels)
         self._arrays.append(arrays)
 
     def take(self, ids: IdColumn, attributes: pa.Table | None) -> Segment:
         """Make a segment of all gathered rows, whose ids and attributes are given."""
         labels = np.concatenate(self._labels) if self._labels else np.empty(0, np.int64)
-        names = self._arrays[0] if self._arrays else {}
-        arrays = {name: np.concatenate([batch[name] for batch in self._arrays]) for name in names}
+        arrays = joined(self._arrays)
         self._labels, self._arrays = [], []
         return make_segment(self.trained, labels, arrays, ids, np.arange(len(labels), dtype=np.uint32), attributes)

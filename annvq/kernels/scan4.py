@@ -25,7 +25,7 @@ from annvq.kernels.topk import thinned
 BLOCK = 32
 _LEVELS = np.float32(255.0)  # of quantized tables
 _LEAST_SPAN = np.float32(1e-36)  # its reciprocal is finite
-_SHARED, _WAVES_GROW = np.int64(2), np.int64(4)  # visits a list, lists a query; both measured
+_SHARED, _WAVES_GROW = np.int64(1), np.int64(4)  # visits a list, lists a query; both measured
 LAYOUT, OTHER_LAYOUT = ("quads", "lanes") if ACTIVE == "avx512" else ("lanes", "quads")
 
 
@@ -169,7 +169,7 @@ def quantize_tables(tables, quantized):
 if LAYOUT == "quads":
 
     @kernel
-    def _sum_block(packed, offset, groups, quantized, table):
+    def sum_block(packed, offset, groups, quantized, table):
         """Sum the entries of the tables at byte ``table`` of vectors 0..15 and 16..31 of the block at ``offset``."""
         low = simd.zero_i32x16()
         high = simd.zero_i32x16()
@@ -183,7 +183,7 @@ if LAYOUT == "quads":
 else:
 
     @kernel
-    def _sum_block(packed, offset, groups, quantized, table):
+    def sum_block(packed, offset, groups, quantized, table):
         """Sum the entries of the tables at byte ``table`` of vectors 0..15 and 16..31 of the block at ``offset``."""
         low = simd.zero_i32x16()
         high = simd.zero_i32x16()
@@ -241,7 +241,7 @@ def scan_visits(packed, visits, visit_bases, quantized, steps, constants, allow,
         count, threshold = counts[q], thresholds[q]
         step, base = simd.splat_f32(steps[q]), simd.splat_f32(visit_bases[visit])
         for place in range(begin, end, 32):
-            low, high = _sum_block(packed, (first_block + place // 32) * width, groups, quantized, q * width)
+            low, high = sum_block(packed, (first_block + place // 32) * width, groups, quantized, q * width)
             score_low = simd.fma(simd.to_f32(low), step, base)
             score_high = simd.fma(simd.to_f32(high), step, base)
             row = first + place

@@ -1,0 +1,85 @@
+"""Retrieval quality, size and speed of multi-vector recipes on token embeddings with judgements."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from annvq.bench.quality import DEPTH, Quality
+from annvq.bench.timing import time_batches
+from annvq.evaluation import BeirDataset, evaluate, recall_with_ties, run_from_ids
+from annvq.evaluation.ranking import DEFAULT_METRICS
+from annvq.evaluation.tokens import cached_tokens
+from annvq.multivector import MultiVectorIndex, Ragged, chamfer, recipe
+
+_NEIGHBORS = 10
+_EXACT_QUERIES = 300  # evenly spaced, whose exact neighbours are looked for: that takes long
+_WARM = 64  # documents that compile what a build and a search need
+
+
+@dataclass(frozen=True)
+class JudgedTokens:
+    """Token embeddings of documents and queries, their names and judgements."""
+
+    documents: Ragged
+    queries: Ragged
+    document_ids: tuple[str, ...]
+    query_ids: tuple[str, ...]
+    qrels: dict[str, dict[str, int]]
+
+    @classmethod
+    def embedded(cls, dataset: BeirDataset, model: str, cache: Path, shown: bool) -> JudgedTokens:
+        """Embed a data set, or take its embeddings from ``cache``; a document without tokens is left out."""
+        documents = Ragged(*cached_tokens(cache, model, dataset.documents, "document", progress=shown))
+        queries = Ragged(*cached_tokens(cache, model, dataset.queries, "query", progress=shown))
+        return cls(documents, queries.floats(), tuple(dataset.documents), tuple(dataset.queries), dataset.qrels)
+
+
+def is_multivector(name: str) -> bool:
+    """Return whether a recipe is one of `annvq.multivector`'s."""
+    return name in recipe.names()
+
+
+def measure(judged: JudgedTokens, name: str, threads: int | None) -> tuple[Quality, MultiVectorIndex]:
+    """Build a recipe over the documents and search all queries; figures as for `annvq.bench.quality.measure`.
+
+    ``bytes_per_vector`` are those of a document, its encoding and its vectors; ``recall_vs_exact`` is against the ten
+    of largest Chamfer similarity of the vectors as they were given.
+    """
+    made = recipe.load(name)
+    few = judged.documents[: min(_WARM, len(judged.documents))]
+    flat = replace(made.index, nlist=None, codebook=replace(made.index.codebook, residual=False), spill=False)
+    MultiVectorIndex.build(few, replace(made, index=flat), threads=threads).search(judged.queries[:2], DEPTH)
+    begin = time.perf_counter()
+    index = MultiVectorIndex.build(judged.documents, made, threads=threads)
+    build_s = time.perf_counter() - begin
+
+    def search(numbers: np.ndarray) -> np.ndarray:
+        return index.search(judged.queries[numbers], DEPTH, threads=threads).ids
+
+    timing = time_batches(search, np.arange(len(judged.queries)))
+    parts = index.stats()["bytes_per_document"]
+    size = parts["codes"] + parts["constants"] + parts["tokens"]
+    found = [[judged.document_ids[row] for row in rows if row >= 0] for rows in timing.ids.tolist()]
+    quality = Quality(
+        recipe=name,
+        measures=evaluate(judged.qrels, run_from_ids(judged.query_ids, found), DEFAULT_METRICS),
+        bytes_per_vector=size,
+        compression=4 * judged.documents.vectors.size / len(judged.documents) / size,
+        qps=timing.qps,
+        recall_vs_exact=_recall_vs_exact(judged, timing.ids, threads),
+        build_s=build_s,
+    )
+    return quality, index
+
+
+def _recall_vs_exact(judged: JudgedTokens, rows: np.ndarray, threads: int | None) -> float:
+    step = -(-len(judged.queries) // _EXACT_QUERIES)
+    scores = chamfer(judged.queries[::step], judged.documents, threads=threads)
+    found = rows[::step, :_NEIGHBORS]
+    exact = -np.sort(-scores, axis=1)[:, :_NEIGHBORS]
+    of_found = np.where(found >= 0, np.take_along_axis(scores, np.maximum(found, 0), 1), -np.inf)
+    return recall_with_ties(found, of_found, exact)

@@ -1,0 +1,114 @@
+"""Contextual token embeddings of a data set's texts, cached as plain arrays.
+
+A cache entry is three files: ``NAME.npy`` (t, d) float16, ``NAME.offsets.npy`` (n + 1,) int64, and
+``NAME.json``, which says which model and texts it holds and is written last. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import string
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from annvq.evaluation.embeddings import Side, load_model, model_key, texts_digest
+from annvq.io.replacing import replacing
+
+_BATCH = 64
+_FORMAT = 1
+
+
+def token_embeddings(
+    model: Any, texts: list[str], side: Side, *, progress: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the last hidden state of every token of every text, scaled to length one.
+
+    Special tokens are left out, and for documents tokens that are punctuation, as ColBERT does; a text of which nothing
+    would be left keeps them.
+
+    Parameters
+    ----------
+    model
+        A sentence-transformers model (`annvq.evaluation.embeddings.load_model`).
+    texts
+        What to embed.
+    side
+        "document" or "query".
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    vectors, offsets
+        (t, d) float16; (n + 1,) int64, text i's are ``vectors[offsets[i]:offsets[i + 1]]``.
+
+    """
+    from rich.progress import Progress
+
+    dropped = _dropped(model.tokenizer, side)
+    parts, lengths = [], []
+    with Progress(disable=not progress) as bar:
+        task = bar.add_task(f"tokens of {side}s", total=len(texts))
+        for start in range(0, len(texts), _BATCH):
+            batch = texts[start : start + _BATCH]
+            features = model.encode(batch, batch_size=_BATCH, output_value=None)
+            for one in features:
+                mask = one["attention_mask"].numpy().astype(bool)
+                states, names = one["token_embeddings"].numpy()[mask], one["input_ids"].numpy()[mask]
+                kept = ~np.isin(names, dropped)
+                states = (states[kept] if kept.any() else states).astype(np.float32)
+                parts.append((states / np.linalg.norm(states, axis=1, keepdims=True)).astype(np.float16))
+                lengths.append(len(states))
+            bar.update(task, completed=start + len(batch))
+    return np.concatenate(parts), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def _dropped(tokenizer: Any, side: Side) -> np.ndarray:
+    """Return the numbers of tokens that are left out."""
+    special = list(tokenizer.all_special_ids)
+    if side == "query":
+        return np.array(special)
+    marks = tokenizer.convert_tokens_to_ids(list(string.punctuation))
+    return np.array(special + [mark for mark in marks if mark is not None and mark not in special])
+
+
+def cached_tokens(
+    folder: Path, model_name: str, texts: dict[str, str], side: Side, *, progress: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the texts' token embeddings, memory-mapped from the cache in ``folder``, or computed and kept there.
+
+    Parameters as for `annvq.evaluation.embeddings.cached_embeddings`; returns as `token_embeddings`.
+    """
+    model = model_key(model_name)
+    if "model_sha256" in model:
+        del model["model"]  # a folder that is renamed holds the same model
+    key = {**model, "side": side, "texts_sha256": texts_digest(texts), "tokens": _FORMAT}
+    stem = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    found = _read(folder, stem, key, len(texts))
+    if found is None:
+        vectors, offsets = token_embeddings(load_model(model_name), list(texts.values()), side, progress=progress)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, array in ((f"{stem}.npy", vectors), (f"{stem}.offsets.npy", offsets)):
+            with replacing(folder / name) as path, path.open("wb") as opened:
+                np.save(opened, array)
+        entry = json.dumps({**key, "shape": list(vectors.shape)}, indent=1)
+        with replacing(folder / f"{stem}.json") as path:
+            path.write_text(entry)
+        found = _read(folder, stem, key, len(texts))
+        assert found is not None
+    return found
+
+
+def _read(folder: Path, stem: str, key: dict[str, Any], count: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the entry, or None where it is absent, unfinished or not what its key says."""
+    try:
+        entry = json.loads((folder / f"{stem}.json").read_text())
+        vectors = np.load(folder / f"{stem}.npy", mmap_mode="r", allow_pickle=False)
+        offsets = np.load(folder / f"{stem}.offsets.npy", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    fits = entry == {**key, "shape": list(vectors.shape)} and len(offsets) == count + 1 and offsets[-1] == len(vectors)
+    return (vectors, offsets) if fits else None

@@ -1,0 +1,177 @@
+"""Building a multi-vector index: learn from some documents, then encode and code batch by batch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from annvq.arguments import as_count, as_path
+from annvq.errors import ParameterError, RecipeError, ShapeError
+from annvq.index import build as building
+from annvq.index import commit
+from annvq.index.depth import Depth
+from annvq.index.filters import as_attributes
+from annvq.index.ids import as_ids
+from annvq.index.index import Index
+from annvq.index.recipe_values import settled
+from annvq.index.segment import Segment
+from annvq.index.tokens import TokenStore
+from annvq.index.train import sample_size, train
+from annvq.index.trained import Trained
+from annvq.index.writer import SegmentWriter
+from annvq.kernels import threads as pool
+from annvq.multivector.fde import FixedDimensionalEncoder
+from annvq.multivector.ragged import Ragged, concatenated
+from annvq.multivector.recipe import MultiVectorRecipe, load
+from annvq.storage import Store
+
+_BATCH_VECTORS = 1 << 16
+_BATCH_BYTES = 1 << 26  # of encodings
+_SEGMENT_BYTES = 1 << 28  # after which a streamed build starts a new segment
+_SAMPLE = 1 << 14  # documents that the index of encodings learns from, at least
+_CENTROIDS_PROBED = 8  # a query vector, until tuning says otherwise
+_UNKNOWN_FACTOR = 16  # a stream longer than its sample is taken to be this many times as long
+
+
+def build(
+    documents: Any,
+    recipe: MultiVectorRecipe | str | os.PathLike[str],
+    *,
+    offsets: Any,
+    ids: Any,
+    attributes: Any,
+    seed: int,
+    threads: int | None,
+    progress: bool | building.Progress,
+    path: str | os.PathLike[str] | None,
+) -> Index:
+    """Build what a `MultiVectorIndex` is made of; parameters and errors as for `MultiVectorIndex.build`."""
+    made, seed, workers = load(recipe), as_count("seed", seed, least=0), pool.resolve(threads)
+    folder = None if path is None else as_path(path)
+    whole = None if isinstance(documents, Iterator) else Ragged.of(documents, offsets).without_empty("documents")
+    if whole is None and offsets is not None:
+        raise ParameterError("offsets go with flat vectors; an iterator yields sets of vectors")
+    batches = _from_stream(documents) if whole is None else iter([whole])
+    head = [next(batches, Ragged(np.empty((0, 1), np.float32), np.zeros(1, np.int64)))]
+    wanted = _SAMPLE if made.index.nlist in ("auto", None) else max(_SAMPLE, sample_size(made.index, None))
+    while sum(len(batch) for batch in head) < wanted and (batch := next(batches, None)) is not None:
+        head.append(batch)
+    n = None if whole is None else len(whole)
+    trained = _learn(concatenated(head), n, wanted, made, seed, workers)
+    attributes = None if attributes is None else as_attributes(attributes, n)
+    store = None if folder is None else Store.create(folder)
+    try:
+        report = building._reporter(progress)
+        segments = _encode(head, batches, n, trained, ids, attributes, workers, report, store)
+        version = building._first_version(trained, segments)
+        nprobe = _CENTROIDS_PROBED if made.candidates_by == "centroids" else version.depth.nprobe
+        version = replace(version, depth=Depth(nprobe, made.candidates))
+        return Index(version if store is None else commit.write(store, version, moved=False), store)
+    except BaseException:
+        if store is not None:
+            store.close()
+        raise
+
+
+def _from_stream(batches: Iterator[Any]) -> Iterator[Ragged]:
+    done, dim = 0, None
+    for batch in batches:
+        sets = Ragged.of(batch, dim=dim, first=done).without_empty("documents", done)
+        done, dim = done + len(sets), sets.dim
+        if len(sets):
+            yield sets
+
+
+def _learn(head: Ragged, n: int | None, wanted: int, recipe: MultiVectorRecipe, seed: int, threads: int) -> Trained:
+    """Train the index of encodings and the token store on the documents at hand."""
+    if len(head) == 0:
+        raise ShapeError("no documents: an index of documents learns from at least one")
+    length = n if n is not None else len(head) if len(head) < wanted else _UNKNOWN_FACTOR * len(head)
+    encoder = FixedDimensionalEncoder(dim=head.dim, **asdict(recipe.encoder))
+    resolved = replace(recipe.index, name=recipe.name).resolve(length, encoder.output_dim, "ip")
+    size = min(len(head), max(min(wanted, _SAMPLE), 0 if resolved.nlist is None else 32 * settled(resolved.nlist)))
+    rng = np.random.default_rng(seed)
+    chosen = head if size == len(head) else head[np.sort(rng.choice(len(head), size, replace=False))]
+    if resolved.nlist is not None and len(chosen) < settled(resolved.nlist):
+        raise RecipeError(f"nlist = {resolved.nlist} lists cannot be learned from {len(chosen)} documents")
+    encodings = encoder.encode_documents(chosen, threads=threads)
+    trained = train(resolved, encodings, "ip", seed=seed, threads=threads)
+    del encodings
+    rows = np.arange(len(chosen.vectors))
+    most = TokenStore.sample_size(recipe.tokens)
+    if len(rows) > most:
+        rows = np.sort(rng.choice(rows, most, replace=False))
+    settings = {"encoder": asdict(recipe.encoder), "candidates_by": recipe.candidates_by}
+    sample = chosen.vectors[rows].astype(np.float32)
+    return replace(trained, tokens=TokenStore.train(recipe.tokens, sample, settings, seed=seed, threads=threads))
+
+
+def _encode(
+    head: list[Ragged],
+    rest: Iterator[Ragged],
+    n: int | None,
+    trained: Trained,
+    ids: Any,
+    attributes: Any,
+    threads: int,
+    report: building.Progress,
+    store: Store | None,
+) -> list[Segment]:
+    """Encode all documents into segments; ``head`` is emptied on the way."""
+    tokens = trained.tokens
+    assert tokens is not None
+    encoder = FixedDimensionalEncoder(dim=tokens.dim, **tokens.settings["encoder"])
+    writer = SegmentWriter(trained, 1, threads)
+    segments: list[Segment] = []
+    column = None if ids is None else as_ids(ids, n)
+    done = waiting_bytes = 0
+
+    def flush() -> None:
+        count = writer.waiting
+        start = done - count
+        here = as_ids(None, count, start) if column is None else column.reorder(np.arange(start, done))
+        table = None if attributes is None else attributes.slice(start, count)
+        segment = writer.take(here, table)
+        segments.append(segment if store is None else commit.stage(store, trained, segment))
+
+    def all_batches() -> Iterator[Ragged]:
+        while head:
+            yield head.pop(0)
+        yield from rest
+
+    most = max(1, _BATCH_BYTES // (4 * encoder.output_dim))
+    for batch in all_batches():
+        for part in _cut(batch, most):
+            sets = part.floats()
+            vectors = encoder.encode_documents(sets, threads=threads)
+            writer.add(vectors, tokens.encode(sets.vectors, sets.offsets, threads))
+            done += len(part)
+            waiting_bytes += len(part) * (trained.bytes_per_vector + 16) + len(sets.vectors) * tokens.bytes_per_token
+            report(done, n)
+            for name, given in (("ids", column), ("attributes", attributes)):
+                if given is not None and done > len(given):
+                    raise ShapeError(f"{len(given)} {name} for more than {done - 1} documents")
+            if waiting_bytes > _SEGMENT_BYTES and (store is not None or n is None):
+                flush()
+                waiting_bytes = 0
+    for name, given in (("ids", column), ("attributes", attributes)):
+        if given is not None and len(given) != done:
+            raise ShapeError(f"{len(given)} {name} for {done} documents")
+    if writer.waiting:
+        flush()
+    building._check_unique(segments)
+    return segments
+
+
+def _cut(batch: Ragged, most: int) -> Iterator[Ragged]:
+    """Cut a batch into parts of at most ``most`` documents and about `_BATCH_VECTORS` vectors."""
+    start = 0
+    while start < len(batch):
+        end = int(np.searchsorted(batch.offsets, batch.offsets[start] + _BATCH_VECTORS, side="right")) - 1
+        end = min(max(end, start + 1), start + most, len(batch))
+        yield batch[start:end]
+        start = end

@@ -1,0 +1,150 @@
+"""Which documents are worth rescoring: by their encodings, by single vectors, by centroids, or all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from annvq.index.depth import Depth
+from annvq.index.search import search
+from annvq.index.segment import Segment
+from annvq.index.snapshot import Snapshot
+from annvq.index.tokens import LABELS, OFFSETS, Prepared, TokenStore
+from annvq.index.trained import Trained
+from annvq.kernels import chamfer, gemm
+from annvq.kernels import threads as pool
+from annvq.multivector.fde import FixedDimensionalEncoder
+from annvq.multivector.ragged import Ragged
+
+_BLOCK = 1 << 15  # documents' vectors that are decoded at a time
+_NONE = np.empty(0, np.int64)
+
+
+@dataclass
+class Finder:
+    """Finds candidates among the documents of an index, in one of the ways of `annvq.multivector.recipe.CANDIDATES`."""
+
+    trained: Trained
+    encoder: FixedDimensionalEncoder
+    by: str
+    _lists: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=dict)
+
+    @property
+    def _tokens(self) -> TokenStore:
+        assert self.trained.tokens is not None
+        return self.trained.tokens
+
+    def find(
+        self, snapshot: Snapshot, queries: Ragged, prepared: list[Prepared], depth: Depth, filtered: bool, threads: int
+    ) -> list[np.ndarray]:
+        """Return the rows of every query's candidates, best first, int64.
+
+        Parameters
+        ----------
+        snapshot
+            Rows that may be returned are those that its segments allow.
+        queries, prepared
+            nq sets of float32 vectors, none empty, and each as the token store prepares it.
+        depth
+            ``rerank``: how many candidates; ``nprobe``: lists of encodings, or centroids a vector.
+        filtered
+            Whether the snapshot is narrowed.
+        threads
+            At least 1.
+
+        """
+        if self.by == "all":
+            rows = np.concatenate([_NONE, *(_allowed(segment) + segment.base for segment in snapshot.segments)])
+            return [rows] * len(queries)
+        if self.by == "encoding":
+            vectors = self.encoder.encode_queries(queries, threads=threads)
+            _, found = search(self.trained, snapshot, vectors, depth.rerank, depth, filtered, threads)
+            return [rows[rows >= 0] for rows in found]
+        if self.by == "centroids":
+            return pool.run(lambda one: self._by_centroids(snapshot, one, depth), prepared, threads)
+        return self._by_tokens(snapshot, queries, depth.rerank, threads)
+
+    # -- single vectors -------------------------------------------------------------------------
+
+    def _by_tokens(self, snapshot: Snapshot, queries: Ragged, wanted: int, threads: int) -> list[np.ndarray]:
+        """Search every query vector over all documents' vectors, exhaustively.
+
+        A query's candidates are its vectors' first hits, their second hits and so on, until there are ``wanted``: hits
+        ("tokens", of which several may be of one document) or different documents ("distinct-tokens").
+        """
+        distinct = self.by == "distinct-tokens"
+        panels = gemm.pack(queries.vectors)
+        total = len(queries.vectors)
+        best = np.full((0, total), -np.inf, np.float32)
+        rows = np.full((0, total), -1, np.int64)
+        for segment in snapshot.segments:
+            for documents in _blocks(segment):
+                tokens = self._tokens.unpack(segment.arrays, documents)
+                scores = gemm.products(self._tokens.decode(tokens), panels, total, threads=threads)
+                owners = np.repeat(documents, np.diff(tokens.offsets)) + segment.base
+                if distinct:
+                    scores = np.maximum.reduceat(scores, tokens.offsets[:-1], axis=0)
+                    owners = documents + segment.base
+                best = np.concatenate([best, scores])
+                rows = np.concatenate([rows, np.broadcast_to(owners[:, None], scores.shape)])
+                if len(best) > wanted:
+                    kept = np.argpartition(-best, wanted - 1, axis=0)[:wanted]
+                    best, rows = np.take_along_axis(best, kept, 0), np.take_along_axis(rows, kept, 0)
+        order = np.argsort(-best, axis=0, kind="stable")
+        rows = np.take_along_axis(rows, order, 0)
+        found = []
+        for begin, end in zip(queries.offsets[:-1], queries.offsets[1:], strict=True):
+            hits = rows[:, begin:end].reshape(-1)  # all first hits, then all second hits
+            hits = hits if distinct else hits[:wanted]
+            _, first = np.unique(hits, return_index=True)
+            found.append(hits[np.sort(first)][:wanted])
+        return found
+
+    # -- centroids ------------------------------------------------------------------------------
+
+    def _by_centroids(self, snapshot: Snapshot, query: Prepared, depth: Depth) -> np.ndarray:
+        """Score documents of the nearest centroids' lists by centroids alone (Santhanam et al. 2022, "PLAID")."""
+        scores = query.centroid_scores
+        probes = min(depth.nprobe, len(scores))
+        near = np.unique(np.argpartition(-scores, probes - 1, axis=0)[:probes])
+        rows, approximate = [_NONE], [np.empty(0, np.float32)]
+        for segment in snapshot.segments:
+            starts, documents = self._lists_of(segment)
+            found = np.unique(np.concatenate([documents[starts[c] : starts[c + 1]] for c in near])).astype(np.int64)
+            if len(segment.allow):
+                found = found[segment.allow[found] == 1]
+            out = np.empty(len(found), np.float32)
+            chamfer.score_labels(scores, segment.arrays[LABELS], segment.arrays[OFFSETS], found, out)
+            rows.append(found + segment.base)
+            approximate.append(out)
+        joined, of_all = np.concatenate(rows), np.concatenate(approximate)
+        return joined[np.lexsort((snapshot.keys[joined], -of_all))[: depth.rerank]]
+
+    def _lists_of(self, segment: Segment) -> tuple[np.ndarray, np.ndarray]:
+        """Return the documents of every centroid: starts (c + 1,) int64 and row numbers of the segment."""
+        labels = segment.arrays[LABELS]
+        held = self._lists.get(id(labels))
+        if held is None:
+            owners = np.repeat(np.arange(segment.n, dtype=np.uint32), np.diff(segment.arrays[OFFSETS]))
+            assert self._tokens.centroids is not None
+            counts = np.bincount(labels, minlength=len(self._tokens.centroids))
+            starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+            held = (labels, starts, owners[np.argsort(labels, kind="stable")])
+            self._lists[id(labels)] = held
+        return held[1:]
+
+
+def _allowed(segment: Segment) -> np.ndarray:
+    """Return the rows of a segment that may be returned, int64."""
+    return np.flatnonzero(segment.allow) if len(segment.allow) else np.arange(segment.n)
+
+
+def _blocks(segment: Segment) -> list[np.ndarray]:
+    """Cut a segment's allowed rows into runs of about `_BLOCK` vectors."""
+    rows = _allowed(segment)
+    if len(rows) == 0:
+        return []
+    ends = np.cumsum(np.diff(segment.arrays[OFFSETS])[rows])
+    cuts = np.flatnonzero(np.diff(ends // _BLOCK)) + 1
+    return np.split(rows, cuts)

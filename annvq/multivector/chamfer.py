@@ -1,0 +1,71 @@
+"""Chamfer similarity of sets of vectors, computed exactly."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from annvq.errors import ShapeError
+from annvq.kernels import chamfer as kernels
+from annvq.kernels import gemm
+from annvq.kernels import threads as pool
+from annvq.kernels.tiles import readonly
+from annvq.multivector.ragged import Ragged
+
+_VECTORS_A_TASK = 4096
+_NOTHING = np.empty(0, np.float32)
+
+
+def chamfer(
+    queries: Any,
+    documents: Any,
+    *,
+    query_offsets: Any = None,
+    document_offsets: Any = None,
+    threads: int | None = None,
+) -> np.ndarray:
+    """Return the sum over a query's vectors of the largest inner product with a document's, for every pair.
+
+    Parameters
+    ----------
+    queries, documents
+        Sets of vectors of one dimension as `annvq.multivector.Ragged.of` takes them: lists of arrays (t, d), Arrow
+        lists, or flat (n, d) with ``query_offsets`` or ``document_offsets``; float32, float16 or int8.
+    threads
+        Default: all CPUs of the process; the result does not depend on it.
+
+    Returns
+    -------
+    np.ndarray
+        (nq, m) float32. A document without vectors scores minus infinity, a query without vectors 0.
+
+    Raises
+    ------
+    ShapeError, DtypeError, NonFiniteError
+        Input that is no sets of vectors, or sets of different dimensions.
+
+    """
+    asked = Ragged.of(queries, query_offsets, name="queries").floats()
+    given = Ragged.of(documents, document_offsets)
+    scores = np.zeros((len(asked), len(given)), np.float32)
+    if scores.size == 0:
+        return scores
+    if asked.dim != given.dim:
+        raise ShapeError(f"queries of dimension {asked.dim} for documents of dimension {given.dim}")
+    packed = [(number, gemm.pack(one), len(one)) for number, one in enumerate(asked) if len(one)]
+
+    def run(part: slice) -> None:
+        some = given[part].floats()
+        out = np.empty(len(some), np.float32)
+        store, every = readonly(some.vectors.reshape(-1)), np.arange(len(some))
+        for number, panels, count in packed:
+            kernels.score_rows(panels, count, store, some.dim, _NOTHING, _NOTHING, some.offsets, every, out)
+            scores[number, part] = out
+
+    ends = given.offsets[1:] // _VECTORS_A_TASK
+    cuts = [0, *(np.flatnonzero(np.diff(ends)) + 1), len(given)]
+    parts = [slice(int(begin), int(end)) for begin, end in pairwise(cuts)]
+    pool.run(run, parts, pool.resolve(threads))
+    return scores

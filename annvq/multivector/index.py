@@ -1,0 +1,389 @@
+"""The index of documents of several vectors each: candidates first, Chamfer similarity of these."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from annvq.arguments import as_count, as_number
+from annvq.errors import CorruptIndexError, ParameterError, StateError
+from annvq.hits import Hits
+from annvq.index import tune as tuning
+from annvq.index.build import Progress
+from annvq.index.depth import Depth
+from annvq.index.index import Index, open_index
+from annvq.index.recipe import Recipe
+from annvq.index.snapshot import Snapshot
+from annvq.index.tokens import Prepared, TokenStore
+from annvq.index.tune import Measured, TuneReport
+from annvq.kernels import threads as pool
+from annvq.multivector.build import build
+from annvq.multivector.candidates import Finder
+from annvq.multivector.fde import FixedDimensionalEncoder
+from annvq.multivector.ragged import Ragged
+from annvq.multivector.recipe import CANDIDATES, MultiVectorRecipe
+
+_MOST_CANDIDATES = 1 << 14  # that tuning looks at
+
+
+class MultiVectorIndex:
+    """Documents of several vectors under ids, searched by Chamfer similarity.
+
+    Made by `MultiVectorIndex.build` and `MultiVectorIndex.open`. A search finds candidates, by default with one
+    vector that stands for a document's (`FixedDimensionalEncoder`) in an ordinary index, and scores these by the
+    documents' own vectors, which are kept, coded, in the same segments. Safe for threads as `annvq.Index` is.
+    """
+
+    def __init__(self, index: Index) -> None:
+        """Take what `build` and `open` make (StateError, CorruptIndexError where its rows are no documents)."""
+        tokens = index._now.trained.tokens
+        if tokens is None:
+            raise StateError("rows of this index are single vectors: open it with annvq.open")
+        try:
+            self._encoder = FixedDimensionalEncoder(dim=tokens.dim, **tokens.settings["encoder"])
+            by = tokens.settings["candidates_by"]
+        except (KeyError, TypeError, ParameterError) as error:
+            raise CorruptIndexError(f"the index's encoder cannot be read: {error!r}") from error
+        if self._encoder.output_dim != index.dim or by not in CANDIDATES:
+            raise CorruptIndexError(f"encodings of {self._encoder.output_dim} numbers, candidates by {by!r} do not fit")
+        self._index = index
+        self._by = by
+        self._tokens: TokenStore = tokens
+        self._forget()
+
+    @classmethod
+    def build(
+        cls,
+        documents: Any,
+        recipe: MultiVectorRecipe | str | os.PathLike[str] = "muvera",
+        *,
+        offsets: Any = None,
+        ids: Any = None,
+        attributes: Any = None,
+        seed: int = 0,
+        threads: int | None = None,
+        progress: bool | Progress = False,
+        path: str | os.PathLike[str] | None = None,
+    ) -> MultiVectorIndex:
+        """Build an index from documents of several vectors each.
+
+        Parameters
+        ----------
+        documents
+            Sets of vectors, none empty, as `Ragged.of` takes them: a list of arrays (t, d), an array (m, t, d), Arrow
+            lists of lists, or flat (n, d) with ``offsets``. An iterator yields batches of such, is read once and
+            never held as a whole.
+        recipe
+            Name (`annvq.multivector.recipe.names`), path, or `MultiVectorRecipe`.
+        offsets
+            (m + 1,) integers for flat ``documents``.
+        ids, attributes, progress
+            As for `annvq.build`, of m documents.
+        seed
+            Of what is learned; at least 0. That of the encoder is the recipe's.
+        threads
+            Default: all CPUs of the process.
+        path
+            Write segments to this folder as they are made and return the index opened there, mode "rw"; memory stays
+            bounded by a segment and the sample.
+
+        Raises
+        ------
+        ShapeError, DtypeError, NonFiniteError, DuplicateIdError, RecipeError, ParameterError
+            Input that cannot be indexed; nothing is left behind then.
+
+        """
+        return cls(
+            build(
+                documents, recipe, offsets=offsets, ids=ids, attributes=attributes, seed=seed, threads=threads,
+                progress=progress, path=path,
+            )
+        )  # fmt: skip
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], mode: str = "r") -> MultiVectorIndex:
+        """Open a saved index of documents, memory-mapped; parameters and errors as for `annvq.open`."""
+        index = open_index(path, mode)
+        try:
+            return cls(index)
+        except BaseException:
+            index.close()
+            raise
+
+    # -- what it is ---------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Return the number of documents that are not removed."""
+        return len(self._index)
+
+    @property
+    def dim(self) -> int:
+        """Dimension d of documents' vectors."""
+        return self._tokens.dim
+
+    @property
+    def encoder(self) -> FixedDimensionalEncoder:
+        """What makes one vector of a document's or a query's vectors."""
+        return self._encoder
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the index of encodings, under the name of the whole."""
+        return self._index.recipe
+
+    @property
+    def version(self) -> int:
+        """Version, one more after every change."""
+        return self._index.version
+
+    @property
+    def candidates(self) -> int:
+        """Documents that a search scores by default."""
+        return self._index.rerank
+
+    @property
+    def nprobe(self) -> int:
+        """Lists that a search for candidates looks into by default."""
+        return self._index.nprobe
+
+    def __repr__(self) -> str:
+        return f"MultiVectorIndex(n={len(self)}, dim={self.dim}, recipe={self.recipe.name!r})"
+
+    def stats(self) -> dict[str, Any]:
+        """Return figures about the index; ``bytes_per_document`` by part, ids and what is shared included."""
+        stats = self._index.stats()
+        rows = max(1, stats["n"] + stats["deleted"])
+        held = sum(int(segment.arrays["tokens.offsets"][-1]) for segment in self._index._now.snapshot.segments)
+        del stats["bytes_per_vector"], stats["compression"], stats["rerank"]
+        stats |= {
+            "dim": self.dim,
+            "encoding_dim": self._encoder.output_dim,
+            "tokens": held,
+            "candidates_by": self._by,
+            "candidates": self.candidates,
+            "bytes_per_document": {part: size / rows for part, size in stats["bytes"].items()},
+        }
+        return stats
+
+    # -- searching ----------------------------------------------------------------------------
+
+    def search(
+        self,
+        queries: Any,
+        k: int = 10,
+        *,
+        candidates: int | None = None,
+        nprobe: int | None = None,
+        filter: Any = None,
+        threads: int | None = None,
+    ) -> Hits:
+        """Return the k documents of largest Chamfer similarity to every query, as far as the index keeps vectors.
+
+        Parameters
+        ----------
+        queries
+            nq sets of vectors, none empty, as `Ragged.of` takes them, or one as an array (t, d).
+        k
+            At least 1; where fewer documents exist, places are filled with id -1 (None) and score -inf.
+        candidates
+            Documents that are scored by their vectors, at least k. Default: the recipe's, or what `tune` found.
+        nprobe
+            Lists of encodings to look for candidates in; for candidates by centroids, centroids a query vector.
+        filter
+            Only these documents: as for `annvq.Index.search`.
+        threads
+            Default: all CPUs of the process; the result does not depend on it.
+
+        """
+        k = as_count("k", k, most=max(1 << 24, len(self)))
+        snapshot, sets, depth = self._asked(queries, candidates, nprobe, filter)
+        scores, rows = self._search(snapshot, sets, k, depth, filter is not None, pool.resolve(threads))
+        return Hits(snapshot.take_ids(rows), scores)
+
+    def find_candidates(
+        self,
+        queries: Any,
+        candidates: int | None = None,
+        *,
+        nprobe: int | None = None,
+        filter: Any = None,
+        threads: int | None = None,
+    ) -> list[np.ndarray]:
+        """Return the ids of the documents that `search` would score, best first, an array for every query."""
+        snapshot, sets, depth = self._asked(queries, candidates, nprobe, filter)
+        _, found = self._found(snapshot, sets, 1, depth, filter is not None, pool.resolve(threads))
+        return [snapshot.take_ids(rows) for rows in found]
+
+    def tune(self, queries: Any, k: int = 10, recall: float = 0.95, *, threads: int | None = None) -> TuneReport:
+        """Set nprobe and candidates to the fastest that reach ``recall`` of exact Chamfer similarity's top k.
+
+        Exact is: every document scored by the vectors that the index keeps. The setting is stored as
+        `annvq.Index.tune` does; in the report ``rerank`` are candidates.
+        """
+        index = self._index
+        index._check_open()
+        sets = self._queries(queries)
+        if len(sets) == 0 or len(self) <= k:
+            raise ParameterError(f"tuning needs queries and more than k documents, got {len(sets)} and {len(self)}")
+        k, recall = as_count("k", k), as_number("recall", recall, above=0, most=1)
+        now, workers = index._now, pool.resolve(threads)
+        every = Finder(now.trained, self._encoder, "all")
+        prepared = [self._tokens.prepare(one) for one in sets]
+        whole = every.find(now.snapshot, sets, prepared, Depth(1, 1), False, workers)
+        _, truth = self._rescored(now.snapshot, prepared, whole, k, workers)
+        most = min(_MOST_CANDIDATES, len(self))
+        settings, probes = [], [1]
+        if self._by in ("encoding", "centroids"):
+            all_probes = now.trained.nlist if self._by == "encoding" else len(prepared[0].centroid_scores)
+            probes = sorted({min(1 << step, all_probes) for step in range(all_probes.bit_length() + 1)})
+        for nprobe in probes:
+            found = self._finder.find(now.snapshot, sets, prepared, Depth(nprobe, most), False, workers)
+            settings.append(Depth(nprobe, _least_candidates(found, truth, recall, k, most)))
+        measured = [self._measured(depth, sets, truth, k, workers) for depth in settings]
+        good = [one for one in measured if one.recall >= recall] or [max(measured, key=lambda one: one.recall)]
+        chosen = max(good, key=lambda one: one.qps)
+        with index._changing:
+            index._check_open()
+            index._change(depth=Depth(chosen.nprobe, chosen.rerank))
+        return TuneReport(chosen, chosen.recall >= recall, recall, k, len(sets), "tokens", tuple(measured))
+
+    def _measured(self, depth: Depth, sets: Ragged, truth: np.ndarray, k: int, threads: int) -> Measured:
+        _, rows = self._search(self._index._now.snapshot, sets, k, depth, False, threads)
+        some = [Ragged(one, np.array([0, len(one)])) for one in sets][:64]
+        seconds = tuning.best_of(lambda: [self._search(self._index._now.snapshot, s, k, depth, False, 1) for s in some])
+        return Measured(depth.nprobe, depth.rerank, tuning.recall_of(rows, truth), len(some) / seconds)
+
+    def reconstruct(self, ids: Any) -> Ragged:
+        """Return the vectors of documents ``ids`` as the index keeps them, float32 (UnknownIdError)."""
+        self._index._check_open()
+        snapshot = self._index._now.snapshot
+        rows = self._index._known_rows(snapshot, ids)
+        parts: list[np.ndarray] = [np.empty((0, self.dim), np.float32)] * len(rows)
+        for segment in snapshot.segments:
+            inside = np.flatnonzero((rows >= segment.base) & (rows < segment.base + segment.n))
+            tokens = self._tokens.unpack(segment.arrays, rows[inside] - segment.base)
+            decoded = self._tokens.decode(tokens)
+            for place, begin, end in zip(inside, tokens.offsets[:-1], tokens.offsets[1:], strict=True):
+                parts[place] = decoded[begin:end]
+        return Ragged.of(parts, dim=self.dim)
+
+    # -- changing -----------------------------------------------------------------------------
+
+    def add(self, documents: Any, ids: Any = None, attributes: Any = None, *, threads: int | None = None) -> None:
+        """Add documents, sets of vectors of which none is empty; everything else as for `annvq.Index.add`."""
+        index, workers = self._index, pool.resolve(threads)
+        with index._changing:
+            index._check_writable()
+            sets = Ragged.of(documents, dim=self.dim).without_empty("documents").floats()
+            vectors = self._encoder.encode_documents(sets, threads=workers)
+            index._insert(vectors, self._tokens.encode(sets.vectors, sets.offsets, workers), ids, attributes, threads)
+            self._forget()
+
+    def remove(self, ids: Any) -> None:
+        """Remove documents; UnknownIdError, and nothing removed, where one is not in the index."""
+        self._index.remove(ids)
+        self._forget()
+
+    def compact(self) -> None:
+        """Merge all segments into one and drop removed documents; ids and results stay as they are."""
+        self._index.compact()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Begin anew with what finding candidates keeps of segments."""
+        self._finder = Finder(self._index._now.trained, self._encoder, self._by)
+
+    # -- keeping ------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the index to a folder, all or nothing; an index already there is replaced."""
+        self._index.save(path)
+
+    def verify(self) -> None:
+        """Read every byte of the index's files; CorruptIndexError names the section that is wrong."""
+        self._index.verify()
+
+    def close(self) -> None:
+        """Let go of files and lock; every later call is a StateError. Closing twice is fine."""
+        self._index.close()
+
+    def __enter__(self) -> MultiVectorIndex:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _queries(self, queries: Any) -> Ragged:
+        if getattr(queries, "ndim", None) == 2:
+            queries = queries[None]
+        return Ragged.of(queries, dim=self.dim, name="queries").without_empty("queries").floats()
+
+    def _asked(
+        self, queries: Any, candidates: int | None, nprobe: int | None, filter: Any
+    ) -> tuple[Snapshot, Ragged, Depth]:
+        """Return the documents that may be returned, the queries and the depth of a search, checked."""
+        index = self._index
+        index._check_open()
+        snapshot = index._now.snapshot
+        if filter is not None:
+            snapshot = index._narrowed(snapshot, filter)
+        depth = index._depth_for(None if self._by == "centroids" else nprobe, candidates)
+        if self._by == "centroids":  # there are more of these than lists of encodings
+            depth = replace(depth, nprobe=index.nprobe if nprobe is None else as_count("nprobe", nprobe))
+        return snapshot, self._queries(queries), depth
+
+    def _found(
+        self, snapshot: Snapshot, sets: Ragged, k: int, depth: Depth, filtered: bool, threads: int
+    ) -> tuple[list[Prepared], list[np.ndarray]]:
+        """Return the queries prepared for scoring, and the rows of their candidates, at least ``k``."""
+        allowed = sum(
+            int(np.count_nonzero(segment.allow)) if len(segment.allow) else segment.n for segment in snapshot.segments
+        )
+        prepared = [self._tokens.prepare(one) for one in sets]
+        wanted = min(max(depth.rerank, k), allowed)
+        if wanted == 0 or len(sets) == 0:
+            return prepared, [np.empty(0, np.int64)] * len(sets)
+        return prepared, self._finder.find(snapshot, sets, prepared, replace(depth, rerank=wanted), filtered, threads)
+
+    def _search(
+        self, snapshot: Snapshot, sets: Ragged, k: int, depth: Depth, filtered: bool, threads: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        prepared, found = self._found(snapshot, sets, k, depth, filtered, threads)
+        return self._rescored(snapshot, prepared, found, k, threads)
+
+    def _rescored(
+        self, snapshot: Snapshot, prepared: list[Prepared], found: list[np.ndarray], k: int, threads: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the best k of every query's candidates, ties by id; missing places -inf and row -1."""
+        best = np.full((len(found), k), -np.inf, np.float32)
+        best_rows = np.full((len(found), k), -1, np.int64)
+
+        def run(q: int) -> None:
+            rows = found[q]
+            scores = np.empty(len(rows), np.float32)
+            for segment in snapshot.segments:
+                inside = np.flatnonzero((rows >= segment.base) & (rows < segment.base + segment.n))
+                if len(inside):
+                    scores[inside] = self._tokens.score(prepared[q], segment.arrays, rows[inside] - segment.base)
+            order = np.lexsort((snapshot.keys[rows], -scores))[:k]
+            best[q, : len(order)], best_rows[q, : len(order)] = scores[order], rows[order]
+
+        pool.run(run, range(len(found)), threads)
+        return best, best_rows
+
+
+def _least_candidates(found: list[np.ndarray], truth: np.ndarray, recall: float, k: int, most: int) -> int:
+    """Return how many of the candidates must be scored for ``recall`` of the true rows (nq, k); ``most`` where none."""
+    places = np.full(truth.shape, most)
+    for q, rows in enumerate(found):
+        order = np.argsort(rows)
+        at = np.minimum(np.searchsorted(rows, truth[q], sorter=order), len(rows) - 1)
+        hit = rows[order[at]] == truth[q] if len(rows) else np.zeros(k, bool)
+        places[q, hit] = order[at][hit]
+    wanted = np.sort(places.reshape(-1))[max(0, int(np.ceil(recall * truth.size)) - 1)]
+    return int(min(most, max(k, wanted + 1)))

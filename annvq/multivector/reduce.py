@@ -1,0 +1,80 @@
+"""Fewer vectors a set: similar ones of a document pooled, near ones of a query replaced by their sum."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from annvq.arguments import as_count, as_number
+from annvq.kernels import reduce
+from annvq.kernels import threads as pool
+from annvq.multivector.ragged import Ragged, concatenated
+
+_SETS_A_TASK = 16
+
+
+def pool_tokens(documents: Any, factor: int, *, offsets: Any = None, threads: int | None = None) -> Ragged:
+    """Merge each document's vectors until a ``factor``-th of them is left.
+
+    Hierarchical clustering by Ward's criterion on the vectors scaled to length one; a cluster becomes the mean of its
+    vectors, scaled to their mean length (Clavie et al. 2024, "Reducing the Footprint of Multi-Vector Retrieval with
+    Minimal Performance Impact via Token Pooling", section 3).
+
+    Parameters
+    ----------
+    documents, offsets
+        Sets of vectors as `Ragged.of` takes them.
+    factor
+        At least 1; a set of t vectors keeps ceil(t / factor).
+    threads
+        Default: all CPUs of the process.
+
+    Returns
+    -------
+    Ragged
+        float32; clusters in the order of their first vectors.
+
+    """
+    factor = as_count("factor", factor)
+    sets = Ragged.of(documents, offsets).floats()
+    if factor == 1 or len(sets) == 0:
+        return sets
+    return _of_all(sets, lambda one: reduce.ward(one, np.int64(-(-len(one) // factor))), threads)
+
+
+def carve_queries(queries: Any, threshold: float, *, offsets: Any = None, threads: int | None = None) -> Ragged:
+    """Replace near vectors of each query by their sum: what fewer vectors ask for together ("ball carving").
+
+    The first vector that is left takes all whose cosine with it is at least ``threshold`` and is replaced by their sum,
+    until none is left (Dhulipala et al. 2024, "MUVERA", section 3.3). Chamfer similarity of the result is at most
+    that of the query, and near it where near vectors have the same best vector in a document.
+
+    Parameters
+    ----------
+    queries, offsets
+        Sets of vectors as `Ragged.of` takes them.
+    threshold
+        Above -1, at most 1.
+    threads
+        Default: all CPUs of the process.
+
+    Returns
+    -------
+    Ragged
+        float32.
+
+    """
+    least = np.float32(as_number("threshold", threshold, above=-1, most=1))
+    sets = Ragged.of(queries, offsets, name="queries").floats()
+    return sets if len(sets) == 0 else _of_all(sets, lambda one: reduce.carve(one, least), threads)
+
+
+def _of_all(sets: Ragged, one: Any, threads: int | None) -> Ragged:
+    """Return what ``one`` makes of every set, put together."""
+
+    def run(part: slice) -> Ragged:
+        made = [one(np.ascontiguousarray(vectors)) for vectors in sets[part]]
+        return Ragged(np.concatenate(made), np.concatenate([[0], np.cumsum([len(m) for m in made])]).astype(np.int64))
+
+    return concatenated(pool.run(run, pool.slices(len(sets), -(-len(sets) // _SETS_A_TASK)), pool.resolve(threads)))

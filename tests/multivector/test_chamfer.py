@@ -1,0 +1,126 @@
+"""Chamfer similarity against NumPy, of every form of stored vectors."""
+
+import numpy as np
+import pytest
+import reference
+
+from annvq.errors import ShapeError
+from annvq.index.tokens import OFFSETS, TokenSpec, TokenStore
+from annvq.multivector import Ragged, carve_queries, chamfer, pool_tokens
+
+LENGTHS = (1, 31, 32, 33, 2, 64, 65, 200, 7)
+
+
+@pytest.mark.parametrize("dim", [1, 15, 16, 17, 48, 130])
+def test_exact_scores_are_numpys(dim):
+    queries, documents = reference.sets((1, 3, 17, 40), dim, 1), reference.sets(LENGTHS, dim, 2)
+    np.testing.assert_allclose(chamfer(queries, documents), reference.chamfer(queries, documents), rtol=1e-5, atol=1e-5)
+
+
+def test_empty_sets_have_defined_scores():
+    scores = chamfer(reference.sets([0, 2], 4), reference.sets([3, 0], 4))
+    assert scores[0].tolist() == [0, 0]
+    assert np.isfinite(scores[1, 0])
+    assert scores[1, 1] == -np.inf
+    assert chamfer([], reference.sets([3], 4)).shape == (0, 1)
+    with pytest.raises(ShapeError, match="dimension 4 for documents of dimension 5"):
+        chamfer(reference.sets([1], 4), reference.sets([1], 5))
+
+
+def test_halves_and_bytes():
+    queries, documents = reference.sets([4, 9], 20, 1), reference.sets(LENGTHS, 20, 2)
+    halves = [one.astype(np.float16) for one in documents]
+    np.testing.assert_allclose(chamfer(queries, halves), reference.chamfer(queries, halves), rtol=1e-5, atol=1e-5)
+    whole = [np.round(100 * one).astype(np.int8) for one in documents]
+    asked = [np.round(100 * one).astype(np.int8) for one in queries]
+    assert chamfer(asked, whole).tolist() == reference.chamfer(asked, whole).tolist()
+
+
+def test_threads_change_nothing():
+    queries, documents = reference.sets([4, 9], 20, 1), reference.sets([50] * 400, 20, 2)
+    assert np.array_equal(chamfer(queries, documents, threads=1), chamfer(queries, documents, threads=3))
+
+
+SPECS = [
+    TokenSpec(kind="fp32"), TokenSpec(kind="fp16"), TokenSpec(kind="sq8"),
+    *(TokenSpec(kind="pq", bits=bits, ncentroids=16) for bits in (1, 2, 4)),
+    *(TokenSpec(kind="rabitq", bits=bits) for bits in (1, 4, 8)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dim", [16, 30])
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_stored_vectors_are_scored_as_what_they_decode_to(spec, dim):
+    documents = reference.topical(60, dim, 3) + reference.sets(LENGTHS, dim, 4)
+    sets = Ragged.of(documents)
+    store = TokenStore.train(spec, sets.vectors, {}, seed=0, threads=1)
+    rows = store.encode(sets.vectors, sets.offsets, 1)
+    sections = store.pack(rows)
+    expected = store.layout(sections, len(sets))
+    assert {name: (array.dtype, array.shape) for name, array in sections.items()} == {
+        name: (np.dtype(dtype), shape) for name, (dtype, shape) in expected.items()
+    }
+    decoded = Ragged(store.decode(rows), rows.offsets)
+    chosen = np.random.default_rng(0).permutation(len(sets))[:40]
+    assert np.array_equal(store.decode(store.unpack(sections, chosen)), decoded[chosen].vectors)
+    for query in reference.sets([1, 5, 33], dim, 5):
+        got = store.score(store.prepare(query), sections, chosen)
+        # RaBitQ estimates products with the vectors themselves; tables of product codes have 8 bits.
+        kept = [documents[i] for i in chosen] if spec.kind == "rabitq" else list(decoded[chosen])
+        want = reference.chamfer([query], kept)[0]
+        tolerance = {"pq": 0.02, "rabitq": {1: 0.4, 4: 0.05, 8: 0.01}.get(spec.bits)}.get(spec.kind, 1e-5)
+        np.testing.assert_allclose(got, want, atol=tolerance * len(query))
+    assert sections[OFFSETS][-1] == len(sets.vectors)
+
+
+def test_more_bits_are_nearer():
+    documents = reference.topical(200, 32, 3)
+    sets, queries = Ragged.of(documents), reference.topical(5, 32, 6)
+    exact = reference.chamfer(queries, documents)
+
+    def error(spec):
+        store = TokenStore.train(spec, sets.vectors, {}, seed=0, threads=1)
+        sections = store.pack(store.encode(sets.vectors, sets.offsets, 1))
+        every = np.arange(len(sets))
+        found = np.stack([store.score(store.prepare(query), sections, every) for query in queries])
+        return np.abs(found - exact).mean()
+
+    one, two, four = (error(TokenSpec(kind="pq", bits=bits, ncentroids=32)) for bits in (1, 2, 4))
+    assert one > two > four
+    assert error(TokenSpec(kind="rabitq", bits=1)) > error(TokenSpec(kind="rabitq", bits=4))
+
+
+def test_pooling_keeps_the_asked_for_share():
+    documents = reference.sets([1, 2, 7, 40], 12)
+    pooled = pool_tokens(documents, 3)
+    assert pooled.lengths.tolist() == [1, 1, 3, 14]
+    assert same(pool_tokens(documents, 1), documents)
+    near = np.repeat(reference.sets([4], 12)[0], 5, axis=0) + 1e-3
+    (four,) = pool_tokens([near], 5)
+    np.testing.assert_allclose(four, near[::5], atol=1e-4)
+
+
+def test_pooling_is_wards_clustering():
+    scipy = pytest.importorskip("scipy.cluster.hierarchy")
+    (vectors,) = reference.sets([30], 10, 8)
+    labels = scipy.fcluster(scipy.linkage(vectors.astype(np.float64), "ward"), 8, "maxclust")
+    means = [vectors[labels == label].mean(axis=0) for label in dict.fromkeys(labels.tolist())]
+    want = np.stack([mean / np.linalg.norm(mean) for mean in means])
+    (got,) = pool_tokens([vectors], 4)
+    np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+def test_carving_sums_balls():
+    (base,) = reference.sets([3], 16)
+    query = np.concatenate([base, base + 1e-3, base[:1]])
+    (carved,) = carve_queries([query], 0.99)
+    np.testing.assert_allclose(
+        carved, [2 * base[0] + base[0] + 1e-3, 2 * base[1] + 1e-3, 2 * base[2] + 1e-3], atol=1e-5
+    )
+    assert same(carve_queries([base], 1.0), [base])
+    documents = reference.sets([20] * 5, 16, 2)
+    assert (chamfer(carve_queries([query], 0.5), documents) <= chamfer([query], documents) + 1e-4).all()
+
+
+def same(ragged, sets):
+    return len(ragged) == len(sets) and all(np.allclose(a, b) for a, b in zip(ragged, sets, strict=True))

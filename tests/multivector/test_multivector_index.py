@@ -1,0 +1,257 @@
+"""The index of documents: what it finds, keeps and refuses."""
+
+import numpy as np
+import pytest
+import reference
+
+import annvq
+from annvq.errors import (
+    CorruptIndexError,
+    DuplicateIdError,
+    NonFiniteError,
+    ParameterError,
+    RecipeError,
+    ShapeError,
+    StateError,
+    UnknownIdError,
+)
+from annvq.multivector import MultiVectorIndex, MultiVectorRecipe, Ragged
+from annvq.multivector.recipe import CANDIDATES, load, names
+
+D = 24
+DOCUMENTS = reference.topical(300, D, 1)
+QUERIES = reference.topical(12, D, 2)
+TOML = """
+name = "tried"
+candidates_by = "{by}"
+candidates = 60
+[encoder]
+repetitions = 8
+simhash_bits = 3
+projection_dim = 8
+[index.codebook]
+kind = "pq"
+M = "d/4"
+nbits = 4
+[tokens]
+kind = "{kind}"
+"""
+
+
+def recipe(by="encoding", kind="pq"):
+    return MultiVectorRecipe.from_toml(TOML.format(by=by, kind=kind))
+
+
+@pytest.fixture(scope="module")
+def index():
+    return MultiVectorIndex.build(DOCUMENTS, recipe(kind="fp32"))
+
+
+def exact_ids(documents, k, queries=QUERIES):
+    scores = reference.chamfer(queries, documents)
+    return np.argsort(-scores, axis=1, kind="stable")[:, :k]
+
+
+def test_all_candidates_are_exact_search(index):
+    hits = index.search(QUERIES, 10, candidates=300)
+    assert np.array_equal(hits.ids, exact_ids(DOCUMENTS, 10))
+    want = np.take_along_axis(reference.chamfer(QUERIES, DOCUMENTS), hits.ids, 1)
+    np.testing.assert_allclose(hits.scores, want, rtol=1e-5)
+
+
+@pytest.mark.parametrize("by", CANDIDATES)
+def test_every_way_to_candidates_finds_most(by):
+    built = MultiVectorIndex.build(DOCUMENTS, recipe(by))
+    found = built.search(QUERIES, 10, candidates=100, nprobe=8).ids
+    shared = np.mean([np.isin(a, b).mean() for a, b in zip(found, exact_ids(DOCUMENTS, 10), strict=True)])
+    assert shared > 0.7
+    one = built.search(QUERIES[3], 10, candidates=100, nprobe=8)
+    assert one.ids.tolist() == found[3:4].tolist()
+    assert np.array_equal(found, built.search(QUERIES, 10, candidates=100, nprobe=8, threads=3).ids)
+
+
+@pytest.mark.parametrize("by", ["encoding", "distinct-tokens", "centroids", "all"])
+def test_filters_are_applied_before_candidates_are_cut(by):
+    built = MultiVectorIndex.build(DOCUMENTS, recipe(by), ids=[f"d{i}" for i in range(300)])
+    wanted = [f"d{i}" for i in range(0, 300, 10)]
+    hits = built.search(QUERIES, 10, candidates=30, nprobe=64, filter=wanted)
+    assert set(hits.ids.reshape(-1)) <= set(wanted)
+    assert (hits.scores > -np.inf).all()
+
+
+def test_attributes_filter_by_expression():
+    pa = pytest.importorskip("pyarrow")
+    pc = pytest.importorskip("pyarrow.compute")
+    table = pa.table({"year": np.arange(300)})
+    built = MultiVectorIndex.build(DOCUMENTS, recipe(kind="fp16"), attributes=table)
+    hits = built.search(QUERIES, 5, filter=pc.field("year") >= 290)
+    assert (hits.ids >= 290).all()
+
+
+@pytest.mark.parametrize("kind", ["fp32", "sq8", "pq", "rabitq"])
+def test_saved_opened_changed_and_merged(kind, tmp_path):
+    built = MultiVectorIndex.build(DOCUMENTS[:200], recipe(kind=kind))
+    before = built.search(QUERIES, 7)
+    built.save(tmp_path / "index")
+    with MultiVectorIndex.open(tmp_path / "index", "rw") as opened:
+        after = opened.search(QUERIES, 7)
+        assert np.array_equal(before.ids, after.ids)
+        assert np.array_equal(before.scores, after.scores)
+        opened.add(DOCUMENTS[200:])
+        opened.remove([5, 250])
+        assert len(opened) == 298
+        changed = opened.search(QUERIES, 7, candidates=298)
+        assert not np.isin(changed.ids, [5, 250]).any()
+        opened.compact()
+        opened.verify()
+        compacted = opened.search(QUERIES, 7, candidates=298)
+        assert np.array_equal(changed.ids, compacted.ids)
+        assert np.array_equal(changed.scores, compacted.scores)
+    with MultiVectorIndex.open(tmp_path / "index") as again:
+        assert np.array_equal(again.search(QUERIES, 7, candidates=298).ids, changed.ids)
+        kept = again.reconstruct([17, 280])
+        assert kept.lengths.tolist() == [len(DOCUMENTS[17]), len(DOCUMENTS[280])]
+        if kind == "fp32":
+            assert np.array_equal(kept.vectors, np.concatenate([DOCUMENTS[17], DOCUMENTS[280]]))
+        with pytest.raises(UnknownIdError):
+            again.reconstruct([5])
+        with pytest.raises(StateError):
+            again.add(DOCUMENTS[:1])
+
+
+def test_a_stream_makes_the_same_documents(tmp_path):
+    whole = MultiVectorIndex.build(DOCUMENTS, recipe(kind="fp32"))
+    batches = (DOCUMENTS[start : start + 70] for start in range(0, 300, 70))
+    streamed = MultiVectorIndex.build(batches, recipe(kind="fp32"), path=tmp_path / "streamed")
+    assert len(streamed) == 300
+    assert np.array_equal(
+        whole.search(QUERIES, 10, candidates=300).ids, streamed.search(QUERIES, 10, candidates=300).ids
+    )
+    streamed.close()
+
+
+def test_tuning_reaches_what_was_asked_for():
+    built = MultiVectorIndex.build(DOCUMENTS, recipe(kind="fp32"))
+    report = built.tune(QUERIES, 5, 0.95)
+    assert report.reached
+    assert built.candidates == report.chosen.rerank
+    found = built.search(QUERIES, 5).ids
+    shared = np.mean([np.isin(a, b).mean() for a, b in zip(found, exact_ids(DOCUMENTS, 5), strict=True)])
+    assert shared >= 0.95
+    with pytest.raises(ParameterError):
+        built.tune(QUERIES, 300)
+
+
+def test_more_hits_than_documents_and_none_at_all():
+    built = MultiVectorIndex.build(DOCUMENTS[:4], recipe(kind="fp32"))
+    hits = built.search(QUERIES, 6)
+    assert (hits.ids[:, 4:] == -1).all()
+    assert (hits.scores[:, 4:] == -np.inf).all()
+    assert sorted(hits.ids[0, :4]) == [0, 1, 2, 3]
+    built.remove([0, 1, 2, 3])
+    assert (built.search(QUERIES, 3).ids == -1).all()
+
+
+def test_equal_documents_are_ordered_by_id():
+    built = MultiVectorIndex.build([DOCUMENTS[0]] * 40, recipe(kind="fp32"), ids=np.arange(40)[::-1].copy())
+    assert built.search(QUERIES, 5, candidates=40).ids.tolist() == [[0, 1, 2, 3, 4]] * 12
+
+
+def test_bytes_are_said_by_part(index):
+    stats = index.stats()
+    assert stats["tokens"] == sum(len(one) for one in DOCUMENTS)
+    assert stats["bytes_per_document"]["tokens"] >= 4 * D * stats["tokens"] / 300
+    assert stats["recipe"] == "tried"
+    assert stats["candidates"] == 60
+
+
+def test_bad_documents_and_queries_are_refused(index, tmp_path):
+    with pytest.raises(ShapeError, match="number 1 has no vectors"):
+        MultiVectorIndex.build([DOCUMENTS[0], np.empty((0, D), np.float32)], recipe(), path=tmp_path / "a")
+    with pytest.raises(NonFiniteError, match="number 3"):
+        MultiVectorIndex.build(iter([DOCUMENTS[:3], [np.full((1, D), np.nan)]]), recipe(), path=tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+    with pytest.raises(ShapeError, match="no documents"):
+        MultiVectorIndex.build([], recipe())
+    with pytest.raises(ShapeError, match="2 ids for 3"):
+        MultiVectorIndex.build(DOCUMENTS[:3], recipe(), ids=[1, 2])
+    with pytest.raises(DuplicateIdError):
+        MultiVectorIndex.build(DOCUMENTS[:3], recipe(), ids=[1, 2, 1])
+    with pytest.raises(ShapeError, match="dimension 3, expected 24"):
+        index.search([np.ones((2, 3))])
+    with pytest.raises(ShapeError, match="queries: number 0 has no vectors"):
+        index.search([np.empty((0, D), np.float32)])
+    with pytest.raises(NonFiniteError):
+        index.search(np.full((2, D), np.inf))
+    for wrong in ({"k": 0}, {"candidates": 0}, {"nprobe": 0}, {"k": 1.5}):
+        with pytest.raises(ParameterError):
+            index.search(QUERIES, **wrong)
+
+
+def test_an_index_of_documents_is_not_one_of_vectors(index, tmp_path):
+    index.save(tmp_path / "documents")
+    with annvq.open(tmp_path / "documents", "rw") as opened, pytest.raises(StateError, match="MultiVectorIndex"):
+        opened.add(np.zeros((1, opened.dim), np.float32))
+    annvq.build(np.concatenate(DOCUMENTS), "flat").save(tmp_path / "vectors")
+    with pytest.raises(StateError, match=r"annvq\.open"):
+        MultiVectorIndex.open(tmp_path / "vectors")
+
+
+def test_shipped_recipes_can_be_read_and_built():
+    assert set(names()) >= {"muvera", "muvera-4bit", "chamfer-exact", "single-vector-heuristic", "centroid-interaction"}
+    for name in names():
+        assert load(name).name == name
+    built = MultiVectorIndex.build(DOCUMENTS, "chamfer-exact")
+    assert np.array_equal(built.search(QUERIES, 3).ids, exact_ids([one.astype(np.float16) for one in DOCUMENTS], 3))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("candidates = 3", "index missing"), ("[index.codebook]\nkind='fp16'\n[tokens]\nkind='pg'", "'pg'"),
+        ("[index.codebook]\nkind='fp16'\n[tokens]\nkind='fp16'\nbits=2", "bits"),
+        ("[index.codebook]\nkind='fp16'\n[encoder]\nrepetition=2", "repetitions"), ("x", "not TOML"),
+        ("candidates_by='centroids'\n[index.codebook]\nkind='fp16'\n[tokens]\nkind='fp16'", "needs tokens"),
+        ("[index]\nrefine='fp16'\n[index.codebook]\nkind='sq8'", "refine"),
+    ],
+)  # fmt: skip
+def test_wrong_recipes_say_what_is_wrong(text, message):
+    with pytest.raises(RecipeError, match=message):
+        MultiVectorRecipe.from_toml(text)
+
+
+def test_damaged_sections_are_refused(index, tmp_path):
+    from annvq.index import persist
+
+    now = index._index._now
+    sections = persist.segment_sections(now.snapshot.segments[0])
+    for name, wrong in (
+        ("array.tokens.offsets", sections["array.tokens.offsets"][::-1]),
+        ("array.tokens.offsets", sections["array.tokens.offsets"][1:]),
+        ("array.tokens.rows", sections["array.tokens.rows"][1:]),
+        ("array.tokens.rows", sections["array.tokens.rows"].astype(np.float64)),
+    ):
+        with pytest.raises(CorruptIndexError):
+            persist.segment_from_sections({**sections, name: wrong}, now.trained, "segment")
+    without = {name: array for name, array in sections.items() if name != "array.tokens.rows"}
+    with pytest.raises(CorruptIndexError):
+        persist.segment_from_sections(without, now.trained, "segment")
+
+
+def test_labels_beyond_the_centroids_are_refused():
+    from annvq.index import persist
+
+    built = MultiVectorIndex.build(DOCUMENTS, recipe())
+    now = built._index._now
+    sections = persist.segment_sections(now.snapshot.segments[0])
+    labels = sections["array.tokens.labels"].copy()
+    labels[3] = 1 << 20
+    with pytest.raises(CorruptIndexError, match="centroid 1048576"):
+        persist.segment_from_sections({**sections, "array.tokens.labels": labels}, now.trained, "segment")
+
+
+def test_ragged_sets_build_as_flat_vectors_do():
+    sets = Ragged.of(DOCUMENTS)
+    one = MultiVectorIndex.build(sets.vectors, recipe(), offsets=sets.offsets)
+    other = MultiVectorIndex.build(sets, recipe())
+    assert np.array_equal(one.search(QUERIES).scores, other.search(QUERIES).scores)
