@@ -19,13 +19,14 @@ _BLOCK = 32  # vectors of a document at a time
 
 
 @kernel
-def score_rows(panels, tq, store, d, minimum, step, offsets, documents, scores):
+def score_rows(panels, query_offsets, store, d, minimum, step, offsets, documents, scores):
     """Score documents whose vectors are rows.
 
     Parameters
     ----------
-    panels, tq
-        The query's ``tq`` vectors (tq, d) as `annvq.kernels.gemm.pack` lays them out.
+    panels, query_offsets
+        All queries' vectors (tq, d) as `annvq.kernels.gemm.pack` lays them out, and where each query's begin,
+        (nq + 1,) int64.
     store
         Rows, flat: float32, float16 (as uint16) or 8-bit scalars (uint8).
     d
@@ -37,9 +38,11 @@ def score_rows(panels, tq, store, d, minimum, step, offsets, documents, scores):
     documents
         (nc,) int64: which documents.
     scores
-        Output (nc,) float32; minus infinity for a document without vectors.
+        Output (nq, nc) float32; minus infinity for a document without vectors.
 
     """
+    nq = query_offsets.size - 1
+    tq = query_offsets[nq]
     tile = np.empty(ROWS * LANES, np.float32)
     rows = np.empty((_BLOCK, d), np.float32)
     products = np.empty((_BLOCK, tq), np.float32)
@@ -56,10 +59,11 @@ def score_rows(panels, tq, store, d, minimum, step, offsets, documents, scores):
             for row in range(count):
                 for t in range(tq):
                     best[t] = max(best[t], products[row, t])
-        total = np.float32(0.0)
-        for t in range(tq):
-            total += best[t]
-        scores[place] = total
+        for q in range(nq):
+            total = np.float32(0.0)
+            for t in range(query_offsets[q], query_offsets[q + 1]):
+                total += best[t]
+            scores[q, place] = total
 
 
 @kernel

@@ -12,7 +12,7 @@ from annvq.index.segment import Segment
 from annvq.index.snapshot import Snapshot
 from annvq.index.tokens import LABELS, OFFSETS, Prepared, TokenStore
 from annvq.index.trained import Trained
-from annvq.kernels import chamfer, gemm
+from annvq.kernels import gemm
 from annvq.kernels import threads as pool
 from annvq.multivector.fde import FixedDimensionalEncoder
 from annvq.multivector.ragged import Ragged
@@ -114,10 +114,8 @@ class Finder:
             found = np.unique(np.concatenate([documents[starts[c] : starts[c + 1]] for c in near])).astype(np.int64)
             if len(segment.allow):
                 found = found[segment.allow[found] == 1]
-            out = np.empty(len(found), np.float32)
-            chamfer.score_labels(scores, segment.arrays[LABELS], segment.arrays[OFFSETS], found, out)
             rows.append(found + segment.base)
-            approximate.append(out)
+            approximate.append(self._tokens.score_roughly(query, segment.arrays, found))
         joined, of_all = np.concatenate(rows), np.concatenate(approximate)
         return joined[np.lexsort((snapshot.keys[joined], -of_all))[: depth.rerank]]
 

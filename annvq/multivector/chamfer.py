@@ -15,6 +15,7 @@ from annvq.kernels.tiles import readonly
 from annvq.multivector.ragged import Ragged
 
 _VECTORS_A_TASK = 4096
+_QUERY_VECTORS = 256  # multiplied at a time; their panels stay in cache
 _NOTHING = np.empty(0, np.float32)
 
 
@@ -49,23 +50,27 @@ def chamfer(
     """
     asked = Ragged.of(queries, query_offsets, name="queries").floats()
     given = Ragged.of(documents, document_offsets)
-    scores = np.zeros((len(asked), len(given)), np.float32)
+    scores = np.empty((len(asked), len(given)), np.float32)
     if scores.size == 0:
         return scores
     if asked.dim != given.dim:
         raise ShapeError(f"queries of dimension {asked.dim} for documents of dimension {given.dim}")
-    packed = [(number, gemm.pack(one), len(one)) for number, one in enumerate(asked) if len(one)]
+    blocks = _cuts(asked.offsets, _QUERY_VECTORS)
+    packed = [(block, gemm.pack(asked[block].vectors), asked[block].offsets) for block in blocks]
 
     def run(part: slice) -> None:
         some = given[part].floats()
-        out = np.empty(len(some), np.float32)
         store, every = readonly(some.vectors.reshape(-1)), np.arange(len(some))
-        for number, panels, count in packed:
-            kernels.score_rows(panels, count, store, some.dim, _NOTHING, _NOTHING, some.offsets, every, out)
-            scores[number, part] = out
+        for block, panels, offsets in packed:
+            out = np.empty((len(offsets) - 1, len(some)), np.float32)
+            kernels.score_rows(panels, offsets, store, some.dim, _NOTHING, _NOTHING, some.offsets, every, out)
+            scores[block, part] = out
 
-    ends = given.offsets[1:] // _VECTORS_A_TASK
-    cuts = [0, *(np.flatnonzero(np.diff(ends)) + 1), len(given)]
-    parts = [slice(int(begin), int(end)) for begin, end in pairwise(cuts)]
-    pool.run(run, parts, pool.resolve(threads))
+    pool.run(run, _cuts(given.offsets, _VECTORS_A_TASK), pool.resolve(threads))
     return scores
+
+
+def _cuts(offsets: np.ndarray, size: int) -> list[slice]:
+    """Cut sets into runs of about ``size`` vectors."""
+    cuts = [0, *(np.flatnonzero(np.diff(offsets[1:] // size)) + 1), len(offsets) - 1]
+    return [slice(int(begin), int(end)) for begin, end in pairwise(cuts)]

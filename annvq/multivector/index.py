@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +27,12 @@ from annvq.multivector.fde import FixedDimensionalEncoder
 from annvq.multivector.ragged import Ragged
 from annvq.multivector.recipe import CANDIDATES, MultiVectorRecipe
 
+_NARROWED = 2  # of candidates one in so many stays when centroids have ordered them
+_LEAST = 4  # times k, of them
 _MOST_CANDIDATES = 1 << 14  # that tuning looks at
+
+
+Score = Callable[[Prepared, dict[str, np.ndarray], np.ndarray], np.ndarray]
 
 
 class MultiVectorIndex:
@@ -189,7 +195,8 @@ class MultiVectorIndex:
         k
             At least 1; where fewer documents exist, places are filled with id -1 (None) and score -inf.
         candidates
-            Documents that are scored by their vectors, at least k. Default: the recipe's, or what `tune` found.
+            Documents that are scored by their vectors, at least k. Default: the recipe's, or what `tune` found. Where
+            vectors are product codes, centroids alone choose half of them first, at least 4 k.
         nprobe
             Lists of encodings to look for candidates in; for candidates by centroids, centroids a query vector.
         filter
@@ -363,15 +370,22 @@ class MultiVectorIndex:
         best = np.full((len(found), k), -np.inf, np.float32)
         best_rows = np.full((len(found), k), -1, np.int64)
 
-        def run(q: int) -> None:
-            rows = found[q]
+        def ranked(score: Score, q: int, rows: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
             scores = np.empty(len(rows), np.float32)
             for segment in snapshot.segments:
                 inside = np.flatnonzero((rows >= segment.base) & (rows < segment.base + segment.n))
                 if len(inside):
-                    scores[inside] = self._tokens.score(prepared[q], segment.arrays, rows[inside] - segment.base)
-            order = np.lexsort((snapshot.keys[rows], -scores))[:k]
-            best[q, : len(order)], best_rows[q, : len(order)] = scores[order], rows[order]
+                    scores[inside] = score(prepared[q], segment.arrays, rows[inside] - segment.base)
+            order = np.lexsort((snapshot.keys[rows], -scores))[:most]
+            return scores[order], rows[order]
+
+        def run(q: int) -> None:
+            rows = found[q]
+            least = max(_LEAST * k, len(rows) // _NARROWED)
+            if self._tokens.spec.kind == "pq" and len(rows) > least:
+                _, rows = ranked(self._tokens.score_roughly, q, rows, least)
+            scores, rows = ranked(self._tokens.score, q, rows, k)
+            best[q, : len(rows)], best_rows[q, : len(rows)] = scores, rows
 
         pool.run(run, range(len(found)), threads)
         return best, best_rows
