@@ -96,8 +96,8 @@ def plaid_settings(tokens: Tokens, nbits: int, threads: int) -> Iterator[tuple[s
         seconds = time.perf_counter() - start
         size = sum(f.stat().st_size for f in Path(folder).rglob("*") if f.is_file()) / len(documents)
         del documents
-        for probes in (2, 4, 8, 16):
-            for full in (128, 512, 2048):
+        for probes in (4, 8, 16):
+            for full in (256, 1024, 4096):
 
                 def search(begin: int, end: int, p: int = probes, f: int = full) -> list[list[int]]:
                     found = index.search(asked[begin:end], top_k=K, n_full_scores=f, n_ivf_probe=p, show_progress=False)
@@ -106,8 +106,8 @@ def plaid_settings(tokens: Tokens, nbits: int, threads: int) -> Iterator[tuple[s
                 yield f"n_ivf_probe {probes}, n_full_scores {full}", seconds, size, search
 
 
-def measure(path: str, library: str, threads: int) -> dict:
-    """Build and sweep one library; called in a process of its own."""
+def measure(path: str, library: str, threads: int) -> None:
+    """Build and sweep one library, print a line a setting; called in a process of its own, which may crash."""
     arrays = np.load(path)
     tokens = Tokens(**{name: arrays[name] for name in arrays.files})
     kind, _, what = library.partition(":")
@@ -115,17 +115,18 @@ def measure(path: str, library: str, threads: int) -> dict:
         plaid_settings(tokens, int(what), threads) if kind == "fast-plaid" else annvq_settings(tokens, what, threads)
     )
     nq = len(tokens.exact)
-    rows, built, peak = [], (0.0, 0.0), 0.0
+    peak = 0.0
     for setting, seconds, size, search in settings:
-        if not rows:
-            built, peak = (seconds, size), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        peak = peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         found = search(0, nq)
         shares = np.array([len(set(f) & set(t)) / K for f, t in zip(found, tokens.exact.tolist(), strict=True)])
-        rows.append(Measured(setting, float(shares[::2].mean()), float(shares[1::2].mean()), 0.0, 0.0))
-        rows[-1].batch = nq / fastest(lambda s=search: s(0, nq))
         few = min(nq, 50)
-        rows[-1].single = few / fastest(lambda s=search, n=few: [s(q, q + 1) for q in range(n)])
-    return {"rows": [asdict(row) for row in rows], "build_s": built[0], "bytes": built[1], "peak_gib": peak}
+        row = Measured(
+            setting, float(shares[::2].mean()), float(shares[1::2].mean()),
+            nq / fastest(lambda s=search: s(0, nq)),
+            few / fastest(lambda s=search, n=few: [s(q, q + 1) for q in range(n)]),
+        )  # fmt: skip
+        print(json.dumps({**asdict(row), "build_s": seconds, "bytes": size, "peak_gib": peak}), flush=True)
 
 
 def fastest(call: Callable[[], object]) -> float:
@@ -155,7 +156,7 @@ def embedded(asked: argparse.Namespace) -> tuple[str, Tokens]:
 def main() -> None:
     """Measure every library and print."""
     if sys.argv[1:2] == ["--one"]:
-        print(json.dumps(measure(sys.argv[2], sys.argv[3], int(sys.argv[4]))))
+        measure(sys.argv[2], sys.argv[3], int(sys.argv[4]))
         return
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
@@ -189,13 +190,15 @@ def main() -> None:
         environment = {**os.environ, "RAYON_NUM_THREADS": str(asked.threads), "OMP_NUM_THREADS": str(asked.threads)}
         for library in libraries:
             command = [sys.executable, __file__, "--one", path, library, str(asked.threads)]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
-            found = json.loads(done.stdout.splitlines()[-1])
-            for goal in GOALS:
-                good = [row for row in found["rows"] if row["chosen_by"] >= goal]
-                best = max(good or found["rows"], key=lambda row: row["batch"] if good else row["chosen_by"])
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
+            rows = [json.loads(found) for found in done.stdout.splitlines() if found.startswith("{")]
+            if done.returncode:
+                print(f"{library} ended with {done.returncode} after {len(rows)} settings", file=sys.stderr)
+            for goal in GOALS if rows else ():
+                good = [row for row in rows if row["chosen_by"] >= goal]
+                best = max(good or rows, key=lambda row: row["batch"] if good else row["chosen_by"])
                 figures.add(
-                    library, found["build_s"], found["peak_gib"], found["bytes"], goal, best["recall"], best["batch"],
+                    library, best["build_s"], best["peak_gib"], best["bytes"], goal, best["recall"], best["batch"],
                     best["single"], best["setting"],
                 )  # fmt: skip
     versions = {"annvq": annvq.__version__, "fast-plaid": version("fast-plaid"), "torch": version("torch")}

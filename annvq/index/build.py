@@ -96,8 +96,8 @@ def build(
     attributes = None if attributes is None else as_attributes(attributes, source.count)
     store = None if folder is None else Store.create(folder)
     try:
-        segments = _encode(source, trained, given_ids, attributes, workers, _reporter(progress), store)
-        version = _first_version(trained, segments)
+        segments = _encode(source, trained, given_ids, attributes, workers, reporter(progress), store)
+        version = first_version(trained, segments)
         return Index(version if store is None else commit.write(store, version, moved=False), store)
     except BaseException:
         if store is not None:
@@ -209,18 +209,19 @@ def _encode(
             raise ShapeError(f"{len(given)} {name} for {done} vectors")
     if writer.waiting:
         flush()
-    _check_unique(segments)
+    check_unique(segments)
     return segments
 
 
-def _check_unique(segments: list[Segment]) -> None:
+def check_unique(segments: list[Segment]) -> None:
     """Raise DuplicateIdError where two segments hold the same id (inside one, ids were checked)."""
     if len(segments) < 2 or segments[0].ids.kind == "int":
         return
     IdColumn.concat([segment.ids for segment in segments]).check_unique()
 
 
-def _reporter(progress: bool | Progress) -> Progress:
+def reporter(progress: bool | Progress) -> Progress:
+    """Return what is told of progress: the given function, a line on stderr, or nothing."""
     if callable(progress):
         return progress
     if not progress:
@@ -236,7 +237,7 @@ def _reporter(progress: bool | Progress) -> Progress:
     return show
 
 
-def _first_version(trained: Trained, segments: list[Segment]) -> Version:
+def first_version(trained: Trained, segments: list[Segment]) -> Version:
     """Return what the built index begins with."""
     defaults, first_free = trained.recipe.search, 0
     for segment in segments:

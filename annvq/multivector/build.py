@@ -65,9 +65,9 @@ def build(
     attributes = None if attributes is None else as_attributes(attributes, n)
     store = None if folder is None else Store.create(folder)
     try:
-        report = building._reporter(progress)
+        report = building.reporter(progress)
         segments = _encode(head, batches, n, trained, ids, attributes, workers, report, store)
-        version = building._first_version(trained, segments)
+        version = building.first_version(trained, segments)
         nprobe = _CENTROIDS_PROBED if made.candidates_by == "centroids" else version.depth.nprobe
         version = replace(version, depth=Depth(nprobe, made.candidates))
         return Index(version if store is None else commit.write(store, version, moved=False), store)
@@ -163,7 +163,7 @@ def _encode(
             raise ShapeError(f"{len(given)} {name} for {done} documents")
     if writer.waiting:
         flush()
-    building._check_unique(segments)
+    building.check_unique(segments)
     return segments
 
 

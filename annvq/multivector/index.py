@@ -323,6 +323,10 @@ class MultiVectorIndex:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def __reduce__(self) -> tuple:
+        """Ship an opened index as its path (StateError for one in memory)."""
+        return MultiVectorIndex.open, self._index.__reduce__()[1]
+
     # -- inside -------------------------------------------------------------------------------
 
     def _queries(self, queries: Any) -> Ragged:

@@ -109,6 +109,9 @@ def test_saved_opened_changed_and_merged(kind, tmp_path):
         assert np.array_equal(changed.scores, compacted.scores)
     with MultiVectorIndex.open(tmp_path / "index") as again:
         assert np.array_equal(again.search(QUERIES, 7, candidates=298).ids, changed.ids)
+        shipped, (path,) = again.__reduce__()
+        with shipped(path) as other:
+            assert np.array_equal(other.search(QUERIES, 7, candidates=298).ids, changed.ids)
         kept = again.reconstruct([17, 280])
         assert kept.lengths.tolist() == [len(DOCUMENTS[17]), len(DOCUMENTS[280])]
         if kind == "fp32":
