@@ -195,8 +195,8 @@ class MultiVectorIndex:
         k
             At least 1; where fewer documents exist, places are filled with id -1 (None) and score -inf.
         candidates
-            Documents that are scored by their vectors, at least k. Default: the recipe's, or what `tune` found. Where
-            vectors are product codes, centroids alone choose half of them first, at least 4 k.
+            Documents that are scored by their vectors, at least k. Default: the recipe's, or what `tune` found, and at
+            least 2 k. Where vectors are product codes, centroids alone choose half of them first, at least 4 k.
         nprobe
             Lists of encodings to look for candidates in; for candidates by centroids, centroids a query vector.
         filter
@@ -207,6 +207,8 @@ class MultiVectorIndex:
         """
         k = as_count("k", k, most=max(1 << 24, len(self)))
         snapshot, sets, depth = self._asked(queries, candidates, nprobe, filter)
+        if candidates is None:
+            depth = replace(depth, rerank=max(depth.rerank, 2 * k))
         scores, rows = self._search(snapshot, sets, k, depth, filter is not None, pool.resolve(threads))
         return Hits(snapshot.take_ids(rows), scores)
 
