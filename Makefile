@@ -11,6 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 DEMO_READY := $(VENV)/.ready-demo
 TEST_READY := $(VENV)/.ready-test
 BENCH_READY := $(VENV)/.ready-bench
+MULTIVECTOR := $(foreach r,flat muvera muvera-4bit centroid-interaction chamfer-exact,--recipe $(r))
 ANN := --every-mode --threads $$(nproc) --recipe fast
 
 .DEFAULT_GOAL := help
@@ -55,7 +56,14 @@ bench: $(BENCH_READY) ## Measure the tables of README and docs/performance.md, i
 				--json $(OUT)/$$set.json --out $(OUT) && \
 			$(BIN)/python bench/learned.py $(ANNVQ_DATA)/$$set --model "$$model" \
 				--json $(OUT)/$$set-learned.json --out $(OUT) || exit 1; \
-		done
+		done && mkdir -p $(OUT)/multivector && \
+		for set in cranfield scifact squadshifts; do \
+			$(BIN)/annvq bench beir $(ANNVQ_DATA)/$$set --model "$$model" $(MULTIVECTOR) \
+				--json $(OUT)/$$set-multivector.json --out $(OUT)/multivector && \
+			$(BIN)/python bench/multivector.py $(ANNVQ_DATA)/$$set --model "$$model" \
+				--json $(OUT)/$$set-candidates.json --out $(OUT)/multivector || exit 1; \
+		done && \
+		$(BIN)/python bench/multivector_stages.py $(ANNVQ_DATA)/scifact --model "$$model" --out $(OUT)/multivector
 
 clean: ## Remove what the other targets made, the environment included
 	rm -rf $(VENV) demo-out bench-out build dist .pytest_cache .ruff_cache .hypothesis

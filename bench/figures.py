@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,9 @@ class Figures:
         self.rows: list[list[Any]] = []
 
     def add(self, *values: Any) -> None:
-        """Add a row."""
+        """Add a row, and say it at once: a run of hours that is ended has measured something."""
         self.rows.append(list(values))
+        print(*(_text(value) for value in values), sep=" | ", file=sys.stderr, flush=True)
 
     def show(self, subtitle: str, arguments: list[str]) -> None:
         """Print the table; ``--json FILE`` among the arguments writes it, too."""
@@ -38,8 +40,12 @@ class Figures:
         target = parser.parse_args(arguments).json
         table = Table(*self.headings, title=self.name, caption=subtitle)
         for row in self.rows:
-            table.add_row(*(f"{value:,.3g}" if isinstance(value, float) else str(value) for value in row))
+            table.add_row(*(_text(value) for value in row))
         Console(width=140).print(table)
         if target is not None:
             rows = [dict(zip(self.headings, row, strict=True)) for row in self.rows]
             target.write_text(json.dumps({"name": self.name, "machine": describe(), "rows": rows}, indent=2))
+
+
+def _text(value: Any) -> str:
+    return f"{value:,.3g}" if isinstance(value, float) else str(value)

@@ -11,12 +11,13 @@ import numpy as np
 from rich.progress import Progress
 
 from annvq.bench import multivector
-from annvq.bench.multivector import JudgedTokens, is_multivector
+from annvq.bench.multivector import JudgedTokens
 from annvq.bench.quality import DEPTH, JudgedVectors, Quality, Tuning, measure, measure_index
 from annvq.errors import ParameterError
 from annvq.evaluation import BeirDataset, evaluate
 from annvq.evaluation.embeddings import cached_embeddings, model_key
 from annvq.index import recipe as recipes
+from annvq.multivector.recipe import is_multivector
 
 DEFAULT_RECIPES = (
     "flat",

@@ -32,15 +32,10 @@ class JudgedTokens:
 
     @classmethod
     def embedded(cls, dataset: BeirDataset, model: str, cache: Path, shown: bool) -> JudgedTokens:
-        """Embed a data set, or take its embeddings from ``cache``; a document without tokens is left out."""
+        """Embed a data set, or take its embeddings from ``cache``."""
         documents = Ragged(*cached_tokens(cache, model, dataset.documents, "document", progress=shown))
         queries = Ragged(*cached_tokens(cache, model, dataset.queries, "query", progress=shown))
         return cls(documents, queries.floats(), tuple(dataset.documents), tuple(dataset.queries), dataset.qrels)
-
-
-def is_multivector(name: str) -> bool:
-    """Return whether a recipe is one of `annvq.multivector`'s."""
-    return name in recipe.names()
 
 
 def measure(judged: JudgedTokens, name: str, threads: int | None) -> tuple[Quality, MultiVectorIndex]:

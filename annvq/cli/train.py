@@ -36,8 +36,9 @@ def command(
     """
     from annvq.learn.collection import Collection  # torch takes seconds to import
     from annvq.learn.methods import method_named
+    from annvq.learn.student import check_recipe
 
-    recipes.check(recipe or method)
+    check_recipe(recipes.load(recipe or method))
     check_place(out / "history.json")
     how = method_named(method)(
         recipe=recipe, epochs=epochs, batch=batch, most_steps=steps, patience=patience, seed=seed

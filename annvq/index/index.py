@@ -90,9 +90,8 @@ class Index:
     def stats(self) -> dict[str, Any]:
         """Return figures about the index.
 
-        ``bytes_per_vector`` counts what stands for a vector: codes, constants, refine store. ``bytes``
-        says what else there is: ids, positions, centroids and codebooks, attributes; padding of lists to
-        blocks of 32 is in ``bytes["codes"]``.
+        ``bytes_per_vector`` counts what stands for a vector: codes, constants, refine store. ``bytes`` says what else
+        there is: ids, positions, centroids and codebooks, attributes; its codes hold lists padded to blocks of 32.
         """
         snapshot, trained = self._now.snapshot, self._now.trained
         shared = sum(array.nbytes for array in trained.sections().values())
@@ -194,15 +193,15 @@ class Index:
     def tune(self, queries: Any, k: int = 10, recall: float = 0.95, *, threads: int | None = None) -> TuneReport:
         """Set nprobe and rerank to the fastest that reach ``recall`` at k on these queries.
 
-        Measured against exhaustive search with the best scores that the index has. The setting is
-        stored: in memory, and on disk where the index is open for writing.
+        Measured against exhaustive search with the best scores that the index has. The setting is stored: in memory,
+        and on disk where the index is open for writing. StateError for an index of documents.
         """
         self._check_open()
+        self._check_single()
         matrix = self._queries(queries)
         if len(matrix) == 0 or len(self) == 0:
             raise ParameterError(f"tuning needs queries and vectors, got {len(matrix)} and {len(self)}")
-        recall = as_number("recall", recall, above=0, most=1)
-        k = as_count("k", k)
+        k, recall = as_count("k", k), as_number("recall", recall, above=0, most=1)
         report = tune(self._now.trained, self._now.snapshot, matrix, k, recall, pool.resolve(threads))
         with self._changing:
             self._check_open()
@@ -224,16 +223,14 @@ class Index:
     # -- changing -----------------------------------------------------------------------------
 
     def add(self, vectors: Any, ids: Any = None, attributes: Any = None, *, threads: int | None = None) -> None:
-        """Add vectors (n, d), with the codebooks as they are.
+        """Add vectors (n, d), coded as the others are; on an index opened "rw" they are on disk when it returns.
 
-        ``ids`` of the index's kind, not yet in it (DuplicateIdError); by default integers after the
-        largest. ``attributes`` as at build, same columns. On an index opened "rw" the vectors are on
-        disk when the call returns.
+        ``ids`` of the index's kind, not yet in it (DuplicateIdError); by default integers after the largest.
+        ``attributes`` as at build, same columns.
         """
         with self._changing:
             self._check_writable()
-            if self._now.trained.tokens is not None:
-                raise StateError("rows of this index are documents: open it with annvq.multivector.MultiVectorIndex")
+            self._check_single()
             matrix = door.for_metric(door.as_matrix(vectors, dim=self.dim, name="vectors"), self.metric)
             self._insert(matrix, None, ids, attributes, threads)
 
@@ -341,6 +338,10 @@ class Index:
     def _queries(self, queries: Any) -> np.ndarray:
         matrix = door.as_matrix(queries, dim=self.dim, name="queries")
         return door.for_metric(matrix, self.metric, "queries")
+
+    def _check_single(self) -> None:
+        if self._now.trained.tokens is not None:  # its rows stand for documents
+            raise StateError("this index is of documents: open it with annvq.multivector.MultiVectorIndex")
 
     def _depth_for(self, nprobe: int | None, rerank: int | None) -> Depth:
         default = self._now.depth

@@ -34,6 +34,7 @@ KINDS = {"fp32": np.float32, "fp16": np.float16, "sq8": np.uint8, "pq": None, "r
 _BITS = (1, 2, 4)
 _SAMPLE = 1 << 16  # vectors that codebooks learn from
 _PER_CENTROID = 64
+_LEAST_PER_CENTROID = 4
 _MOST_CENTROIDS = 1024  # by default: every vector is compared with all of them when it is coded
 _ITERATIONS = 5  # of their training: more gains nothing that residual codes do not make up for
 _CODEBOOK_ROWS = 1 << 14  # vectors that 16 entries a sub-quantizer learn from
@@ -52,7 +53,7 @@ class TokenSpec:
     bits
         Bits a dimension: 1, 2 or 4 ("pq"; 2 if left out), 1 to 8 ("rabitq"; 1 if left out).
     ncentroids
-        Number of centroids ("pq"), or "auto".
+        Number of centroids ("pq"), or "auto"; never more than a quarter of the vectors learned from.
 
     Raises
     ------
@@ -147,8 +148,7 @@ class TokenStore:
         wanted = spec.ncentroids
         if not isinstance(wanted, int):
             wanted = min(_MOST_CENTROIDS, 1 << int(np.log2(max(1, len(sample) // _PER_CENTROID))))
-        if wanted > len(sample):
-            raise RecipeError(f"tokens.ncentroids = {wanted} cannot be learned from {len(sample)} vectors")
+        wanted = min(wanted, max(1, len(sample) // _LEAST_PER_CENTROID))
         centroids = KMeans.train(sample, wanted, niter=_ITERATIONS, seed=seed, threads=threads).centroids
         rows = sample[:_CODEBOOK_ROWS]
         residuals = rows - centroids[assign(rows, centroids, metric="l2", threads=threads)[0]]

@@ -119,10 +119,10 @@ def carve(vectors, threshold):
         if taken[a]:
             continue
         for b in range(a, t):
-            cosine = np.float32(0.0)
+            cosine = np.float64(0.0)
             for j in range(d):
-                cosine += unit[a, j] * unit[b, j]
-            if not taken[b] and (b == a or cosine >= threshold):
+                cosine += np.float64(unit[a, j]) * np.float64(unit[b, j])
+            if not taken[b] and (b == a or cosine >= threshold - 1e-6):  # float32 directions of length one to 1e-7
                 taken[b] = True
                 for j in range(d):
                     out[count, j] += vectors[b, j]

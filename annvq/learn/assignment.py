@@ -55,6 +55,8 @@ def sinkhorn(distances: Tensor, epsilon: float = EPSILON, iterations: int = ITER
         raise ParameterError(
             f"epsilon must be at least {_LEAST_EPSILON} and iterations at least 1, not {epsilon} and {iterations}"
         )
+    if not distances.numel():
+        return distances.detach().clone()
     if not torch.isfinite(distances).all():
         raise NonFiniteError("distances hold NaN or infinity")
     with torch.no_grad():

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FILE = "checkpoint.safetensors"
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass
@@ -74,21 +74,23 @@ def save(path: Path, parts: dict[str, dict[str, Tensor]], optimizer: Any, progre
     for number, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{number}/{name}": torch.as_tensor(value) for name, value in state.items()}
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    about = {"format": _FORMAT, "asked": asked, "progress": vars(progress)}
+    about = {"format": _FORMAT, "asked": asked, "progress": vars(progress), "sha256": _digest_of(plain)}
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
         _safetensors().save_file(plain, str(partial), metadata={"annvq": json.dumps(about)})
 
 
-def load(path: Path, asked: str) -> tuple[dict[str, dict[str, Tensor]], dict[int, dict[str, Tensor]], Progress]:
-    """Read a checkpoint: parts, the optimizer's state by parameter, progress.
+def load(
+    path: Path, asked: str, expected: dict[str, Tensor]
+) -> tuple[dict[str, dict[str, Tensor]], dict[int, dict[str, Tensor]], Progress]:
+    """Read a checkpoint: parts, each with the names and shapes of ``expected``, the optimizer's state, progress.
 
     Raises
     ------
     ParameterError
         It is of another training: other data, method or parameters.
     CorruptIndexError
-        It cannot be read.
+        It cannot be read, or is damaged.
 
     """
     from safetensors import safe_open
@@ -98,6 +100,8 @@ def load(path: Path, asked: str) -> tuple[dict[str, dict[str, Tensor]], dict[int
         with safe_open(str(path), framework="pt") as opened:
             about = json.loads(opened.metadata()["annvq"])
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}
+        if about["format"] == _FORMAT and about["sha256"] != _digest_of(tensors):
+            raise ValueError("its checksum differs")
         progress = Progress(**about["progress"])
         parts: dict[str, dict[str, Tensor]] = {}
         optimizer: dict[int, dict[str, Tensor]] = {}
@@ -119,7 +123,16 @@ def load(path: Path, asked: str) -> tuple[dict[str, dict[str, Tensor]], dict[int
         raise ParameterError(
             f"{path.name} is of another training ({known}); this is {asked}. Use another folder, or resume=False"
         )
+    for part in ("student", "best"):
+        found_shapes = {name: value.shape for name, value in parts.get(part, {}).items()}
+        if found_shapes != {name: value.shape for name, value in expected.items()}:
+            raise CorruptIndexError(f"{path.name} does not hold the parts that are trained ({part})")
     return parts, optimizer, progress
+
+
+def _digest_of(tensors: dict[str, Tensor]) -> str:
+    names = sorted(tensors)
+    return digest(*(tensors[name].reshape(-1).view(torch.uint8).numpy() for name in names))
 
 
 def digest(*arrays: np.ndarray) -> str:

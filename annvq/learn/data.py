@@ -22,6 +22,11 @@ class Texts:
     vectors: Any
 
 
+def as_bytes(texts: Sequence[str]) -> np.ndarray:
+    """Return texts as one array of bytes (uint8), for a fingerprint."""
+    return np.frombuffer("\0".join(texts).encode("utf-8", "surrogatepass"), np.uint8)
+
+
 @dataclass(frozen=True)
 class Relevance:
     """Relevant documents of every query: rows ``rows[offsets[q]:offsets[q + 1]]`` of the documents."""
@@ -101,9 +106,9 @@ class QuerySet:
         return len(self.vectors)
 
     def arrays(self) -> list[np.ndarray]:
-        """Return all numbers, for a fingerprint."""
+        """Return all numbers and texts, for a fingerprint."""
         labels = [] if self.relevance is None else [self.relevance.offsets, self.relevance.rows]
-        return [self.vectors, *labels]
+        return [self.vectors, *labels] if self.texts is None else [self.vectors, *labels, as_bytes(self.texts)]
 
     def part(self, rows: np.ndarray) -> QuerySet:
         """Return some queries (int64)."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import annvq
+from annvq.errors import ParameterError
 from annvq.evaluation import evaluate, run_from_ids
 from annvq.learn.data import QuerySet
 from annvq.learn.live import LiveIndex
@@ -35,8 +36,19 @@ class DevSet:
 
     @classmethod
     def of(cls, queries: QuerySet, documents: np.ndarray, threads: int) -> DevSet:
-        """Build from dev queries; those without a relevant document are left out."""
-        queries = queries.labelled()
+        """Build from dev queries; those without a relevant document are left out.
+
+        Raises
+        ------
+        ParameterError
+            None is left.
+
+        """
+        given, queries = len(queries), queries.labelled()
+        if not len(queries):
+            raise ParameterError(
+                f"none of {given} dev queries has a relevant document: no step could be chosen by them"
+            )
         if queries.relevance is not None:
             found = [queries.relevance.of_query(q) for q in range(len(queries))]
             metric = f"ndcg@{DEPTH}"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _ENCODED_AT_ONCE = 64
+_PROMPTS = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 
 class TextEncoder(torch.nn.Module):
@@ -24,19 +25,27 @@ class TextEncoder(torch.nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
+        self.training = bool(getattr(model, "training", False))
 
     def forward(self, texts: Sequence[str], side: str) -> Tensor:
         """Return the embeddings (n, d) of texts, ``side`` "query" or "document", with gradients."""
-        prompt = (getattr(self.model, "prompts", None) or {}).get(side) or ""
+        prompt = self._prompt(side)
         prepare = getattr(self.model, "preprocess", None) or self.model.tokenize  # the name in older versions
         features = prepare([prompt + text for text in texts])
         device = next(self.model.parameters()).device
         features = {name: value.to(device) if hasattr(value, "to") else value for name, value in features.items()}
         return torch.nn.functional.normalize(self.model(features)["sentence_embedding"], dim=1)
 
+    def _prompt(self, side: str) -> str:
+        """Return what goes before a text, chosen as the model's own encode_query and encode_document do."""
+        prompts = getattr(self.model, "prompts", None) or {}
+        default = getattr(self.model, "default_prompt_name", None)
+        names = (*_PROMPTS[side], *([default] if default else []))
+        return next((prompts[name] for name in names if prompts.get(name)), "")
+
     def encode(self, texts: Sequence[str], side: str) -> np.ndarray:
         """Return the embeddings (n, d) float32 of any number of texts, without gradients or dropout."""
-        was_training = self.training
+        were_training = [module for module in self.modules() if module.training]
         self.eval()
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # little padding
         parts: list[np.ndarray] = []
@@ -44,7 +53,8 @@ class TextEncoder(torch.nn.Module):
             for start in range(0, len(order), _ENCODED_AT_ONCE):
                 places = order[start : start + _ENCODED_AT_ONCE]
                 parts.append(self([texts[i] for i in places], side).float().cpu().numpy())
-        self.train(was_training)
+        for module in were_training:
+            module.training = True
         vectors = np.empty((len(texts), parts[0].shape[1] if parts else 0), np.float32)
         if parts:
             vectors[order] = np.concatenate(parts)
@@ -90,5 +100,7 @@ def save(encoder: TextEncoder, adapter: Adapter | None, folder: Path) -> None:
         modules.append(dense)
     if not isinstance(modules[-1], models.Normalize):
         modules.append(models.Normalize())
-    whole = SentenceTransformer(modules=modules, prompts=model.prompts, device="cpu")
+    whole = SentenceTransformer(
+        modules=modules, prompts=model.prompts, default_prompt_name=model.default_prompt_name, device="cpu"
+    )
     whole.save(str(folder), safe_serialization=True, create_model_card=False)

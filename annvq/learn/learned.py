@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from annvq.errors import MissingExtraError, ParameterError
+from annvq.arguments import as_path
+from annvq.errors import MissingExtraError, ParameterError, StorageError
 from annvq.index.index import Index
 from annvq.io.replacing import replacing
 from annvq.learn import encoder as encoders
@@ -19,6 +22,8 @@ from annvq.learn.data import QuerySet, Texts
 from annvq.learn.health import CodeHealth
 from annvq.learn.live import index_of, segment_of
 from annvq.learn.trainer import Run
+from annvq.storage.filesystem import LOCAL
+from annvq.storage.folders import check_replaceable
 
 
 @dataclass(frozen=True)
@@ -68,20 +73,32 @@ class Learned:
         given
             Texts or `Texts` where an encoder was trained, else vectors.
 
+        Raises
+        ------
+        ParameterError, ShapeError, DtypeError, NonFiniteError
+            Texts without an encoder; vectors that are none, or of another dimension.
+
         """
+        dim = self.index.dim
         if isinstance(given, Texts):
-            return self._last.query_vectors(QuerySet(np.asarray(given.vectors, np.float32), tuple(given.texts)))
+            return self._last.query_vectors(QuerySet.of(given.vectors, given.texts, None, 0, dim, "queries"))
         if isinstance(given, list | tuple) and given and isinstance(given[0], str):
             encoder = self._last.student.encoder
             if encoder is None:
                 raise ParameterError("texts, but no encoder was given: expected vectors")
             return self.queries(Texts(given, encoder.encode(given, "query")))
-        return self._last.query_vectors(QuerySet(np.asarray(given, np.float32)))
+        return self._last.query_vectors(QuerySet.of(given, None, None, 0, dim, "queries"))
 
-    def save(self, folder: Path) -> None:
-        """Write ``index``, ``encoder`` or ``adapter.npy``, ``history.json`` and pictures into a folder."""
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write ``index``, ``encoder`` or ``adapter.npy``, ``history.json`` and pictures into a folder.
+
+        Those of an earlier training there are replaced or removed; other files stay.
+        """
+        folder = as_path(folder)
+        check_out(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.index.save(folder / "index")
+        self._remove_former(folder)
         student = self._last.student
         documents = self._last.end().document_encoder
         if student.encoder is not None and (student.adapter is not None or student.encoder_moves):
@@ -97,3 +114,22 @@ class Learned:
         for number, history in enumerate(self.history):
             with contextlib.suppress(MissingExtraError):  # a picture is nice to have
                 pictures.training(history, folder / f"stage-{number}.png", f"{self.method}, stage {number + 1}")
+
+    def _remove_former(self, folder: Path) -> None:
+        """Remove what a training with more parts or stages left there, which would not go with the new index."""
+        for name in ("encoder", "document-encoder"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / "adapter.npy").unlink(missing_ok=True)
+        stages = len(self.history)
+        while (folder / f"stage-{stages}").is_dir() or (folder / f"stage-{stages}.png").exists():
+            shutil.rmtree(folder / f"stage-{stages}", ignore_errors=True)
+            (folder / f"stage-{stages}.png").unlink(missing_ok=True)
+            stages += 1
+
+
+def check_out(folder: Path) -> None:
+    """Raise a StorageError where a training's results cannot go to a folder: better before hours than after."""
+    for place in (folder, folder / "index"):
+        if place.exists() and not place.is_dir():
+            raise StorageError(f"{place} is a file: expected a folder, or none yet")
+    check_replaceable(LOCAL, folder / "index")

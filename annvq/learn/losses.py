@@ -44,13 +44,13 @@ def lambda_rank(
     difference = (scores[query] - scores[query, place][:, None]) / temperature
     weights = (gains[query] - gains[query, place][:, None]).abs() * usable
     losses = (torch.nn.functional.softplus(difference) * weights).sum(1)
-    return losses.sum() / len(torch.unique(query))
+    return losses.sum() / len(torch.unique(query[usable.any(1)]))
 
 
 def contrastive(scores: Tensor, relevant: Tensor, usable: Tensor, temperature: float) -> Tensor:
-    """Return the cross-entropy of each relevant document against all usable ones that are not relevant.
+    """Return the cross-entropy of relevant documents against all usable ones that are not relevant.
 
-    Other relevant documents of the same query count on neither side.
+    Other relevant documents of the same query count on neither side; a query's losses are averaged first.
     """
     query, place = relevant.nonzero(as_tuple=True)
     if len(query) == 0:
@@ -58,7 +58,8 @@ def contrastive(scores: Tensor, relevant: Tensor, usable: Tensor, temperature: f
     own = scores[query, place] / temperature
     others = (scores / temperature).masked_fill(relevant | ~usable, _FAR)
     total = torch.logaddexp(own, torch.logsumexp(others, 1)[query])
-    return (total - own).mean()
+    counts = relevant.sum(1)
+    return ((total - own) / counts[query]).sum() / (counts > 0).sum()
 
 
 def listnet(scores: Tensor, teacher: Tensor, usable: Tensor, temperature: float) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,20 +13,22 @@ import numpy as np
 import annvq
 from annvq import vectors as door
 from annvq.arguments import as_path
-from annvq.errors import ParameterError
+from annvq.errors import ParameterError, ShapeError
 from annvq.index import recipe as recipes
 from annvq.index.recipe import Recipe
 from annvq.kernels import threads as pool
 from annvq.learn import encoder as encoders
 from annvq.learn.data import QuerySet, Texts
 from annvq.learn.encoder import TextEncoder
-from annvq.learn.learned import Learned
+from annvq.learn.learned import Learned, check_out
 from annvq.learn.objectives import Clustering, Contrast, Distillation, Ranking
 from annvq.learn.proposals import Proposals
 from annvq.learn.start import Start
+from annvq.learn.student import RATES, check_recipe
 from annvq.learn.trainer import Report, Run, Trainer
 
 _METRICS = ("ip", "cosine")
+_OWN = frozenset({"epochs", "batch", "most_steps", "measure_every", "patience", "train", "seed", "rates"})
 # jingtaozhan/JPQ, README: the shorter the code, the smaller the steps.
 _CODEBOOK_RATES = ((24, 5e-6), (32, 2e-5))
 _LONG_CODES_RATE = 1e-4
@@ -77,6 +79,11 @@ class Method(ABC):
     def __post_init__(self) -> None:
         if self.recipe == "":
             object.__setattr__(self, "recipe", self.name)
+        known = {entry.name for entry in fields(Trainer)}
+        for name in self.options:
+            if name not in known - _OWN:
+                raise ParameterError(f"option {name!r}: expected one of {', '.join(sorted(known - _OWN))}")
+        self.trainers(1, frozenset(RATES))  # what a trainer refuses is refused now, not after an index was built
 
     @property
     def wants_encoder(self) -> bool:
@@ -137,10 +144,13 @@ class Method(ABC):
         if self.metric not in _METRICS:
             raise ParameterError(f"metric {self.metric!r}: codes are learned for inner products, 'ip' or 'cosine'")
         workers, folder = pool.resolve(threads), None if out is None else as_path(out)
+        recipe = replace(recipes.load(self.recipe), learn=None)
+        check_recipe(recipe)
+        if folder is not None:
+            check_out(folder)
         model = None if encoder is None else encoders.load(encoder)
         vectors, texts = _vectors(documents, model, "document", "documents", self.metric)
         train, dev = self._queries(queries, relevance, dev_queries, dev_relevance, model, vectors)
-        recipe = replace(recipes.load(self.recipe), learn=None)
         index = annvq.build(vectors, recipe, metric=self.metric, ids=ids, seed=self.seed, threads=workers)
         trained = index._now.trained
         parts = {"codebook"}
@@ -152,6 +162,8 @@ class Method(ABC):
         state = Start.of(index, vectors, encoder=model, texts=texts, threads=workers)
         runs: list[Run] = []
         for number, how in enumerate(self.trainers(M, frozenset(parts))):
+            if recipe.codebook.kind == "rvq" and how.assignment in ("soft", "balanced"):
+                how = replace(how, assignment="nearest")  # its sub-spaces are not assigned one by one
             stage = None if folder is None else folder / f"stage-{number}"
             runs.append(how.fit(state, train, dev, folder=stage, resume=resume, threads=workers, report=report))
             state = runs[-1].end()
@@ -165,15 +177,18 @@ class Method(ABC):
     ) -> tuple[QuerySet, QuerySet]:
         n, dim = rows.shape
         vectors, texts = _vectors(queries, model, "query", "queries", self.metric)
-        train = QuerySet.of(vectors, texts, relevance, n, dim, "queries").labelled()
+        train = QuerySet.of(vectors, texts, relevance, n, dim, "queries")
+        train = train.labelled() if self.uses_labels else train
         if dev is None:
+            if dev_relevance is not None:
+                raise ParameterError("dev_relevance without dev_queries: give both, or neither")
             return train.split(self.seed)
         vectors, texts = _vectors(dev, model, "query", "dev queries", self.metric)
         return train, QuerySet.of(vectors, texts, dev_relevance, n, dim, "dev queries")
 
     def _trainer(self, own: Trainer) -> Trainer:
         """Return a stage with what the user asked for in place of the method's own."""
-        names = ("epochs", "batch", "most_steps", "measure_every", "patience", "train")
+        names = _OWN - {"seed", "rates"}
         asked = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return replace(own, **asked, seed=self.seed, rates={**own.rates, **self.rates}, **self.options)
 
@@ -183,7 +198,10 @@ def _vectors(
 ) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """Return vectors (n, d) float32 of what is given, and the texts where it is texts."""
     if isinstance(given, Texts):
-        return door.for_metric(door.as_matrix(given.vectors, name=name), metric, name), tuple(given.texts)
+        vectors = door.as_matrix(given.vectors, name=name)
+        if len(given.texts) != len(vectors):
+            raise ShapeError(f"{len(vectors)} {name} with {len(given.texts)} texts")
+        return door.for_metric(vectors, metric, name), tuple(given.texts)
     is_text = isinstance(given, Sequence) and len(given) > 0 and all(isinstance(text, str) for text in given)
     if not is_text:
         return door.for_metric(door.as_matrix(given, name=name), metric, name), None

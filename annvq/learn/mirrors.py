@@ -98,30 +98,31 @@ class CentroidsMirror(torch.nn.Module):
 
 
 class RotationMirror(torch.nn.Module):
-    """A square `Rotation`, moved by ``skew``: R = exp(A - A^T) R0 stays orthonormal whatever A is."""
+    """A `Rotation`, moved by ``skew``: R = exp(A - A^T) R0 stays orthonormal whatever A is.
+
+    One to more or fewer dimensions has no ``skew`` and stays as it is.
+    """
 
     def __init__(self, rotation: Rotation) -> None:
         super().__init__()
-        if rotation.dim != rotation.dim_out:
-            raise ParameterError(
-                f"a rotation of {rotation.dim} to {rotation.dim_out} dimensions cannot be trained, only square ones"
-            )
         self._start: Tensor
         self.register_buffer("_start", torch.from_numpy(np.array(rotation.matrix, dtype=np.float32)))
-        self.skew = torch.nn.Parameter(torch.zeros_like(self._start))
+        self.skew = torch.nn.Parameter(torch.zeros_like(self._start)) if rotation.dim == rotation.dim_out else None
 
     @property
     def matrix(self) -> Tensor:
-        """The rotation (d, d)."""
+        """The rotation (dim_out, d)."""
+        if self.skew is None:
+            return self._start
         return torch.linalg.matrix_exp(self.skew - self.skew.T) @ self._start
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """Return the rotated vectors (n, d)."""
+        """Return the rotated vectors (n, dim_out)."""
         return vectors @ self.matrix.T
 
     def to_rotation(self) -> Rotation:
         """Return the rotation as it stands, orthonormal to float32's last digits."""
-        if not self.skew.any():
+        if self.skew is None or not self.skew.any():
             return Rotation(_array(self._start))
         u, _, vt = np.linalg.svd(_array(self.matrix).astype(np.float64))
         return Rotation((u @ vt).astype(np.float32))

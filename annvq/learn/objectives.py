@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from annvq.arguments import as_count, as_number
 from annvq.errors import ParameterError
 from annvq.learn import losses
 from annvq.learn.runtime import torch
@@ -40,6 +41,10 @@ class Ranking:
     temperature: float = 0.05
     needs_relevance = True
 
+    def __post_init__(self) -> None:
+        as_count("cut", self.cut)
+        as_number("temperature", self.temperature, above=0)
+
     def __call__(self, batch: Batch) -> Tensor:
         """Return the loss."""
         negatives = (batch.ranks > 0) & ~batch.relevant
@@ -52,6 +57,9 @@ class Contrast:
 
     temperature: float = 0.05
     needs_relevance = True
+
+    def __post_init__(self) -> None:
+        as_number("temperature", self.temperature, above=0)
 
     def __call__(self, batch: Batch) -> Tensor:
         """Return the loss."""
@@ -83,6 +91,7 @@ class Distillation:
         if self.kind not in losses.DISTILLATIONS:
             accepted = ", ".join(losses.DISTILLATIONS)
             raise ParameterError(f"unknown distillation {self.kind!r}, expected one of {accepted}")
+        as_number("temperature", self.temperature, above=0)
 
     def __call__(self, batch: Batch) -> Tensor:
         """Return the loss."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import annvq
+from annvq.arguments import as_count
 from annvq.errors import ParameterError
 
 
@@ -34,8 +35,11 @@ class Proposals:
     shown: int | None = None
 
     def __post_init__(self) -> None:
-        if min(self.live, self.teacher, self.random) < 0 or self.live + self.teacher + self.random == 0:
-            raise ParameterError(f"proposals must be at least 0 and not all 0, not {self}")
+        counts = [as_count(name, getattr(self, name), least=0) for name in ("live", "teacher", "random")]
+        if not any(counts):
+            raise ParameterError(f"proposals must not all be 0: {self}")
+        if self.shown is not None:
+            as_count("shown", self.shown)
 
 
 class Teacher:

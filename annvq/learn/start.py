@@ -9,6 +9,7 @@ import numpy as np
 
 from annvq.index.index import Index
 from annvq.index.trained import Trained
+from annvq.learn.data import as_bytes
 
 if TYPE_CHECKING:
     from annvq.learn.encoder import Adapter, TextEncoder
@@ -52,6 +53,15 @@ class Start:
     adapter: Adapter | None = None
     encoder_moved: bool = False
     document_encoder: TextEncoder | None = None
+
+    def arrays(self) -> list[np.ndarray]:
+        """Return all numbers and texts, for a fingerprint."""
+        made = [self.documents, self.originals, self.labels, self.codes, np.array([self.nprobe])]
+        made += self.trained.sections().values()
+        for part in (self.encoder, self.adapter):
+            if part is not None:
+                made += [value.detach().float().cpu().numpy() for value in part.state_dict().values()]
+        return made if self.texts is None else [*made, as_bytes(self.texts)]
 
     @classmethod
     def of(

@@ -7,8 +7,8 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from annvq.codebooks import ProductCodebook, ResidualCodebook
 from annvq.errors import ParameterError
+from annvq.index.recipe import Recipe
 from annvq.index.trained import Trained
 from annvq.learn.encoder import Adapter, TextEncoder
 from annvq.learn.mirrors import CentroidsMirror, RotationMirror, mirror_of
@@ -108,7 +108,17 @@ class Student(torch.nn.Module):
         return replace(self._trained, **moved)
 
 
+def check_recipe(recipe: Recipe) -> None:
+    """Raise a ParameterError where codes of a recipe cannot be learned."""
+    kind = recipe.codebook.kind
+    if kind not in ("pq", "rvq"):
+        raise ParameterError(f"codes of kind {kind!r} cannot be trained, only product and residual codes (pq, rvq)")
+    if recipe.refine is not None or recipe.spill:
+        raise ParameterError("a refine store or second lists (spill) decide the ranking themselves: leave them out")
+
+
 def _check(trained: Trained, encoder: TextEncoder | None, train: Collection[str]) -> None:
+    check_recipe(trained.recipe)
     unknown = set(train) - set(RATES)
     if unknown or not train:
         raise ParameterError(f"train = {sorted(train)}: expected some of {', '.join(RATES)}")
@@ -116,14 +126,9 @@ def _check(trained: Trained, encoder: TextEncoder | None, train: Collection[str]
         raise ParameterError("'encoder' trains one model for queries and documents, 'query_encoder' the queries' only")
     if encoder is None and {"encoder", "query_encoder"} & set(train):
         raise ParameterError("an encoder is to be trained and none is given: give texts and encoder=")
-    if not isinstance(trained.codebook, ProductCodebook | ResidualCodebook):
-        kind = trained.recipe.codebook.kind
-        raise ParameterError(f"codes of kind {kind!r} cannot be trained, only product and residual codes (pq, rvq)")
     if trained.metric == "l2":
         raise ParameterError("learned codes are for inner products (metric 'ip' or 'cosine'), not 'l2'")
-    if trained.refine is not None or trained.recipe.spill:
-        raise ParameterError("a refine store or second lists (spill) decide the ranking themselves: leave them out")
     if "centroids" in train and trained.centroids is None:
         raise ParameterError("the recipe has no lists whose centroids could be trained")
-    if "rotation" in train and trained.rotation is None:
-        raise ParameterError("the recipe has no rotation that could be trained")
+    if "rotation" in train and (trained.rotation is None or trained.rotation.dim != trained.rotation.dim_out):
+        raise ParameterError("the recipe has no rotation that could be trained, to as many dimensions as vectors have")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from annvq.arguments import as_count, as_number
 from annvq.errors import NonFiniteError, ParameterError
 from annvq.learn import checkpoint
 from annvq.learn.assignment import EPSILON, sinkhorn, soft, straight_through
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ASSIGNMENTS = ("fixed", "nearest", "soft", "balanced")
+_MOST_SEED = 2**32 - 1
 Report = Callable[[Mapping[str, float]], None]
 
 
@@ -95,11 +97,21 @@ class Trainer:
         if self.assignment not in ASSIGNMENTS:
             raise ParameterError(f"assignment {self.assignment!r}: expected one of {', '.join(ASSIGNMENTS)}")
         for name in ("batch", "accumulate", "epochs", "pseudo_relevant"):
-            if getattr(self, name) < 1:
-                raise ParameterError(f"{name} must be at least 1, not {getattr(self, name)}")
+            as_count(name, getattr(self, name))
+        for name in ("most_steps", "measure_every", "patience"):
+            if getattr(self, name) is not None:
+                as_count(name, getattr(self, name))
+        as_count("seed", self.seed, least=0, most=_MOST_SEED)
+        if not 0 <= as_number("warm_up", self.warm_up) <= 1:
+            raise ParameterError(f"warm_up is a share of the steps, 0 to 1, not {self.warm_up}")
+        for name in ("epsilon", "softness"):
+            as_number(name, getattr(self, name), above=0)
         unknown = set(self.rates) - set(RATES)
         if unknown:
             raise ParameterError(f"rates of {sorted(unknown)}: expected some of {', '.join(RATES)}")
+        for name, rate in self.rates.items():
+            if as_number(f"the rate of {name}", rate) < 0:
+                raise ParameterError(f"the rate of {name} must not be below 0, not {rate}")
 
     def fit(
         self,
@@ -144,7 +156,14 @@ class Trainer:
 
     def describe(self) -> str:
         """Return everything that decides the result, as text."""
-        return ", ".join(f"{entry.name}={getattr(self, entry.name)!r}" for entry in fields(self))
+        own = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        own["objectives"] = [(weight, _named(objective)) for weight, objective in self.objectives]
+        return ", ".join(f"{name}={value!r}" for name, value in own.items())
+
+
+def _named(objective: Objective) -> str:
+    """Return an objective of any class as text that is the same in the next process."""
+    return f"{type(objective).__qualname__}({', '.join(f'{n}={v!r}' for n, v in sorted(vars(objective).items()))})"
 
 
 class Run:
@@ -173,8 +192,7 @@ class Run:
         self.teacher = Teacher(start.originals, queries.vectors, depth, threads)
         self.dev = DevSet.of(dev, start.originals, threads)
         self.progress = Progress()
-        data = checkpoint.digest(start.documents, start.codes, *queries.arrays(), *dev.arrays())
-        self._asked = f"{how.describe()}; data {data}"
+        self._asked = f"{how.describe()}; data {checkpoint.digest(*start.arrays(), *queries.arrays(), *dev.arrays())}"
 
     def end(self) -> Start:
         """Return what the next stage begins with."""
@@ -222,7 +240,8 @@ class Run:
         student.eval()
 
     def _resume(self, file: Path, optimizer: Any) -> dict[str, Tensor]:
-        parts, state, self.progress = checkpoint.load(file, self._asked)
+        parts, state, progress = checkpoint.load(file, self._asked, self._state())
+        self.progress = progress
         self._set_state(parts["student"])
         whole = optimizer.state_dict()
         whole["state"] = state
@@ -336,8 +355,9 @@ class Run:
         quantized = self._quantized(targets, pool)
         if student.residual and of_lists is not None:
             quantized = quantized + of_lists
+        scored = quantized
         if self.how.assignment in ("nearest", "balanced"):
-            quantized = quantized + (documents - documents.detach())  # straight through to their encoder
+            scored = quantized + (documents - documents.detach())  # straight through to their encoder
         with torch.no_grad():
             teacher = self.devices.tensor(self.queries.vectors[rows] @ self.begun.originals[pool].T)
         places = [np.searchsorted(pool, each[each >= 0]) for each in own]
@@ -348,7 +368,7 @@ class Run:
             is_relevant[q, np.searchsorted(pool, relevant[q])] = True
             self._rank(found[q], pool, ranks[q])
         return Batch(
-            scores=rotated @ quantized.T,
+            scores=rotated @ scored.T,
             list_scores=None if of_lists is None else rotated @ of_lists.T,
             teacher=teacher,
             relevant=self.devices.tensor(is_relevant),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from annvq.multivector.fde import FixedDimensionalEncoder
 from annvq.multivector.ragged import Ragged
 
 _BLOCK = 1 << 15  # documents' vectors that are decoded at a time
+_TOGETHER = 512  # query vectors that these are scored against at a time
 _NONE = np.empty(0, np.int64)
 
 
@@ -36,7 +37,14 @@ class Finder:
         return self.trained.tokens
 
     def find(
-        self, snapshot: Snapshot, queries: Ragged, prepared: list[Prepared], depth: Depth, filtered: bool, threads: int
+        self,
+        snapshot: Snapshot,
+        queries: Ragged,
+        prepared: list[Prepared],
+        depth: Depth,
+        least: int,
+        filtered: bool,
+        threads: int,
     ) -> list[np.ndarray]:
         """Return the rows of every query's candidates, best first, int64.
 
@@ -48,6 +56,8 @@ class Finder:
             nq sets of float32 vectors, none empty, and each as the token store prepares it.
         depth
             ``rerank``: how many candidates; ``nprobe``: lists of encodings, or centroids a vector.
+        least
+            Candidates that every query gets, whatever the depth; no more than may be returned.
         filtered
             Whether the snapshot is narrowed.
         threads
@@ -59,21 +69,36 @@ class Finder:
             return [rows] * len(queries)
         if self.by == "encoding":
             vectors = self.encoder.encode_queries(queries, threads=threads)
-            _, found = search(self.trained, snapshot, vectors, depth.rerank, depth, filtered, threads)
+            wanted = min(depth.rerank, sum(segment.n for segment in snapshot.segments))
+            _, found = search(self.trained, snapshot, vectors, wanted, replace(depth, rerank=wanted), filtered, threads)
             return [rows[rows >= 0] for rows in found]
         if self.by == "centroids":
-            return pool.run(lambda one: self._by_centroids(snapshot, one, depth), prepared, threads)
-        return self._by_tokens(snapshot, queries, depth.rerank, threads)
+            return pool.run(lambda one: self._by_centroids(snapshot, one, depth, least), prepared, threads)
+        found = self._by_tokens(snapshot, queries, depth.rerank, self.by == "distinct-tokens", threads)
+        short = np.flatnonzero([len(rows) < least for rows in found])
+        if len(short):  # the hits were of too few documents
+            more = self._by_tokens(snapshot, queries[short], least, True, threads)
+            for q, rows in zip(short, more, strict=True):
+                found[q] = np.concatenate([found[q], rows[~np.isin(rows, found[q])]])[:least]
+        return found
 
     # -- single vectors -------------------------------------------------------------------------
 
-    def _by_tokens(self, snapshot: Snapshot, queries: Ragged, wanted: int, threads: int) -> list[np.ndarray]:
+    def _by_tokens(
+        self, snapshot: Snapshot, queries: Ragged, wanted: int, distinct: bool, threads: int
+    ) -> list[np.ndarray]:
         """Search every query vector over all documents' vectors, exhaustively.
 
-        A query's candidates are its vectors' first hits, their second hits and so on, until there are ``wanted``: hits
-        ("tokens", of which several may be of one document) or different documents ("distinct-tokens").
+        A query's candidates are its vectors' first hits, their second hits and so on, until there are ``wanted``: hits,
+        of which several may be of one document, or different documents (``distinct``).
         """
-        distinct = self.by == "distinct-tokens"
+        groups = np.split(np.arange(len(queries)), np.flatnonzero(np.diff(queries.offsets[1:] // _TOGETHER)) + 1)
+        parts = [self._by_some_tokens(snapshot, queries[some], wanted, distinct, threads) for some in groups]
+        return [found for part in parts for found in part]
+
+    def _by_some_tokens(
+        self, snapshot: Snapshot, queries: Ragged, wanted: int, distinct: bool, threads: int
+    ) -> list[np.ndarray]:
         panels = gemm.pack(queries.vectors)
         total = len(queries.vectors)
         best = np.full((0, total), -np.inf, np.float32)
@@ -103,10 +128,18 @@ class Finder:
 
     # -- centroids ------------------------------------------------------------------------------
 
-    def _by_centroids(self, snapshot: Snapshot, query: Prepared, depth: Depth) -> np.ndarray:
+    def _by_centroids(self, snapshot: Snapshot, query: Prepared, depth: Depth, least: int) -> np.ndarray:
         """Score documents of the nearest centroids' lists by centroids alone (Santhanam et al. 2022, "PLAID")."""
+        probes = min(depth.nprobe, len(query.centroid_scores))
+        found = self._in_lists(snapshot, query, probes)
+        while len(found) < least and probes < len(query.centroid_scores):
+            probes = min(2 * probes, len(query.centroid_scores))
+            found = self._in_lists(snapshot, query, probes)
+        return found[: depth.rerank]
+
+    def _in_lists(self, snapshot: Snapshot, query: Prepared, probes: int) -> np.ndarray:
+        """Return the rows of all documents in the lists of a query's vectors' ``probes`` best centroids, best first."""
         scores = query.centroid_scores
-        probes = min(depth.nprobe, len(scores))
         near = np.unique(np.argpartition(-scores, probes - 1, axis=0)[:probes])
         rows, approximate = [_NONE], [np.empty(0, np.float32)]
         for segment in snapshot.segments:
@@ -117,7 +150,7 @@ class Finder:
             rows.append(found + segment.base)
             approximate.append(self._tokens.score_roughly(query, segment.arrays, found))
         joined, of_all = np.concatenate(rows), np.concatenate(approximate)
-        return joined[np.lexsort((snapshot.keys[joined], -of_all))[: depth.rerank]]
+        return joined[np.lexsort((snapshot.keys[joined], -of_all))]
 
     def _lists_of(self, segment: Segment) -> tuple[np.ndarray, np.ndarray]:
         """Return the documents of every centroid: starts (c + 1,) int64 and row numbers of the segment."""

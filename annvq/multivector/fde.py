@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from annvq.arguments import as_count
-from annvq.errors import ParameterError
+from annvq.errors import NonFiniteError, ParameterError
 from annvq.kernels import fde, gemm
 from annvq.kernels import threads as pool
 from annvq.kernels.tiles import readonly
@@ -73,7 +73,7 @@ class FixedDimensionalEncoder:
         if self.projection_dim is not None:
             as_count("projection_dim", self.projection_dim)
         if self.final_dim is not None:
-            as_count("final_dim", self.final_dim)
+            as_count("final_dim", self.final_dim, most=_MOST_NUMBERS)
         if type(self.fill_empty) is not bool:
             raise ParameterError(f"fill_empty = {self.fill_empty!r}: expected True or False")
         if self._numbers > _MOST_NUMBERS:
@@ -141,9 +141,9 @@ class FixedDimensionalEncoder:
             yield self.encode_documents(batch, dtype=dtype, threads=threads)
 
     def _encode(self, sets: Ragged, of_documents: bool, dtype: Any, threads: int | None) -> np.ndarray:
+        if dtype not in (np.float32, np.float16, "float32", "float16", np.dtype(np.float32), np.dtype(np.float16)):
+            raise ParameterError(f"dtype {dtype!r}: expected float32 or float16")
         wanted = np.dtype(dtype)
-        if wanted not in (np.float32, np.float16):
-            raise ParameterError(f"dtype {wanted}: expected float32 or float16")
         out = np.empty((len(sets), self.output_dim), wanted)
         panels = gemm.pack(self.matrix)
         buckets, signs = self.sketch
@@ -156,6 +156,8 @@ class FixedDimensionalEncoder:
                 of_documents, self.fill_empty, buckets, signs, made,
             )  # fmt: skip
             if made.dtype != wanted:
+                if np.abs(made).max(initial=0) > np.finfo(np.float16).max:
+                    raise NonFiniteError("encodings beyond float16's range: ask for float32, or scale the vectors")
                 out[part] = made
 
         pool.run(run, pool.slices(len(sets), -(-len(sets) // _SETS_A_TASK)), pool.resolve(threads))

@@ -206,9 +206,7 @@ class MultiVectorIndex:
 
         """
         k = as_count("k", k, most=max(1 << 24, len(self)))
-        snapshot, sets, depth = self._asked(queries, candidates, nprobe, filter)
-        if candidates is None:
-            depth = replace(depth, rerank=max(depth.rerank, 2 * k))
+        snapshot, sets, depth = self._asked(queries, k, candidates, nprobe, filter)
         scores, rows = self._search(snapshot, sets, k, depth, filter is not None, pool.resolve(threads))
         return Hits(snapshot.take_ids(rows), scores)
 
@@ -217,13 +215,18 @@ class MultiVectorIndex:
         queries: Any,
         candidates: int | None = None,
         *,
+        k: int = 10,
         nprobe: int | None = None,
         filter: Any = None,
         threads: int | None = None,
     ) -> list[np.ndarray]:
-        """Return the ids of the documents that `search` would score, best first, an array for every query."""
-        snapshot, sets, depth = self._asked(queries, candidates, nprobe, filter)
-        _, found = self._found(snapshot, sets, 1, depth, filter is not None, pool.resolve(threads))
+        """Return the ids of the documents that `search` would score, an array for every query.
+
+        Best first, where they are not simply all documents.
+        """
+        k = as_count("k", k, most=max(1 << 24, len(self)))
+        snapshot, sets, depth = self._asked(queries, k, candidates, nprobe, filter)
+        _, found = self._found(snapshot, sets, k, depth, filter is not None, pool.resolve(threads))
         return [snapshot.take_ids(rows) for rows in found]
 
     def tune(self, queries: Any, k: int = 10, recall: float = 0.95, *, threads: int | None = None) -> TuneReport:
@@ -234,24 +237,27 @@ class MultiVectorIndex:
         """
         index = self._index
         index._check_open()
+        k, recall = as_count("k", k), as_number("recall", recall, above=0, most=1)
         sets = self._queries(queries)
         if len(sets) == 0 or len(self) <= k:
             raise ParameterError(f"tuning needs queries and more than k documents, got {len(sets)} and {len(self)}")
-        k, recall = as_count("k", k), as_number("recall", recall, above=0, most=1)
         now, workers = index._now, pool.resolve(threads)
         every = Finder(now.trained, self._encoder, "all")
         prepared = [self._tokens.prepare(one) for one in sets]
-        whole = every.find(now.snapshot, sets, prepared, Depth(1, 1), False, workers)
-        _, truth = self._rescored(now.snapshot, prepared, whole, k, workers)
+        whole = every.find(now.snapshot, sets, prepared, Depth(1, 1), k, False, workers)
+        _, truth = self._rescored(now.snapshot, prepared, whole, k, workers, narrow=False)
         most = min(_MOST_CANDIDATES, len(self))
-        settings, probes = [], [1]
+        measured, probes = [], [1]
         if self._by in ("encoding", "centroids"):
             all_probes = now.trained.nlist if self._by == "encoding" else len(prepared[0].centroid_scores)
             probes = sorted({min(1 << step, all_probes) for step in range(all_probes.bit_length() + 1)})
         for nprobe in probes:
-            found = self._finder.find(now.snapshot, sets, prepared, Depth(nprobe, most), False, workers)
-            settings.append(Depth(nprobe, _least_candidates(found, truth, recall, k, most)))
-        measured = [self._measured(depth, sets, truth, k, workers) for depth in settings]
+            found = self._finder.find(now.snapshot, sets, prepared, Depth(nprobe, most), k, False, workers)
+            wanted = most if self._by == "all" else _least_candidates(found, truth, recall, k, most)
+            measured.append(self._measured(Depth(nprobe, wanted), sets, truth, k, workers))
+            while measured[-1].recall < recall and wanted < most:  # what narrowing lost takes more of them
+                wanted = min(most, int(1.5 * wanted) + 1)
+                measured.append(self._measured(Depth(nprobe, wanted), sets, truth, k, workers))
         good = [one for one in measured if one.recall >= recall] or [max(measured, key=lambda one: one.recall)]
         chosen = max(good, key=lambda one: one.qps)
         with index._changing:
@@ -337,7 +343,7 @@ class MultiVectorIndex:
         return Ragged.of(queries, dim=self.dim, name="queries").without_empty("queries").floats()
 
     def _asked(
-        self, queries: Any, candidates: int | None, nprobe: int | None, filter: Any
+        self, queries: Any, k: int, candidates: int | None, nprobe: int | None, filter: Any
     ) -> tuple[Snapshot, Ragged, Depth]:
         """Return the documents that may be returned, the queries and the depth of a search, checked."""
         index = self._index
@@ -345,7 +351,10 @@ class MultiVectorIndex:
         snapshot = index._now.snapshot
         if filter is not None:
             snapshot = index._narrowed(snapshot, filter)
-        depth = index._depth_for(None if self._by == "centroids" else nprobe, candidates)
+        if candidates is None:
+            candidates = max(index.rerank, 2 * k)
+        wanted = as_count("candidates", candidates)
+        depth = index._depth_for(None if self._by == "centroids" else nprobe, wanted)
         if self._by == "centroids":  # there are more of these than lists of encodings
             depth = replace(depth, nprobe=index.nprobe if nprobe is None else as_count("nprobe", nprobe))
         return snapshot, self._queries(queries), depth
@@ -358,21 +367,32 @@ class MultiVectorIndex:
             int(np.count_nonzero(segment.allow)) if len(segment.allow) else segment.n for segment in snapshot.segments
         )
         prepared = [self._tokens.prepare(one) for one in sets]
-        wanted = min(max(depth.rerank, k), allowed)
-        if wanted == 0 or len(sets) == 0:
+        if allowed == 0 or len(sets) == 0:
             return prepared, [np.empty(0, np.int64)] * len(sets)
-        return prepared, self._finder.find(snapshot, sets, prepared, replace(depth, rerank=wanted), filtered, threads)
+        least, depth = min(k, allowed), replace(depth, rerank=max(depth.rerank, k))
+        return prepared, self._finder.find(snapshot, sets, prepared, depth, least, filtered, threads)
 
     def _search(
         self, snapshot: Snapshot, sets: Ragged, k: int, depth: Depth, filtered: bool, threads: int
     ) -> tuple[np.ndarray, np.ndarray]:
         prepared, found = self._found(snapshot, sets, k, depth, filtered, threads)
-        return self._rescored(snapshot, prepared, found, k, threads)
+        narrow = self._by != "all" and self._tokens.spec.kind == "pq"
+        return self._rescored(snapshot, prepared, found, k, threads, narrow=narrow)
 
     def _rescored(
-        self, snapshot: Snapshot, prepared: list[Prepared], found: list[np.ndarray], k: int, threads: int
+        self,
+        snapshot: Snapshot,
+        prepared: list[Prepared],
+        found: list[np.ndarray],
+        k: int,
+        threads: int,
+        *,
+        narrow: bool,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the best k of every query's candidates, ties by id; missing places -inf and row -1."""
+        """Return the best k of every query's candidates, ties by id; missing places -inf and row -1.
+
+        ``narrow``: whether centroids alone choose half of the candidates first.
+        """
         best = np.full((len(found), k), -np.inf, np.float32)
         best_rows = np.full((len(found), k), -1, np.int64)
 
@@ -388,7 +408,7 @@ class MultiVectorIndex:
         def run(q: int) -> None:
             rows = found[q]
             least = max(_LEAST * k, len(rows) // _NARROWED)
-            if self._tokens.spec.kind == "pq" and len(rows) > least:
+            if narrow and len(rows) > least:
                 _, rows = ranked(self._tokens.score_roughly, q, rows, least)
             scores, rows = ranked(self._tokens.score, q, rows, k)
             best[q, : len(rows)], best_rows[q, : len(rows)] = scores, rows

@@ -59,11 +59,9 @@ class Ragged:
         if isinstance(sets, Ragged):
             if offsets is not None:
                 raise ShapeError(f"{name}: offsets for sets that have their own")
-            flat, starts = sets.vectors, sets.offsets
+            flat, starts = _flat(sets.vectors, sets.offsets, name)
         elif offsets is not None:
-            flat, starts = _kept(sets, name), _starts(offsets, name)
-            if starts[-1] != len(flat):
-                raise ShapeError(f"{name}: offsets end at {starts[-1]}, expected the {len(flat)} vectors given")
+            flat, starts = _flat(sets, offsets, name)
         elif _is_arrow(sets):
             flat, starts = _from_arrow(sets, name)
         else:
@@ -91,14 +89,13 @@ class Ragged:
         return len(self.offsets) - 1
 
     def __getitem__(self, sets: Any) -> Ragged:
-        """Return some of the sets, named by a slice or by an array of numbers, in that order."""
+        """Return some of the sets, named by a slice, an array of numbers or a mask, in that order."""
         if isinstance(sets, slice):
             begin, end, step = sets.indices(len(self))
             if step == 1 and begin <= end:
                 starts = self.offsets[begin : end + 1]
                 return Ragged(self.vectors[starts[0] : starts[-1]], starts - starts[0])
-            sets = np.arange(len(self))[sets]
-        sets = np.asarray(sets, np.int64)
+        sets = np.arange(len(self))[sets]
         lengths = self.lengths[sets]
         starts = offsets_of(lengths)
         rows = np.repeat(self.offsets[sets] - starts[:-1], lengths) + np.arange(starts[-1])
@@ -134,11 +131,19 @@ def offsets_of(lengths: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
+def _flat(vectors: Any, offsets: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+    flat, starts = _kept(vectors, name), _starts(offsets, name)
+    if starts[-1] != len(flat):
+        raise ShapeError(f"{name}: offsets end at {starts[-1]}, expected the {len(flat)} vectors given")
+    return flat, starts
+
+
 def _kept(vectors: Any, name: str) -> np.ndarray:
     """Return vectors (n, d) in a dtype that is kept, C-contiguous."""
     if type(vectors).__module__.partition(".")[0] == "torch" and str(vectors.dtype) in _KEPT_TORCH:
         vectors = vectors.detach().cpu().numpy()
-    if isinstance(vectors, np.ndarray) and vectors.ndim == 2 and vectors.dtype in _KEPT:
+    is_plain = isinstance(vectors, np.ndarray) and not isinstance(vectors, np.ma.MaskedArray)
+    if is_plain and vectors.ndim == 2 and vectors.dtype in _KEPT:
         return np.ascontiguousarray(vectors)
     return door.as_matrix(vectors, name=name)
 
@@ -203,11 +208,13 @@ def _from_arrow(column: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _check_finite(flat: np.ndarray, starts: np.ndarray, name: str, first: int) -> None:
     for begin in range(0, len(flat), _ROWS):
-        bad = np.flatnonzero(~np.isfinite(flat[begin : begin + _ROWS]).all(axis=1))
+        bad = np.flatnonzero(~(np.abs(flat[begin : begin + _ROWS]) <= _LARGEST).all(axis=1))
         if len(bad):
             row = begin + int(bad[0])
             which = int(np.searchsorted(starts, row, side="right")) - 1
-            raise NonFiniteError(f"{name}: number {first + which}, vector {row - starts[which]} holds NaN or infinity")
+            what = f"a number beyond {_LARGEST:g}" if np.isfinite(flat[row]).all() else "NaN or infinity"
+            raise NonFiniteError(f"{name}: number {first + which}, vector {row - starts[which]} holds {what}")
 
 
 _ROWS = 1 << 14
+_LARGEST = np.float32(1e15)  # sums of a few products of such are still float32s

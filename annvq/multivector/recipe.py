@@ -29,6 +29,16 @@ class EncoderSpec:
     fill_empty: bool = True
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("repetitions", "projection_dim", "final_dim"):
+            if getattr(self, name) is not None or name == "repetitions":
+                check_count(f"encoder.{name}", getattr(self, name))
+        for name in ("simhash_bits", "seed"):
+            if type(getattr(self, name)) is not int or getattr(self, name) < 0:
+                raise RecipeError(f"encoder.{name} = {getattr(self, name)!r}: expected a whole number of at least 0")
+        if type(self.fill_empty) is not bool:
+            raise RecipeError(f"encoder.fill_empty = {self.fill_empty!r}: expected true or false")
+
 
 @dataclass(frozen=True, kw_only=True)
 class MultiVectorRecipe:
@@ -62,6 +72,10 @@ class MultiVectorRecipe:
     candidates: int = 100
 
     def __post_init__(self) -> None:
+        for name, kind in (("name", str), ("summary", str), ("index", Recipe), ("encoder", EncoderSpec),
+                           ("tokens", TokenSpec)):  # fmt: skip
+            if not isinstance(getattr(self, name), kind):
+                raise RecipeError(f"{name} = {getattr(self, name)!r}: expected {kind.__name__}")
         check_one_of("candidates_by", self.candidates_by, CANDIDATES)
         check_count("candidates", self.candidates)
         if self.index.refine is not None:
@@ -124,6 +138,16 @@ def load(recipe: MultiVectorRecipe | str | os.PathLike[str]) -> MultiVectorRecip
         raise RecipeError(f"recipe {str(path)!r}: {error}") from error
     except (OSError, ValueError) as error:
         raise RecipeError(f"cannot read recipe {str(path)!r}: {error}") from error
+
+
+def is_multivector(recipe: str) -> bool:
+    """Return whether a recipe's name or TOML file is of documents of several vectors."""
+    if not recipe.endswith(".toml"):
+        return recipe in names()
+    try:
+        return "index" in tomllib.loads(Path(recipe).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
 
 
 def _files() -> dict[str, Path]:

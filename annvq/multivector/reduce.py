@@ -65,7 +65,7 @@ def carve_queries(queries: Any, threshold: float, *, offsets: Any = None, thread
         float32.
 
     """
-    least = np.float32(as_number("threshold", threshold, above=-1, most=1))
+    least = np.float64(as_number("threshold", threshold, above=-1, most=1))
     sets = Ragged.of(queries, offsets, name="queries").floats()
     return sets if len(sets) == 0 else _of_all(sets, lambda one: reduce.carve(one, least), threads)
 

@@ -66,8 +66,14 @@ def test_a_rotation_stays_one_wherever_it_moves(vectors):
 def test_what_cannot_be_trained_is_refused(vectors):
     with pytest.raises(ParameterError, match="ScalarCodebook cannot be trained"):
         mirror_of(ScalarCodebook.train(vectors, kind="sq8"))
-    with pytest.raises(ParameterError, match="only square"):
-        RotationMirror(Rotation.pca(vectors, 8))
+
+
+def test_a_rotation_to_fewer_dimensions_is_as_it_was(vectors):
+    rotation = Rotation.pca(vectors, 8)
+    mirror = RotationMirror(rotation)
+    assert not list(mirror.parameters())
+    np.testing.assert_array_equal(mirror.to_rotation().matrix, rotation.matrix)
+    np.testing.assert_allclose(mirror(torch.from_numpy(vectors)).numpy(), rotation.apply(vectors), atol=1e-4)
 
 
 def test_distances_are_those_of_float64(vectors):

@@ -25,6 +25,7 @@ from annvq.learn import (
     Trainer,
 )
 from annvq.learn.checkpoint import FILE, load
+from annvq.learn.trainer import Run
 
 RECIPE = "PQ4"
 
@@ -52,7 +53,7 @@ SHORT = Trainer(
 
 def set_to_last(run, folder):
     """Set a run to where it ended, whichever step was the best."""
-    parts, _, _ = load(folder / FILE, run._asked)
+    parts, _, _ = load(folder / FILE, run._asked, run._state())
     run._set_state(parts["student"])
 
 
@@ -212,6 +213,71 @@ def test_a_checkpoint_of_something_else_is_refused(problem, tmp_path):
         replace(SHORT, most_steps=2).fit(start_of(problem), train, dev, folder=tmp_path)
 
 
+def test_a_checkpoint_of_another_index_or_depth_is_refused(problem, tmp_path):
+    train, dev = query_sets(problem)
+    replace(SHORT, most_steps=2).fit(start_of(problem, "IVF8,PQ4"), train, dev, folder=tmp_path)
+    for other in (start_of(problem, "IVF16,PQ4"), replace(start_of(problem, "IVF8,PQ4"), nprobe=5)):
+        with pytest.raises(ParameterError, match="another training"):
+            replace(SHORT, most_steps=2).fit(other, train, dev, folder=tmp_path)
+
+
+def test_a_flipped_bit_in_a_checkpoint_is_noticed(problem, tmp_path):
+    train, dev = query_sets(problem)
+    replace(SHORT, most_steps=2).fit(start_of(problem), train, dev, folder=tmp_path)
+    damaged = bytearray((tmp_path / FILE).read_bytes())
+    damaged[-5] ^= 1
+    (tmp_path / FILE).write_bytes(damaged)
+    with pytest.raises(CorruptIndexError, match="checksum"):
+        replace(SHORT, most_steps=2).fit(start_of(problem), train, dev, folder=tmp_path)
+
+
+class Halved:
+    """An objective of a user's own, whose repr names its address."""
+
+    needs_relevance = False
+
+    def __init__(self, share):
+        self.share = share
+
+    def __call__(self, batch):
+        return self.share * Distillation()(batch)
+
+
+def test_an_objective_of_ones_own_can_be_resumed(problem, tmp_path):
+    train, dev = query_sets(problem)
+    for _ in range(2):
+        how = replace(SHORT, objectives=((1.0, Halved(0.5)),), most_steps=2)
+        run = how.fit(start_of(problem), train, dev, folder=tmp_path)
+    assert run.progress.step == 2
+    with pytest.raises(ParameterError, match="another training"):
+        replace(how, objectives=((1.0, Halved(0.4)),)).fit(start_of(problem), train, dev, folder=tmp_path)
+
+
+@pytest.mark.parametrize("assignment", ["nearest", "balanced", "soft"])
+def test_clustering_pulls_at_what_makes_the_documents(problem, assignment):
+    train, dev = query_sets(problem)
+    parts = dict(objectives=((1.0, Clustering()),), train=("rotation", "codebook"), assignment=assignment)
+    run = Run(replace(SHORT, **parts), start_of(problem, "OPQ4,PQ4"), train, dev, 1)
+    Clustering()(run.batch(np.arange(8), np.random.default_rng(0))).backward()
+    assert run.student.rotation.skew.grad.abs().max() > 0
+
+
+def test_a_rotation_that_is_not_square_stays_as_it_is(problem):
+    train, dev = query_sets(problem)
+    start = start_of(problem, "PCA16,PQ4")
+    run = replace(SHORT, most_steps=4, rates={"codebook": 1e-2}).fit(start, train, dev)
+    np.testing.assert_array_equal(run.student.to_trained().rotation.matrix, start.trained.rotation.matrix)
+    with pytest.raises(ParameterError, match="as many dimensions"):
+        replace(SHORT, train=("rotation",)).fit(start, train, dev)
+
+
+def test_dev_queries_without_relevant_documents_are_refused(problem):
+    train, dev = query_sets(problem)
+    none = replace(dev, relevance=Relevance.of([], len(dev), len(problem[0])))
+    with pytest.raises(ParameterError, match="none of 60 dev queries"):
+        SHORT.fit(start_of(problem), train, none)
+
+
 def test_it_stops_when_nothing_gets_better(problem):
     train, dev = query_sets(problem)
     how = replace(SHORT, rates={"codebook": 0.0}, measure_every=1, patience=3, epochs=5)
@@ -243,8 +309,15 @@ def test_nan_stops_and_says_what_was_wrong(problem):
     [
         (dict(objectives=()), "at least one objective"),
         (dict(assignment="hard"), "fixed, nearest, soft, balanced"),
-        (dict(batch=0), "batch must be at least 1"),
+        (dict(batch=0), "batch must be a whole number of at least 1"),
         (dict(rates={"code": 1.0}), "codebook, centroids"),
+        (dict(rates={"codebook": -1.0}), "rate of codebook must not be below 0"),
+        (dict(most_steps=0), "most_steps must be a whole number of at least 1"),
+        (dict(patience=-1), "patience"),
+        (dict(epochs=1.5), "epochs"),
+        (dict(warm_up=2), "warm_up is a share"),
+        (dict(seed=-1), "seed"),
+        (dict(softness=0), "softness"),
     ],
 )
 def test_bad_settings_are_refused(change, message):

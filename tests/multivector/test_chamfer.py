@@ -118,6 +118,9 @@ def test_carving_sums_balls():
         carved, [2 * base[0] + base[0] + 1e-3, 2 * base[1] + 1e-3, 2 * base[2] + 1e-3], atol=1e-5
     )
     assert same(carve_queries([base], 1.0), [base])
+    for seed in range(50):
+        one = np.random.default_rng(seed).normal(size=(1, 128)).astype(np.float32)
+        assert same(carve_queries([np.repeat(one, 2, 0)], 1.0), [2 * one])  # the same vector, whatever is rounded
     documents = reference.sets([20] * 5, 16, 2)
     assert (chamfer(carve_queries([query], 0.5), documents) <= chamfer([query], documents) + 1e-4).all()
 

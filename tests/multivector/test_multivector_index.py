@@ -145,6 +145,71 @@ def test_tuning_reaches_what_was_asked_for():
         built.tune(QUERIES, 300)
 
 
+def many(n, seed):
+    return reference.topical(n, 16, seed)
+
+
+def test_tuning_makes_up_for_what_narrowing_loses():
+    documents, queries = many(1500, 5), many(40, 6)
+    built = MultiVectorIndex.build(documents, recipe(kind="pq"))
+    scores = np.zeros((len(queries), len(documents)))
+    for begin in range(0, len(documents), 30):  # so few are scored without narrowing
+        some = np.arange(begin, begin + 30)
+        hits = built.search(queries, 30, filter=some)
+        for q in range(len(queries)):
+            scores[q, hits.ids[q]] = hits.scores[q]
+    best = np.argsort(-scores, axis=1)[:, :10]
+    for wanted in (0.9, 0.99):
+        report = built.tune(queries, 10, wanted)
+        found = built.search(queries, 10).ids
+        recall = np.mean([np.isin(a, b).mean() for a, b in zip(best, found, strict=True)])
+        assert report.reached
+        assert recall >= wanted
+        assert recall == pytest.approx(report.chosen.recall, abs=0.01)  # ties
+
+
+@pytest.mark.parametrize("by", ["encoding", "tokens", "distinct-tokens", "centroids"])
+def test_k_documents_come_back_where_k_pass(by):
+    documents = many(400, 7)
+    built = MultiVectorIndex.build(documents, recipe(by))
+    queries = [one[:2] for one in many(10, 8)]
+    for keep in (np.arange(0, 400, 40), np.arange(12)):
+        hits = built.search(queries, 10, filter=keep)
+        assert (hits.ids >= 0).all()
+        assert np.isin(hits.ids, keep).all()
+        assert all(len(set(row)) == 10 for row in hits.ids.tolist())
+    assert (built.search(queries, 400).ids >= 0).all()
+
+
+def test_all_documents_are_scored_where_all_are_candidates():
+    documents, queries = many(600, 9), many(10, 10)
+    built = MultiVectorIndex.build(documents, recipe("all"))
+    whole = built.search(queries, 600)
+    few = built.search(queries, 10)
+    np.testing.assert_array_equal(few.ids, whole.ids[:, :10])
+
+
+def test_what_find_candidates_names_is_what_search_scores():
+    documents, queries = many(300, 11), many(10, 12)
+    built = MultiVectorIndex.build(documents, recipe(kind="fp32"))
+    for candidates in (None, 15):
+        named = built.find_candidates(queries, candidates)
+        hits = built.search(queries, 10, candidates=candidates)
+        assert all(np.isin(ids, names_of).all() for ids, names_of in zip(hits.ids, named, strict=True))
+        assert {len(ids) for ids in named} == {candidates or 60}
+
+
+def test_centroids_are_never_more_than_a_quarter_of_the_vectors():
+    built = MultiVectorIndex.build(many(20, 13), "centroid-interaction")
+    assert len(built._tokens.centroids) <= sum(len(one) for one in many(20, 13)) // 4
+
+
+def test_an_index_of_documents_is_not_tuned_as_one_of_vectors(tmp_path):
+    MultiVectorIndex.build(DOCUMENTS, recipe()).save(tmp_path / "made")
+    with annvq.open(tmp_path / "made", "rw") as opened, pytest.raises(StateError, match="of documents"):
+        opened.tune(np.zeros((5, opened.dim), np.float32))
+
+
 def test_more_hits_than_documents_and_none_at_all():
     built = MultiVectorIndex.build(DOCUMENTS[:4], recipe(kind="fp32"))
     hits = built.search(QUERIES, 6)
@@ -251,6 +316,33 @@ def test_labels_beyond_the_centroids_are_refused():
     labels[3] = 1 << 20
     with pytest.raises(CorruptIndexError, match="centroid 1048576"):
         persist.segment_from_sections({**sections, "array.tokens.labels": labels}, now.trained, "segment")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("repetitions = -1", "encoder.repetitions = -1"),
+        ("repetitions = 'x'", "encoder.repetitions = 'x'"),
+        ("seed = -1", "encoder.seed"),
+        ("fill_empty = 1", "encoder.fill_empty"),
+    ],
+)
+def test_encoders_that_cannot_be_are_refused(change, message):
+    with pytest.raises(RecipeError, match=message):
+        MultiVectorRecipe.from_toml(f"[index.codebook]\nkind='fp16'\n[encoder]\n{change}")
+    with pytest.raises(RecipeError, match="expected Recipe"):
+        MultiVectorRecipe(index="flat")
+
+
+@pytest.mark.parametrize("change", [dict(k="a"), dict(k=None), dict(recall=2)])
+def test_wrong_tuning_is_refused(index, change):
+    with pytest.raises(ParameterError):
+        index.tune(QUERIES, **change)
+
+
+def test_wrong_candidates_are_called_so(index):
+    with pytest.raises(ParameterError, match="candidates must be"):
+        index.search(QUERIES, 3, candidates=0)
 
 
 def test_ragged_sets_build_as_flat_vectors_do():

@@ -94,3 +94,36 @@ def test_other_bad_sets_are_refused():
         Ragged.of(bad)
     with pytest.raises(ShapeError, match="number 1 has no vectors"):
         Ragged.of(SETS).without_empty("documents")
+
+
+@pytest.mark.parametrize(
+    ("offsets", "error", "message"),
+    [
+        (np.array([0, 10]), ShapeError, "end at 10, expected the 5"),
+        (np.array([0, 10**8]), ShapeError, "end at 100000000"),
+        (np.array([0, 3]), ShapeError, "end at 3"),
+        (np.array([0, 4, 2, 5]), ShapeError, "fall from 4 to 2"),
+        ([0.0, 5.0], DtypeError, "expected integers"),
+    ],
+)
+def test_offsets_of_ones_own_are_checked(offsets, error, message):
+    with pytest.raises(error, match=message):
+        Ragged.of(Ragged(np.ones((5, 4), np.float32), offsets))
+
+
+def test_masked_arrays_are_refused():
+    with pytest.raises(DtypeError, match="mask"):
+        Ragged.of([np.ma.masked_array(np.ones((2, 4), np.float32), mask=True)])
+
+
+def test_masks_and_negative_numbers_choose_sets():
+    ragged = Ragged.of(SETS)
+    assert same(ragged[[True, False, True]], [SETS[0], SETS[2]])
+    assert same(ragged[[-1]], SETS[2:])
+
+
+def test_numbers_whose_products_would_overflow_are_refused():
+    large = np.ones((3, 4), np.float32)
+    large[2, 1] = 3e38
+    with pytest.raises(NonFiniteError, match="number 1, vector 2 holds a number beyond"):
+        Ragged.of([np.ones((2, 4), np.float32), large])
