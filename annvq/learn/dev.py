@@ -13,6 +13,7 @@ from annvq.learn.data import QuerySet
 from annvq.learn.live import LiveIndex
 
 DEPTH = 10
+_MOST = 1000  # queries: encoding them takes longer than many steps
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class DevSet:
 
     @classmethod
     def of(cls, queries: QuerySet, documents: np.ndarray, threads: int) -> DevSet:
-        """Build from dev queries; those without a relevant document are left out.
+        """Build from dev queries; those without a relevant document are left out, and of many 1,000 are enough.
 
         Raises
         ------
@@ -49,6 +50,8 @@ class DevSet:
             raise ParameterError(
                 f"none of {given} dev queries has a relevant document: no step could be chosen by them"
             )
+        if len(queries) > _MOST:
+            queries = queries.part(np.linspace(0, len(queries) - 1, _MOST).round().astype(np.int64))
         if queries.relevance is not None:
             found = [queries.relevance.of_query(q) for q in range(len(queries))]
             metric = f"ndcg@{DEPTH}"

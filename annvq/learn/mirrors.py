@@ -112,7 +112,7 @@ class RotationMirror(torch.nn.Module):
     @property
     def matrix(self) -> Tensor:
         """The rotation (dim_out, d)."""
-        if self.skew is None:
+        if self.skew is None or not (self.skew.requires_grad or self.skew.any()):
             return self._start
         return torch.linalg.matrix_exp(self.skew - self.skew.T) @ self._start
 

@@ -404,17 +404,14 @@ class Run:
         codebook, how = self.student.codebook, self.how
         if how.assignment == "fixed":
             return codebook.decode(self.devices.tensor(self.codes[pool]))
-        if not isinstance(codebook, ProductMirror):
+        if how.assignment == "nearest":  # without a gradient of its own: the engine's kernel finds it
             coded = codebook.to_codebook().encode(targets.detach().cpu().numpy(), threads=self.threads)
             return codebook.decode(self.devices.tensor(coded))
         if how.assignment == "soft":
             weights = soft(codebook.distances(targets), how.softness)
             return codebook.mix(straight_through(weights))
         with torch.no_grad():
-            distances = codebook.distances(targets)
-            if how.assignment == "balanced":
-                distances = -sinkhorn(distances, how.epsilon)
-            codes = distances.argmin(2)
+            codes = sinkhorn(codebook.distances(targets), how.epsilon).argmax(2)
         return codebook.decode(codes)
 
     def recode(self) -> None:
