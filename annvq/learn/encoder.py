@@ -41,7 +41,7 @@ class TextEncoder(torch.nn.Module):
         prompts = getattr(self.model, "prompts", None) or {}
         default = getattr(self.model, "default_prompt_name", None)
         names = (*_PROMPTS[side], *([default] if default else []))
-        return next((prompts[name] for name in names if prompts.get(name)), "")
+        return next((prompts[name] or "" for name in names if name in prompts), "")
 
     def encode(self, texts: Sequence[str], side: str) -> np.ndarray:
         """Return the embeddings (n, d) float32 of any number of texts, without gradients or dropout."""

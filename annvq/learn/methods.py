@@ -178,7 +178,10 @@ class Method(ABC):
         n, dim = rows.shape
         vectors, texts = _vectors(queries, model, "query", "queries", self.metric)
         train = QuerySet.of(vectors, texts, relevance, n, dim, "queries")
-        train = train.labelled() if self.uses_labels else train
+        if self.uses_labels:
+            train = train.labelled()
+        elif len(train.labelled()) < len(train):  # judgements of some: the original embeddings judge all
+            train = replace(train, relevance=None)
         if dev is None:
             if dev_relevance is not None:
                 raise ParameterError("dev_relevance without dev_queries: give both, or neither")
@@ -278,8 +281,7 @@ class DistillVQ(Method):
 
     Xiao et al. 2022, "Distill-VQ: Learning Retrieval Oriented Vector Quantization By Distilling Knowledge from
     Dense Embeddings". The encoder is frozen unless ``train`` names it. The paper lets codes follow the centroids; here
-    they stay, unless ``options`` names another assignment: on dev queries of squadshifts at 24 bytes fixed codes found
-    0.713 of the original's ten best, codes that follow ("nearest") 0.699, where the start found 0.658.
+    they stay, unless ``options`` names another assignment.
     """
 
     name: ClassVar[str] = "distill-vq"

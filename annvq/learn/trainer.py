@@ -240,8 +240,7 @@ class Run:
         student.eval()
 
     def _resume(self, file: Path, optimizer: Any) -> dict[str, Tensor]:
-        parts, state, progress = checkpoint.load(file, self._asked, self._state())
-        self.progress = progress
+        parts, state, self.progress = checkpoint.load(file, self._asked, self._state())
         self._set_state(parts["student"])
         whole = optimizer.state_dict()
         whole["state"] = state

@@ -141,7 +141,7 @@ class FixedDimensionalEncoder:
             yield self.encode_documents(batch, dtype=dtype, threads=threads)
 
     def _encode(self, sets: Ragged, of_documents: bool, dtype: Any, threads: int | None) -> np.ndarray:
-        if dtype not in (np.float32, np.float16, "float32", "float16", np.dtype(np.float32), np.dtype(np.float16)):
+        if dtype not in (np.float32, np.float16, "float32", "float16"):  # NumPy's dtypes equal their types
             raise ParameterError(f"dtype {dtype!r}: expected float32 or float16")
         wanted = np.dtype(dtype)
         out = np.empty((len(sets), self.output_dim), wanted)

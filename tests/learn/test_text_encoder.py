@@ -14,8 +14,10 @@ from safetensors.torch import load_file
 
 import annvq
 from annvq.demo import cranfield
+from annvq.evaluation import embeddings
 from annvq.learn import JPQ, RepCONC, Texts
 from annvq.learn.checkpoint import FILE
+from annvq.learn.encoder import TextEncoder
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +95,23 @@ def test_both_sides_can_be_trained(model, collection, tmp_path):
     assert len(learned.history) == 2
     assert moved(tmp_path / "stage-0", before)
     assert (tmp_path / "document-encoder").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("prompts", "default"), [({"query": "query: ", "passage": "passage: "}, None), ({"all": "instruction: "}, "all")]
+)
+def test_prompts_are_the_models_own(model, prompts, default):
+    texts = ["wing flow", "heat shock"]
+    prompted = sentence_transformers.SentenceTransformer(
+        modules=list(model), prompts=prompts, default_prompt_name=default, device="cpu"
+    )
+    for side in ("query", "document"):
+        np.testing.assert_allclose(
+            TextEncoder(prompted).encode(texts, side), embeddings.encode(prompted, texts, side), atol=1e-5
+        )
+
+
+def test_encoding_leaves_the_mode_of_the_callers_model(model):
+    model.eval()
+    TextEncoder(model).encode(["wing flow"], "query")
+    assert not any(module.training for module in model.modules())

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("torch")
 
 import annvq
-from annvq.errors import AnnvqError, CorruptIndexError, NonFiniteError, ParameterError, ShapeError
+from annvq.errors import AnnvqError, CorruptIndexError, NonFiniteError, ParameterError, ShapeError, StorageError
 from annvq.learn import (
     JPQ,
     Clustering,
@@ -428,6 +428,58 @@ class TestMethods:
             given["relevance"] = None
         with pytest.raises(error, match=message):
             JPQ(recipe=RECIPE, most_steps=1).fit(given.pop("documents"), given.pop("queries"), **given)
+
+    @pytest.mark.parametrize("method", [JPQ, RepCONC, DistillVQ])
+    def test_shipped_recipes_take_dimensions_that_no_code_divides(self, problem, method):
+        documents, queries, pairs = (problem[0][:, :30].copy(), problem[1][:, :30].copy(), problem[2])
+        learned = method(most_steps=1).fit(documents, queries, relevance=pairs)
+        assert learned.index.search(learned.queries(queries[:3]), 5).ids.shape == (3, 5)
+
+    @pytest.mark.parametrize("method", [RepCONC, DistillVQ])
+    def test_residual_codes_take_every_method(self, problem, method):
+        documents, queries, pairs = problem
+        assert method(recipe="RQ4", most_steps=1).fit(documents, queries, relevance=pairs).history
+
+    def test_another_training_leaves_nothing_of_the_former(self, problem, tmp_path):
+        documents, queries, pairs = problem
+        JPQ(recipe=RECIPE, most_steps=2).fit(documents, queries, relevance=pairs, out=tmp_path)
+        assert (tmp_path / "adapter.npy").exists()
+        (tmp_path / "notes.txt").write_text("of the user's own")
+        DistillVQ(recipe=RECIPE, most_steps=1).fit(documents, queries, out=tmp_path, resume=False)
+        assert not (tmp_path / "adapter.npy").exists()
+        assert (tmp_path / "notes.txt").exists()
+
+    def test_places_that_cannot_be_written_are_refused_before_training(self, problem, tmp_path):
+        (tmp_path / "file").write_text("")
+        (tmp_path / "out" / "index").mkdir(parents=True)
+        (tmp_path / "out" / "index" / "mine.txt").write_text("")
+        reports = []
+        for place in ("file", "out"):
+            with pytest.raises(StorageError):
+                DistillVQ(recipe=RECIPE).fit(*problem[:2], out=tmp_path / place, report=reports.append)
+        assert not reports
+
+    def test_queries_without_labels_count_where_labels_do_not(self, problem):
+        documents, queries, pairs = problem
+        learned = DistillVQ(recipe=RECIPE, most_steps=1).fit(documents, queries, relevance=pairs[:10])
+        assert len(learned._last.queries) == 540
+
+    @pytest.mark.parametrize(
+        "given", [dict(seed=-1), dict(batch="3"), dict(options={"x": 1}), dict(options={"epochs": 1}), dict(epochs=0)]
+    )
+    def test_wrong_settings_are_refused_at_once(self, given):
+        with pytest.raises(ParameterError):
+            JPQ(**given)
+
+    def test_dev_relevance_needs_dev_queries(self, problem):
+        with pytest.raises(ParameterError, match="without dev_queries"):
+            JPQ(recipe=RECIPE).fit(*problem[:2], dev_relevance=problem[2])
+
+    @pytest.mark.parametrize("given", [np.ones((2, 8), np.float32), np.full((2, 32), np.nan, np.float32), "a", None])
+    def test_queries_of_a_learned_index_are_checked(self, problem, given):
+        learned = DistillVQ(recipe=RECIPE, most_steps=1).fit(*problem[:2])
+        with pytest.raises(AnnvqError):
+            learned.queries(given)
 
     def test_metrics_other_than_inner_products_are_refused(self, problem):
         with pytest.raises(ParameterError, match="'ip' or 'cosine'"):
