@@ -1,17 +1,20 @@
 """Measure learned codes on a judged collection: nDCG@10 on test queries that nothing was learned from.
 
 For every budget of bytes a vector: OPQ, score-aware PQ, RaBitQ, Distill-VQ (frozen encoder, no labels), JPQ and
-RepCONC (query encoder trained on the train split), each also in lists; and what explains part of the gain: exact
-search and OPQ with JPQ's fine-tuned query encoder. Intervals are of a paired bootstrap over queries (95%, 10,000
-samples), differences are to OPQ of the original encoder. Steps are chosen on the dev split. Needs the extra bench.
+RepCONC (query encoder trained on the train split), RepCONC with both sides' encoder trained ("repconc-both"), each
+also in lists. What a tuned encoder explains of a gain stands below each: exact search and OPQ with the same encoder;
+the last column is the difference to that OPQ. Intervals are of a paired bootstrap over queries (95%, 10,000
+samples). Steps are chosen on the dev split. Needs the extra bench.
 
-    python bench/learned.py DIR --model MODEL [--bytes 48,24,16] [--methods distill-vq,jpq,repconc] \
-        [--epochs N] [--out DIR] [--json FILE]
+    python bench/learned.py DIR --model MODEL [--bytes 48,24,16] [--methods distill-vq,jpq,repconc,repconc-both] \
+        [--lists N] [--epochs N] [--most-steps N] [--measure-every N] [--out DIR] [--json FILE]
 """
 
 import argparse
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +24,11 @@ import annvq
 from annvq.evaluation import BeirDataset, evaluate_per_query, run_from_ids
 from annvq.evaluation.embeddings import cached_embeddings
 from annvq.index.recipe import CodebookSpec, Recipe
-from annvq.learn import METHODS, Texts
+from annvq.learn import METHODS, Learned, RepCONC, Texts
 from annvq.learn.collection import Collection
 
 METRIC, DEPTH, SAMPLES = "ndcg@10", 10, 10_000
+LEARNERS: dict[str, Callable] = {**METHODS, "repconc-both": partial(RepCONC, both=True)}
 
 
 class Judge:
@@ -61,61 +65,88 @@ def plain_recipes(d: int, size: int) -> dict[str, Recipe]:
     return made
 
 
+@dataclass(frozen=True)
+class Table:
+    """The figures of one collection."""
+
+    judge: Judge
+    documents: np.ndarray
+    queries: np.ndarray
+    figures: Figures
+
+    def add(
+        self, size: int, codes: str, encoder: str, values: np.ndarray, *less: np.ndarray | None, seconds=""
+    ) -> None:
+        """Add a row; ``less``: what it is compared with."""
+        gains = ["" if base is None else self.judge.interval(values - base) for base in less]
+        self.figures.add(size, codes, encoder, self.judge.interval(values), *gains, seconds)
+
+    def plain(self, size: int) -> np.ndarray:
+        """Measure what needs no learning; return OPQ's values."""
+        base: np.ndarray | None = None
+        for name, recipe in plain_recipes(self.documents.shape[1], size).items():
+            values = self.judge.values(annvq.build(self.documents, recipe, metric="ip"), self.queries)
+            base = values if base is None else base
+            self.add(size, name, "original", values, base, None)
+        assert base is not None
+        return base
+
+    def learned(self, size: int, name: str, learned: Learned, texts: Texts, base: np.ndarray, seconds: float) -> None:
+        """Measure a method's index, and what its encoder reaches without its codes."""
+        found, dim = learned.queries(texts), self.documents.shape[1]
+        values = self.judge.values(learned.index, found)
+        if np.array_equal(found, self.queries):
+            self.add(size, name, "original", values, base, base, seconds=f"{seconds:.0f}")
+            return
+        opq = annvq.build(learned.documents, plain_recipes(dim, size)["OPQ"], metric="ip")
+        same = self.judge.values(opq, found)
+        exact = self.judge.values(annvq.build(learned.documents, "flat", metric="ip"), found)
+        self.add(size, name, f"of {name}", values, base, same, seconds=f"{seconds:.0f}")
+        self.add(size, "OPQ", f"of {name}", same, base, None)
+        self.add(4 * dim, "exact", f"of {name}", exact, base, same)
+
+
 def main() -> None:
     """Train, measure, print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", required=True)
     parser.add_argument("--bytes", default="48,24,16")
-    parser.add_argument("--methods", default="distill-vq,jpq,repconc")
+    parser.add_argument("--methods", default="distill-vq,jpq,repconc", help=", ".join(LEARNERS))
     parser.add_argument("--lists", type=int, default=0, help="also in so many lists")
     parser.add_argument("--epochs", type=int)
+    parser.add_argument("--most-steps", type=int, help="of every stage")
+    parser.add_argument("--measure-every", type=int, help="steps")
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
     parser.add_argument("--json")
     asked = parser.parse_args()
     cache = asked.out / "embeddings"
     dataset = BeirDataset.load(asked.folder, "test")
-    judge = Judge(dataset)
     collection = Collection.load(asked.folder, asked.model, cache)
     documents = np.asarray(collection.documents.vectors)
     queries = cached_embeddings(cache, asked.model, dataset.queries, "query")
     texts = Texts(tuple(dataset.queries.values()), queries)
-    exact = annvq.build(documents, "flat", metric="ip")
     figures = Figures(
         f"{dataset.name}, {METRIC} of {len(queries):,} test queries, {len(documents):,} documents",
-        ["bytes", "codes", "query encoder", METRIC, "less OPQ", "training s"],
+        ["bytes", "codes", "encoder", METRIC, "less OPQ, original encoder", "less OPQ, same encoder", "training s"],
     )
-    figures.add(4 * documents.shape[1], "exact", "original", judge.interval(judge.values(exact, queries)), "", "")
+    table = Table(Judge(dataset), documents, queries, figures)
+    exact = table.judge.values(annvq.build(documents, "flat", metric="ip"), queries)
+    table.add(4 * documents.shape[1], "exact", "original", exact, None, None)
     for size in (int(part) for part in asked.bytes.split(",")):
-        base = np.zeros(len(queries))
-        made = {}
-        for name, recipe in plain_recipes(documents.shape[1], size).items():
-            made[name] = annvq.build(documents, recipe, metric="ip")
-            values = judge.values(made[name], queries)
-            base = values if name == "OPQ" else base
-            figures.add(size, name, "original", judge.interval(values), judge.interval(values - base), "")
+        base = table.plain(size)
         for method in asked.methods.split(","):
             for lists in (0, asked.lists) if asked.lists else (0,):
                 recipe = replace(plain_recipes(documents.shape[1], size)["OPQ"], nlist=lists or None)
-                how = METHODS[method](recipe=recipe, epochs=asked.epochs)
-                folder = asked.out / "learned" / f"{dataset.name}-{method}-{size}-{lists}"
+                how = LEARNERS[method](
+                    recipe=recipe, epochs=asked.epochs, most_steps=asked.most_steps, measure_every=asked.measure_every
+                )
+                name = f"{method}, {lists} lists" if lists else method
                 start = time.perf_counter()
-                learned = collection.learn(how, named=False, out=folder)
-                seconds = time.perf_counter() - start
-                found = learned.queries(texts)
-                moved = "original" if np.array_equal(found, queries) else f"tuned by {method}"
-                name = method + (f", {lists} lists" if lists else "")
-                values = judge.values(learned.index, found)
-                figures.add(
-                    size, name, moved, judge.interval(values), judge.interval(values - base), f"{seconds:.0f}"
-                )  # fmt: skip
-                if moved != "original" and not lists:
-                    for other, index in (("exact", exact), ("OPQ", made["OPQ"])):
-                        values = judge.values(index, found)
-                        figures.add(
-                            4 * documents.shape[1] if other == "exact" else size, other, moved,
-                            judge.interval(values), judge.interval(values - base), "",
-                        )  # fmt: skip
+                learned = collection.learn(
+                    how, named=False, out=asked.out / "learned" / f"{dataset.name}-{method}-{size}-{lists}"
+                )
+                table.learned(size, name, learned, texts, base, time.perf_counter() - start)
     figures.show(machine_line(annvq=annvq.__version__), ["--json", asked.json] if asked.json else [])
 
 

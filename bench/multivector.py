@@ -10,6 +10,7 @@ text and plot.
 """
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,8 +28,8 @@ SHOWN = (20, 100, 500)  # in the table; the picture has all
 ENCODERS = {"10,240 numbers": {}, "sketched to 2,048": {"final_dim": 2048}, "5,120": {"repetitions": 10}}
 
 
-def ways(documents: Ragged, threads: int) -> dict[str, MultiVectorIndex]:
-    """Return an index for every way to candidates."""
+def ways(documents: Ragged, threads: int) -> Iterator[tuple[str, MultiVectorIndex]]:
+    """Yield an index for every way to candidates."""
     plain = load("chamfer-exact")
     flat, made = plain.index, {}
     for name, changes in ENCODERS.items():
@@ -40,7 +41,8 @@ def ways(documents: Ragged, threads: int) -> dict[str, MultiVectorIndex]:
     made["single vectors"] = replace(load("single-vector-heuristic"), candidates_by="tokens", tokens=plain.tokens)
     made["single vectors, distinct"] = replace(load("single-vector-heuristic"), tokens=plain.tokens)
     made["centroid interaction"] = load("centroid-interaction")
-    return {name: MultiVectorIndex.build(documents, recipe, threads=threads) for name, recipe in made.items()}
+    for name, recipe in made.items():
+        yield name, MultiVectorIndex.build(documents, recipe, threads=threads)
 
 
 def places(found: list[np.ndarray], exact: np.ndarray) -> np.ndarray:
@@ -78,7 +80,7 @@ def main() -> None:
     columns = [f"top {top} in {depth}" for top in TOPS for depth in SHOWN if depth >= top]
     figures = Figures(title, ["candidates by", f"needed for {GOAL} of top 10", *columns])
     curves = {}
-    for name, index in ways(documents, asked.threads).items():
+    for name, index in ways(documents, asked.threads):
         most = max(DEPTHS)
         if name == "single vectors":  # hits count, and several may be of one document: each depth is its own search
             at = {depth: places(index.find_candidates(queries, depth), exact) < depth for depth in DEPTHS}

@@ -56,8 +56,10 @@ def token_embeddings(
             batch = texts[start : start + _BATCH]
             features = model.encode(batch, batch_size=_BATCH, output_value=None)
             for one in features:
-                mask = one["attention_mask"].numpy().astype(bool)
-                states, names = one["token_embeddings"].numpy()[mask], one["input_ids"].numpy()[mask]
+                mask, names, states = (
+                    one[part].cpu().numpy() for part in ("attention_mask", "input_ids", "token_embeddings")
+                )
+                states, names = states[mask.astype(bool)], names[mask.astype(bool)]
                 kept = ~np.isin(names, dropped)
                 states = (states[kept] if kept.any() else states).astype(np.float32)
                 parts.append((states / np.linalg.norm(states, axis=1, keepdims=True)).astype(np.float16))

@@ -17,8 +17,6 @@ class Batch:
     ----------
     scores
         (B, P) inner products of queries with what the documents' codes stand for, with gradients.
-    list_scores
-        (B, P) inner products with the centroids of the documents' lists, or None without lists.
     teacher
         (B, P) inner products of the original embeddings.
     relevant
@@ -27,16 +25,24 @@ class Batch:
         (B, P) int64: the document's place in the live search for the query, from 1; 0 where not found.
     own
         (B, P) bool: proposed for this query, not for another.
+    judged
+        (P,) bool: relevant to some query that is learned from; all without labels.
+    queries
+        (B, d) rotated queries as they are now, with gradients where they are learned.
     documents, quantized
-        (P, d) rotated documents and what their codes stand for.
+        (P, d) rotated documents as they are now and what their codes stand for.
+    lists
+        (P, d) centroids of the documents' lists, or None without lists.
 
     """
 
     scores: Tensor
-    list_scores: Tensor | None
     teacher: Tensor
     relevant: Tensor
     ranks: Tensor
     own: Tensor
+    judged: Tensor
+    queries: Tensor
     documents: Tensor
     quantized: Tensor
+    lists: Tensor | None

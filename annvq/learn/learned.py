@@ -89,6 +89,11 @@ class Learned:
             return self.queries(Texts(given, encoder.encode(given, "query")))
         return self._last.query_vectors(QuerySet.of(given, None, None, 0, dim, "queries"))
 
+    @property
+    def documents(self) -> np.ndarray:
+        """The documents' vectors (n, d) float32, those of the trained encoder where both sides' was trained."""
+        return self._last.documents
+
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write ``index``, ``encoder`` or ``adapter.npy``, ``history.json`` and pictures into a folder.
 

@@ -29,14 +29,9 @@ from annvq.learn.trainer import Report, Run, Trainer
 
 _METRICS = ("ip", "cosine")
 _OWN = frozenset({"epochs", "batch", "most_steps", "measure_every", "patience", "train", "seed", "rates"})
-# jingtaozhan/JPQ, README: the shorter the code, the smaller the steps.
-_CODEBOOK_RATES = ((24, 5e-6), (32, 2e-5))
-_LONG_CODES_RATE = 1e-4
-
-
-def jpq_codebook_rate(M: int) -> float:
-    """Return JPQ's learning rate of the centroids of codes of M bytes."""
-    return next((rate for most, rate in _CODEBOOK_RATES if most >= M), _LONG_CODES_RATE)
+# The papers' rates (encoder 5e-6; centroids 5e-6 to 2e-4) are for hundreds of thousands of queries; with tens of
+# thousands, centroids hardly move at them. These were chosen by squadshifts' dev queries.
+_ENCODER_RATE, _CODEBOOK_RATE = 2e-5, 5e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +78,7 @@ class Method(ABC):
         for name in self.options:
             if name not in known - _OWN:
                 raise ParameterError(f"option {name!r}: expected one of {', '.join(sorted(known - _OWN))}")
-        self.trainers(1, frozenset(RATES))  # what a trainer refuses is refused now, not after an index was built
+        self.trainers(frozenset(RATES))  # what a trainer refuses is refused now, not after an index was built
 
     @property
     def wants_encoder(self) -> bool:
@@ -91,8 +86,8 @@ class Method(ABC):
         return self.uses_labels if self.train is None else bool({"query_encoder", "encoder"} & set(self.train))
 
     @abstractmethod
-    def trainers(self, M: int, parts: frozenset[str]) -> list[Trainer]:
-        """Return the stages for codes of M columns and an index with these parts."""
+    def trainers(self, parts: frozenset[str]) -> list[Trainer]:
+        """Return the stages for an index with these parts."""
 
     def fit(
         self,
@@ -158,10 +153,9 @@ class Method(ABC):
         parts |= {"rotation"} if trained.rotation is not None else set()
         if model is not None and train.texts is not None:
             parts |= {"query_encoder"} if texts is None else {"query_encoder", "encoder"}
-        M = getattr(trained.codebook, "M", 0)
         state = Start.of(index, vectors, encoder=model, texts=texts, threads=workers)
         runs: list[Run] = []
-        for number, how in enumerate(self.trainers(M, frozenset(parts))):
+        for number, how in enumerate(self.trainers(frozenset(parts))):
             if recipe.codebook.kind == "rvq" and how.assignment in ("soft", "balanced"):
                 how = replace(how, assignment="nearest")  # its sub-spaces are not assigned one by one
             stage = None if folder is None else folder / f"stage-{number}"
@@ -224,16 +218,16 @@ class JPQ(Method):
 
     name: ClassVar[str] = "jpq"
 
-    def trainers(self, M: int, parts: frozenset[str]) -> list[Trainer]:
+    def trainers(self, parts: frozenset[str]) -> list[Trainer]:
         """Return the one stage."""
         moving = "query_encoder" if "query_encoder" in parts else "adapter"
         own = Trainer(
             objectives=((1.0, Ranking(cut=200)),),
             train=("codebook", moving),
             proposals=Proposals(live=200),
-            rates={"codebook": jpq_codebook_rate(M), "query_encoder": 5e-6},
+            rates={"codebook": _CODEBOOK_RATE, "query_encoder": _ENCODER_RATE},
             batch=32,
-            epochs=6,
+            epochs=2,
         )
         return [self._trainer(own)]
 
@@ -255,7 +249,7 @@ class RepCONC(Method):
     both: bool = False
     name: ClassVar[str] = "repconc"
 
-    def trainers(self, M: int, parts: frozenset[str]) -> list[Trainer]:
+    def trainers(self, parts: frozenset[str]) -> list[Trainer]:
         """Return the clustering stage and the JPQ stage."""
         moving = "query_encoder" if "query_encoder" in parts else "adapter"
         if self.both:
@@ -265,13 +259,13 @@ class RepCONC(Method):
         own = Trainer(
             objectives=((1.0, Contrast()), (0.05, Clustering())),
             train=("codebook", moving),
-            proposals=Proposals(live=200, shown=8),
+            proposals=Proposals(live=200, shown=1 if self.both else 8),
             assignment="balanced",
-            rates={"codebook": 2e-4, "query_encoder": 5e-6, "encoder": 5e-6},
+            rates={"codebook": _CODEBOOK_RATE, "query_encoder": _ENCODER_RATE, "encoder": _ENCODER_RATE},
             batch=128,
             epochs=4,
         )
-        second = JPQ(**{entry: getattr(self, entry) for entry in _SHARED}).trainers(M, parts - {"encoder"})
+        second = JPQ(**{entry: getattr(self, entry) for entry in _SHARED}).trainers(parts - {"encoder"})
         return [self._trainer(own), *second]
 
 
@@ -287,7 +281,7 @@ class DistillVQ(Method):
     name: ClassVar[str] = "distill-vq"
     uses_labels: ClassVar[bool] = False
 
-    def trainers(self, M: int, parts: frozenset[str]) -> list[Trainer]:
+    def trainers(self, parts: frozenset[str]) -> list[Trainer]:
         """Return the one stage."""
         own = Trainer(
             objectives=((1.0, Distillation()),),

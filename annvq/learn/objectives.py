@@ -35,10 +35,23 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class Ranking:
-    """Relevant documents above those that the search found: JPQ's (`annvq.learn.losses.lambda_rank`)."""
+    """Relevant documents above those that the search found: JPQ's (`annvq.learn.losses.lambda_rank`).
+
+    Parameters
+    ----------
+    cut
+        Rank up to which documents count.
+    temperature
+        Of scores.
+    judged
+        Take for negatives only documents that are relevant to another query that is learned from. With few
+        queries most documents are relevant to none, and that is what would be learned of them.
+
+    """
 
     cut: int = 100
     temperature: float = 0.05
+    judged: bool = True
     needs_relevance = True
 
     def __post_init__(self) -> None:
@@ -48,14 +61,20 @@ class Ranking:
     def __call__(self, batch: Batch) -> Tensor:
         """Return the loss."""
         negatives = (batch.ranks > 0) & ~batch.relevant
+        if self.judged:
+            negatives &= batch.judged
         return losses.lambda_rank(batch.scores, batch.relevant, negatives, batch.ranks, self.cut, self.temperature)
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """Relevant documents against all of the batch (`annvq.learn.losses.contrastive`)."""
+    """Relevant documents against all of the batch (`annvq.learn.losses.contrastive`).
+
+    ``judged`` as for `Ranking`.
+    """
 
     temperature: float = 0.05
+    judged: bool = True
     needs_relevance = True
 
     def __post_init__(self) -> None:
@@ -63,16 +82,19 @@ class Contrast:
 
     def __call__(self, batch: Batch) -> Tensor:
         """Return the loss."""
-        usable = torch.ones_like(batch.relevant)
+        usable = (batch.judged if self.judged else torch.ones_like(batch.judged)).expand_as(batch.relevant)
         return losses.contrastive(batch.scores, batch.relevant, usable, self.temperature)
 
 
 @dataclass(frozen=True)
 class Distillation:
-    """The original embeddings' order of the batch's documents, for codes and for lists (Xiao et al. 2022, eq. 6).
+    """The embeddings' own order of the batch's documents, for codes and for lists (Xiao et al. 2022, eq. 6).
 
     Parameters
     ----------
+    teacher
+        "original": the embeddings as they were given. "current": as encoder and adapter make them now; only codes
+        and lists learn from it then.
     kind
         A key of `annvq.learn.losses.DISTILLATIONS`.
     temperature
@@ -85,9 +107,12 @@ class Distillation:
     kind: str = "listnet"
     temperature: float = 0.05
     lists: float = 1.0
+    teacher: str = "original"
     needs_relevance = False
 
     def __post_init__(self) -> None:
+        if self.teacher not in ("original", "current"):
+            raise ParameterError(f"teacher {self.teacher!r}: expected 'original' or 'current'")
         if self.kind not in losses.DISTILLATIONS:
             accepted = ", ".join(losses.DISTILLATIONS)
             raise ParameterError(f"unknown distillation {self.kind!r}, expected one of {accepted}")
@@ -97,9 +122,13 @@ class Distillation:
         """Return the loss."""
         loss = losses.DISTILLATIONS[self.kind]
         usable = batch.own if self.kind == "ranknet" else torch.ones_like(batch.own)  # all pairs of all would be many
-        total = loss(batch.scores, batch.teacher, usable, self.temperature)
-        if batch.list_scores is not None and self.lists:
-            total = total + self.lists * loss(batch.list_scores, batch.teacher, usable, self.temperature)
+        queries, teacher, scores = batch.queries, batch.teacher, batch.scores
+        if self.teacher == "current":
+            queries = queries.detach()
+            teacher, scores = queries @ batch.documents.detach().T, queries @ batch.quantized.T
+        total = loss(scores, teacher, usable, self.temperature)
+        if batch.lists is not None and self.lists:
+            total = total + self.lists * loss(queries @ batch.lists.T, teacher, usable, self.temperature)
         return total
 
 

@@ -189,6 +189,9 @@ class Run:
         self.ksub = self.student.codebook.codebooks.shape[1]
         self.live = LiveIndex(start.trained, self.labels, self.codes, start.nprobe)
         depth = max(how.proposals.teacher, how.pseudo_relevant)
+        self.judged = np.full(len(self.documents), queries.relevance is None)
+        if queries.relevance is not None:
+            self.judged[queries.relevance.rows] = True
         self.teacher = Teacher(start.originals, queries.vectors, depth, threads)
         self.dev = DevSet.of(dev, start.originals, threads)
         self.progress = Progress()
@@ -288,9 +291,11 @@ class Run:
         self.devices.average_gradients(self.student.parameters())
         torch.nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
         optimizer.step()
-        for name, value in self.student.named_parameters():
-            if value.requires_grad and not torch.isfinite(value).all():
-                raise NonFiniteError(f"{name} became NaN or infinite in step {step}: use smaller learning rates")
+        moved = {name: value for name, value in self.student.named_parameters() if value.requires_grad}
+        finite = torch.stack([torch.isfinite(value).all() for value in moved.values()])  # one wait for a GPU, not many
+        if not finite.all():
+            name = list(moved)[int(finite.int().argmin())]
+            raise NonFiniteError(f"{name} became NaN or infinite in step {step}: use smaller learning rates")
         return total
 
     def _rows(self, number: int) -> np.ndarray:
@@ -368,13 +373,15 @@ class Run:
             self._rank(found[q], pool, ranks[q])
         return Batch(
             scores=rotated @ scored.T,
-            list_scores=None if of_lists is None else rotated @ of_lists.T,
             teacher=teacher,
             relevant=self.devices.tensor(is_relevant),
             ranks=self.devices.tensor(ranks),
             own=self.devices.tensor(is_own),
+            judged=self.devices.tensor(self.judged[pool]),
+            queries=rotated,
             documents=documents,
             quantized=quantized,
+            lists=of_lists,
         )
 
     @staticmethod

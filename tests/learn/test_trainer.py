@@ -8,6 +8,8 @@ import pytest
 
 pytest.importorskip("torch")
 
+import torch
+
 import annvq
 from annvq.errors import AnnvqError, CorruptIndexError, NonFiniteError, ParameterError, ShapeError, StorageError
 from annvq.learn import (
@@ -25,6 +27,7 @@ from annvq.learn import (
     Trainer,
 )
 from annvq.learn.checkpoint import FILE, load
+from annvq.learn.losses import listnet
 from annvq.learn.trainer import Run
 
 RECIPE = "PQ4"
@@ -96,6 +99,44 @@ def test_distillation_finds_more_of_what_the_teacher_finds(problem):
     how = replace(SHORT, epochs=6, assignment="soft", rates={"codebook": 2e-3})
     history = how.fit(start_of(problem, "OPQ4,PQ4"), train, dev).progress.history
     assert max(entry["recall@10"] for entry in history) > history[0]["recall@10"] + 0.02
+
+
+@pytest.mark.parametrize("objective", [Ranking(), Contrast()])
+def test_documents_that_are_relevant_to_no_query_are_no_negatives(problem, objective):
+    train, dev = query_sets(problem)
+    few = train.part(np.arange(10))
+    how = replace(SHORT, objectives=((1.0, objective),), proposals=Proposals(live=100))
+    run = Run(how, start_of(problem), few, dev, 1)
+    batch = run.batch(np.arange(8), np.random.default_rng(0))
+    assert not batch.judged.all()
+    for how_judged, moves in ((True, False), (False, True)):
+        scores = batch.scores.detach().requires_grad_()
+        replace(objective, judged=how_judged)(replace(batch, scores=scores)).backward()
+        assert bool(scores.grad[:, ~batch.judged].any()) == moves
+        assert scores.grad[:, batch.judged].any()
+
+
+def test_without_labels_all_documents_are_judged(problem):
+    train, dev = query_sets(problem)
+    run = Run(replace(SHORT, proposals=Proposals(live=50)), start_of(problem), QuerySet(train.vectors), dev, 1)
+    assert run.batch(np.arange(4), np.random.default_rng(0)).judged.all()
+
+
+def test_the_current_teacher_moves_codes_alone(problem):
+    train, dev = query_sets(problem)
+    how = replace(SHORT, train=("adapter", "codebook"), objectives=((1.0, Distillation(teacher="current")),))
+    run = Run(how, start_of(problem, "IVF8,PQ4"), train, dev, 1)
+    run.student.adapter.weight.data += 0.01
+    batch = run.batch(np.arange(8), np.random.default_rng(0))
+    Distillation(teacher="current")(batch).backward()
+    assert run.student.codebook.codebooks.grad.any()
+    assert run.student.adapter.weight.grad is None
+    expected = listnet(
+        batch.queries @ batch.quantized.T, batch.queries @ batch.documents.T, torch.ones_like(batch.own), 0.05
+    ) + listnet(batch.queries @ batch.lists.T, batch.queries @ batch.documents.T, torch.ones_like(batch.own), 0.05)
+    assert torch.isclose(Distillation(teacher="current")(batch), expected)
+    with pytest.raises(ParameterError, match="teacher"):
+        Distillation(teacher="next")
 
 
 @pytest.mark.parametrize("assignment", ["nearest", "soft", "balanced"])
