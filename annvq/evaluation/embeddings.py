@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from annvq.errors import MissingExtraError, ParameterError
 
 Side = Literal["document", "query"]
 _BATCH = 64
+_PROMPTS = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 
 def load_model(name: str) -> Any:
@@ -75,6 +77,22 @@ def encode(model: Any, texts: list[str], side: Side, *, progress: bool = False) 
     call = getattr(model, f"encode_{side}", None) or model.encode
     vectors = call(texts, batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=progress)
     return np.ascontiguousarray(vectors, dtype=np.float32)
+
+
+def prompt_of(model: Any, side: Side) -> str:
+    """Return what goes before a text, chosen as the model's own encode_query and encode_document do."""
+    prompts = getattr(model, "prompts", None) or {}
+    default = getattr(model, "default_prompt_name", None)
+    names = (*_PROMPTS[side], *([default] if default else []))
+    return next((prompts[name] or "" for name in names if name in prompts), "")
+
+
+def features_of(model: Any, texts: Sequence[str], side: Side) -> dict[str, Any]:
+    """Return what the model's modules take for texts of one side, on the model's device."""
+    prepare = getattr(model, "preprocess", None) or model.tokenize  # the name in older versions
+    prompt, device = prompt_of(model, side), next(model.parameters()).device
+    features = prepare([prompt + text for text in texts])
+    return {name: value.to(device) if hasattr(value, "to") else value for name, value in features.items()}
 
 
 def cached_embeddings(

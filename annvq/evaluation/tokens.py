@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from annvq.evaluation.embeddings import Side, load_model, model_key, texts_digest
+from annvq.evaluation.embeddings import Side, features_of, load_model, model_key, texts_digest
 from annvq.io.replacing import replacing
 
 _BATCH = 64
@@ -46,25 +46,26 @@ def token_embeddings(
         (t, d) float16; (n + 1,) int64, text i's are ``vectors[offsets[i]:offsets[i + 1]]``.
 
     """
+    import torch
     from rich.progress import Progress
 
     dropped = _dropped(model.tokenizer, side)
-    parts, lengths = [], []
-    with Progress(disable=not progress) as bar:
+    parts: list[np.ndarray] = [np.empty((0, 0), np.float16)] * len(texts)
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # little padding
+    model.eval()
+    with Progress(disable=not progress) as bar, torch.inference_mode():
         task = bar.add_task(f"tokens of {side}s", total=len(texts))
         for start in range(0, len(texts), _BATCH):
-            batch = texts[start : start + _BATCH]
-            features = model.encode(batch, batch_size=_BATCH, output_value=None)
-            for one in features:
-                mask, names, states = (
-                    one[part].cpu().numpy() for part in ("attention_mask", "input_ids", "token_embeddings")
-                )
-                states, names = states[mask.astype(bool)], names[mask.astype(bool)]
-                kept = ~np.isin(names, dropped)
-                states = (states[kept] if kept.any() else states).astype(np.float32)
-                parts.append((states / np.linalg.norm(states, axis=1, keepdims=True)).astype(np.float16))
-                lengths.append(len(states))
-            bar.update(task, completed=start + len(batch))
+            places = order[start : start + _BATCH]
+            out = model(features_of(model, [texts[i] for i in places], side))
+            columns = [out[name].cpu().numpy() for name in ("token_embeddings", "input_ids", "attention_mask")]
+            for i, states, names, mask in zip(places, *columns, strict=True):
+                there = mask.astype(bool)
+                kept = there & ~np.isin(names, dropped)
+                vectors = states[kept if kept.any() else there].astype(np.float32)
+                parts[i] = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+            bar.update(task, completed=start + len(places))
+    lengths = [len(part) for part in parts]
     return np.concatenate(parts), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 

@@ -10,13 +10,13 @@ import numpy as np
 
 from annvq.errors import ParameterError
 from annvq.evaluation import embeddings
+from annvq.evaluation.embeddings import Side
 from annvq.learn.runtime import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _ENCODED_AT_ONCE = 64
-_PROMPTS = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 
 class TextEncoder(torch.nn.Module):
@@ -27,23 +27,12 @@ class TextEncoder(torch.nn.Module):
         self.model = model
         self.training = bool(getattr(model, "training", False))
 
-    def forward(self, texts: Sequence[str], side: str) -> Tensor:
+    def forward(self, texts: Sequence[str], side: Side) -> Tensor:
         """Return the embeddings (n, d) of texts, ``side`` "query" or "document", with gradients."""
-        prompt = self._prompt(side)
-        prepare = getattr(self.model, "preprocess", None) or self.model.tokenize  # the name in older versions
-        features = prepare([prompt + text for text in texts])
-        device = next(self.model.parameters()).device
-        features = {name: value.to(device) if hasattr(value, "to") else value for name, value in features.items()}
+        features = embeddings.features_of(self.model, texts, side)
         return torch.nn.functional.normalize(self.model(features)["sentence_embedding"], dim=1)
 
-    def _prompt(self, side: str) -> str:
-        """Return what goes before a text, chosen as the model's own encode_query and encode_document do."""
-        prompts = getattr(self.model, "prompts", None) or {}
-        default = getattr(self.model, "default_prompt_name", None)
-        names = (*_PROMPTS[side], *([default] if default else []))
-        return next((prompts[name] or "" for name in names if name in prompts), "")
-
-    def encode(self, texts: Sequence[str], side: str) -> np.ndarray:
+    def encode(self, texts: Sequence[str], side: Side) -> np.ndarray:
         """Return the embeddings (n, d) float32 of any number of texts, without gradients or dropout."""
         were_training = [module for module in self.modules() if module.training]
         self.eval()
