@@ -39,7 +39,7 @@ def main() -> None:
     start = Start.of(index, documents, encoder=encoders.load(asked.model), threads=threads)
     pairs = Relevance.of(collection.train_pairs, len(collection.train.texts), len(documents))
     queries = QuerySet(np.asarray(collection.train.vectors), tuple(collection.train.texts), pairs)
-    (how,) = JPQ().trainers(asked.bytes, frozenset({"codebook", "query_encoder"}))
+    (how,) = JPQ().trainers(frozenset({"codebook", "query_encoder"}))
     run = Run(how, start, queries, queries.part(np.arange(20)), threads)
     run.student.train()
     spent: dict[str, float] = {}

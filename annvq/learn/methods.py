@@ -14,6 +14,7 @@ import annvq
 from annvq import vectors as door
 from annvq.arguments import as_path
 from annvq.errors import ParameterError, ShapeError
+from annvq.evaluation.embeddings import Side
 from annvq.index import recipe as recipes
 from annvq.index.recipe import Recipe
 from annvq.kernels import threads as pool
@@ -191,7 +192,7 @@ class Method(ABC):
 
 
 def _vectors(
-    given: Any, model: TextEncoder | None, side: str, name: str, metric: str
+    given: Any, model: TextEncoder | None, side: Side, name: str, metric: str
 ) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """Return vectors (n, d) float32 of what is given, and the texts where it is texts."""
     if isinstance(given, Texts):
