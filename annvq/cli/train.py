@@ -21,6 +21,10 @@ def command(
     model: Annotated[str, typer.Option(help="sentence-transformers model: name or folder.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="Folder for index, encoder and checkpoints.")],
     recipe: Annotated[str, typer.Option(help="Product or residual codes; by default 48 bytes at 384 dimensions.")] = "",
+    both: Annotated[
+        bool,
+        typer.Option("--both", help="repconc: train the documents' encoder, too."),
+    ] = False,
     split: Annotated[str, typer.Option(help="Judgements to learn from.")] = "train",
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the queries, a stage.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Queries a step.")] = None,
@@ -30,7 +34,8 @@ def command(
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew, whatever checkpoints are there.")] = False,
     threads: Threads = None,
 ) -> None:
-    """Learn codes from the queries of DIR, choose the step on its dev split, write OUT/index and OUT/encoder.
+    """Learn codes from the queries of DIR, choose the step on its dev split, write OUT/index and OUT/encoder
+    (with --both OUT/document-encoder, too).
 
     An interrupted training goes on when the same command is given again.
     """
@@ -38,10 +43,13 @@ def command(
     from annvq.learn.methods import method_named
     from annvq.learn.student import check_recipe
 
+    if both and method != "repconc":
+        raise typer.BadParameter(f"--both is an option of repconc, not of {method}")
     check_recipe(recipes.load(recipe or method))
     check_place(out / "history.json")
     how = method_named(method)(
-        recipe=recipe, epochs=epochs, batch=batch, most_steps=steps, patience=patience, seed=seed
+        recipe=recipe, epochs=epochs, batch=batch, most_steps=steps, patience=patience, seed=seed,
+        **({"both": True} if both else {}),
     )  # fmt: skip
     with progress_bar() as progress:
         collection = Collection.load(folder, model, out / "embeddings", split=split, progress=not progress.disable)

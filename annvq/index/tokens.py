@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from annvq.codebooks import KMeans, ProductCodebook, RaBitQCodebook, ScalarCodebook
-from annvq.errors import CorruptIndexError, NonFiniteError, RecipeError
+from annvq.errors import CorruptIndexError, NonFiniteError, ParameterError, RecipeError
 from annvq.index.recipe_values import check_count, check_one_of
 from annvq.index.segment import frozen
 from annvq.kernels import chamfer, gemm, scan4, scanbits
@@ -164,18 +164,19 @@ class TokenStore:
     # -- rows -----------------------------------------------------------------------------------
 
     def encode(self, vectors: np.ndarray, offsets: np.ndarray, threads: int) -> TokenRows:
-        """Code documents: vectors (t, d) float32, offsets (n + 1,) int64; NonFiniteError beyond float16's range."""
+        """Code documents: vectors (t, d) float32, offsets (n + 1,) int64.
+
+        Raises
+        ------
+        NonFiniteError, ParameterError
+            Values beyond float16's range; vectors so small that float16 keeps few of their digits, or none.
+
+        """
         codebook = self.codebook
         if self.spec.kind == "fp32":
             return TokenRows(offsets, {ROWS: vectors})
         if self.spec.kind == "fp16":
-            with np.errstate(over="ignore"):
-                halves = vectors.astype(np.float16)
-            if not np.isfinite(halves).all():
-                raise NonFiniteError(
-                    f"float16 holds values up to 65504, the largest given is {float(np.abs(vectors).max()):g}"
-                )
-            return TokenRows(offsets, {ROWS: halves})
+            return TokenRows(offsets, {ROWS: _halves(vectors)})
         if isinstance(codebook, ScalarCodebook):
             return TokenRows(offsets, {ROWS: codebook.encode(vectors)})
         assert self.centroids is not None
@@ -414,3 +415,18 @@ class Prepared:
         products = gemm.products(self.query, self.store.centroid_panels, 1)
         squares = squared_norms(self.query)[:, None] + squared_norms(self.store.centroids)[None]
         return products, np.sqrt(np.maximum(squares - np.float32(2) * products, np.float32(0)))
+
+
+def _halves(vectors: np.ndarray) -> np.ndarray:
+    """Return vectors (t, d) as float16; errors as of `TokenStore.encode`."""
+    largest = np.abs(vectors).max(axis=1, initial=0)
+    if largest.max(initial=0) > np.finfo(np.float16).max:
+        raise NonFiniteError(f"float16 holds values up to 65504, the largest given is {float(largest.max()):g}")
+    small = (largest > 0) & (largest < np.finfo(np.float16).smallest_normal)
+    if small.any():
+        at = int(small.argmax())
+        raise ParameterError(
+            f"float16 keeps few digits of values below 6.1e-05, and vector {at} has none larger than "
+            f"{float(largest[at]):g}: scale the vectors, or keep them as fp32"
+        )
+    return vectors.astype(np.float16)

@@ -76,6 +76,18 @@ def test_the_test_split_is_not_learned_from(annvq_command, folder, tmp_path):
     assert "learn from another" in err
 
 
+def test_both_sides_encoders_are_trained_and_kept(annvq_command, folder, tmp_path):
+    out = tmp_path / "out"
+    arguments = ("--model", weights.get_model_path(), "-o", out, "--recipe", "PQ16x4", "--steps", 2, "--batch", 8)
+    code, _, err = annvq_command("train", "repconc", folder, *arguments, "--both")
+    assert code == 0, err
+    assert (out / "encoder").is_dir()
+    assert (out / "document-encoder").is_dir()
+    code, _, err = annvq_command("train", "jpq", folder, *arguments, "--both")
+    assert code == 2
+    assert "repconc" in err
+
+
 def test_an_unknown_method_is_a_usage_error(annvq_command, folder, tmp_path):
     code, _, err = annvq_command("train", "opq", folder, "--model", "m", "-o", tmp_path / "out")
     assert code == 2

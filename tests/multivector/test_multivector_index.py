@@ -233,6 +233,17 @@ def test_bytes_are_said_by_part(index):
     assert stats["candidates"] == 60
 
 
+@pytest.mark.parametrize(("scale", "error"), [(1e-7, ParameterError), (1e5, NonFiniteError)])
+def test_tokens_that_float16_cannot_keep_are_refused(tmp_path, scale, error):
+    documents = [*DOCUMENTS[:20], DOCUMENTS[20] * np.float32(scale)]
+    with pytest.raises(error, match="float16"):
+        MultiVectorIndex.build(documents, recipe(kind="fp16"), path=tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+    zero = np.zeros_like(DOCUMENTS[20])
+    assert len(MultiVectorIndex.build([*DOCUMENTS[:20], zero], recipe(kind="fp16"))) == 21
+    assert len(MultiVectorIndex.build(documents, recipe(kind="fp32"))) == 21
+
+
 def test_bad_documents_and_queries_are_refused(index, tmp_path):
     with pytest.raises(ShapeError, match="number 1 has no vectors"):
         MultiVectorIndex.build([DOCUMENTS[0], np.empty((0, D), np.float32)], recipe(), path=tmp_path / "a")
