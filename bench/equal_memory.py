@@ -2,12 +2,12 @@
 
 Budgets are 1/16, 1/8 and 1/4 of float32's bytes. recall@10 against exact search and queries a second of one
 batch on one thread, for annvq, Faiss and ScaNN; the first half of the queries warms up, the second is reported.
-Needs the extra bench.
+Faiss's OPQ trains for minutes, of long codes for most of an hour. Needs the extra bench.
 
-    python bench/equal_memory.py DATA.npz [--json FILE]
+    python bench/equal_memory.py DATA.npz [--shares 16,8,4] [--without CODES] [--json FILE]
 """
 
-import sys
+import argparse
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -58,8 +58,10 @@ def faiss_strings(d: int, share: int) -> list[str]:
     return strings
 
 
-def searches(base: np.ndarray, metric: str, share: int) -> Iterator[tuple[str, str, float, float, Search]]:
-    """Yield library, index, bytes a vector, seconds of build and search of every index of a budget."""
+def searches(
+    base: np.ndarray, metric: str, share: int, without: list[str]
+) -> Iterator[tuple[str, str, float, float, Search]]:
+    """Yield library, index, bytes a vector, seconds of build and search of every index of a budget but ``without``."""
     n, d = base.shape
     for name, recipe in annvq_recipes(d, share):
         start = time.perf_counter()
@@ -68,7 +70,7 @@ def searches(base: np.ndarray, metric: str, share: int) -> Iterator[tuple[str, s
         every = index.stats()["nlist"]
         size = index.stats()["bytes_per_vector"]
         yield "annvq", name, size, seconds, lambda q, i=index, e=every: i.search(q, K, nprobe=e, threads=1).ids
-    for string in faiss_strings(d, share):
+    for string in (string for string in faiss_strings(d, share) if string not in without):
         faiss.omp_set_num_threads(2)
         kind = faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT
         made = faiss.index_factory(d, string, kind)
@@ -92,7 +94,13 @@ def searches(base: np.ndarray, metric: str, share: int) -> Iterator[tuple[str, s
 
 def main() -> None:
     """Measure and print."""
-    data = np.load(sys.argv[1])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data")
+    parser.add_argument("--shares", default="16,8,4")
+    parser.add_argument("--without", action="append", default=[], help="a factory string of Faiss; repeatable")
+    parser.add_argument("--json")
+    asked = parser.parse_args()
+    data = np.load(asked.data)
     metric = str(data["metric"])
     base, queries = data["base"].astype(np.float32), data["query"][: 2 * QUERIES].astype(np.float32)
     truth = annvq.build(base, "flat", metric=metric).search(queries, K)
@@ -100,8 +108,8 @@ def main() -> None:
         f"codes only, {len(base):,} x {base.shape[1]}",
         ["share of float32", "library", "codes", "bytes/vector", "recall@10", "queries/s", "build s, 2 threads"],
     )
-    for share in (16, 8, 4):
-        for library, name, size, seconds, search in searches(base, metric, share):
+    for share in (int(part) for part in asked.shares.split(",")):
+        for library, name, size, seconds, search in searches(base, metric, share, asked.without):
             faiss.omp_set_num_threads(1)
             search(queries[:QUERIES])
             passes = []
@@ -112,7 +120,7 @@ def main() -> None:
             recall = float(np.mean([np.isin(f, t).mean() for f, t in zip(found, truth.ids[QUERIES:], strict=True)]))
             figures.add(f"1/{share}", library, name, size, recall, QUERIES / min(passes), seconds)
     versions = {"annvq": annvq.__version__, "faiss": faiss.__version__, "scann": version("scann")}
-    figures.show(machine_line(**versions), sys.argv[2:])
+    figures.show(machine_line(**versions), ["--json", asked.json] if asked.json else [])
 
 
 if __name__ == "__main__":
