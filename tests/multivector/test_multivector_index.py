@@ -233,7 +233,7 @@ def test_bytes_are_said_by_part(index):
     assert stats["candidates"] == 60
 
 
-@pytest.mark.parametrize(("scale", "error"), [(1e-7, ParameterError), (1e5, NonFiniteError)])
+@pytest.mark.parametrize(("scale", "error"), [(1e-7, ParameterError), (1e6, NonFiniteError)])
 def test_tokens_that_float16_cannot_keep_are_refused(tmp_path, scale, error):
     documents = [*DOCUMENTS[:20], DOCUMENTS[20] * np.float32(scale)]
     with pytest.raises(error, match="float16"):
