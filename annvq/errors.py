@@ -8,6 +8,7 @@
     ├── DuplicateIdError(ValueError)    an id given twice, or already in the index
     ├── UnknownIdError(KeyError)        an id that the index does not hold
     ├── ParameterError(ValueError)      an argument outside its range
+    │   └── BudgetError                 bytes that a compressed table cannot be made with
     ├── RecipeError(ValueError)         a recipe that cannot be read or does not fit the vectors
     ├── FilterError(ValueError)         a filter that does not fit the index's attributes
     ├── StateError(RuntimeError)        the object is not in a state that allows the call
@@ -58,6 +59,10 @@ class UnknownIdError(AnnvqError, KeyError):
 
 class ParameterError(AnnvqError, ValueError):
     """An argument outside its range."""
+
+
+class BudgetError(ParameterError):
+    """Bytes that a compressed table cannot be made with."""
 
 
 class RecipeError(AnnvqError, ValueError):

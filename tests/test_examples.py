@@ -15,6 +15,7 @@ NEEDS = {
     "05_faiss_round_trip": ("faiss",),
     "06_beir": ("pytrec_eval",),
     "07_learn_codes": ("torch", "pytrec_eval"),
+    "09_embedding_tables": ("torch", "safetensors"),
 }
 
 

@@ -16,6 +16,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     ("__main__", "cli"),
     ("bench", "demo", "integrations"),
+    ("tables", "tokenizers"),
     ("learn",),
     ("evaluation", "interop", "multivector"),
     ("annvq",),
@@ -39,6 +40,7 @@ ALSO = {
     "bench": {"numba", "rich"},
     "demo": {"rich"},
     "learn": {"torch"},
+    "tables": {"torch"},
 }
 # Without scipy: Numba itself looks at it where it is installed.
 HEAVY = "faiss h5py hnswlib matplotlib pandas ray rich scann sentence_transformers sklearn torch typer".split()

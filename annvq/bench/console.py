@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -13,6 +14,9 @@ from rich.table import Table
 from annvq.bench.ann import TARGETS, AnnResult
 from annvq.bench.quality import Quality
 from annvq.bench.sweep import Mode, Point, chosen
+
+if TYPE_CHECKING:
+    from annvq.bench.tables.grid import TablesResult
 
 _HEADERS = {"ndcg@10": "nDCG@10", "mrr@10": "MRR@10", "map@100": "MAP@100"}
 _SHORTER = {"compression": "times smaller"}
@@ -82,6 +86,25 @@ def _header(name: str, narrow: bool) -> str:
     return _BREAK.sub("\n", _SHORTER.get(name, name)) if narrow else name
 
 
+def tables_table(result: TablesResult, model: str, narrow: bool = False) -> Table:
+    """Return bytes and measures, mean and spread over seeds, of every method and ratio with one model."""
+    config = result.config
+    title = f"{config['data']}, {model}: {config['rows']:,} rows of {config['dim']}, {config['seeds']} seeds"
+    table = _table(title, narrow)
+    table.add_column("method")
+    for name in ("ratio", "bytes", *(_HEADERS.get(name, name) for name in result.measures)):
+        table.add_column(name, justify="right")
+    for row in result.rows():
+        if row["params"]["model"] == model:
+            gap = "\n" if narrow else " "
+            values = (f"{row[name]:.4f}{gap}± {row[f'{name}_std']:.4f}" for name in result.measures)
+            table.add_row(row["method"], f"{row['ratio']:g}x", f"{row['bytes']:,}", *values)
+    for name in result.refused():
+        method, ratio = name.split()
+        table.add_row(method, ratio, "too small", style="dim")
+    return table
+
+
 def quality_table(qualities: Sequence[Quality], title: str, narrow: bool = False) -> Table:
     """Return ranking measures, size, speed and building time of every recipe."""
     table = _table(title, narrow)
@@ -102,3 +125,27 @@ def quality_table(qualities: Sequence[Quality], title: str, narrow: bool = False
             f"{quality.build_s:.2f}",
         )
     return table
+
+
+def tokenizer_table(rows: Sequence[Mapping[str, Any]], title: str, narrow: bool = False) -> Table:
+    """Return rate, distortion and use of the codes of every quantizer, as mean and spread over seeds."""
+    table = _table(title, narrow)
+    table.add_column("quantizer", overflow="fold")
+    searched = any("search" in row for row in rows)
+    headers = ["bits", "bits/image", "PSNR dB", "utilization", "perplexity", "train s"]
+    for name in (*headers, *(("recall@10 by codes", "of latents", "bytes/image") if searched else ())):
+        table.add_column(_header(name, narrow), justify="right")
+    for row in rows:
+        cells = [f"{row['bits']:g}", f"{row['bits_per_image']:,.0f}", _spread(row, "psnr", ".2f")]
+        cells += [_spread(row, "utilization", ".1%"), _spread(row, "perplexity", ",.0f"), f"{row['train_s']:,.0f}"]
+        if found := row.get("search"):
+            cells += [f"{found['recall_codes']:.3f}", f"{found['recall_latents']:.3f}"]
+            cells.append(f"{found['bytes_per_image']:,.0f} of {found['latent_bytes']:,}")
+        table.add_row(row["quantizer"], *cells)
+    return table
+
+
+def _spread(row: Mapping[str, Any], name: str, form: str) -> str:
+    """Return a mean and, of several seeds, its standard deviation."""
+    deviation = row[f"{name}_spread"]
+    return f"{row[name]:{form}}" + ("" if deviation is None else f" ±{deviation:{form}}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ def recall_against_speed(groups: Sequence[Sequence[Point]], path: Path, title: s
         What is compared.
 
     """
-    figure, axes = _figure()
+    figure, axes = figure_of()
     for number, points in enumerate(groups):
         front = [point for point in pareto(points) if point.recall >= _LEAST_RECALL]
         is_own = points[0].lib == "annvq"
@@ -38,14 +38,14 @@ def recall_against_speed(groups: Sequence[Sequence[Point]], path: Path, title: s
             markersize=6 if is_own else 4,
             linewidth=2.2 if is_own else 1.2,
             linestyle="-" if is_own else "--",
-            color=_color(number),
+            color=color(number),
             label=f"{points[0].lib}  {points[0].recipe}" + ("" if front else f"  (below {_LEAST_RECALL})"),
         )
     axes.set_yscale("log")
     _label_log_axis(axes.yaxis, (1, 2, 5))
     axes.set_xlabel("recall (share of the k nearest neighbours found)")
     axes.set_ylabel("queries per second (log scale)")
-    _finish(figure, axes, path, title)
+    finish(figure, axes, path, title)
 
 
 def quality_against_size(qualities: Sequence[Quality], path: Path, title: str, measure: str = "ndcg@10") -> None:
@@ -53,7 +53,7 @@ def quality_against_size(qualities: Sequence[Quality], path: Path, title: str, m
 
     The dashed line is exact search, where a recipe "flat" was measured.
     """
-    figure, axes = _figure()
+    figure, axes = figure_of()
     for number, quality in enumerate(qualities):
         axes.plot(
             quality.bytes_per_vector,
@@ -62,7 +62,7 @@ def quality_against_size(qualities: Sequence[Quality], path: Path, title: str, m
             markersize=12 - 5 * number / len(qualities),  # recipes at the same place do not hide each other
             markeredgecolor="white",
             linestyle="none",
-            color=_color(number),
+            color=color(number),
             label=f"{quality.recipe}  ({quality.compression:.0f}x)",
         )
     for quality in qualities:
@@ -76,18 +76,56 @@ def quality_against_size(qualities: Sequence[Quality], path: Path, title: str, m
     values = [quality.measures[measure] for quality in qualities]
     # At least a tenth of the whole is shown: differences of no weight should not look large.
     axes.set_ylim(min(*values, 0.92 * max(values)) - 0.01 * max(values), 1.02 * max(values) or 1.0)
-    _finish(figure, axes, path, title)
+    finish(figure, axes, path, title)
 
 
-def _figure() -> tuple[Any, Any]:
+def quality_against_bytes(rows: Sequence[Mapping[str, Any]], path: Path, title: str, measure: str) -> None:
+    """Draw methods of one model: bytes of the table (log) to the right, a measure with its spread upwards.
+
+    Parameters
+    ----------
+    rows
+        Of `annvq.bench.tables.grid.TablesResult`; the one at ratio 1 is the dashed line.
+    path
+        PNG to write.
+    title
+        What is compared.
+    measure
+        Name of the measure.
+
+    """
+    figure, axes = figure_of()
+    for number, method in enumerate(dict.fromkeys(row["method"] for row in rows if row["ratio"] != 1)):
+        own = sorted((row for row in rows if row["method"] == method), key=lambda row: row["bytes"])
+        axes.errorbar(
+            [row["bytes"] for row in own],
+            [row[measure] for row in own],
+            yerr=[row[f"{measure}_std"] for row in own],
+            marker=_MARKERS[number % len(_MARKERS)],
+            linewidth=1.2,
+            capsize=2,
+            color=color(number),
+            label=method,
+        )
+    for row in rows:
+        if row["ratio"] == 1:
+            axes.axhline(row[measure], color="0.5", linestyle="--", linewidth=1, zorder=0, label=row["method"])
+    axes.set_xscale("log", base=10)
+    axes.set_xlabel("bytes of the table (log scale)")
+    axes.set_ylabel(f"{measure} (higher is better)")
+    finish(figure, axes, path, title)
+
+
+def figure_of(size: tuple[float, float] = (11, 5.8), rows: int = 1) -> tuple[Any, Any]:
+    """Return a figure (width, height in inches) and its axes, an array of these where there are several rows."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingExtraError("matplotlib", "plot") from None
-    figure = Figure(figsize=(11, 5.8), dpi=130, layout="constrained")
+    figure = Figure(figsize=size, dpi=130, layout="constrained")
     FigureCanvasAgg(figure)  # no display, no global state
-    return figure, figure.add_subplot()
+    return figure, figure.subplots(rows)
 
 
 def _label_log_axis(axis: Any, digits: tuple[int, ...]) -> None:
@@ -99,14 +137,16 @@ def _label_log_axis(axis: Any, digits: tuple[int, ...]) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _color(number: int) -> tuple[float, float, float]:
+def color(number: int) -> tuple[float, float, float]:
+    """Return the colour of the so-manieth line."""
     from matplotlib import colormaps
 
     palette = colormaps["tab10"] if number < 10 else colormaps["Dark2"]
     return palette(number % 10 % palette.N)[:3]
 
 
-def _finish(figure: Any, axes: Any, path: Path, title: str) -> None:
+def finish(figure: Any, axes: Any, path: Path, title: str) -> None:
+    """Give a figure title, grid and legend, and write it."""
     axes.set_title(title, loc="left", fontsize=11)
     axes.grid(True, which="major", color="0.85", linewidth=0.8)
     axes.grid(True, which="minor", color="0.93", linewidth=0.5)

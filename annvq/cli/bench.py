@@ -1,7 +1,9 @@
-"""``annvq bench``: speed against recall (ann), retrieval quality on judged text (beir)."""
+"""``annvq bench``: speed against recall (ann), retrieval quality (beir), embedding tables, tokenizers."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +11,7 @@ from typing import Annotated
 import typer
 
 from annvq.bench import ann, beir, plots
-from annvq.bench.console import print_fitting, quality_table, speed_table
+from annvq.bench.console import print_fitting, quality_table, speed_table, tables_table, tokenizer_table
 from annvq.bench.peers import PEERS
 from annvq.bench.report import check_place, write_json
 from annvq.bench.sweep import Mode
@@ -113,6 +115,108 @@ def beir_command(
     )
 
 
+@app.command("tables")
+def tables_command(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DATA", help="Folder of MovieLens 100K, Diabetes 130, or pairs (Gowalla).")
+    ],
+    method: Annotated[
+        list[str] | None, typer.Option("--method", metavar="M", help="Repeatable; by default all.")
+    ] = None,
+    ratio: Annotated[
+        list[float] | None,
+        typer.Option("--ratio", metavar="R", help="Times smaller; repeatable; by default 2, 10, 50."),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", metavar="M", help="dlrm, wide-deep, deepfm; bpr-mf, lightgcn. Repeatable."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many trainings of each cell.")] = 5,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Of every stage, at most.")] = None,
+    json: JsonFile = None,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Finished cells are kept and a picture written there.")
+    ] = _DEFAULT_OUT,
+) -> None:
+    """Train recommenders with compressed embedding tables: quality against bytes.
+
+    A run that was interrupted goes on when the same command is given again.
+    """
+    from annvq.bench.tables.grid import RATIOS, TablesBench, TablesResult, run  # torch takes seconds to import
+
+    asked = TablesBench(tuple(method or ()), tuple(ratio or RATIOS), tuple(model or ()), seeds, epochs)
+    name = folder.resolve().name
+    kept = out / f"tables-{name}.jsonl"
+    _check_places(json, kept)
+
+    def keep(result: TablesResult) -> None:
+        if json is not None:
+            config = {**result.config, "refused": result.refused()}
+            write_json(json, "bench tables", config, result.rows())
+
+    with progress_bar() as progress:
+        result = run(folder, asked, kept, progress, keep)
+    for used in result.config["models"]:
+        print_fitting(screen(), partial(tables_table, result, used))
+        rows = [row for row in result.rows() if row["params"]["model"] == used]
+        measure, title = result.measures[0], f"{name}, {used}: quality against bytes of the table"
+        draw = partial(plots.quality_against_bytes, rows, title=title, measure=measure)
+        _picture(out / f"tables-{name}-{used}.png", draw)
+
+
+@app.command("tokenizers")
+def tokenizers_command(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[DATA]",
+            help="Folder of Fashion-MNIST (IDX, gz) or CIFAR-10 as JPEG (tar.gz); by default fashion-mnist in the "
+            "folder that ANNVQ_DATA names.",
+        ),
+    ] = None,
+    quantizer: Annotated[
+        list[str] | None, typer.Option("--quantizer", metavar="Q", help="Name, or 'every'; repeatable.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each quantizer.")] = 3,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 1000,
+    usage_images: Annotated[
+        int, typer.Option(min=1, help="Training images over which the use of the codes is counted, at most.")
+    ] = 10_000,
+    search: Annotated[
+        bool, typer.Option("--search", help="Search images by their codes alone, with the first seed.")
+    ] = False,
+    json: JsonFile = None,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Finished trainings are kept and pictures drawn there.")
+    ] = _DEFAULT_OUT,
+) -> None:
+    """Train a small autoencoder with each quantizer: bits, PSNR, utilization, perplexity; mean and spread of seeds.
+
+    A run that was ended goes on where it was.
+    """
+    from annvq.bench.tokenizers import pictures, run  # which need torch
+    from annvq.bench.tokenizers.cell import Setting
+    from annvq.bench.tokenizers.quantizers import DEFAULT, QUANTIZERS
+
+    chosen = tuple(QUANTIZERS) if quantizer == ["every"] else tuple(dict.fromkeys(quantizer or DEFAULT))
+    if unknown := [name for name in chosen if name not in QUANTIZERS]:
+        raise typer.BadParameter(f"unknown quantizer {unknown[0]!r}, expected some of {', '.join(QUANTIZERS)}")
+    if folder is None:
+        if "ANNVQ_DATA" not in os.environ:
+            raise typer.BadParameter("give DATA, or a folder with fashion-mnist in it as ANNVQ_DATA")
+        folder = Path(os.environ["ANNVQ_DATA"]) / "fashion-mnist"
+    asked = run.TokenizerBench(chosen, seeds, Setting(steps=steps, usage_images=usage_images), search)
+    _check_places(json, out / run.CELLS)
+    with progress_bar() as progress:
+        result = run.run(folder, asked, out / "tokenizers", progress)
+    if json is not None:
+        write_json(json, "bench tokenizers", result.config, result.rows())
+    config = result.config
+    title = f"{config['data']}: {config['steps']:,} steps of {config['batch']} images, {config['seeds']} seeds"
+    print_fitting(screen(), partial(tokenizer_table, result.rows(), title))
+    _pictures(lambda: pictures.draw(result, out))
+
+
 def _check_places(*paths: Path | None) -> None:
     """Fail before minutes go into a result that could not be written."""
     for path in paths:
@@ -120,11 +224,22 @@ def _check_places(*paths: Path | None) -> None:
             check_place(path)
 
 
-def _picture(path: Path, draw) -> None:
+def _picture(path: Path, draw: Callable[[Path], None]) -> None:
     """Draw where matplotlib is installed, else say what is missing."""
-    try:
+
+    def drawn() -> list[Path]:
         draw(path)
+        return [path]
+
+    _pictures(drawn)
+
+
+def _pictures(draw: Callable[[], list[Path]]) -> None:
+    """Draw several and name them, or say what is missing."""
+    try:
+        paths = draw()
     except MissingExtraError as error:
         typer.echo(f"annvq: no picture: {error}", err=True)
     else:
-        typer.echo(f"picture: {path}")
+        for path in paths:
+            typer.echo(f"picture: {path}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -47,9 +47,10 @@ def command(
         raise typer.BadParameter(f"--both is an option of repconc, not of {method}")
     check_recipe(recipes.load(recipe or method))
     check_place(out / "history.json")
+    more: dict[str, Any] = {"both": True} if both else {}
     how = method_named(method)(
         recipe=recipe, epochs=epochs, batch=batch, most_steps=steps, patience=patience, seed=seed,
-        **({"both": True} if both else {}),
+        **more,
     )  # fmt: skip
     with progress_bar() as progress:
         collection = Collection.load(folder, model, out / "embeddings", split=split, progress=not progress.disable)

@@ -1,0 +1,1 @@
+"""Embedding tables on recommenders: data, models, training, and the grid of methods, ratios and seeds."""

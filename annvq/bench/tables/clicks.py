@@ -1,0 +1,159 @@
+"""Click data: rows of category ids and a label, split into training, validation and test."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from annvq.errors import DataFormatError
+
+PADDING = 0
+_ZIP_PREFIX = 3  # characters: a region
+_AGE_STEP = 5
+
+
+@dataclass(frozen=True)
+class Split:
+    """Samples: ``ids`` (n, slots) int64 of the table's rows, ``labels`` (n,) float32."""
+
+    ids: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Clicks:
+    """A data set whose categories are the rows of one embedding table; row 0 is padding.
+
+    Parameters
+    ----------
+    name
+        Of the data.
+    train, valid, test
+        The splits.
+    rows
+        Of the table.
+    fields
+        First and last slot (exclusive) of each field; one of several slots holds a set of values.
+    field_of_row
+        (rows,) int64: the field that a row belongs to, the padding row to the first.
+    frequencies
+        (rows,) int64: occurrences in training.
+
+    """
+
+    name: str
+    train: Split
+    valid: Split
+    test: Split
+    rows: int
+    fields: tuple[tuple[int, int], ...]
+    field_of_row: np.ndarray
+    frequencies: np.ndarray
+
+    @classmethod
+    def of(cls, name: str, columns: Sequence[Sequence[Sequence[str]]], labels: np.ndarray, parts: np.ndarray) -> Clicks:
+        """Number the values that training has; each field has a row for those it has not.
+
+        Parameters
+        ----------
+        name
+            Of the data.
+        columns
+            For every field, the values of each sample: mostly one.
+        labels
+            (n,) of 0 and 1.
+        parts
+            (n,): 0 training, 1 validation, 2 test.
+
+        """
+        number, slots, fields, owners = PADDING + 1, [], [], [0]
+        for field, values in enumerate(columns):
+            seen = sorted({value for row, part in zip(values, parts) if part == 0 for value in row})
+            known = {value: number + 1 + place for place, value in enumerate(seen)}
+            width = max(1, max(len(row) for row in values))
+            ids = np.full((len(labels), width), PADDING, np.int64)
+            for sample, row in enumerate(values):
+                ids[sample, : len(row)] = [known.get(value, number) for value in row]
+            first = sum(array.shape[1] for array in slots)
+            fields.append((first, first + width))
+            slots.append(ids)
+            owners += [field] * (len(seen) + 1)
+            number += len(seen) + 1
+        every = np.concatenate(slots, axis=1)
+        train, valid, test = (
+            Split(every[parts == part], labels[parts == part].astype(np.float32)) for part in range(3)
+        )
+        counts = np.bincount(train.ids.ravel(), minlength=number)
+        counts[PADDING] = 0
+        return cls(name, train, valid, test, number, tuple(fields), np.array(owners), counts)
+
+
+def movielens(folder: Path) -> Clicks:
+    """Read MovieLens 100K: a rating of 4 or 5 is a click; the first 80% in time are for training, 10% each for others.
+
+    Fields: user, item, age in steps of five, gender, occupation, zip prefix, genres (a set).
+
+    Raises
+    ------
+    DataFormatError
+        A file is missing or not as published.
+
+    """
+    try:
+        with gzip.open(folder / "u.data.gz", "rt") as file:
+            ratings = np.array([[int(cell) for cell in line.split("\t")] for line in file])
+        users = dict(_lines(folder / "u.user"))
+        items = dict(_lines(folder / "u.item"))
+        order = np.argsort(ratings[:, 3], kind="stable")
+        ratings = ratings[order]
+        people = [users[str(user)] for user in ratings[:, 0]]
+        genres = [[str(g) for g, flag in enumerate(items[str(item)][-19:]) if flag == "1"] for item in ratings[:, 1]]
+    except (OSError, EOFError, UnicodeDecodeError, ValueError, KeyError, IndexError) as error:
+        raise DataFormatError(f"{folder}: not MovieLens 100K: {error!r}") from error
+    columns = [
+        [[str(user)] for user in ratings[:, 0]],
+        [[str(item)] for item in ratings[:, 1]],
+        [[str(int(person[0]) // _AGE_STEP)] for person in people],
+        [[person[1]] for person in people],
+        [[person[2]] for person in people],
+        [[person[3][:_ZIP_PREFIX]] for person in people],
+        genres,
+    ]
+    parts = np.digitize(np.arange(len(ratings)), [0.8 * len(ratings), 0.9 * len(ratings)])
+    return Clicks.of("movielens-100k", columns, ratings[:, 2] >= 4, parts)
+
+
+def _lines(path: Path) -> list[tuple[str, list[str]]]:
+    cells = [line.rstrip("\n").split("|") for line in path.read_text(encoding="latin-1").splitlines() if line]
+    return [(row[0], row[1:]) for row in cells]
+
+
+def diabetes(folder: Path) -> Clicks:
+    """Read Diabetes 130: is a patient admitted again, sooner or later; 80, 10 and 10% of the patients.
+
+    Every column but the identifiers and the label is a field; all have few values, also those that count.
+
+    Raises
+    ------
+    DataFormatError
+        The file is missing or not as published.
+
+    """
+    path = folder / "diabetic_data.csv.gz"
+    try:
+        with gzip.open(path, "rt", newline="") as file:
+            rows = list(csv.DictReader(file))
+        patients = np.array([int(row["patient_nbr"]) for row in rows])
+        labels = np.array([row["readmitted"] != "NO" for row in rows])
+    except (OSError, EOFError, UnicodeDecodeError, ValueError, KeyError) as error:
+        raise DataFormatError(f"{path}: not the Diabetes 130 data: {error!r}") from error
+    names = [name for name in rows[0] if name not in ("encounter_id", "patient_nbr", "readmitted")]
+    every, place = np.unique(patients, return_inverse=True)
+    drawn = np.random.default_rng(0).random(len(every))
+    parts = np.digitize(drawn[place], [0.8, 0.9])
+    return Clicks.of("diabetes130", [[[row[name]] for row in rows] for name in names], labels, parts)

@@ -1,0 +1,194 @@
+"""What a table is for: batches of a data set, the loss of a model on them, and how good it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from annvq.bench.tables.clicks import PADDING, Clicks, Split, diabetes, movielens
+from annvq.bench.tables.graph import Likes
+from annvq.bench.tables.models import CLICK_MODELS, GRAPH_MODELS
+from annvq.errors import DataFormatError
+from annvq.evaluation.clicks import auc, log_loss, recall_and_ndcg
+from annvq.learn.runtime import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+K = 20
+_ROWS_AT_ONCE = 8192
+_DECAY = 1e-4  # of the rows of a batch (He et al. 2020, section 4.1.2)
+
+
+@dataclass(frozen=True)
+class ClickTask:
+    """Predict a click: AUC and log-loss.
+
+    Parameters
+    ----------
+    data
+        Samples.
+    model
+        "dlrm", "wide-deep" or "deepfm".
+
+    """
+
+    data: Clicks
+    model: str
+
+    dim = 16
+    batch = 512
+    lr = 2e-3
+    epochs = 12
+    padding_idx: int | None = PADDING
+    measure = "auc"
+
+    @property
+    def rows(self) -> int:
+        """Rows of the table."""
+        return self.data.rows
+
+    @property
+    def groups(self) -> np.ndarray:
+        """The field of every row."""
+        return self.data.field_of_row
+
+    @property
+    def frequencies(self) -> np.ndarray:
+        """Occurrences of every row in training."""
+        return self.data.frequencies
+
+    @property
+    def samples(self) -> int:
+        """Training samples of an epoch."""
+        return len(self.data.train.labels)
+
+    def make(self, table: Any) -> Any:
+        """Return a new model."""
+        return CLICK_MODELS[self.model](table, self.data.fields)
+
+    def loss(self, model: Any, part: str, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
+        """Return the loss on some samples of a part, numbered modulo its length."""
+        split: Split = getattr(self.data, part)
+        rows = rows % len(split.labels)
+        device = next(model.parameters()).device
+        logits = model(torch.from_numpy(split.ids[rows]).to(device))
+        labels = torch.from_numpy(split.labels[rows]).to(device)
+        return torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
+
+    @torch.no_grad()
+    def quality(self, model: Any, part: str) -> dict[str, float]:
+        """Return the measures of a model in evaluation mode on a part."""
+        split: Split = getattr(self.data, part)
+        device = next(model.parameters()).device
+        logits = [
+            model(torch.from_numpy(split.ids[start : start + _ROWS_AT_ONCE]).to(device)).cpu().numpy()
+            for start in range(0, len(split.labels), _ROWS_AT_ONCE)
+        ]
+        scores = np.concatenate(logits).astype(np.float64)
+        return {"auc": auc(scores, split.labels), "logloss": log_loss(1 / (1 + np.exp(-scores)), split.labels)}
+
+
+@dataclass(frozen=True)
+class GraphTask:
+    """Recommend items: recall@20 and nDCG@20 over all items not seen in training.
+
+    Parameters
+    ----------
+    data
+        Pairs.
+    model
+        "bpr-mf" or "lightgcn".
+
+    """
+
+    data: Likes
+    model: str
+
+    dim = 64
+    batch = 2048
+    lr = 1e-3
+    epochs = 60
+    padding_idx: int | None = None
+    measure = f"recall@{K}"
+
+    @property
+    def rows(self) -> int:
+        """Rows of the table."""
+        return self.data.rows
+
+    @property
+    def groups(self) -> None:
+        """None: users and items are grouped by popularity."""
+        return None
+
+    @property
+    def frequencies(self) -> np.ndarray:
+        """Occurrences of every row in training."""
+        return self.data.frequencies
+
+    @property
+    def samples(self) -> int:
+        """Training samples of an epoch."""
+        return len(self.data.train)
+
+    def make(self, table: Any) -> Any:
+        """Return a new model."""
+        return GRAPH_MODELS[self.model](table, self.data.users, self.data.train)
+
+    def loss(self, model: Any, part: str, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
+        """Return the Bayesian personalized ranking loss on some pairs of a part, numbered modulo its length."""
+        pairs = getattr(self.data, part)
+        users, items = pairs[rows % len(pairs)].T
+        others = self.data.others(users, rng)
+        ids = np.concatenate([users, self.data.users + items, self.data.users + others])
+        device = next(model.parameters()).device
+        vectors, small = model.vectors(torch.from_numpy(ids).to(device))
+        user, item, other = vectors.reshape(3, len(users), -1)
+        decay = 0.5 * small.square().sum() / len(users)
+        return torch.nn.functional.softplus((user * (other - item)).sum(1)).mean() + _DECAY * decay
+
+    @torch.no_grad()
+    def quality(self, model: Any, part: str) -> dict[str, float]:
+        """Return the measures of a model in evaluation mode on a part; what training has is not recommended."""
+        vectors = model.every()
+        users, items = vectors[: self.data.users], vectors[self.data.users :]
+        seen = self.data.items_of(self.data.train)
+        if part == "test":
+            seen = [np.concatenate(both) for both in zip(seen, self.data.items_of(self.data.valid))]
+        found = np.zeros((self.data.users, K), np.int64)
+        for start in range(0, self.data.users, 1024):
+            scores = users[start : start + 1024] @ items.T
+            for row, known in enumerate(seen[start : start + 1024]):
+                scores[row, torch.from_numpy(known).to(scores.device)] = -torch.inf
+            found[start : start + 1024] = scores.topk(K, 1).indices.cpu().numpy()
+        recall, ndcg = recall_and_ndcg(found, self.data.items_of(getattr(self.data, part)))
+        return {f"recall@{K}": recall, f"ndcg@{K}": ndcg}
+
+
+Task = ClickTask | GraphTask
+
+
+def models_of(folder: Path) -> tuple[str, ...]:
+    """Return the models that a folder's data are for; DataFormatError where there are none."""
+    if (folder / "u.data.gz").is_file() or (folder / "diabetic_data.csv.gz").is_file():
+        return tuple(CLICK_MODELS)
+    if (folder / "train.txt.gz").is_file():
+        return tuple(GRAPH_MODELS)
+    names = "u.data.gz (MovieLens 100K), diabetic_data.csv.gz (Diabetes 130) or train.txt.gz (pairs)"
+    raise DataFormatError(f"{folder}: expected a folder with {names}")
+
+
+def tasks_of(folder: Path, models: tuple[str, ...]) -> list[Task]:
+    """Read a folder's data once, for some of its models."""
+    if (folder / "u.data.gz").is_file():
+        data = movielens(folder)
+        return [ClickTask(data, model) for model in models]
+    if (folder / "diabetic_data.csv.gz").is_file():
+        data = diabetes(folder)
+        return [ClickTask(data, model) for model in models]
+    likes = Likes.load(folder)
+    return [GraphTask(likes, model) for model in models]

@@ -1,0 +1,67 @@
+"""Measures of predicted probabilities, and of lists of recommended items."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from annvq.errors import ParameterError, ShapeError
+
+
+def auc(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Return the area under the ROC curve: how often a positive scores above a negative, ties counted half.
+
+    By the rank sum of the positives (Mann and Whitney 1947).
+
+    Parameters
+    ----------
+    scores
+        (n,) finite numbers, larger is more likely positive.
+    labels
+        (n,) of 0 and 1, both among them.
+
+    Raises
+    ------
+    ShapeError, ParameterError
+        Arrays of different length; labels of one kind only.
+
+    """
+    scores, positive = np.asarray(scores, np.float64), np.asarray(labels).astype(bool)
+    if scores.shape != positive.shape or scores.ndim != 1:
+        raise ShapeError(f"scores {scores.shape} and labels {positive.shape}, expected (n,) each")
+    positives = int(positive.sum())
+    negatives = len(positive) - positives
+    if not positives or not negatives:
+        raise ParameterError(f"{positives} positive and {negatives} negative labels: expected both")
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = np.cumsum(counts) - (counts - 1) / 2
+    return float((ranks[place][positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mean of -log of the probability (n,) of what happened (n,), probabilities cut at 1e-7 from 0 and 1."""
+    p = np.clip(np.asarray(probabilities, np.float64), 1e-7, 1 - 1e-7)
+    return float(-np.where(np.asarray(labels).astype(bool), np.log(p), np.log1p(-p)).mean())
+
+
+def recall_and_ndcg(found: np.ndarray, wanted: list[np.ndarray]) -> tuple[float, float]:
+    """Return recall@k and nDCG@k of recommended items, means over users who want any.
+
+    The ideal list has as many wanted items as fit k (He et al. 2020, LightGCN's evaluation).
+
+    Parameters
+    ----------
+    found
+        (users, k) items, best first.
+    wanted
+        The items that each user wants.
+
+    """
+    k = found.shape[1]
+    discounts = 1 / np.log2(np.arange(k) + 2)
+    recalls, gains = [], []
+    for row, items in zip(found, wanted):
+        if len(items):
+            hit = np.isin(row, items)
+            recalls.append(hit.sum() / len(items))
+            gains.append((hit * discounts).sum() / discounts[: min(k, len(items))].sum())
+    return (float(np.mean(recalls)), float(np.mean(gains))) if recalls else (0.0, 0.0)

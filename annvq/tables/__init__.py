@@ -1,0 +1,36 @@
+"""Embedding tables in a fraction of their bytes, in the place of nn.Embedding and nn.EmbeddingBag.
+
+>>> layer = annvq.tables.CompoEmb(1_000_000, 64, ratio=10)          # trained from scratch (extra "train")
+>>> table = annvq.tables.compress(embedding, "PQ", ratio=20)        # of what is trained already
+>>> table.export("table.safetensors")
+>>> annvq.tables.open("table.safetensors")([3, 14])                 # NumPy alone (extra "tables")
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from annvq.tables.frozen.table import FrozenTable
+from annvq.tables.frozen.table import open_table as open
+from annvq.tables.registry import METHODS
+
+_ELSEWHERE = {
+    "Proposal": "recommendation",
+    "Table": "table",
+    "TableBag": "bag",
+    "compress": "compression",
+    "distill": "distillation",
+    "fit": "fitting",
+    "recommend": "recommendation",
+}
+
+__all__ = ["METHODS", "FrozenTable", "open", *sorted([*_ELSEWHERE, *METHODS])]
+
+
+def __getattr__(name: str) -> Any:
+    if name in METHODS:
+        return METHODS[name]
+    if name in _ELSEWHERE:
+        return getattr(import_module(f"annvq.tables.{_ELSEWHERE[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

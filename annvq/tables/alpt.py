@@ -1,0 +1,121 @@
+"""Low-precision training with learned scales."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from annvq.errors import ParameterError
+from annvq.learn.runtime import torch
+from annvq.tables.budget import FLOAT, Budget
+from annvq.tables.frozen.integers import Integers
+from annvq.tables.precision import levels, through
+from annvq.tables.table import Table, array_of, gathered, normal, set_
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_SPREAD = 4.0  # standard deviations within the range at the start
+_SCALE_LR = 2e-5  # configuration of the comparison by Zhang et al. 2024
+
+
+class ALPT(Table):
+    """Whole numbers and a scale for each row, which is learned.
+
+    Rows stay on their grid while training: `step_end` rounds those that were looked up, up or down at random so that
+    the mean is right. The scale's gradient is that of Esser et al. 2020, divided by the root of the number of values
+    and levels, from the same pass as the rows' (the paper takes a second). Give the optimizer `parameter_groups`.
+    Source: Li et al. 2023, "Adaptive low-precision training for embeddings in click-through rate prediction".
+
+    Parameters
+    ----------
+    num_embeddings, embedding_dim
+        Rows and dimension.
+    ratio, bytes
+        The budget; neither: what it takes.
+    padding_idx
+        As of nn.Embedding.
+    std
+        Standard deviation of the rows at the start.
+    bits
+        8 or 16.
+
+    Raises
+    ------
+    BudgetError, ParameterError
+        A budget below the numbers and scales; arguments outside their range.
+
+    """
+
+    method: ClassVar[str] = "ALPT"
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        ratio: float | None = None,
+        bytes: int | None = None,
+        padding_idx: int | None = None,
+        sparse: bool = False,
+        std: float = 1.0,
+        bits: int = 8,
+    ) -> None:
+        if bits not in (8, 16):
+            raise ParameterError(f"bits must be 8 or 16, not {bits!r}")
+
+        def bytes_of(n: int, d: int) -> int:
+            return n * (d * bits // 8 + FLOAT)
+
+        budget = Budget.of(num_embeddings, embedding_dim, ratio, bytes, natural=bytes_of)
+        super().__init__(budget, padding_idx, sparse)
+        budget.check(self.method, bytes_of(budget.n, budget.d))
+        self.bits = bits
+        self._top = (1 << (bits - 1)) - 1
+        self.weight = normal(budget.n, budget.d, std=std)
+        self.scale = torch.nn.Parameter(torch.full((budget.n, 1), _SPREAD * std / self._top))
+        self._touched: list[Tensor] = []
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays that are needed at inference."""
+        return self.num_embeddings * (self.embedding_dim * self.bits // 8 + FLOAT)
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Return groups for an optimizer: the scales learn at their own, small rate."""
+        return [{"params": [self.weight], "lr": lr}, {"params": [self.scale], "lr": min(lr, _SCALE_LR)}]
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """Return rows (m, d) of ids (m,)."""
+        found, scale = gathered(self.weight, ids, False), gathered(self.scale, ids, False)
+        share = 1 / math.sqrt(max(1, found.numel()) * self._top)
+        scale = scale.detach() + share * (scale - scale.detach())
+        scale = scale.clamp_min(1e-30)
+        cut = (found / scale).clamp(-self._top - 1, self._top)
+        if self.training and torch.is_grad_enabled():
+            self._touched.append(ids)
+        return through(cut.round(), cut) * scale
+
+    def step_end(self) -> None:
+        """Round the rows that were looked up since the last step to their grid, at random."""
+        if not self._touched:
+            return
+        with torch.no_grad():
+            ids = torch.cat(self._touched).unique()
+            scale = self.scale[ids].clamp_min(1e-30)
+            values = self.weight[ids] / scale
+            self.weight[ids] = (values + torch.rand_like(values)).floor().clamp(-self._top - 1, self._top) * scale
+        self._touched.clear()
+
+    def form(self) -> Integers:
+        """Return the arrays for inference."""
+        scale = self.scale.detach().clamp_min(1e-30)
+        codes = array_of(levels(self.weight.detach(), scale, self.bits), np.dtype(f"int{self.bits}"))
+        return Integers(self.num_embeddings, self.embedding_dim, codes, array_of(scale[:, 0]))
+
+    def approximate(self, weight: np.ndarray, *, frequencies: np.ndarray | None = None, seed: int = 0) -> None:
+        """Take the rows as they are, and scales with which the largest value of each is the largest number."""
+        set_(self.weight, weight)
+        set_(self.scale, np.maximum(np.abs(weight).max(axis=1, keepdims=True), 1e-30) / self._top)

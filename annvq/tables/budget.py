@@ -1,0 +1,88 @@
+"""The one knob of every table: how many bytes it may take at inference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from annvq.arguments import as_count, as_number
+from annvq.errors import BudgetError, ParameterError
+
+FLOAT = 4  # bytes of a float32
+LARGEST_DIM = 65_536
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Bytes for a table (n, d).
+
+    Parameters
+    ----------
+    bytes
+        Most bytes of all arrays that are needed at inference.
+    n, d
+        Rows and dimension of the table.
+
+    """
+
+    bytes: int
+    n: int
+    d: int
+
+    @classmethod
+    def of(cls, n: Any, d: Any, ratio: Any, bytes: Any, *, natural: Callable[[int, int], int] | None = None) -> Budget:
+        """Take what a user gives.
+
+        Parameters
+        ----------
+        n, d
+            Rows and dimension.
+        ratio
+            How many times smaller than n * d float32, or None.
+        bytes
+            The bytes themselves, or None.
+        natural
+            Bytes of (n, d) that a method takes which is given neither; None: it must be given one.
+
+        Raises
+        ------
+        ParameterError
+            Both or neither given, or numbers outside their range.
+
+        """
+        n, d = as_count("num_embeddings", n), as_count("embedding_dim", d, most=LARGEST_DIM)
+        if ratio is not None and bytes is not None:
+            raise ParameterError(f"expected ratio or bytes, not both: ratio={ratio!r}, bytes={bytes!r}")
+        if bytes is not None:
+            return cls(as_count("bytes", bytes), n, d)
+        if ratio is not None:
+            return cls(int(FLOAT * n * d / as_number("ratio", ratio, above=0.0)), n, d)
+        if natural is None:
+            raise ParameterError("how small the table is to be: expected ratio=... or bytes=...")
+        return cls(natural(n, d), n, d)
+
+    def check(self, method: str, smallest: int) -> None:
+        """Refuse what cannot be met.
+
+        Raises
+        ------
+        BudgetError
+            The smallest table of this method takes more bytes.
+
+        """
+        if self.bytes < smallest:
+            full = FLOAT * self.n * self.d
+            raise BudgetError(
+                f"{method} of {self.n} rows of {self.d} takes at least {smallest} bytes ({full / smallest:.4g} times "
+                f"smaller than float32), and {self.bytes} ({full / max(self.bytes, 1):.4g} times) were given"
+            )
+
+
+def most_that_fits(fits: Callable[[int], bool], most: int) -> int:
+    """Return the largest whole number from 0 to ``most`` that fits; where one fits, all smaller ones must."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low

@@ -1,0 +1,71 @@
+"""Tables whose rows are codes: what product and residual codes share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from annvq.learn.runtime import torch
+from annvq.tables.budget import Budget
+from annvq.tables.code_sizes import CodeSizes
+from annvq.tables.table import Table, set_
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from annvq.learn.mirrors import ProductMirror, ResidualMirror
+
+SAMPLE = 65_536
+
+
+class Coded(Table):
+    """Codes of every row, fixed, and codebooks that gradients move: `approximate` chooses both.
+
+    Parameters
+    ----------
+    budget, padding_idx, sparse
+        As of `Table`.
+    sizes
+        Codes a row and bits.
+    mirror
+        The codebooks as parameters.
+
+    """
+
+    def __init__(
+        self,
+        budget: Budget,
+        padding_idx: int | None,
+        sparse: bool,
+        sizes: CodeSizes,
+        mirror: ProductMirror | ResidualMirror,
+    ) -> None:
+        super().__init__(budget, padding_idx, sparse)
+        self.sizes = sizes
+        self.mirror = mirror
+        self.codes: Tensor
+        codes = torch.randint(sizes.ksub, (budget.n, sizes.M), dtype=torch.uint8)
+        self.register_buffer("codes", codes)
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """Return rows (m, d) of ids (m,)."""
+        return self.mirror.decode(self.codes[ids])
+
+    def _take(self, codebook: Any, weight: np.ndarray) -> None:
+        """Take a codebook that was trained, and the codes of the rows by it."""
+        set_(self.mirror.codebooks, codebook.codebooks)
+        set_(self.codes, codebook.encode(weight, threads=1))
+
+
+def training_sample(weight: np.ndarray, frequencies: np.ndarray | None, seed: int) -> np.ndarray:
+    """Return rows to train codebooks on: all, or drawn in proportion to the square root of their frequency.
+
+    Frequent rows then shape the codebooks, and rare ones are not lost: the square root is half way.
+    """
+    if frequencies is None or not frequencies.any():
+        return weight
+    share = np.sqrt(frequencies)
+    rng = np.random.default_rng(seed)
+    drawn = rng.choice(len(weight), min(max(len(weight), 4096), SAMPLE), p=share / share.sum())
+    return weight[np.concatenate([drawn, rng.permutation(len(weight))[: len(drawn) // 4]])]

@@ -1,0 +1,80 @@
+"""Half precision."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from annvq.tables.budget import Budget
+from annvq.tables.frozen.gather import Hashed
+from annvq.tables.precision import as_half, through
+from annvq.tables.table import Table, array_of, gathered, normal, set_
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_HALF = 2
+
+
+class FP16(Table):
+    """Rows as float16 at inference; while training float32 rows are rounded at every look-up.
+
+    Parameters
+    ----------
+    num_embeddings, embedding_dim
+        Rows and dimension.
+    ratio, bytes
+        The budget; neither: what it takes, half of float32.
+    padding_idx, sparse
+        As of nn.Embedding.
+    std
+        Standard deviation of the rows at the start.
+
+    Raises
+    ------
+    BudgetError, ParameterError
+        A budget below half of float32; arguments outside their range.
+
+    """
+
+    method: ClassVar[str] = "FP16"
+    has_sparse_gradients: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        ratio: float | None = None,
+        bytes: int | None = None,
+        padding_idx: int | None = None,
+        sparse: bool = False,
+        std: float = 1.0,
+    ) -> None:
+        budget = Budget.of(num_embeddings, embedding_dim, ratio, bytes, natural=_bytes)
+        super().__init__(budget, padding_idx, sparse)
+        budget.check(self.method, _bytes(budget.n, budget.d))
+        self.weight = normal(budget.n, budget.d, std=std)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays that are needed at inference."""
+        return _HALF * self.weight.numel()
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """Return rows (m, d) of ids (m,)."""
+        found = gathered(self.weight, ids, self.sparse)
+        return through(as_half(found), found)
+
+    def form(self) -> Hashed:
+        """Return the arrays for inference."""
+        return Hashed(self.num_embeddings, self.embedding_dim, array_of(as_half(self.weight), np.float16))
+
+    def approximate(self, weight: np.ndarray, *, frequencies: np.ndarray | None = None, seed: int = 0) -> None:
+        """Take the rows as they are."""
+        set_(self.weight, weight)
+
+
+def _bytes(n: int, d: int) -> int:
+    return _HALF * n * d

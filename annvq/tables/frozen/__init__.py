@@ -1,0 +1,1 @@
+"""Tables for inference: plain arrays, looked up with NumPy and Numba."""

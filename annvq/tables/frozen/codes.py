@@ -1,0 +1,194 @@
+"""Rows as packed codes of product and residual codebooks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from annvq.errors import CorruptIndexError
+from annvq.kernels import embedding
+from annvq.kernels.tiles import readonly
+from annvq.tables.frozen.form import Form, contiguous, stored
+from annvq.tables.frozen.partition import Partition
+
+LOW_BITS, HIGH_BITS = 6, 8  # of MGQE's codes
+
+
+def packed(codes: np.ndarray, bits: int) -> np.ndarray:
+    """Return codes (n, M) uint8 as (n, ceil(M * bits / 8)) bytes."""
+    rows = np.zeros((len(codes), code_bytes(codes.shape[1], bits)), np.uint8)
+    embedding.pack_codes(readonly(np.ascontiguousarray(codes)), bits, rows)
+    return readonly(rows)
+
+
+def unpacked(rows: np.ndarray, M: int, bits: int) -> np.ndarray:
+    """Return the codes (n, M) uint8 of packed rows."""
+    every = np.unpackbits(rows, axis=1, bitorder="little")[:, : M * bits].reshape(len(rows), M, bits)
+    return np.packbits(every, axis=2, bitorder="little")[:, :, 0]
+
+
+def code_bytes(M: int, bits: int) -> int:
+    """Return the bytes that M codes take."""
+    return -(-M * bits // 8)
+
+
+@dataclass(frozen=True, eq=False)
+class ProductCodes(Form):
+    """Codes of a product codebook.
+
+    Parameters
+    ----------
+    codes
+        (n, ceil(M * bits / 8)) uint8, packed.
+    codebooks
+        (M, ksub, dsub) float32 with 16 or 256 centroids: 4 or 8 bits.
+
+    """
+
+    codes: np.ndarray
+    codebooks: np.ndarray
+    kind: ClassVar[str] = "product"
+
+    @property
+    def bits(self) -> int:
+        """Bits of a code."""
+        return 4 if self.codebooks.shape[1] == 16 else 8
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays by name."""
+        return {"codes": self.codes, "codebooks": self.codebooks}
+
+    @classmethod
+    def from_arrays(cls, n: int, d: int, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> ProductCodes:
+        """Build from stored parts; CorruptIndexError where they do not fit."""
+        codebooks = _stored_codebooks(arrays, (16, 256), d)
+        bits = 4 if codebooks.shape[1] == 16 else 8
+        return cls(n, d, stored(arrays, "codes", np.uint8, (n, code_bytes(len(codebooks), bits))), codebooks)
+
+    def unpacked(self) -> np.ndarray:
+        """Return the codes (n, M) uint8, one a byte."""
+        return unpacked(self.codes, len(self.codebooks), self.bits)
+
+    def rows(self, ids: np.ndarray) -> np.ndarray:
+        """Return rows (m, d) float32."""
+        found = np.empty((len(ids), self.d), np.float32)
+        embedding.product_rows(self.codes, self.bits, self.codebooks, ids, found)
+        return found
+
+    def sums(self, ids: np.ndarray, offsets: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return sums (b, d) float32 of bags, without rows in between."""
+        pooled = np.empty((len(offsets) - 1, self.d), np.float32)
+        embedding.product_sums(self.codes, self.bits, self.codebooks, ids, offsets, weights, pooled)
+        return pooled
+
+
+@dataclass(frozen=True, eq=False)
+class ResidualCodes(Form):
+    """Codes of a residual codebook.
+
+    Parameters
+    ----------
+    codes
+        (n, ceil(M * bits / 8)) uint8, packed.
+    codebooks
+        (M, ksub, d) float32 with 16 or 256 centroids: 4 or 8 bits.
+
+    """
+
+    codes: np.ndarray
+    codebooks: np.ndarray
+    kind: ClassVar[str] = "residual"
+
+    @property
+    def bits(self) -> int:
+        """Bits of a code."""
+        return 4 if self.codebooks.shape[1] == 16 else 8
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays by name."""
+        return {"codes": self.codes, "codebooks": self.codebooks}
+
+    @classmethod
+    def from_arrays(cls, n: int, d: int, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> ResidualCodes:
+        """Build from stored parts; CorruptIndexError where they do not fit."""
+        codebooks = stored(arrays, "codebooks", np.float32, (None, None, d))
+        if codebooks.shape[1] not in (16, 256) or not len(codebooks):
+            raise CorruptIndexError(f"residual codebooks of shape {codebooks.shape}")
+        bits = 4 if codebooks.shape[1] == 16 else 8
+        return cls(n, d, stored(arrays, "codes", np.uint8, (n, code_bytes(len(codebooks), bits))), codebooks)
+
+    def unpacked(self) -> np.ndarray:
+        """Return the codes (n, M) uint8, one a byte."""
+        return unpacked(self.codes, len(self.codebooks), self.bits)
+
+    def rows(self, ids: np.ndarray) -> np.ndarray:
+        """Return rows (m, d) float32."""
+        found = np.empty((len(ids), self.d), np.float32)
+        embedding.residual_rows(self.codes, self.bits, self.codebooks, ids, found)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class GroupedCodes(Form):
+    """Codes of one product codebook: of 256 centroids for frequent rows, of the first 64 of them for others.
+
+    Parameters
+    ----------
+    partition
+        Group 0: frequent rows.
+    high, low
+        (h, M) and (n - h, ceil(6 M / 8)) uint8: codes of 8 and of 6 bits, packed.
+    codebooks
+        (M, 256, dsub) float32.
+
+    """
+
+    partition: Partition
+    high: np.ndarray
+    low: np.ndarray
+    codebooks: np.ndarray
+    kind: ClassVar[str] = "grouped-product"
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays by name."""
+        return {**self.partition.arrays(), "high": self.high, "low": self.low, "codebooks": self.codebooks}
+
+    @classmethod
+    def from_arrays(cls, n: int, d: int, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> GroupedCodes:
+        """Build from stored parts; CorruptIndexError where they do not fit."""
+        partition = Partition.from_arrays(n, 2, arrays)
+        codebooks = _stored_codebooks(arrays, (256,), d)
+        is_high = partition.find(contiguous(np.arange(n)))[0] == 0
+        h, M = int(is_high.sum()), len(codebooks)
+        high = stored(arrays, "high", np.uint8, (h, code_bytes(M, HIGH_BITS)))
+        low = stored(arrays, "low", np.uint8, (n - h, code_bytes(M, LOW_BITS)))
+        return cls(n, d, partition, high, low, codebooks)
+
+    def unpacked(self) -> np.ndarray:
+        """Return the codes (n, M) uint8, one a byte."""
+        groups, _ = self.partition.find(contiguous(np.arange(self.n)))
+        codes = np.empty((self.n, len(self.codebooks)), np.uint8)
+        codes[groups == 0] = self.high
+        codes[groups == 1] = unpacked(self.low, len(self.codebooks), LOW_BITS)
+        return codes
+
+    def rows(self, ids: np.ndarray) -> np.ndarray:
+        """Return rows (m, d) float32."""
+        groups, places = self.partition.find(ids)
+        found = np.empty((len(ids), self.d), np.float32)
+        for group, codes, bits in ((0, self.high, HIGH_BITS), (1, self.low, LOW_BITS)):
+            of_group = groups == group
+            part = np.empty((int(of_group.sum()), self.d), np.float32)
+            embedding.product_rows(codes, bits, self.codebooks, places[of_group], part)
+            found[of_group] = part
+        return found
+
+
+def _stored_codebooks(arrays: dict[str, np.ndarray], centroids: tuple[int, ...], d: int) -> np.ndarray:
+    codebooks = stored(arrays, "codebooks", np.float32, (None, None, None))
+    M, ksub, dsub = codebooks.shape
+    if ksub not in centroids or not (M - 1) * dsub < d <= M * dsub:
+        raise CorruptIndexError(f"codebooks of shape {codebooks.shape} for rows of {d}")
+    return codebooks

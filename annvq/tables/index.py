@@ -1,0 +1,74 @@
+"""An index over a table's codes: they are packed for the scan as they are, nothing is decoded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from annvq.codebooks import ProductCodebook, ResidualCodebook
+from annvq.errors import ParameterError
+from annvq.index.codebook_spec import CodebookSpec
+from annvq.index.commit import Version
+from annvq.index.depth import Depth
+from annvq.index.ids import as_ids
+from annvq.index.index import Index, next_id
+from annvq.index.recipe import Recipe
+from annvq.index.recipe_spec import SearchDefaults
+from annvq.index.snapshot import Snapshot
+from annvq.index.trained import Trained
+from annvq.index.writer import make_segment
+from annvq.tables.frozen.codes import GroupedCodes, ProductCodes, ResidualCodes
+from annvq.tables.frozen.rabitq import RaBitQCodes
+from annvq.tables.frozen.table import FrozenTable
+
+METRICS = ("ip", "l2")
+
+
+def index_of(table: FrozenTable, metric: str = "ip") -> Index:
+    """Return an index of a table's rows, whose ids are 0 to n - 1; the padding row is one of them.
+
+    Parameters
+    ----------
+    table
+        Of product, residual or RaBitQ codes.
+    metric
+        "ip" or "l2"; RaBitQ's factors are made for "ip".
+
+    Raises
+    ------
+    ParameterError
+        Another kind of table, or another metric.
+
+    """
+    if metric not in METRICS:
+        raise ParameterError(f"metric of a table's index must be one of {', '.join(METRICS)}, not {metric!r}")
+    form = table.form
+    codebook: Any
+    arrays: dict[str, np.ndarray]
+    centroids, rotation = None, None
+    if isinstance(form, ProductCodes | GroupedCodes):
+        codebook = ProductCodebook(form.codebooks, form.d)
+        spec = CodebookSpec(kind="pq", M=codebook.M, nbits=codebook.nbits)
+        arrays = {"codes": form.unpacked()}
+    elif isinstance(form, ResidualCodes):
+        codebook = ResidualCodebook(form.codebooks)
+        spec = CodebookSpec(kind="rvq", M=codebook.M, nbits=codebook.nbits)
+        arrays = {"codes": form.unpacked()}
+    elif isinstance(form, RaBitQCodes):
+        if metric != "ip":
+            raise ParameterError(f"RaBitQ's factors are for metric 'ip', not {metric!r}")
+        codebook, centroids, rotation, arrays = form.codebook, form.center[None], "random", form.encoded
+        spec = CodebookSpec(kind="rabitq", nbits=codebook.bits)
+    else:
+        raise ParameterError(
+            f"{table.method} keeps no codes that the scan reads: expected PQ, RVQ, DPQ, MGQE or RaBitQ"
+        )
+    recipe = Recipe(rotation=rotation, codebook=spec, search=SearchDefaults(nprobe=None, rerank=None))
+    trained = Trained(recipe, metric, form.d, centroids=centroids, codebook=codebook)
+    if "codes" in arrays and getattr(trained.codes, "with_constants", False):
+        arrays["constants"] = codebook.residual_constants(arrays["codes"])
+    ids = as_ids(None, form.n, 0)
+    positions = np.arange(form.n, dtype=np.uint32)
+    segment = make_segment(trained, np.zeros(form.n, np.int64), arrays, ids, positions, None)
+    return Index(Version(trained, Snapshot.of([segment]), Depth(1, 0), next_id(segment.ids, 0)))

@@ -1,0 +1,130 @@
+"""Groups of rows, each with its own dimension: what MDE makes, and what searches of dimensions end with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from annvq.learn.runtime import torch
+from annvq.tables.budget import FLOAT, Budget
+from annvq.tables.frozen.mixed import Mixed
+from annvq.tables.frozen.partition import Partition, places_of
+from annvq.tables.frozen.table import FrozenTable
+from annvq.tables.table import Table, array_of, gathered, normal, set_, weights_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class MixedTable(Table):
+    """Rows of group g have ``dims[g]`` floats, projected to d or filled with zeros.
+
+    Parameters
+    ----------
+    budget, padding_idx, sparse
+        As of `Table`.
+    groups
+        (n,) int64, every row's group.
+    dims
+        Dimension of each group, 0 to d.
+    std
+        Standard deviation of the rows at the start.
+    is_projected
+        Whether shorter rows are projected; else zeros follow them.
+    method
+        Name of the method that made it.
+
+    """
+
+    method: ClassVar[str] = "MixedTable"
+    has_sparse_gradients: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        budget: Budget,
+        padding_idx: int | None,
+        sparse: bool,
+        groups: np.ndarray,
+        dims: Sequence[int],
+        *,
+        std: float,
+        is_projected: bool = True,
+        method: str | None = None,
+    ) -> None:
+        super().__init__(budget, padding_idx, sparse)
+        self.dims = tuple(int(dim) for dim in dims)
+        self.is_projected = is_projected
+        self._named = method or self.method
+        sizes = np.bincount(groups, minlength=len(self.dims))
+        self.weights = torch.nn.ParameterList(normal(int(size), dim, std=std) for size, dim in zip(sizes, self.dims))
+        narrow = [g for g, dim in enumerate(self.dims) if 0 < dim < budget.d and is_projected]
+        self.projections = torch.nn.ParameterDict(
+            {str(g): normal(self.dims[g], budget.d, std=1 / math.sqrt(self.dims[g])) for g in narrow}
+        )
+        self.group: Tensor
+        self.place: Tensor
+        self.register_buffer("group", torch.from_numpy(groups.astype(np.uint8)))
+        self.register_buffer("place", torch.from_numpy(places_of(groups, len(self.dims))))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays that are needed at inference."""
+        sizes = [weight.shape[0] for weight in self.weights]
+        return mixed_bytes(self.num_embeddings, self.embedding_dim, sizes, self.dims, self.is_projected)
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """Return rows (m, d) of ids (m,)."""
+        group, place = self.group[ids], self.place[ids]
+        found = self.weights[0].new_zeros(len(ids), self.embedding_dim)
+        for g, dim in enumerate(self.dims):
+            members = (group == g).nonzero()[:, 0]
+            if not dim or not len(members):
+                continue
+            rows = gathered(self.weights[g], place[members], self.sparse)
+            if str(g) in self.projections:
+                rows = rows @ self.projections[str(g)]
+            elif dim < self.embedding_dim:
+                rows = torch.nn.functional.pad(rows, (0, self.embedding_dim - dim))
+            found = found.index_put((members,), rows)
+        return found
+
+    def form(self) -> Mixed:
+        """Return the arrays for inference."""
+        partition = Partition.of(self.group.cpu().numpy().astype(np.int64), len(self.dims))
+        weights = tuple(array_of(weight) for weight in self.weights)
+        projections = {int(g): array_of(matrix) for g, matrix in self.projections.items()}
+        return Mixed(self.num_embeddings, self.embedding_dim, partition, weights, projections)
+
+    def freeze(self) -> FrozenTable:
+        """Return the table for inference, under the name of the method that made it."""
+        return FrozenTable(self._named, self.form(), self.padding_idx)
+
+    def approximate(self, weight: np.ndarray, *, frequencies: np.ndarray | None = None, seed: int = 0) -> None:
+        """Take each group's singular vectors, weighted by frequency; without projections the first dimensions."""
+        counts = weights_of(frequencies, len(weight))
+        group = self.group.cpu().numpy()
+        for g, dim in enumerate(self.dims):
+            members = group == g
+            if not dim or not members.any():
+                continue
+            rows = weight[members]
+            if str(g) in self.projections:
+                weighted = rows * np.sqrt(counts[members])[:, None]
+                gram = weighted.T.astype(np.float64) @ weighted
+                basis = np.linalg.eigh(gram)[1][:, ::-1][:, :dim]
+                set_(self.projections[str(g)], basis.T)
+                rows = rows @ basis
+            set_(self.weights[g], rows[:, :dim])
+
+
+def mixed_bytes(
+    n: int, d: int, sizes: Sequence[int] | np.ndarray, dims: Sequence[int], is_projected: bool = True
+) -> int:
+    """Return the bytes of groups of ``sizes`` rows of dimensions ``dims``, their partition and projections."""
+    floats = sum(size * dim for size, dim in zip(sizes, dims))
+    if is_projected:
+        floats += sum(dim * d for dim in dims if dim < d)
+    return Partition.nbytes(n, len(dims)) + FLOAT * floats

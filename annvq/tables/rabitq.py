@@ -1,0 +1,105 @@
+"""RaBitQ codes of a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from annvq.arguments import as_count
+from annvq.codebooks import RaBitQCodebook
+from annvq.learn.runtime import torch
+from annvq.tables.budget import FLOAT, Budget
+from annvq.tables.frozen.rabitq import PARTS, RaBitQCodes
+from annvq.tables.frozen.robe import MOST_SEED
+from annvq.tables.table import Table, array_of, set_
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class RaBitQ(Table):
+    """1 to 8 bits a dimension of the rotated difference from the mean row, with the factors that the scan needs.
+
+    Nothing in it is trained: it is made from a trained table. Dimensions are padded to a multiple of 64. Source: Gao
+    et al. 2024, "Practical and asymptotically optimal quantization of high-dimensional vectors in Euclidean space".
+
+    Parameters
+    ----------
+    num_embeddings, embedding_dim
+        Rows and dimension.
+    ratio, bytes
+        The budget, one of them.
+    padding_idx
+        As of nn.Embedding.
+    std
+        Standard deviation of the rows at the start, which are random until `approximate` is called.
+    seed
+        Of the rotation.
+
+    Raises
+    ------
+    BudgetError, ParameterError
+        A budget below one bit a dimension and factors; arguments outside their range.
+
+    """
+
+    method: ClassVar[str] = "RaBitQ"
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        ratio: float | None = None,
+        bytes: int | None = None,
+        padding_idx: int | None = None,
+        sparse: bool = False,
+        std: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        budget = Budget.of(num_embeddings, embedding_dim, ratio, bytes)
+        super().__init__(budget, padding_idx, sparse)
+        empty = np.empty((0, budget.d), np.float32)
+        as_count("seed", seed, least=0, most=MOST_SEED)
+        books = [RaBitQCodebook.train(empty, bits=bits, seed=seed) for bits in range(1, 9)]
+        budget.check(self.method, self._bytes_of(books[0]))
+        self._codebook = next(book for book in reversed(books) if self._bytes_of(book) <= budget.bytes)
+        self.register_buffer("signs", torch.from_numpy(np.array(self._codebook.signs)))
+        rows = (torch.randn(budget.n, budget.d) * std).numpy()
+        encoded = self._codebook.encode(rows, threads=1)
+        for name in PARTS:
+            self.register_buffer(name, torch.from_numpy(encoded[name]))
+        self.register_buffer("center", torch.zeros(budget.d))
+
+    def _bytes_of(self, codebook: RaBitQCodebook) -> int:
+        n, d = self.num_embeddings, self.embedding_dim
+        return n * codebook.code_bytes + codebook.signs.nbytes + FLOAT * d
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays that are needed at inference."""
+        return self._bytes_of(self._codebook)
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """Return rows (m, d) of ids (m,), decoded on the CPU."""
+        encoded = {name: array_of(getattr(self, name)[ids]) for name in PARTS}
+        rows = torch.from_numpy(self._at_hand().decode(encoded))
+        return rows.to(self.center.device) + self.center
+
+    def _at_hand(self) -> RaBitQCodebook:
+        """Return the codebook with the rotation that was loaded."""
+        return RaBitQCodebook(self.embedding_dim, self._codebook.bits, array_of(self.signs))
+
+    def form(self) -> RaBitQCodes:
+        """Return the arrays for inference."""
+        parts = [array_of(getattr(self, name)) for name in (*PARTS, "center")]
+        return RaBitQCodes(self.num_embeddings, self.embedding_dim, self._at_hand(), *parts)
+
+    def approximate(self, weight: np.ndarray, *, frequencies: np.ndarray | None = None, seed: int = 0) -> None:
+        """Code the rows' differences from their mean."""
+        center = weight.mean(axis=0, dtype=np.float64).astype(np.float32)
+        encoded = self._at_hand().encode(weight - center, centroids=center[None], threads=1)
+        set_(self.center, center)
+        for name in PARTS:
+            set_(getattr(self, name), encoded[name])

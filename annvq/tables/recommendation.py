@@ -1,0 +1,115 @@
+"""Which method to take, by a quick measurement."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from annvq.arguments import as_count
+from annvq.errors import BudgetError, ParameterError
+from annvq.learn.runtime import torch
+from annvq.tables.compression import compress, weight_of
+from annvq.tables.table import as_frequencies, weights_of
+
+QUICK = (
+    "FP16", "INT16", "INT8", "ALPT", "PQ", "RVQ", "RaBitQ", "MGQE", "MDE", "TTRec", "DeepLight", "AdaptEmb", "Dedup",
+    "CompoEmb", "ROBE", "Hash",
+)  # fmt: skip
+_MOST_ROWS = 50_000
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a method makes of a trained table.
+
+    Parameters
+    ----------
+    method
+        Its name.
+    nbytes
+        Bytes at inference, of the rows that were measured.
+    error
+        Squared error of the rows weighted by frequency, as a share of their variance so weighted: 0 is exact, 1 is
+        what the mean row would give. Infinite where the budget cannot be met.
+    seconds
+        That making it took.
+    refused
+        Why it cannot meet the budget, or "".
+
+    """
+
+    method: str
+    nbytes: int
+    error: float
+    seconds: float
+    refused: str = ""
+
+
+def recommend(
+    embedding: Any,
+    ratio: float | None = None,
+    *,
+    bytes: int | None = None,
+    frequencies: Any = None,
+    methods: Sequence[str] = QUICK,
+    seed: int = 0,
+) -> list[Proposal]:
+    """Try methods on a trained table and return them from the least error to the largest.
+
+    What a row is good for in its model is not looked at: take the first two or three and measure these.
+
+    Parameters
+    ----------
+    embedding
+        nn.Embedding or nn.EmbeddingBag. Of more than 50,000 rows so many are drawn, by frequency, and the budget is
+        scaled to them.
+    ratio, bytes
+        The budget, one of them.
+    frequencies
+        (n,), how often each row is used, or None: all alike.
+    methods
+        Names; those that take a model's training cannot be tried.
+    seed
+        Of everything drawn.
+
+    Returns
+    -------
+    proposals
+        One a method; those that cannot meet the budget are last.
+
+    Raises
+    ------
+    ParameterError, ShapeError, NonFiniteError
+        As of `compress`.
+
+    """
+    weight = weight_of(embedding)
+    n = len(weight)
+    counts = None if frequencies is None else as_frequencies(frequencies, n)
+    if (ratio is None) == (bytes is None):
+        raise ParameterError(f"expected ratio or bytes, one of them: ratio={ratio!r}, bytes={bytes!r}")
+    if bytes is not None:
+        ratio = weight.nbytes / as_count("bytes", bytes)
+    if n > _MOST_ROWS:
+        share = weights_of(counts, n)
+        drawn = np.random.default_rng(seed).choice(n, _MOST_ROWS, replace=False, p=share / share.sum())
+        weight, counts = weight[np.sort(drawn)], None if counts is None else counts[np.sort(drawn)]
+    layer = torch.nn.Embedding.from_pretrained(torch.from_numpy(weight))
+    share = weights_of(counts, len(weight))
+    spread = float((share * np.square(weight - np.average(weight, 0, share)).sum(1)).sum())
+    proposals = []
+    for method in methods:
+        start = time.perf_counter()
+        try:
+            table = compress(layer, method, ratio=ratio, frequencies=counts, seed=seed)
+        except BudgetError as error:
+            proposals.append(Proposal(method, 0, np.inf, time.perf_counter() - start, str(error)))
+            continue
+        seconds = time.perf_counter() - start
+        lost = float((share * np.square(table.decoded() - weight).sum(1)).sum())
+        proposals.append(Proposal(method, table.nbytes, lost / max(spread, 1e-30), seconds))
+    return sorted(proposals, key=lambda proposal: proposal.error)

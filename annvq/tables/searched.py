@@ -1,0 +1,62 @@
+"""Tables whose structure is still being searched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from annvq.errors import DtypeError, ParameterError, ShapeError, StateError
+from annvq.tables.frozen.partition import MOST_GROUPS
+from annvq.tables.mde import popularity_groups
+from annvq.tables.table import Table
+
+if TYPE_CHECKING:
+    from annvq.tables.frozen.form import Form
+
+_GROUPS = 8
+
+
+class Searched(Table):
+    """A table that `finish` turns into its final structure; until then it has no inference form."""
+
+    is_final: ClassVar[bool] = False
+
+    @property
+    def nbytes(self) -> int:
+        """The budget: `finish` makes a table of at most so many bytes."""
+        return self.budget_bytes
+
+    def form(self) -> Form:
+        """Raise StateError: the structure is not known yet."""
+        raise StateError(f"{self.method} is still searching: call finish() and train what it returns")
+
+
+def as_groups(groups: Any, n: int, frequencies: Any) -> np.ndarray:
+    """Return every row's group (n,) int64.
+
+    Parameters
+    ----------
+    groups
+        (n,) whole numbers from 0, such as the field that a row belongs to; None: eight by popularity.
+    n
+        Rows.
+    frequencies
+        (n,) or None, as of `annvq.tables.mde.popularity_groups`.
+
+    Raises
+    ------
+    ShapeError, DtypeError, ParameterError
+        Groups of other rows, no whole numbers, or too many.
+
+    """
+    if groups is None:
+        return popularity_groups(n, frequencies, _GROUPS)[0]
+    given = np.asarray(groups)
+    if given.shape != (n,):
+        raise ShapeError(f"groups of shape {given.shape}, expected one of each of {n} rows")
+    if given.dtype.kind not in "iu":
+        raise DtypeError(f"groups of dtype {given.dtype}, expected whole numbers")
+    if given.min() < 0 or given.max() >= MOST_GROUPS - 1:
+        raise ParameterError(f"groups must be 0 to {MOST_GROUPS - 2}, not {given.min()} to {given.max()}")
+    return np.unique(given, return_inverse=True)[1].astype(np.int64).reshape(n)

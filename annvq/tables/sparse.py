@@ -1,0 +1,93 @@
+"""Tables of which few values are left: what every pruning ends with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from annvq.learn.runtime import torch
+from annvq.tables.budget import Budget
+from annvq.tables.frozen.sparse import Sparse, sparse_bytes
+from annvq.tables.frozen.table import FrozenTable
+from annvq.tables.table import Table, array_of, gathered
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class SparseTable(Table):
+    """Values under a mask that stays as it is; gradients move the values.
+
+    Parameters
+    ----------
+    budget, padding_idx, sparse
+        As of `Table`.
+    weight
+        (n, d) float32.
+    mask
+        (n, d) bool: which values are left.
+    method
+        Name of the method that chose them.
+
+    """
+
+    method: ClassVar[str] = "SparseTable"
+    has_sparse_gradients: ClassVar[bool] = True
+
+    def __init__(
+        self, budget: Budget, padding_idx: int | None, sparse: bool, weight: Tensor, mask: np.ndarray, method: str
+    ) -> None:
+        super().__init__(budget, padding_idx, sparse)
+        self._named = method
+        self.mask: Tensor
+        self.register_buffer("mask", torch.from_numpy(mask).to(weight.device))
+        self.weight = torch.nn.Parameter(torch.where(self.mask, weight.detach(), torch.zeros_like(weight)))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays that are needed at inference."""
+        lengths = self.mask.sum(1)
+        return int(sparse_bytes(self.num_embeddings, self.embedding_dim, int((lengths > 0).sum()), int(lengths.sum())))
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """Return rows (m, d) of ids (m,)."""
+        found = gathered(self.weight, ids, self.sparse)
+        return found * self.mask[ids].to(found.dtype)
+
+    def form(self) -> Sparse:
+        """Return the arrays for inference."""
+        return Sparse.of(array_of(self.weight), self.mask.cpu().numpy())
+
+    def freeze(self) -> FrozenTable:
+        """Return the table for inference, under the name of the method that pruned it."""
+        return FrozenTable(self._named, self.form(), self.padding_idx)
+
+
+def least_sparse_bytes(n: int, d: int) -> int:
+    """Return the bytes of a table with one value."""
+    return sparse_bytes(n, d, 1, 1)
+
+
+def most_values(budget: Budget) -> int:
+    """Return how many values fit, were they one a row as long as there are rows."""
+    low, high = 1, budget.n * budget.d
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = sparse_bytes(budget.n, budget.d, min(budget.n, middle), middle) <= budget.bytes
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return low
+
+
+def largest_within(importance: np.ndarray, budget: Budget) -> np.ndarray:
+    """Return which values (n, d) bool of largest importance fill a budget; none of importance 0."""
+    n, d = importance.shape
+    flat = importance.ravel()
+    order = np.argsort(-flat, kind="stable")[: int((flat > 0).sum())]
+    rows = order // d
+    is_new = np.zeros(len(order), bool)
+    is_new[np.unique(rows, return_index=True)[1]] = True
+    taken = sparse_bytes(n, d, np.cumsum(is_new), np.arange(1, len(order) + 1))
+    mask = np.zeros(n * d, bool)
+    mask[order[: int(np.searchsorted(taken, budget.bytes, side="right"))]] = True
+    return mask.reshape(n, d)

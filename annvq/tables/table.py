@@ -1,0 +1,277 @@
+"""What all tables share: the place of nn.Embedding, ids at the door, bytes, export."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from annvq.arguments import as_count
+from annvq.errors import DtypeError, ParameterError, ShapeError
+from annvq.learn.runtime import torch
+from annvq.tables.frozen.form import Form
+from annvq.tables.frozen.table import FrozenTable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from annvq.index.index import Index
+    from annvq.tables.bag import TableBag
+    from annvq.tables.budget import Budget
+
+_ROWS_AT_ONCE = 16_384
+
+
+class Table(torch.nn.Module, ABC):
+    """A compressed embedding table, used as torch.nn.Embedding is.
+
+    A training loop drives every method by the same five calls, which do nothing where a method has no use for them:
+    `penalty` is added to the loss, `step_end` follows the optimizer's step, `search` takes a loss on validation
+    data, and `finish` returns the table of the next stage until `is_final`.
+
+    Parameters
+    ----------
+    budget
+        Rows, dimension and bytes.
+    padding_idx
+        A row that is zeros, gets no gradient and does not count in bags, or None.
+    sparse
+        Whether gradients of the rows are sparse tensors.
+
+    Raises
+    ------
+    ParameterError
+        padding_idx outside the table; sparse gradients where the method has none.
+
+    """
+
+    method: ClassVar[str]
+    has_sparse_gradients: ClassVar[bool] = False
+    uses_frequencies: ClassVar[bool] = False  # the constructor takes them
+    is_final: ClassVar[bool] = True
+    next_model: ClassVar[str] = "done"  # after `finish`: "fresh", "continue" or "done" with training
+
+    def __init__(self, budget: Budget, padding_idx: int | None, sparse: bool) -> None:
+        super().__init__()
+        self.num_embeddings, self.embedding_dim, self.budget_bytes = budget.n, budget.d, budget.bytes
+        self.padding_idx = None if padding_idx is None else self._as_row(padding_idx)
+        if sparse and not self.has_sparse_gradients:
+            raise ParameterError(f"{self.method} has no sparse gradients: expected sparse=False")
+        self.sparse = bool(sparse)
+
+    def _as_row(self, padding_idx: Any) -> int:
+        """Return the padding row; as for nn.Embedding, -1 is the last row."""
+        if isinstance(padding_idx, int) and -self.num_embeddings <= padding_idx < 0:
+            return padding_idx + self.num_embeddings
+        return as_count("padding_idx", padding_idx, least=0, most=self.num_embeddings - 1)
+
+    @abstractmethod
+    def rows(self, ids: Tensor) -> Tensor:
+        """Return rows (m, d) of ids (m,) int64 that are in the table; padding is not looked at."""
+
+    @abstractmethod
+    def form(self) -> Form:
+        """Return the arrays for inference."""
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Bytes of all arrays that are needed at inference."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Return rows (..., d) of ids (...), int32 or int64.
+
+        Raises
+        ------
+        DtypeError, ParameterError
+            Ids of another dtype; an id outside 0 .. n - 1.
+
+        """
+        flat = self.check(ids).reshape(-1)
+        found = self.rows(flat)
+        if self.padding_idx is not None:
+            found = found.masked_fill((flat == self.padding_idx)[:, None], 0.0)
+        return found.reshape(*ids.shape, self.embedding_dim)
+
+    def check(self, ids: Tensor) -> Tensor:
+        """Return ids as int64; DtypeError or ParameterError where they are none."""
+        if not isinstance(ids, torch.Tensor) or ids.dtype not in (torch.int32, torch.int64):
+            kind = ids.dtype if isinstance(ids, torch.Tensor) else type(ids).__name__
+            raise DtypeError(f"ids of {kind}, expected a tensor of int32 or int64")
+        if ids.numel():
+            low, high = (int(end) for end in torch.aminmax(ids))
+            if low < 0 or high >= self.num_embeddings:
+                wrong = low if low < 0 else high
+                raise ParameterError(
+                    f"id {wrong} of a table of {self.num_embeddings} rows, expected 0 to {self.num_embeddings - 1}"
+                )
+        return ids.long()
+
+    def bag(self, mode: str = "mean", *, include_last_offset: bool = False) -> TableBag:
+        """Return this table in the place of nn.EmbeddingBag."""
+        from annvq.tables.bag import TableBag
+
+        return TableBag(self, mode, include_last_offset=include_last_offset)
+
+    @torch.no_grad()
+    def decoded(self) -> np.ndarray:
+        """Return all rows (n, d) float32 as they are at inference; the padding row is zeros."""
+        was_training = self.training
+        self.eval()
+        rows = np.empty((self.num_embeddings, self.embedding_dim), np.float32)
+        device = next(iter(self.state_dict().values())).device
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            ids = torch.arange(start, min(start + _ROWS_AT_ONCE, len(rows)), device=device)
+            rows[start : start + len(ids)] = self(ids).float().cpu().numpy()
+        self.train(was_training)
+        return rows
+
+    def approximate(self, weight: np.ndarray, *, frequencies: np.ndarray | None = None, seed: int = 0) -> None:
+        """Come as near to a trained table as the method can without training steps.
+
+        Parameters
+        ----------
+        weight
+            (n, d) float32.
+        frequencies
+            (n,) float64, how much every row counts, or None: all alike.
+        seed
+            Of what is drawn.
+
+        Raises
+        ------
+        ParameterError
+            The method needs a training.
+
+        """
+        raise ParameterError(f"{self.method} cannot be made from a trained table: it is trained with its model")
+
+    def freeze(self) -> FrozenTable:
+        """Return the table for inference: NumPy arrays, no torch."""
+        return FrozenTable(self.method, self.form(), self.padding_idx)
+
+    def export(self, path: str | os.PathLike[str]) -> None:
+        """Write the table for inference to a safetensors file, which `annvq.tables.open` reads."""
+        self.freeze().save(path)
+
+    def to_index(self, metric: str = "ip") -> Index:
+        """Return an index over the table's codes; ids are the rows' numbers.
+
+        Parameters
+        ----------
+        metric
+            "ip" or "l2".
+
+        Raises
+        ------
+        ParameterError
+            The method keeps no codes that the scan can read; another metric.
+
+        """
+        from annvq.tables.index import index_of
+
+        return index_of(self.freeze(), metric)
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Return the parameters as groups for an optimizer whose learning rate is ``lr``."""
+        return [{"params": list(self.parameters()), "lr": lr}]
+
+    def penalty(self) -> Tensor | float:
+        """Return what is to be added to the loss of the rows that were last looked up."""
+        return 0.0
+
+    def step_end(self) -> None:
+        """Do what the method does after every step of the optimizer."""
+
+    def search(self, loss: Callable[[], Tensor]) -> None:
+        """Move what decides the structure along the gradient of a loss on validation data.
+
+        Parameters
+        ----------
+        loss
+            Computes it with this table in its model; called once where the method searches so.
+
+        """
+
+    def finish(self, evaluate: Callable[[], float] | None = None) -> Table:
+        """End this stage and return the table of the next; a final table returns itself.
+
+        Parameters
+        ----------
+        evaluate
+            Quality of the model with this table on validation data, larger is better: some methods try several
+            structures.
+
+        """
+        return self
+
+    def extra_repr(self) -> str:
+        """Return what repr() shows."""
+        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        return f"{self.num_embeddings}, {self.embedding_dim}, nbytes={self.nbytes}{padding}"
+
+
+def array_of(tensor: Tensor, dtype: Any = None) -> np.ndarray:
+    """Return a tensor as a read-only array for inference; floats as float32 unless said otherwise."""
+    plain = tensor.detach().cpu()
+    kind = dtype if dtype is not None else (np.float32 if plain.is_floating_point() else None)
+    array = np.array(plain.numpy(), dtype=kind, order="C")
+    array.flags.writeable = False
+    return array
+
+
+def gathered(weight: Tensor, places: Tensor, sparse: bool) -> Tensor:
+    """Return rows of a weight (rows, width) with dense or sparse gradients."""
+    return torch.nn.functional.embedding(places, weight, sparse=sparse)
+
+
+def normal(*shape: int, std: float) -> Any:
+    """Return a parameter drawn from a normal distribution by torch's generator."""
+    return torch.nn.Parameter(torch.randn(*shape) * std)
+
+
+def check_weight(weight: Any, n: int, d: int) -> None:
+    """Raise ShapeError where a trained table has another shape."""
+    if tuple(weight.shape) != (n, d):
+        raise ShapeError(f"a trained table of shape {tuple(weight.shape)}, expected {(n, d)}")
+
+
+def set_(parameter: Tensor, values: np.ndarray) -> None:
+    """Give a parameter or buffer these values."""
+    with torch.no_grad():
+        parameter.copy_(torch.from_numpy(np.array(values)).to(parameter.dtype).reshape(parameter.shape))
+
+
+def weights_of(frequencies: np.ndarray | None, n: int) -> np.ndarray:
+    """Return how much every row counts, (n,) float64; rows never seen count a little."""
+    if frequencies is None:
+        return np.ones(n)
+    return frequencies + 1e-3 * max(float(frequencies.mean()), 1e-12)
+
+
+def by_frequency(frequencies: Any, n: int) -> np.ndarray:
+    """Return the rows (n,) int64 from frequent to rare; without frequencies they are so in their order.
+
+    Raises
+    ------
+    ShapeError, ParameterError
+        Frequencies of other rows; negative or not finite ones.
+
+    """
+    return np.arange(n) if frequencies is None else np.argsort(-as_frequencies(frequencies, n), kind="stable")
+
+
+def as_frequencies(frequencies: Any, n: int) -> np.ndarray:
+    """Return how often every row is used, (n,) float64; errors as of `by_frequency`."""
+    given = np.asarray(frequencies.detach().cpu() if isinstance(frequencies, torch.Tensor) else frequencies)
+    if given.shape != (n,):
+        raise ShapeError(f"frequencies of shape {given.shape}, expected one of each of {n} rows")
+    if given.dtype.kind not in "fiu":
+        raise DtypeError(f"frequencies of dtype {given.dtype}, expected numbers")
+    counts = given.astype(np.float64)
+    if not (np.isfinite(counts).all() and (counts >= 0).all()):
+        raise ParameterError("frequencies must be finite and not negative")
+    return counts

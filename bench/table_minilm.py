@@ -1,0 +1,143 @@
+"""Compress a text encoder's word embeddings and measure its retrieval with the compressed table in place.
+
+Every method that can be made from a trained table, at several ratios of the word embeddings' bytes; nDCG@10 of exact
+search with documents and queries embedded anew. With --distill-steps the compressed table is then trained on the
+documents of --text, without labels and queries, to give the sentence vectors that the original encoder gives; nothing
+else in the encoder moves. Frequencies are those of the words in --text; without it all rows count alike. Finished rows
+are kept in the JSON file, and are not measured again. Needs the extras text and train.
+
+    python bench/table_minilm.py DIR --model MODEL --json FILE [--method M ...] [--ratio R ...]
+        [--text DIR] [--distill-steps N] [--split test]
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from figures import Figures, machine_line
+
+from annvq import tables
+from annvq.bench.machine import describe
+from annvq.errors import BudgetError
+from annvq.evaluation import BeirDataset, exact_neighbors, run_from_ids
+from annvq.evaluation.embeddings import encode, load_model
+from annvq.evaluation.ranking import ndcg
+from annvq.tables.compression import tables_of
+from annvq.tables.recommendation import QUICK
+
+RATIOS = (4.0, 10.0, 20.0, 50.0)
+BATCH, WORDS, RATE, LEAST = 32, 48, 1e-3, 1 << 20
+
+
+def quality(model: Any, dataset: BeirDataset) -> float:
+    """Return nDCG@10 of exact search with an encoder."""
+    documents = encode(model, list(dataset.documents.values()), "document")
+    queries = encode(model, list(dataset.queries.values()), "query")
+    ids = np.array(list(dataset.documents))
+    rows, _ = exact_neighbors(documents, queries, 10)
+    return ndcg(dataset.qrels, run_from_ids(list(dataset.queries), ids[rows]), 10)
+
+
+def frequencies_of(model: Any, texts: list[str], rows: int) -> np.ndarray:
+    """Return how often every token occurs in texts."""
+    counts = np.zeros(rows, np.int64)
+    for start in range(0, len(texts), 256):
+        ids = model.tokenize(texts[start : start + 256])
+        kept = ids["input_ids"][ids["attention_mask"].bool()].numpy()
+        counts += np.bincount(kept, minlength=rows)
+    return counts
+
+
+def distill(model: Any, teacher: Any, texts: list[str], steps: int) -> None:
+    """Train an encoder's table on the vectors of another: 1 - cosine, Adam, a rate that falls to zero."""
+    (table,) = (module for module in model.modules() if isinstance(module, tables.Table))
+    parameters = [p for p in table.parameters() if p.requires_grad]
+    if not parameters:
+        return
+    optimizer = torch.optim.Adam(parameters, lr=RATE)
+    rng = np.random.default_rng(0)
+    for step in range(steps):
+        chosen = [" ".join(texts[i].split()[:WORDS]) for i in rng.integers(0, len(texts), BATCH)]
+        features = {name: value.to(model.device) for name, value in model.tokenize(chosen).items()}
+        with torch.no_grad():
+            target = teacher(dict(features))["sentence_embedding"]
+        found = model(dict(features))["sentence_embedding"]
+        loss = (1 - torch.nn.functional.cosine_similarity(found, target)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.param_groups[0]["lr"] = RATE * (1 - step / steps)
+        optimizer.step()
+        table.step_end()
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--method", action="append")
+    parser.add_argument("--ratio", action="append", type=float)
+    parser.add_argument("--text", type=Path)
+    parser.add_argument("--distill-steps", type=int, default=0)
+    parser.add_argument("--split", default="test")
+    asked = parser.parse_args()
+    if asked.distill_steps and asked.text is None:
+        parser.error("--distill-steps needs --text: what is learned from")
+    dataset = BeirDataset.load(asked.folder, asked.split)
+    teacher = load_model(asked.model).eval()
+    (name,) = tables_of(teacher, LEAST)
+    words = teacher.get_submodule(name)
+    texts, counts = [], None
+    if asked.text is not None:
+        texts = list(BeirDataset.load(asked.text, asked.split).documents.values())
+        counts = frequencies_of(teacher, texts, words.num_embeddings)
+    done = json.loads(asked.json.read_text())["rows"] if asked.json.exists() else []
+    known = {(row["method"], row["ratio"], row["distill_steps"]): row for row in done}
+    steps = asked.distill_steps
+    figures = Figures(
+        f"{dataset.name}: nDCG@10 with the {words.num_embeddings:,} x {words.embedding_dim} word embeddings compressed"
+        + (f", {steps} steps of distillation" if steps else ""),
+        ["method", "ratio", "bytes", "nDCG@10", "lost"],
+    )
+
+    def measured(method: str, ratio: float) -> dict[str, Any] | None:
+        """Return a row, from the file or made now; None where the method cannot meet the ratio."""
+        key = (method, ratio, 0 if method == "uncompressed" else steps)
+        if key not in known:
+            model, size = teacher, 4 * words.weight.numel()
+            if method != "uncompressed":
+                model = copy.deepcopy(teacher)
+                by_name = None if counts is None else {name: counts}
+                try:
+                    model = tables.compress(model, method, ratio=ratio, frequencies=by_name, min_bytes=LEAST)
+                except BudgetError:
+                    return None
+                if steps:
+                    distill(model, teacher, texts, steps)
+                size = model.get_submodule(name).nbytes
+            row = dict(zip(("method", "ratio", "distill_steps"), key))
+            known[key] = {**row, "bytes": size, "ndcg@10": quality(model.eval(), dataset)}
+            result = {"name": dataset.name, "machine": describe(), "rows": list(known.values())}
+            asked.json.write_text(json.dumps(result, indent=1))
+        return known[key]
+
+    full = measured("uncompressed", 1.0)
+    assert full is not None
+    figures.add("uncompressed", 1.0, full["bytes"], full["ndcg@10"], 0.0)
+    for method in asked.method or QUICK:
+        for ratio in asked.ratio or RATIOS:
+            row = measured(method, ratio)
+            if row is not None:
+                figures.add(method, ratio, row["bytes"], row["ndcg@10"], full["ndcg@10"] - row["ndcg@10"])
+    figures.show(machine_line(torch=torch.__version__), [])
+
+
+if __name__ == "__main__":
+    main()
