@@ -20,6 +20,7 @@ from annvq.kernels.jit import kernel
 from annvq.kernels.tiles import LANES, ROWS, aligned, best_of_row, best_of_tile, readonly, store_row, store_tile
 
 _ROWS_A_TASK = 16 * LANES
+_SQUARED = 4096  # centroids
 
 
 class Sites(NamedTuple):
@@ -39,12 +40,15 @@ def sites(centroids: np.ndarray, metric: str, penalties: np.ndarray | None = Non
     shift = np.zeros(d, np.float32)
     if l2 and k:
         shift = centroids.mean(axis=0, dtype=np.float64).astype(np.float32)
-    shifted = np.ascontiguousarray(centroids - shift if l2 else centroids, np.float32)
-    bias = -0.5 * np.square(shifted, dtype=np.float64).sum(axis=1) if l2 else np.zeros(k)
+    flat, bias = aligned(k * d), np.zeros(k)
+    shifted = flat.reshape(k, d)
+    np.subtract(centroids, shift, out=shifted)
+    if l2:
+        for start in range(0, k, _SQUARED):  # all squares at once would take twice the centroids' memory
+            part = slice(start, start + _SQUARED)
+            bias[part] = -0.5 * np.square(shifted[part], dtype=np.float64).sum(axis=1)
     if penalties is not None:
         bias = bias - penalties
-    flat = aligned(k * d)
-    flat[:] = shifted.ravel()
     return Sites(readonly(centroids), readonly(flat), readonly(shift), readonly(bias.astype(np.float32)), l2)
 
 

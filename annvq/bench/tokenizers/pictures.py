@@ -1,0 +1,90 @@
+"""Pictures of the comparison: reconstructions, rate against distortion, utilization."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from annvq.bench.plots import color, figure_of, finish
+from annvq.bench.tokenizers.run import TokenizerResult
+
+_IMAGES = 6
+
+
+def draw(result: TokenizerResult, folder: Path) -> list[Path]:
+    """Draw all pictures into a folder; MissingExtraError without matplotlib."""
+    data = result.config["data"]
+    drawn: dict[str, Callable[[TokenizerResult, Path], None]] = {
+        "reconstructions": reconstructions,
+        "rate-distortion": rate_against_distortion,
+        "utilization": utilization,
+    }
+    paths = [folder / f"{data}-{name}.png" for name in drawn]
+    for path, one in zip(paths, drawn.values()):
+        one(result, path)
+    return paths
+
+
+def reconstructions(result: TokenizerResult, path: Path) -> None:
+    """Draw test images, a row, and below them what each quantizer makes of them."""
+    rows = {"original": result.originals, **result.reconstructions}
+    figure, axes = figure_of((1.2 + _IMAGES * 0.9, 0.2 + len(rows) * 0.75), rows=len(rows))
+    psnr = {row["quantizer"]: row["psnr"] for row in result.rows()}
+    for axis, (name, images) in zip(np.atleast_1d(axes), rows.items()):
+        strip = np.concatenate(list(images[:_IMAGES].transpose(0, 2, 3, 1)), 1)
+        axis.imshow(strip.squeeze(-1) if strip.shape[-1] == 1 else strip, cmap="gray", vmin=0, vmax=255)
+        axis.set_axis_off()
+        label = name if name == "original" else f"{name}\n{psnr[name]:.1f} dB"
+        axis.text(-0.02, 0.5, label, transform=axis.transAxes, ha="right", va="center", fontsize=7)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def rate_against_distortion(result: TokenizerResult, path: Path) -> None:
+    """Draw each quantizer: bits an image (log) to the right, PSNR upwards, spread of the seeds as a bar."""
+    figure, axes = figure_of()
+    for number, row in enumerate(result.rows()):
+        axes.errorbar(
+            row["bits_per_image"],
+            row["psnr"],
+            yerr=row["psnr_spread"] or 0.0,
+            marker="osD^vP*Xp<>h"[number % 12],
+            linestyle="none",
+            color=color(number),
+            label=row["quantizer"],
+        )
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_xlabel("bits per image (log scale)")
+    axes.set_ylabel("PSNR, dB (higher is better)")
+    finish(figure, axes, path, f"{_title(result)}\nrate against distortion")
+
+
+def utilization(result: TokenizerResult, path: Path) -> None:
+    """Draw the share of codes that are used, and perplexity as a share of the codes, for each quantizer."""
+    rows = result.rows()
+    figure, axes = figure_of()
+    places = np.arange(len(rows))
+    for shift, (label, values) in zip((0.2, -0.2), _shares(result, rows).items()):
+        axes.barh(places - shift, values, 0.38, label=label)
+    axes.set_yticks(places, [row["quantizer"] for row in rows], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("share of the codes")
+    finish(figure, axes, path, f"{_title(result)}\nuse of the codebook")
+
+
+def _shares(result: TokenizerResult, rows: list[dict[str, Any]]) -> dict[str, list[float]]:
+    codes = {name: cells[0].codebook_size for name, cells in result.cells.items()}
+    return {
+        "used at all": [row["utilization"] for row in rows],
+        "perplexity": [row["perplexity"] / codes[row["quantizer"]] for row in rows],
+    }
+
+
+def _title(result: TokenizerResult) -> str:
+    config = result.config
+    return f"{config['data']}: {config['steps']:,} steps, {config['seeds']} seeds"

@@ -1,0 +1,27 @@
+"""BSQ: vectors on the unit sphere, and the signs of their dimensions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from annvq.learn.runtime import torch
+from annvq.tokenizers.lfq import LFQ
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class BSQ(LFQ):
+    """Binary spherical quantization (Zhao, Xiong and Kraehenbuehl 2024).
+
+    As `LFQ`, with vectors (after the linear map) scaled to norm 1 and codes the corners of {-1, 1}^K / sqrt(K), so
+    that no vector is far from its code. Parameters are those of `LFQ`.
+    """
+
+    @property
+    def corner(self) -> float:
+        """The value, with either sign, of each dimension of a code."""
+        return self.bits**-0.5
+
+    def _inward(self, rows: Tensor) -> Tensor:
+        return torch.nn.functional.normalize(self.projection.down(rows), dim=-1)

@@ -1,0 +1,75 @@
+"""Which code stands for a row while training: the nearest, one drawn at random, or a balanced assignment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from annvq.arguments import as_count, as_number
+from annvq.learn.assignment import EPSILON, ITERATIONS, sinkhorn
+from annvq.tokenizers.blocked import argmax, distance_logits, noise_seed
+from annvq.tokenizers.nearest import CodeSearch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The nearest code."""
+
+    def choose(self, rows: Tensor, codes: Tensor, search: CodeSearch) -> Tensor:
+        """Return codes (n,) for rows (n, d) and a codebook (k, d)."""
+        return search(rows, codes)
+
+
+@dataclass(frozen=True)
+class Stochastic:
+    """A code drawn from the softmax of -|z - e|^2 / temperature, by Gumbel noise (Takida et al. 2022 draw so).
+
+    Parameters
+    ----------
+    temperature
+        Above 0; towards 0 the nearest is drawn.
+
+    """
+
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        as_number("temperature", self.temperature, above=0)
+
+    def choose(self, rows: Tensor, codes: Tensor, search: CodeSearch) -> Tensor:
+        """Return codes (n,) for rows (n, d) and a codebook (k, d)."""
+        return argmax(rows, *distance_logits(codes, self.temperature), seed=noise_seed())
+
+
+@dataclass(frozen=True)
+class Balanced:
+    """The code to which Sinkhorn's plan sends most of a row, all codes of a batch being used alike.
+
+    See `annvq.learn.assignment.sinkhorn` (Zhan et al. 2022 (RepCONC), section 4.3). The plan has batch x codes
+    entries: for codebooks of some thousand codes.
+
+    Parameters
+    ----------
+    epsilon, iterations
+        Of the plan.
+
+    """
+
+    epsilon: float = EPSILON
+    iterations: int = ITERATIONS
+
+    def __post_init__(self) -> None:
+        as_number("epsilon", self.epsilon, above=0)
+        as_count("iterations", self.iterations)
+
+    def choose(self, rows: Tensor, codes: Tensor, search: CodeSearch) -> Tensor:
+        """Return codes (n,) for rows (n, d) and a codebook (k, d)."""
+        products = rows @ codes.T
+        distances = rows.square().sum(1, keepdim=True) - 2 * products + codes.square().sum(1)
+        return sinkhorn(distances, self.epsilon, self.iterations).argmax(1)
+
+
+Choice = Nearest | Stochastic | Balanced

@@ -1,0 +1,68 @@
+"""GroupedResidualVQ: residual quantizers side by side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from annvq.arguments import as_count
+from annvq.learn.runtime import torch
+from annvq.tokenizers.learning import PLAIN, Learning
+from annvq.tokenizers.quantized import Quantized
+from annvq.tokenizers.residual import ResidualVQ
+from annvq.tokenizers.split import assign_parts, lookup_parts, quantize_parts, width_of
+from annvq.tokenizers.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class GroupedResidualVQ(Tokenizer):
+    """A `ResidualVQ` for each group of dimensions (Yang et al. 2023 (HiFi-Codec)).
+
+    Codes are (..., groups * num_quantizers), those of a group together.
+
+    Parameters
+    ----------
+    dim, codebook_size
+        Dimension of the vectors, and number of codes of each stage of each group.
+    num_quantizers
+        Stages of each group.
+    groups
+        Groups of dim / groups dimensions.
+    learning, code_dim, quantizer_dropout
+        As of `ResidualVQ`; each group draws its own number of stages.
+
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        codebook_size: int,
+        num_quantizers: int,
+        groups: int,
+        learning: Learning = PLAIN,
+        *,
+        code_dim: int | None = None,
+        quantizer_dropout: float = 0.0,
+    ) -> None:
+        count = as_count("groups", groups)
+        super().__init__(dim, codebook_size, count * as_count("num_quantizers", num_quantizers))
+        width = width_of(self.dim, count, "groups")
+        self.parts = torch.nn.ModuleList(
+            ResidualVQ(
+                width, codebook_size, num_quantizers, learning, code_dim=code_dim, quantizer_dropout=quantizer_dropout
+            )
+            for _ in range(count)
+        )
+
+    def quantize(self, rows: Tensor) -> Quantized:
+        """Quantize rows (n, dim); see `Tokenizer`."""
+        return quantize_parts(self.parts, rows.chunk(len(self.parts), 1))
+
+    def assign(self, rows: Tensor) -> Tensor:
+        """Return the codes (n, M) of rows (n, dim)."""
+        return assign_parts(self.parts, rows.chunk(len(self.parts), 1))
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """Return the rows (n, dim) of codes (n, M); stages of code -1 add nothing."""
+        return lookup_parts(self.parts, codes.chunk(len(self.parts), 1))

@@ -1,0 +1,89 @@
+"""IBQ: gradients reach all codes through the index."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from annvq.arguments import as_number, as_weight
+from annvq.learn.runtime import torch
+from annvq.tokenizers.blocked import entropies, indexed, noise_seed
+from annvq.tokenizers.losses import Entropy, squared_error
+from annvq.tokenizers.nearest import CodeSearch
+from annvq.tokenizers.quantized import Quantized
+from annvq.tokenizers.tokenizer import Tokenizer, table_rows
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class IBQ(Tokenizer):
+    """Index backpropagation quantization (Shi et al. 2024, "Scalable Image Tokenization").
+
+    z_q = one_hot @ codebook, where one_hot is that of the largest inner product, with the gradient of the softmax of
+    <z, e> / temperature: every code is moved at every step. No batch x codes are held at a time.
+
+    Parameters
+    ----------
+    dim, codebook_size
+        Dimension of the vectors, and number of codes.
+    temperature
+        Above 0.
+    gumbel
+        Draw the code in training, by Gumbel noise on the logits: the straight-through Gumbel-softmax (Jang, Gu and
+        Poole 2017).
+    commitment
+        Weight of mean |z - sg(z_q)|^2 beside mean |sg(z) - z_q|^2, at least 0.
+    entropy
+        `Entropy` of the softmax as a loss, in whose logits its own temperature stands; None for none.
+    exact
+        Whether all codes are compared in eval mode, see `annvq.tokenizers.nearest.CodeSearch`.
+
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        codebook_size: int,
+        *,
+        temperature: float = 1.0,
+        gumbel: bool = False,
+        commitment: float = 0.25,
+        entropy: Entropy | None = None,
+        exact: bool | None = None,
+    ) -> None:
+        super().__init__(dim, codebook_size)
+        self.temperature = as_number("temperature", temperature, above=0)
+        self.gumbel = bool(gumbel)
+        self.commitment = as_weight("commitment", commitment)
+        self.entropy = entropy
+        self.codebook = torch.nn.Parameter(torch.randn(self.codebook_size, self.dim) / self.dim**0.5)
+        self._search = CodeSearch(exact)
+
+    def quantize(self, rows: Tensor) -> Quantized:
+        """Quantize rows (n, dim); see `Tokenizer`."""
+        codebook = self.codebook.to(rows.dtype)
+        if self.training:
+            seed = noise_seed() if self.gumbel else None
+            q, codes = indexed(rows, codebook / self.temperature, self._no_bias(codebook), codebook, seed)
+        else:
+            codes = self.assign(rows)
+            q = codebook[codes]
+        stats = {"commitment": squared_error(rows, q.detach())}
+        loss = squared_error(rows.detach(), q) + self.commitment * stats["commitment"]
+        if self.entropy is not None:
+            found = entropies(rows, codebook / self.entropy.temperature, self._no_bias(codebook))
+            stats["entropy"] = self.entropy.weighted(*found)
+            loss = loss + stats["entropy"]
+        return Quantized(q, codes, loss, stats)
+
+    @torch.no_grad()
+    def assign(self, rows: Tensor) -> Tensor:
+        """Return the codes (n,) of largest inner product with rows (n, dim)."""
+        return self._search(rows, self.codebook.to(rows.dtype), "ip")
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """Return the rows (n, dim) of codes (n,); 0 where one is -1."""
+        return table_rows(self.codebook.to(torch.promote_types(self.codebook.dtype, torch.float32)), codes)
+
+    def _no_bias(self, codebook: Tensor) -> Tensor:
+        return codebook.new_zeros(len(codebook))

@@ -1,0 +1,125 @@
+"""Items searched by their codes: an index whose scan adds up what each code means to a query."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from annvq.codebooks import ProductCodebook, ResidualCodebook
+from annvq.errors import ParameterError, ShapeError
+from annvq.index.codebook_spec import CodebookSpec
+from annvq.index.ids import as_ids
+from annvq.index.index import Index
+from annvq.index.recipe import Recipe
+from annvq.index.trained import Trained
+from annvq.index.writer import make_segment
+from annvq.learn.live import index_of
+from annvq.learn.runtime import torch
+from annvq.tokenizers.tokenizer import Tokenizer
+from annvq.tokenizers.vector import as_array
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_MOST_BYTES = 1 << 30  # of a codebook
+_MOST_CODES = 256  # of a column
+_ROWS_DECODED = 1024  # at a time, for their constants
+
+
+def to_index(tokenizer: Tokenizer, codes: Tensor, metric: str = "l2", *, ids: Any = None) -> Index:
+    """Return an index of items, each known by its codes alone.
+
+    An item is the vector of its z_q at all places, one after the other: (places * dim). Queries are such vectors:
+    ``z.flatten(1)`` of what was never quantized, or ``tokenizer.decode(codes).flatten(1)``. Scores are those of the
+    decoded items, without decoding them; codes are packed to 4 bits where no column has more than 16.
+
+    Parameters
+    ----------
+    tokenizer
+        Whose vectors are sums of rows of tables of at most 256 codes: any with at most 256 codes a codebook, and
+        `FSQ`, `LFQ`, `BSQ` and `BinaryQuantizer` of any size.
+    codes
+        (n, ...) as `encode` gives them for (n, ..., dim), without -1.
+    metric
+        "l2" or "ip".
+    ids
+        (n,) integers or str; None for 0 to n - 1.
+
+    Raises
+    ------
+    ParameterError
+        Another metric, more codes a codebook, masked codes, or tables of more than 1 GiB (many places of codes that
+        are no product): build an index of decoded vectors instead.
+    ShapeError, DtypeError
+        Not codes of this tokenizer.
+
+    """
+    if metric not in ("l2", "ip"):
+        raise ParameterError(f"metric must be 'l2' or 'ip', not {metric!r}")
+    flat, shape = tokenizer.flat_codes(codes)
+    if not shape or not shape[0]:
+        raise ShapeError(f"codes: shape {tuple(codes.shape)}, expected at least one item (n, ...)")
+    if flat.min() < 0:
+        raise ParameterError("codes hold -1: items of fewer places have no distance from others")
+    n = shape[0]
+    codebook = _codebook(tokenizer, len(flat) // n)
+    columns = tokenizer.code_columns(flat).reshape(n, -1).to("cpu", torch.uint8).numpy()
+    kind = "rvq" if isinstance(codebook, ResidualCodebook) else "pq"
+    recipe = Recipe(codebook=CodebookSpec(kind=kind, M=codebook.M, nbits=codebook.nbits))
+    trained = Trained(recipe, metric, codebook.dim, codebook=codebook)
+    arrays = {"codes": columns}
+    if codebook.needs_constants(metric, False):
+        parts = (columns[start : start + _ROWS_DECODED] for start in range(0, n, _ROWS_DECODED))
+        arrays["constants"] = np.concatenate([codebook.residual_constants(part) for part in parts])
+    lists, positions = np.zeros(n, np.int64), np.arange(n, dtype=np.uint32)
+    return index_of(trained, make_segment(trained, lists, arrays, as_ids(ids, n), positions, None), 1)
+
+
+def _codebook(tokenizer: Tokenizer, places: int) -> ProductCodebook | ResidualCodebook:
+    """Return the codebook of items of so many places."""
+    if tokenizer.column_size > _MOST_CODES:
+        raise ParameterError(
+            f"{tokenizer.column_size} codes a codebook, a scan has at most {_MOST_CODES}: "
+            "build an index of decode(codes).flatten(1) instead"
+        )
+    tables = [as_array(table) for table in tokenizer.column_tables()]
+    ksub = 16 if tokenizer.column_size <= 16 else _MOST_CODES
+    columns = np.stack([_filled(table, ksub) for table in tables])
+    parts = _side_by_side(columns)
+    if parts is not None:
+        return ProductCodebook(_frozen(np.tile(parts, (places, 1, 1))), places * tokenizer.dim)
+    size = places * len(columns) * ksub * places * tokenizer.dim * 4
+    if size > _MOST_BYTES:
+        raise ParameterError(
+            f"{places} places of {len(columns)} codes whose sum is a vector take tables of {size / 2**30:.1f} GiB, "
+            "more than 1: build an index of decode(codes).flatten(1) instead"
+        )
+    whole = np.zeros((places, len(columns), ksub, places, tokenizer.dim), np.float32)
+    for place in range(places):
+        whole[place, :, :, place] = columns
+    return ResidualCodebook(_frozen(whole.reshape(-1, ksub, places * tokenizer.dim)), 1)
+
+
+def _filled(table: np.ndarray, ksub: int) -> np.ndarray:
+    """Return a table (k, dim) with rows up to ksub, which no code names."""
+    return np.concatenate([table, np.repeat(table[:1], ksub - len(table), 0)])
+
+
+def _side_by_side(columns: np.ndarray) -> np.ndarray | None:
+    """Return (C, ksub, dim / C) of tables (C, ksub, dim) that have a run of dimensions each; None for others."""
+    count, ksub, dim = columns.shape
+    if dim % count:
+        return None
+    split = columns.reshape(count, ksub, count, dim // count)
+    own = np.arange(count)
+    parts = split[own, :, own].copy()
+    split = split.copy()
+    split[own, :, own] = 0
+    return None if split.any() else parts
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    array = np.ascontiguousarray(array, np.float32)
+    array.flags.writeable = False
+    return array

@@ -1,0 +1,66 @@
+"""LatentQuantizer: a codebook of a few scalars for each dimension."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from annvq.arguments import as_weight
+from annvq.learn.runtime import torch
+from annvq.tokenizers.estimators import straight_through
+from annvq.tokenizers.losses import squared_error
+from annvq.tokenizers.quantized import Quantized
+from annvq.tokenizers.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class LatentQuantizer(Tokenizer):
+    """Disentanglement via latent quantization (Hsu et al. 2023).
+
+    Dimension i has its own scalars v_i1 to v_ik, which gradients move; codes are (..., dim), one a dimension. Of two
+    values equally near, the first is taken.
+
+    Parameters
+    ----------
+    dim
+        Dimension of the vectors.
+    codebook_size
+        k, scalars of each dimension; they start evenly spaced from -1/2 to 1/2.
+    quantization, commitment
+        Weights of mean |sg(z) - z_q|^2, which moves the scalars, and of mean |z - sg(z_q)|^2; at least 0.
+
+    """
+
+    def __init__(self, dim: int, codebook_size: int, *, quantization: float = 0.01, commitment: float = 0.01) -> None:
+        super().__init__(dim, codebook_size, num_codebooks=dim)
+        self.quantization = as_weight("quantization", quantization)
+        self.commitment = as_weight("commitment", commitment)
+        self.values = torch.nn.Parameter(torch.linspace(-0.5, 0.5, self.codebook_size).repeat(self.dim, 1))
+
+    def quantize(self, rows: Tensor) -> Quantized:
+        """Quantize rows (n, dim); see `Tokenizer`."""
+        codes = self.assign(rows)
+        q = self._values_of(codes).to(rows.dtype)
+        commitment = squared_error(rows, q.detach())
+        loss = self.commitment * commitment + self.quantization * squared_error(rows.detach(), q)
+        return Quantized(straight_through(rows, q), codes, loss, {"commitment": commitment})
+
+    @torch.no_grad()
+    def assign(self, rows: Tensor) -> Tensor:
+        """Return the codes (n, dim) of rows (n, dim)."""
+        best = torch.full_like(rows, torch.inf)
+        codes = torch.zeros_like(rows, dtype=torch.int64)
+        for code, value in enumerate(self.values.to(rows.dtype).T):  # one at a time: no n x dim x k
+            distance = (rows - value).abs()
+            codes = torch.where(distance < best, code, codes)
+            best = torch.minimum(distance, best)
+        return codes
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """Return the rows (n, dim) of codes (n, dim); 0 where one is -1."""
+        values = self._values_of(codes.clamp_min(0))
+        return values.to(torch.promote_types(values.dtype, torch.float32)) * (codes >= 0)
+
+    def _values_of(self, codes: Tensor) -> Tensor:
+        return self.values[torch.arange(self.dim, device=codes.device), codes]

@@ -1,0 +1,75 @@
+"""How one codebook is learned: the parts that a quantizer with a codebook is composed of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from annvq.arguments import as_weight
+from annvq.errors import ParameterError
+from annvq.tokenizers.choices import Balanced, Choice, Nearest, Stochastic
+from annvq.tokenizers.estimators import Estimator, straight_through
+from annvq.tokenizers.losses import Entropy
+from annvq.tokenizers.revival import Revival
+from annvq.tokenizers.start import KMeansStart
+from annvq.tokenizers.updates import EMA, Gradient
+
+_EMA, _NEAREST = EMA(), Nearest()
+
+
+@dataclass(frozen=True)
+class Learning:
+    """The parts; each may be chosen alone.
+
+    Parameters
+    ----------
+    update
+        `EMA` or `Gradient`.
+    commitment
+        Weight of mean |z - sg(e)|^2, at least 0.
+    estimator
+        `straight_through` or `rotation_trick`, or another function of (z, q) that returns q with gradients.
+    choice
+        Which code is chosen in training: `Nearest`, `Stochastic` or `Balanced`. In eval mode it is the nearest.
+    start
+        `KMeansStart`, or None: codes drawn from a normal distribution of variance 1 / dimension.
+    revival
+        `Revival` of codes that nobody uses, or None.
+    entropy
+        `Entropy` as a loss, or None. It moves z, and with `Gradient` the codes.
+    cosine
+        Rows and codes have norm 1 (Yu et al. 2022 (ViT-VQGAN)), z_q too.
+    exact
+        Whether all codes are compared, see `annvq.tokenizers.nearest.CodeSearch`.
+
+    """
+
+    update: EMA | Gradient = _EMA
+    commitment: float = 0.25
+    estimator: Estimator = straight_through
+    choice: Choice = _NEAREST
+    start: KMeansStart | None = None
+    revival: Revival | None = None
+    entropy: Entropy | None = None
+    cosine: bool = False
+    exact: bool | None = None
+
+    def __post_init__(self) -> None:
+        as_weight("commitment", self.commitment)
+        wanted = {
+            "update": (EMA, Gradient),
+            "choice": (Nearest, Stochastic, Balanced),
+            "start": (KMeansStart, type(None)),
+            "revival": (Revival, type(None)),
+            "entropy": (Entropy, type(None)),
+            "cosine": (bool,),
+            "exact": (bool, type(None)),
+        }
+        for name, kinds in wanted.items():
+            if not isinstance(getattr(self, name), kinds):
+                accepted = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
+                raise ParameterError(f"{name} must be {accepted}, not {getattr(self, name)!r}")
+        if not callable(self.estimator):
+            raise ParameterError(f"estimator must be a function of z and q, not {self.estimator!r}")
+
+
+PLAIN = Learning()  # moving averages and nothing else

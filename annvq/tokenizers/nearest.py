@@ -1,0 +1,76 @@
+"""The nearest code of each row, without the matrix of all distances.
+
+On the CPU float32 rows go through the engine's own arg-min (`annvq.kernels.assign`); on other devices, and in
+float64, blocks of columns do. Equal distances go to the lowest code.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from annvq.kernels.assign import assign
+from annvq.learn.runtime import torch
+from annvq.tokenizers.approximate import ApproximateCodes
+from annvq.tokenizers.blocked import argmax
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MANY_CODES = 1 << 18  # from here on, by default, not all of them are compared on a CPU
+
+
+@torch.no_grad()
+def nearest(rows: Tensor, codes: Tensor, metric: str = "l2") -> Tensor:
+    """Return the nearest code (n,) int64 of each row.
+
+    Parameters
+    ----------
+    rows, codes
+        (n, d) and (k, d) of one float dtype, finite; k >= 1.
+    metric
+        "l2": least squared distance; "ip": largest inner product.
+
+    """
+    if rows.device.type == "cpu" and rows.dtype == torch.float32:
+        vectors, sites = (tensor.detach().contiguous().numpy() for tensor in (rows, codes))
+        labels, _ = assign(vectors, sites, metric=metric, threads=torch.get_num_threads())
+        return torch.from_numpy(labels).long()
+    if metric == "ip":
+        return argmax(rows, codes, codes.new_zeros(len(codes)))
+    shift = codes.mean(0)  # far from the origin, digits would be lost
+    moved = codes - shift
+    return argmax(rows - shift, moved, moved.square().sum(1) / -2)
+
+
+class CodeSearch:
+    """The search of one quantizer for its codes: exact, or approximate where codes are many.
+
+    It keeps nothing that cannot be made again: copies and states of modules do without it.
+
+    Parameters
+    ----------
+    exact
+        Compare with all codes; False for an approximate search; None: approximate on a CPU from `MANY_CODES` on.
+
+    """
+
+    def __init__(self, exact: bool | None = None) -> None:
+        self.exact = exact
+        self._approximate: ApproximateCodes | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> CodeSearch:
+        return CodeSearch(self.exact)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"exact": self.exact, "_approximate": None}
+
+    @torch.no_grad()
+    def __call__(self, rows: Tensor, codes: Tensor, metric: str = "l2") -> Tensor:
+        """Return what `nearest` returns, or nearly."""
+        is_fit = codes.device.type == "cpu" and len(codes) >= ApproximateCodes.LEAST
+        exact = len(codes) < MANY_CODES if self.exact is None else self.exact
+        if exact or not is_fit or not len(rows):
+            return nearest(rows, codes, metric)
+        if self._approximate is None or self._approximate.is_stale(codes):
+            self._approximate = ApproximateCodes(codes, metric)
+        return self._approximate.nearest(rows, codes)

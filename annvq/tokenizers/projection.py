@@ -1,0 +1,50 @@
+"""Linear maps to the dimension in which codes live, and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from annvq.arguments import as_count
+from annvq.learn.runtime import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Projection(torch.nn.Module):
+    """dim to code_dim and back; nothing at all where they are equal (Yu et al. 2022 (ViT-VQGAN)).
+
+    Parameters
+    ----------
+    dim, code_dim
+        Of the vectors and of the codes.
+
+    """
+
+    def __init__(self, dim: int, code_dim: int) -> None:
+        super().__init__()
+        self.code_dim = as_count("code_dim", code_dim)
+        self.inward = self.outward = None
+        if dim != code_dim:
+            self.inward, self.outward = torch.nn.Linear(dim, code_dim), torch.nn.Linear(code_dim, dim)
+
+    def down(self, rows: Tensor) -> Tensor:
+        """Return rows (n, code_dim)."""
+        return rows if self.inward is None else linear(rows, self.inward)
+
+    def up(self, rows: Tensor) -> Tensor:
+        """Return rows (n, dim)."""
+        return rows if self.outward is None else linear(rows, self.outward)
+
+    def up_tables(self, tables: list[Tensor]) -> list[Tensor]:
+        """Return tables (k, dim) of which the sum of a row each is `up` of the sum of these' (k, code_dim)."""
+        if self.outward is None:
+            return tables
+        origin = self.up(torch.zeros_like(tables[0][:1]))
+        return [self.up(table) - (origin if number else 0) for number, table in enumerate(tables)]
+
+
+def linear(rows: Tensor, layer: torch.nn.Linear) -> Tensor:
+    """Return what the layer makes of rows, in their dtype."""
+    bias = None if layer.bias is None else layer.bias.to(rows.dtype)
+    return torch.nn.functional.linear(rows, layer.weight.to(rows.dtype), bias)

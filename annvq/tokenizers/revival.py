@@ -1,0 +1,68 @@
+"""Codes that nobody uses start anew at vectors of the batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from annvq.arguments import as_number
+from annvq.learn.runtime import torch
+from annvq.tokenizers.processes import from_first, rows_of_all
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Revival:
+    """A code whose moving average of uses falls below a share of the mean moves to a vector of the next batch.
+
+    As in Jukebox (Dhariwal et al. 2020) and SoundStream (Zeghidour et al. 2021, section III-C), whose
+    thresholds are counts. It starts again with the mean use.
+
+    Parameters
+    ----------
+    share
+        Of the mean use, above 0 and below 1.
+    decay
+        Of the average, above 0 and below 1; with `EMA` the codebook's own is taken.
+
+    """
+
+    share: float = 0.1
+    decay: float = 0.99
+
+    def __post_init__(self) -> None:
+        as_number("share", self.share, above=0, most=1 - 1e-9)
+        as_number("decay", self.decay, above=0, most=1 - 1e-9)
+
+    @torch.no_grad()
+    def revive(self, counts: Tensor, sums: Tensor | None, codebook: Tensor, rows: Tensor) -> None:
+        """Move codes that died: counts (k,), sums (k, d) and codebook (k, d) change, on all processes alike.
+
+        Parameters
+        ----------
+        counts, sums, codebook
+            Averages of uses, with `EMA` the sums, and the codes.
+        rows
+            (n, d): where they go. With none, all stays.
+
+        """
+        mean = float(counts.mean())
+        dead = (counts < self.share * mean).nonzero()[:, 0]
+        if not len(dead):
+            return
+        rows = rows_of_all(rows.detach())
+        if not len(rows):
+            return
+        drawn = from_first(draw(rows, len(dead)).to(codebook.dtype))
+        codebook[dead] = drawn
+        counts[dead] = mean
+        if sums is not None:
+            sums[dead] = drawn * mean
+
+
+def draw(rows: Tensor, count: int) -> Tensor:
+    """Return ``count`` of the rows at random, each at most once more often than any other."""
+    rounds = [torch.randperm(len(rows), device=rows.device) for _ in range(-(-count // len(rows)))]
+    return rows[torch.cat(rounds)[:count]]

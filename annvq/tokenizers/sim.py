@@ -1,0 +1,82 @@
+"""SimVQ: all codes move together, through one linear layer over a frozen basis."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from annvq.arguments import as_weight
+from annvq.codebooks import KMeans
+from annvq.learn.runtime import torch
+from annvq.tokenizers.estimators import Estimator, straight_through
+from annvq.tokenizers.losses import squared_error
+from annvq.tokenizers.nearest import CodeSearch
+from annvq.tokenizers.projection import linear
+from annvq.tokenizers.quantized import Quantized
+from annvq.tokenizers.tokenizer import Tokenizer
+from annvq.tokenizers.vector import as_array
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class SimVQ(Tokenizer):
+    """Codes are W b_i + a, b_i frozen and normal (Zhu et al. 2024, "Addressing Representation Collapse").
+
+    What moves one code moves all, so that none is left behind however many there are. The gradient of W and a comes
+    from the codes that were chosen.
+
+    Parameters
+    ----------
+    dim, codebook_size
+        Dimension of the vectors, and number of codes.
+    commitment
+        Weight of mean |z - sg(e)|^2 beside mean |sg(z) - e|^2, at least 0.
+    estimator
+        `straight_through` or `rotation_trick`.
+    exact
+        Whether all codes are compared, see `annvq.tokenizers.nearest.CodeSearch`.
+
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        codebook_size: int,
+        *,
+        commitment: float = 0.25,
+        estimator: Estimator = straight_through,
+        exact: bool | None = None,
+    ) -> None:
+        super().__init__(dim, codebook_size)
+        self.commitment = as_weight("commitment", commitment)
+        self.estimator = estimator
+        self.basis: Tensor
+        self.register_buffer("basis", torch.randn(self.codebook_size, self.dim) / self.dim**0.5)
+        self.layer = torch.nn.Linear(self.dim, self.dim)
+        self._search = CodeSearch(exact)
+
+    def quantize(self, rows: Tensor) -> Quantized:
+        """Quantize rows (n, dim); see `Tokenizer`."""
+        codes = self.assign(rows)
+        q = self._codes(self.basis[codes].to(rows.dtype))
+        commitment = squared_error(rows, q.detach())
+        loss = self.commitment * commitment + squared_error(rows.detach(), q)
+        return Quantized(self.estimator(rows, q.detach()), codes, loss, {"commitment": commitment})
+
+    @torch.no_grad()
+    def assign(self, rows: Tensor) -> Tensor:
+        """Return the nearest codes (n,) of rows (n, dim)."""
+        return self._search(rows, self._codes(self.basis.to(rows.dtype)))
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """Return the rows (n, dim) of codes (n,); 0 where one is -1."""
+        basis = self.basis[codes.clamp_min(0)]
+        return self._codes(basis.to(torch.promote_types(basis.dtype, torch.float32))) * (codes >= 0)[:, None]
+
+    def to_codebook(self) -> KMeans:
+        """Return the codes as they are now as k-means' centroids."""
+        with torch.no_grad():
+            return KMeans(as_array(self._codes(self.basis.float())))
+
+    def _codes(self, basis: Tensor) -> Tensor:
+        return linear(basis, self.layer)

@@ -1,0 +1,55 @@
+"""Where a codebook starts: at the k-means of the first batch it sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from annvq.arguments import as_count
+from annvq.codebooks import KMeans
+from annvq.learn.runtime import torch
+from annvq.tokenizers.processes import from_first, rows_of_all
+from annvq.tokenizers.revival import draw
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_SPREAD = 0.01  # of the rows' deviation: codes that share a row part
+
+
+@dataclass(frozen=True)
+class KMeansStart:
+    """k-means of the first training batch (Zeghidour et al. 2021 (SoundStream), section III-C).
+
+    Parameters
+    ----------
+    niter
+        Iterations of Lloyd's algorithm.
+    seed
+        Of its start.
+
+    """
+
+    niter: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        as_count("niter", self.niter)
+        as_count("seed", self.seed, least=0)
+
+    @torch.no_grad()
+    def codes(self, rows: Tensor, count: int) -> Tensor | None:
+        """Return codes (count, d) for rows (n, d) of all processes; None where there are none.
+
+        With fewer rows than codes every row is one, and the others are rows moved a little.
+        """
+        rows = rows_of_all(rows.detach())
+        if not len(rows):
+            return None
+        if len(rows) < count:
+            more = draw(rows, count - len(rows))
+            spread = rows.std(0, correction=0) * _SPREAD
+            return from_first(torch.cat([rows, more + spread * torch.randn_like(more)]))
+        vectors = rows.float().cpu().numpy()
+        made = KMeans.train(vectors, count, niter=self.niter, seed=self.seed, threads=torch.get_num_threads())
+        return from_first(torch.tensor(made.centroids, dtype=rows.dtype, device=rows.device))

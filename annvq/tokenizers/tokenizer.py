@@ -1,0 +1,205 @@
+"""The interface of all quantizers, and its door: shapes, masks, dtypes and NaN are dealt with here, once."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from annvq.arguments import as_count
+from annvq.errors import DtypeError, NonFiniteError, ParameterError, ShapeError
+from annvq.learn.runtime import torch
+from annvq.tokenizers.quantized import MASKED, Quantized, bits_of, usage_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Tokenizer(torch.nn.Module):
+    """Vectors to codes and back; the base of all quantizers.
+
+    A quantizer implements `quantize`, `assign` and `lookup` on rows (n, dim), where n may be 0.
+
+    Parameters
+    ----------
+    dim
+        Dimension of the vectors.
+    codebook_size
+        Codes of a codebook; with several codebooks, of each.
+    num_codebooks
+        M, the length of the codes' last axis; None for one code a vector and no such axis.
+
+    """
+
+    def __init__(self, dim: int, codebook_size: int, num_codebooks: int | None = None) -> None:
+        super().__init__()
+        self.dim = as_count("dim", dim)
+        self.codebook_size = as_count("codebook_size", codebook_size)
+        self.num_codebooks = None if num_codebooks is None else as_count("num_codebooks", num_codebooks)
+
+    @property
+    def bits_per_vector(self) -> float:
+        """Bits that the codes of one vector hold."""
+        return (self.num_codebooks or 1) * bits_of(self.codebook_size)
+
+    def forward(self, z: Tensor, mask: Tensor | None = None) -> Quantized:
+        """Quantize vectors.
+
+        Parameters
+        ----------
+        z
+            (batch, ..., dim) of any float dtype. Scores, losses and codebooks are float32 (float64 for float64),
+            under autocast too; z_q comes back in z's dtype.
+        mask
+            (batch, ...) bool, False where there is no vector (see `mask_of_lengths`): there z may hold anything,
+            z_q is 0 and codes are -1; losses and statistics do not see it.
+
+        Raises
+        ------
+        ShapeError, DtypeError, NonFiniteError
+            z or mask of another shape or dtype; NaN or infinity in a vector that is not masked.
+
+        """
+        rows, keep = self._rows(z, mask)
+        with torch.autocast(z.device.type, enabled=False):
+            z_q, codes, loss, stats = self.quantize(rows)
+            stats = {name: value.detach() for name, value in stats.items()} | self._usage(codes)
+        z_q, codes = spread(z_q.to(z.dtype), keep, 0.0), spread(codes, keep, MASKED)
+        return Quantized(z_q.reshape(z.shape), self._codes_of(codes, z.shape), loss, stats)
+
+    @torch.no_grad()
+    def encode(self, z: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the codes of `forward` in eval mode, int64; no statistics change. Parameters as of `forward`."""
+        rows, keep = self._rows(z, mask)
+        with torch.autocast(z.device.type, enabled=False):
+            codes = self.assign(rows)
+        return self._codes_of(spread(codes, keep, MASKED), z.shape)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return the vectors (batch, ..., dim) that codes stand for: z_q of `forward` in eval mode.
+
+        Parameters
+        ----------
+        codes
+            As `forward` returns them, of any integer dtype. Where all are -1 the vector is 0.
+
+        Raises
+        ------
+        ShapeError, DtypeError, ParameterError
+            Not codes of this quantizer: another number of codebooks, no integers, or codes it does not have.
+
+        """
+        flat, shape = self.flat_codes(codes)
+        keep = flat >= 0 if flat.ndim == 1 else (flat >= 0).any(1)
+        keep = None if bool(keep.all()) else keep
+        with torch.autocast(codes.device.type, enabled=False):
+            z_q = self.lookup(flat if keep is None else flat[keep])
+        return spread(z_q, keep, 0.0).reshape(*shape, self.dim)
+
+    def flat_codes(self, codes: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+        """Return checked codes as (n,) or (n, M) int64, and the shape (batch, ...) they had; errors as of `decode`."""
+        if not isinstance(codes, torch.Tensor) or codes.is_floating_point() or codes.dtype == torch.bool:
+            kind = codes.dtype if isinstance(codes, torch.Tensor) else type(codes).__name__
+            raise DtypeError(f"codes: {kind}, expected a torch tensor of an integer dtype")
+        shape, wanted = tuple(codes.shape), self.num_codebooks
+        if wanted is not None:
+            if not shape or shape[-1] != wanted:
+                raise ShapeError(f"codes: shape {shape}, expected (batch, ..., {wanted})")
+            shape = shape[:-1]
+        codes = codes.long()
+        if codes.numel() and not (codes.min() >= MASKED and codes.max() < self.codebook_size):
+            raise ParameterError(
+                f"codes from {int(codes.min())} to {int(codes.max())}, expected 0 to {self.codebook_size - 1}, "
+                f"or {MASKED} for none"
+            )
+        return codes.reshape(-1) if wanted is None else codes.reshape(-1, wanted), shape
+
+    @property
+    def column_size(self) -> int:
+        """The most codes of a column, see `code_columns`."""
+        return self.codebook_size
+
+    def code_columns(self, codes: Tensor) -> Tensor:
+        """Return codes (n,) or (n, M) as columns (n, C), for each of which `column_tables` has a table."""
+        return codes[:, None] if codes.ndim == 1 else codes
+
+    @torch.no_grad()
+    def column_tables(self) -> list[Tensor]:
+        """Return C tables (k, dim) float: a vector is the sum of its columns' rows."""
+        codes = torch.arange(self.codebook_size, device=self._device())
+        if self.num_codebooks is None:
+            return [self.lookup(codes)]
+        alone = torch.full((self.num_codebooks, self.codebook_size, self.num_codebooks), MASKED, device=codes.device)
+        for column in range(self.num_codebooks):
+            alone[column, :, column] = codes
+        return [self.lookup(column) for column in alone]
+
+    def _device(self) -> torch.device:
+        first = next(chain(self.parameters(), self.buffers()), None)
+        return torch.device("cpu") if first is None else first.device
+
+    def quantize(self, rows: Tensor) -> Quantized:
+        """Do what `forward` does, for rows (n, dim) without mask; statistics need not hold the codes' use."""
+        raise NotImplementedError
+
+    def assign(self, rows: Tensor) -> Tensor:
+        """Return the codes (n,) or (n, M) of rows (n, dim)."""
+        raise NotImplementedError
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """Return the rows (n, dim) that codes (n,) or (n, M) stand for; some, not all, of M may be -1."""
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        """Return what the module's text shows."""
+        several = "" if self.num_codebooks is None else f", num_codebooks={self.num_codebooks}"
+        return f"dim={self.dim}, codebook_size={self.codebook_size}{several}"
+
+    def _usage(self, codes: Tensor) -> dict[str, Tensor]:
+        return usage_of(codes, self.codebook_size)
+
+    def _codes_of(self, codes: Tensor, shape: Any) -> Tensor:
+        return codes.reshape(shape[:-1] if self.num_codebooks is None else (*shape[:-1], self.num_codebooks))
+
+    def _rows(self, z: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return the vectors that are there (n, dim) and, with a mask, which those are."""
+        if not isinstance(z, torch.Tensor) or not z.is_floating_point():
+            kind = z.dtype if isinstance(z, torch.Tensor) else type(z).__name__
+            raise DtypeError(f"z: {kind}, expected a torch tensor of a float dtype")
+        if z.ndim < 2 or z.shape[-1] != self.dim:
+            raise ShapeError(f"z: shape {tuple(z.shape)}, expected (batch, ..., {self.dim})")
+        rows = z.reshape(-1, self.dim)
+        keep = None
+        if mask is not None:
+            if mask.shape != z.shape[:-1] or mask.dtype != torch.bool:
+                given = f"{mask.dtype} {tuple(mask.shape)}"
+                raise ShapeError(f"mask: {given}, expected torch.bool {tuple(z.shape[:-1])}")
+            keep = mask.reshape(-1)
+            rows = rows[keep]
+        rows = rows.to(torch.promote_types(z.dtype, torch.float32))
+        finite = torch.isfinite(rows).all(1)
+        if not finite.all():
+            bad = int((~finite).sum())
+            raise NonFiniteError(f"z holds NaN or infinity in {bad} of {len(rows)} vectors; expected finite numbers")
+        return rows, keep
+
+
+def mask_of_lengths(lengths: Tensor, most: int) -> Tensor:
+    """Return the mask (batch, most) of sequences of these lengths (batch,): True where there is a vector."""
+    if lengths.numel() and int(lengths.max()) > most:
+        raise ParameterError(f"a length of {int(lengths.max())}, but sequences have at most {most} places")
+    return torch.arange(most, device=lengths.device) < lengths[:, None]
+
+
+def table_rows(table: Tensor, codes: Tensor) -> Tensor:
+    """Return rows (n, d) of a table (k, d) for codes (n,); 0 where a code is -1."""
+    if not codes.numel() or codes.min() >= 0:
+        return table[codes]
+    return table[codes.clamp_min(0)] * (codes >= 0)[:, None]
+
+
+def spread(rows: Tensor, keep: Tensor | None, fill: float) -> Tensor:
+    """Return rows put back among those that are not kept, which are filled; ``keep`` None keeps all."""
+    if keep is None:
+        return rows
+    whole = rows.new_full((len(keep), *rows.shape[1:]), fill)
+    return whole.masked_scatter(keep.reshape(-1, *(1,) * (rows.ndim - 1)).expand_as(whole), rows)

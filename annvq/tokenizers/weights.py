@@ -1,0 +1,57 @@
+"""A tokenizer's state in one safetensors file. No pickle."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from annvq.arguments import as_path
+from annvq.errors import DataFormatError, MissingExtraError, ParameterError
+from annvq.io.replacing import replacing
+from annvq.learn.runtime import torch
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors.torch
+    except ImportError:
+        raise MissingExtraError("safetensors", "train") from None
+    return safetensors.torch
+
+
+def save_weights(path: str | os.PathLike[str], module: torch.nn.Module) -> None:
+    """Write parameters and buffers of a tokenizer, or of a module around one, whole or not at all."""
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in module.state_dict().items()}
+    store = _safetensors()
+    with replacing(as_path(path)) as partial:
+        store.save_file(tensors, str(partial), metadata={"annvq": "tokenizer"})
+
+
+def load_weights(path: str | os.PathLike[str], module: torch.nn.Module) -> None:
+    """Read what `save_weights` wrote into a module of the same making; nothing changes where it does not fit.
+
+    Raises
+    ------
+    DataFormatError
+        The file is damaged, or no safetensors file.
+    ParameterError
+        It is of a module with other tensors.
+    OSError
+        It cannot be read.
+
+    """
+    from safetensors import SafetensorError
+
+    store, place = _safetensors(), as_path(path)
+    try:
+        tensors = store.load_file(place)
+    except SafetensorError as error:
+        raise DataFormatError(f"{place.name} cannot be read: {error}") from error
+    wanted = {name: (tuple(value.shape), value.dtype) for name, value in module.state_dict().items()}
+    found = {name: (tuple(value.shape), value.dtype) for name, value in tensors.items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            raise ParameterError(
+                f"{place.name} is of another module: {name} is {found.get(name)}, expected {wanted.get(name)}"
+            )
+    module.load_state_dict(tensors)

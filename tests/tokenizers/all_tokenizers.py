@@ -1,0 +1,76 @@
+"""Every quantizer in a small form, and in the forms that its parts allow."""
+
+import numpy as np
+
+from annvq.tokenizers import (
+    BSQ,
+    EMA,
+    FSQ,
+    IBQ,
+    LFQ,
+    Balanced,
+    BinaryQuantizer,
+    Entropy,
+    FactorizedVQ,
+    GaussianMixtureVQ,
+    Gradient,
+    GroupedResidualVQ,
+    KMeansStart,
+    KMeansTokenizer,
+    LatentQuantizer,
+    Learning,
+    LowRankVQ,
+    ProductVQ,
+    ResidualVQ,
+    Revival,
+    SimVQ,
+    Stochastic,
+    VectorQuantizer,
+    rotation_trick,
+)
+
+DIM = 8
+FULL = Learning(
+    update=Gradient(),
+    estimator=rotation_trick,
+    choice=Stochastic(0.1),
+    start=KMeansStart(),
+    revival=Revival(),
+    entropy=Entropy(temperature=1.0),
+    cosine=True,
+)
+BALANCED = Learning(update=EMA(0.9), choice=Balanced(), revival=Revival(), start=KMeansStart())
+
+MAKERS = {
+    "vector": lambda: VectorQuantizer(DIM, 16),
+    "vector-gradient": lambda: VectorQuantizer(DIM, 16, Learning(update=Gradient())),
+    "vector-full": lambda: VectorQuantizer(DIM, 16, FULL),
+    "vector-balanced": lambda: VectorQuantizer(DIM, 16, BALANCED, code_dim=3),
+    "one-code": lambda: VectorQuantizer(DIM, 1, FULL),
+    "fsq": lambda: FSQ(DIM, 256),
+    "fsq-levels": lambda: FSQ(DIM, levels=[4, 3, 4, 5, 3, 3, 6, 3]),
+    "lfq": lambda: LFQ(DIM, 1 << DIM),
+    "lfq-projected": lambda: LFQ(DIM, 1 << 20),
+    "bsq": lambda: BSQ(DIM, 1 << DIM),
+    "bsq-projected": lambda: BSQ(DIM, 1 << 40),
+    "binary": lambda: BinaryQuantizer(DIM, 1 << DIM),
+    "binary-projected": lambda: BinaryQuantizer(DIM, 1 << 5),
+    "sim": lambda: SimVQ(DIM, 16),
+    "sim-rotation": lambda: SimVQ(DIM, 16, estimator=rotation_trick),
+    "product": lambda: ProductVQ(DIM, 16, 4),
+    "product-shared": lambda: ProductVQ(DIM, 16, 2, FULL, shared=True),
+    "residual": lambda: ResidualVQ(DIM, 16, 3),
+    "residual-full": lambda: ResidualVQ(DIM, 16, 2, FULL, quantizer_dropout=0.5),
+    "residual-projected": lambda: ResidualVQ(DIM, 16, 3, code_dim=3),
+    "grouped": lambda: GroupedResidualVQ(DIM, 16, num_quantizers=3, groups=2, quantizer_dropout=1.0),
+    "factorized": lambda: FactorizedVQ(DIM, 16, 2),
+    "factorized-gradient": lambda: FactorizedVQ(DIM, 16, 4, Learning(update=Gradient())),
+    "low-rank": lambda: LowRankVQ(DIM, 16, 3),
+    "low-rank-gradient": lambda: LowRankVQ(DIM, 16, learning=Learning(update=Gradient(), start=KMeansStart())),
+    "ibq": lambda: IBQ(DIM, 16, entropy=Entropy(temperature=1.0)),
+    "ibq-gumbel": lambda: IBQ(DIM, 16, gumbel=True),
+    "mixture": lambda: GaussianMixtureVQ(DIM, 16, 2),
+    "mixture-one": lambda: GaussianMixtureVQ(DIM, 16),
+    "k-means": lambda: KMeansTokenizer(DIM, 16).fit(np.random.default_rng(0).normal(size=(200, DIM))),
+    "latent": lambda: LatentQuantizer(DIM, 5),
+}

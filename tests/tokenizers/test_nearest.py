@@ -1,0 +1,125 @@
+"""The nearest code against float64 NumPy, with ties and odd sizes; the approximate search against it."""
+
+import copy
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+
+from annvq.tokenizers import blocked, nearest
+from annvq.tokenizers.approximate import ApproximateCodes
+from annvq.tokenizers.nearest import CodeSearch
+
+
+def distances(rows, codes):
+    rows, codes = rows.astype(np.float64), codes.astype(np.float64)
+    return np.square(rows[:, None] - codes[None]).sum(2)
+
+
+@pytest.mark.parametrize(("n", "k", "d"), [(1, 1, 1), (17, 5, 3), (33, 130, 7), (64, 257, 16), (5, 1000, 33)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_nearest_is_that_of_float64(n, k, d, dtype, monkeypatch):
+    monkeypatch.setattr(blocked, "_BLOCK", 500)
+    rng = np.random.default_rng(n * k)
+    rows, codes = rng.normal(size=(n, d)).astype(np.float32), rng.normal(size=(k, d)).astype(np.float32)
+    rows += 100  # far from the origin, where squares would eat the digits
+    codes += 100
+    found = nearest.nearest(torch.from_numpy(rows).to(dtype), torch.from_numpy(codes).to(dtype)).numpy()
+    plain = distances(rows, codes)
+    chosen = plain[np.arange(n), found]
+    np.testing.assert_allclose(chosen, plain.min(1), rtol=1e-4)
+    products = nearest.nearest(torch.from_numpy(rows - 100).to(dtype), torch.from_numpy(codes - 100).to(dtype), "ip")
+    inner = (rows - 100).astype(np.float64) @ (codes - 100).T
+    np.testing.assert_allclose(inner[np.arange(n), products.numpy()], inner.max(1), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("copies", [2, 5])
+def test_equal_distances_go_to_the_lowest_code(copies, dtype, monkeypatch):
+    monkeypatch.setattr(blocked, "_BLOCK", 100)
+    rng = np.random.default_rng(0)
+    codes = rng.integers(-3, 4, (41, 6)).astype(np.float32)  # exact in any order of summation
+    rows = rng.integers(-3, 4, (53, 6)).astype(np.float32)
+    repeated = torch.from_numpy(np.concatenate([codes] * copies)).to(dtype)
+    found = nearest.nearest(torch.from_numpy(rows).to(dtype), repeated).numpy()
+    np.testing.assert_array_equal(distances(rows, codes)[np.arange(53), found], distances(rows, codes).min(1))
+    assert found.max() < 41
+    same = nearest.nearest(torch.from_numpy(codes).to(dtype), repeated).numpy()
+    first = [int(np.flatnonzero((codes == code).all(1))[0]) for code in codes]
+    np.testing.assert_array_equal(same, first)
+
+
+@pytest.fixture(scope="module")
+def many():
+    """4,096 codes and 300 rows near some of them."""
+    rng = np.random.default_rng(0)
+    codes = rng.normal(size=(4096, 12)).astype(np.float32)
+    rows = codes[rng.integers(0, 4096, 300)] + 0.1 * rng.normal(size=(300, 12)).astype(np.float32)
+    return torch.from_numpy(rows.astype(np.float32)), torch.from_numpy(codes)
+
+
+def test_the_approximate_search_finds_nearly_all(many):
+    rows, codes = many
+    exact = CodeSearch(exact=True)(rows, codes)
+    assert torch.equal(exact, nearest.nearest(rows, codes))
+    assert (CodeSearch(exact=False)(rows, codes) == exact).float().mean() > 0.97
+    products = CodeSearch(exact=False)(rows, codes, "ip")
+    assert (products == nearest.nearest(rows, codes, "ip")).float().mean() > 0.8
+
+
+def test_the_codes_as_they_are_now_decide(many):
+    rows, codes = many
+    search = CodeSearch(exact=False)
+    search(rows, codes)
+    index = search._approximate
+    moved = codes + 0.02 * torch.randn(codes.shape, generator=torch.Generator().manual_seed(0))
+    found = search(rows, moved)
+    assert search._approximate is index  # they have moved a little
+    assert (found == nearest.nearest(rows, moved)).float().mean() > 0.97
+    away = codes.flip(0)
+    assert (search(rows, away) == nearest.nearest(rows, away)).float().mean() > 0.97
+    assert search._approximate is not index
+
+
+def test_an_index_of_codes_grows_old(many, monkeypatch):
+    from annvq.tokenizers import approximate
+
+    _, codes = many
+    monkeypatch.setattr(approximate, "_SEARCHES", 3)
+    index = ApproximateCodes(codes, "l2")
+    assert not any(index.is_stale(codes) for _ in range(5))  # nothing has moved
+    assert index.is_stale(codes * 1.001)
+    assert index.is_stale(codes[:100])
+
+
+def test_few_codes_and_no_rows_are_searched_exactly(many):
+    rows, codes = many
+    search = CodeSearch(exact=False)
+    assert torch.equal(search(rows, codes[:50]), nearest.nearest(rows, codes[:50]))
+    assert search(rows[:0], codes).shape == (0,)
+    assert search._approximate is None
+
+
+def test_copies_make_their_own_index(many):
+    search = CodeSearch(exact=False)
+    search(*many)
+    assert copy.deepcopy(search)._approximate is None
+
+
+def test_memory_does_not_grow_with_rows_times_codes(monkeypatch):
+    seen = []
+    plain = torch.addmm
+
+    def watched(bias, rows, weights, **options):
+        made = plain(bias, rows, weights, **options)
+        seen.append(made.numel())
+        return made
+
+    monkeypatch.setattr(torch, "addmm", watched)
+    monkeypatch.setattr(blocked, "_BLOCK", 1 << 12)
+    nearest.nearest(torch.randn(100, 4).double(), torch.randn(2000, 4).double())
+    assert max(seen) <= 1 << 12
+    assert sum(seen) == 100 * 2000

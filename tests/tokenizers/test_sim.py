@@ -1,0 +1,58 @@
+"""SimVQ: codes through one linear layer."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+
+from annvq.tokenizers import Gradient, Learning, SimVQ, VectorQuantizer
+from annvq.tokenizers.nearest import nearest
+
+
+def test_codes_are_the_basis_through_the_layer():
+    torch.manual_seed(0)
+    quantizer, z = SimVQ(5, 40), torch.randn(100, 5)
+    codes = quantizer.basis @ quantizer.layer.weight.T + quantizer.layer.bias
+    found = quantizer(z)
+    assert torch.equal(found.codes, nearest(z, codes))
+    torch.testing.assert_close(found.z_q, codes[found.codes])
+    np.testing.assert_allclose(quantizer.to_codebook().centroids, codes.detach().numpy(), rtol=1e-6)
+    np.testing.assert_array_equal(quantizer.to_codebook().assign(z.numpy())[0], found.codes.numpy())
+
+
+def test_the_loss_passes_gradcheck():
+    torch.manual_seed(0)
+    quantizer = SimVQ(3, 10, commitment=0.5).double()
+    z = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
+    codes = quantizer.assign(z)
+
+    def error(z, weight):
+        return (z - quantizer.basis[codes] @ weight.T - quantizer.layer.bias).square().mean()
+
+    assert torch.autograd.gradcheck(error, (z, quantizer.layer.weight))
+    found = torch.autograd.grad(quantizer(z).loss, (z, quantizer.layer.weight))
+    expected = torch.autograd.grad(error(z, quantizer.layer.weight), (z, quantizer.layer.weight))
+    torch.testing.assert_close(found[0], 0.5 * expected[0])
+    torch.testing.assert_close(found[1], expected[1])
+
+
+def used_after_training(quantizer, steps=150):
+    """Return the share of codes used, after following vectors far from where the codes started."""
+    torch.manual_seed(0)
+    mix = torch.randn(4, 4) * 3
+    optimizer = torch.optim.Adam([p for p in quantizer.parameters() if p.requires_grad], 0.03)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        quantizer(torch.randn(256, 4) @ mix).loss.backward()
+        optimizer.step()
+    return quantizer.eval()(torch.randn(20000, 4) @ mix).stats["utilization"].item()
+
+
+def test_no_code_is_left_behind():
+    torch.manual_seed(1)
+    plain = used_after_training(VectorQuantizer(4, 500, Learning(update=Gradient())))
+    sim = used_after_training(SimVQ(4, 500))
+    assert sim > 0.9
+    assert sim > plain
