@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from figures import Figures, machine_line
+from sentence_transformers.util import batch_to_device
 
 from annvq import tables
 from annvq.bench.machine import describe
@@ -64,7 +65,7 @@ def distill(model: Any, teacher: Any, texts: list[str], steps: int) -> None:
     rng = np.random.default_rng(0)
     for step in range(steps):
         chosen = [" ".join(texts[i].split()[:WORDS]) for i in rng.integers(0, len(texts), BATCH)]
-        features = {name: value.to(model.device) for name, value in model.tokenize(chosen).items()}
+        features = batch_to_device(model.tokenize(chosen), model.device)
         with torch.no_grad():
             target = teacher(dict(features))["sentence_embedding"]
         found = model(dict(features))["sentence_embedding"]

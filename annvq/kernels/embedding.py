@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from annvq.kernels import simd
 from annvq.kernels.jit import kernel
-from annvq.kernels.mixing import hash_pair_kernel, mix_kernel
+from annvq.kernels.mixing import START, STEP, mix_kernel
 
 SUM, MEAN, MAX = 0, 1, 2
+SPARE = 16
 
 
 @kernel
@@ -39,36 +41,82 @@ def pack_codes(codes, bits, packed):
                 packed[row, byte + 1] |= np.uint8(word >> np.uint32(8))
 
 
+# Rows are written 16 floats at a time, one after the other: what goes beyond a row's end is overwritten by the next.
+# So outputs are flat and have `SPARE` floats more, and so have the codebooks that are read.
+
+
 @kernel
-def product_rows(packed, bits, codebooks, ids, out):
-    """Fill ``out (m, d)`` with the centroids of ``codebooks (M, ksub, dsub)`` that the codes of rows name."""
-    M, _, dsub = codebooks.shape
-    d = out.shape[1]
+def gather_rows(store, d, nothing, places, out):
+    """Fill ``out (m * d + SPARE,)`` with rows of a flat store of float32, or of float16 seen as uint16.
+
+    ``nothing`` is an empty float32 array.
+    """
+    whole = d - d % 16
+    for i in range(places.size):
+        start, target = places[i] * d, i * d
+        for j in range(0, whole, 16):
+            simd.store_f32x16(out, target + j, simd.load_row(store, start + j, nothing, nothing, j))
+        if whole < d:
+            tail = simd.load_row_tail(store, start + whole, d - whole, nothing, nothing, whole)
+            simd.store_f32x16(out, target + whole, tail)
+
+
+@kernel
+def gather_sums(store, d, nothing, places, offsets, weights, out):
+    """Fill ``out (b * d + SPARE,)`` with sums of rows: those of bag k are ``places[offsets[k]:offsets[k + 1]]``.
+
+    ``store`` and ``nothing`` as of `gather_rows`; ``weights (m,) float32``, or of length 0 for ones.
+    """
+    whole = d - d % 16
+    for bag in range(offsets.size - 1):
+        target = bag * d
+        for j in range(0, d, 16):
+            simd.store_f32x16(out, target + j, simd.zero_f32x16())
+        for i in range(offsets[bag], offsets[bag + 1]):
+            start = places[i] * d
+            weight = simd.splat_f32(weights[i] if weights.size else np.float32(1.0))
+            for j in range(0, whole, 16):
+                value = simd.load_row(store, start + j, nothing, nothing, j)
+                simd.store_f32x16(out, target + j, simd.fma(weight, value, simd.load_f32x16(out, target + j)))
+            if whole < d:
+                value = simd.load_row_tail(store, start + whole, d - whole, nothing, nothing, whole)
+                simd.store_f32x16(out, target + whole, simd.fma(weight, value, simd.load_f32x16(out, target + whole)))
+
+
+@kernel
+def _product_row(packed, row, bits, codebooks, M, ksub, dsub, out, target):
+    """Write one row from ``out[target]`` on."""
+    for m in range(M):
+        code = np.int64(packed[row, m]) if bits == 8 else code_at(packed, row, m, bits)
+        source = (m * ksub + code) * dsub
+        for j in range(0, dsub, 16):
+            simd.store_f32x16(out, target + m * dsub + j, simd.load_f32x16(codebooks, source + j))
+
+
+@kernel
+def product_rows(packed, bits, codebooks, M, ksub, dsub, d, ids, out):
+    """Fill ``out (m * d + dsub + SPARE,)`` with the centroids that the codes of rows name.
+
+    ``codebooks (M * ksub * dsub + SPARE,)`` are flat, M * dsub >= d.
+    """
     for i in range(ids.size):
-        for m in range(M):
-            centroid = codebooks[m, code_at(packed, ids[i], m, bits)]
-            start = m * dsub
-            for j in range(min(dsub, d - start)):
-                out[i, start + j] = centroid[j]
+        _product_row(packed, ids[i], bits, codebooks, M, ksub, dsub, out, i * d)
 
 
 @kernel
-def product_sums(packed, bits, codebooks, ids, offsets, weights, out):
+def product_sums(packed, bits, codebooks, M, ksub, dsub, ids, offsets, weights, out):
     """Fill ``out (b, d)`` with sums of rows: those of bag k are ``ids[offsets[k]:offsets[k + 1]]``.
 
-    ``weights`` (m,) float32, or of length 0 for ones.
+    ``codebooks`` as of `product_rows`; ``weights (m,) float32``, or of length 0 for ones.
     """
-    M, _, dsub = codebooks.shape
-    d = out.shape[1]
+    row = np.empty(M * dsub + SPARE, np.float32)
     out[:] = np.float32(0.0)
     for bag in range(out.shape[0]):
         for i in range(offsets[bag], offsets[bag + 1]):
             weight = weights[i] if weights.size else np.float32(1.0)
-            for m in range(M):
-                centroid = codebooks[m, code_at(packed, ids[i], m, bits)]
-                start = m * dsub
-                for j in range(min(dsub, d - start)):
-                    out[bag, start + j] += weight * centroid[j]
+            _product_row(packed, ids[i], bits, codebooks, M, ksub, dsub, row, 0)
+            for j in range(out.shape[1]):
+                out[bag, j] += weight * row[j]
 
 
 @kernel
@@ -98,12 +146,16 @@ def scaled_rows(codes, scales, ids, out):
 def robe_rows(array, Z, seed, ids, out):
     """Fill ``out (m, d)`` with runs of Z floats from hashed places of a circular array, with hashed signs."""
     size = array.size
+    d = out.shape[1]
     for i in range(ids.size):
-        for j in range(out.shape[1]):
-            place = (hash_pair_kernel(ids[i], j // Z, seed) % size + j % Z) % size
-            sign = hash_pair_kernel(ids[i], j, seed + 1) & 1
-            value = array[place]
-            out[i, j] = value if sign else -value
+        base = mix_kernel(mix_kernel(ids[i]) + START * (ids[i] >> 32) + seed)
+        for chunk in range(-(-d // Z)):
+            hashed = mix_kernel(base + STEP * chunk)
+            place = (hashed * size) >> 32
+            for j in range(chunk * Z, min(d, (chunk + 1) * Z)):
+                within = j - chunk * Z
+                value = array[(place + within) % size] if within else array[place]
+                out[i, j] = value if (hashed >> (within % 16)) & 1 else -value
 
 
 @kernel
@@ -111,10 +163,18 @@ def hashed_numbers(ids, seed, buckets, out):
     """Fill ``out (m, k)`` float32 with hashes of ids, numbered 0 to k - 1, as numbers from -1 to 1."""
     step = 2.0 / (buckets - 1)
     for i in range(ids.size):
-        base = mix_kernel(mix_kernel(ids[i]) + 0x3C6EF372 * (ids[i] >> 32) + seed)
+        base = mix_kernel(mix_kernel(ids[i]) + START * (ids[i] >> 32) + seed)
         for j in range(out.shape[1]):
-            bucket = mix_kernel(base + 0x1E3779B9 * j) % buckets
+            bucket = mix_kernel(base + STEP * j) % buckets
             out[i, j] = np.float32(bucket * step - 1.0)
+
+
+@kernel
+def _ones(byte):
+    """Return how many bits of a byte are set."""
+    pairs = np.int64(byte) - ((np.int64(byte) >> 1) & 0x55)
+    fours = (pairs & 0x33) + ((pairs >> 2) & 0x33)
+    return (fours + (fours >> 4)) & 0x0F
 
 
 @kernel
@@ -142,6 +202,13 @@ def find_places(labels, bits, counts, block, ids, groups, places):
         own = (labels[row // per_byte] >> np.uint8(row % per_byte * bits)) & mask
         at = row // block
         place = np.int64(counts[at, own])
+        if bits == 1:  # two groups, as most partitions have: whole bytes are counted
+            ones = np.int64(0)
+            for byte in range(at * block // 8, row // 8):
+                ones += _ones(labels[byte])
+            ones += _ones(labels[row // 8] & np.uint8((1 << (row % 8)) - 1))
+            groups[i], places[i] = own, place + (ones if own else row - at * block - ones)
+            continue
         for other in range(at * block, row):
             label = (labels[other // per_byte] >> np.uint8(other % per_byte * bits)) & mask
             place += label == own

@@ -6,7 +6,7 @@ from typing import Any
 
 from annvq.kernels.jit import kernel
 
-LOW = 0xFFFFFFFF
+START, STEP = 0x3C6EF372, 0x1E3779B9  # odd-spaced: what ids above 2^32 and second numbers add
 
 
 def mix(x: Any) -> Any:
@@ -24,13 +24,7 @@ def mix(x: Any) -> Any:
 
 def hash_pair(x: Any, y: Any, seed: int) -> Any:
     """Return 32 bits of two whole numbers (int64, broadcast against each other) and a seed."""
-    return mix(mix(mix(x) + 0x3C6EF372 * (x >> 32) + seed) + 0x1E3779B9 * y)
+    return mix(mix(mix(x) + START * (x >> 32) + seed) + STEP * y)
 
 
 mix_kernel = kernel(mix)
-
-
-@kernel
-def hash_pair_kernel(x, y, seed):
-    """Do what `hash_pair` does, for kernels."""
-    return mix_kernel(mix_kernel(mix_kernel(x) + 0x3C6EF372 * (x >> 32) + seed) + 0x1E3779B9 * y)

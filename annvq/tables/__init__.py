@@ -6,6 +6,7 @@
 >>> annvq.tables.open("table.safetensors")([3, 14])                 # NumPy alone (extra "tables")
 """
 
+# pyright: reportUnsupportedDunderAll=false
 from __future__ import annotations
 
 from importlib import import_module
@@ -25,7 +26,40 @@ _ELSEWHERE = {
     "recommend": "recommendation",
 }
 
-__all__ = ["METHODS", "FrozenTable", "open", *sorted([*_ELSEWHERE, *METHODS])]
+__all__ = [
+    "ALPT",
+    "DHE",
+    "DNIS",
+    "DPQ",
+    "FP16",
+    "INT8",
+    "INT16",
+    "MDE",
+    "METHODS",
+    "MGQE",
+    "PEP",
+    "PQ",
+    "ROBE",
+    "RVQ",
+    "AdaptEmb",
+    "AutoDim",
+    "AutoSrh",
+    "CompoEmb",
+    "Dedup",
+    "DeepLight",
+    "FrozenTable",
+    "Hash",
+    "OptEmbed",
+    "RaBitQ",
+    "TTRec",
+    "Table",
+    "TableBag",
+    "compress",
+    "distill",
+    "fit",
+    "open",
+    "recommend",
+]
 
 
 def __getattr__(name: str) -> Any:

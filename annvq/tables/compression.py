@@ -119,7 +119,7 @@ def _model(
 
 
 def _compressed(
-    module: Any, cls: type[Table], ratio: float | None, bytes: int | None, frequencies: Any, seed: int, steps: int
+    module: Any, cls: Any, ratio: float | None, bytes: int | None, frequencies: Any, seed: int, steps: int
 ) -> Table | TableBag:
     if module.max_norm is not None or module.scale_grad_by_freq:
         raise ParameterError("max_norm and scale_grad_by_freq have no meaning for a compressed table: expected none")

@@ -16,6 +16,7 @@ from annvq.index.index import Index, next_id
 from annvq.index.recipe import Recipe
 from annvq.index.recipe_spec import SearchDefaults
 from annvq.index.snapshot import Snapshot
+from annvq.index.tablecodes import TableCodes
 from annvq.index.trained import Trained
 from annvq.index.writer import make_segment
 from annvq.tables.frozen.codes import GroupedCodes, ProductCodes, ResidualCodes
@@ -66,7 +67,7 @@ def index_of(table: FrozenTable, metric: str = "ip") -> Index:
         )
     recipe = Recipe(rotation=rotation, codebook=spec, search=SearchDefaults(nprobe=None, rerank=None))
     trained = Trained(recipe, metric, form.d, centroids=centroids, codebook=codebook)
-    if "codes" in arrays and getattr(trained.codes, "with_constants", False):
+    if isinstance(trained.codes, TableCodes) and trained.codes.with_constants:
         arrays["constants"] = codebook.residual_constants(arrays["codes"])
     ids = as_ids(None, form.n, 0)
     positions = np.arange(form.n, dtype=np.uint32)

@@ -124,7 +124,7 @@ def mixed_bytes(
     n: int, d: int, sizes: Sequence[int] | np.ndarray, dims: Sequence[int], is_projected: bool = True
 ) -> int:
     """Return the bytes of groups of ``sizes`` rows of dimensions ``dims``, their partition and projections."""
-    floats = sum(size * dim for size, dim in zip(sizes, dims))
+    floats = sum(int(size) * int(dim) for size, dim in zip(sizes, dims))
     if is_projected:
-        floats += sum(dim * d for dim in dims if dim < d)
+        floats += sum(int(dim) * d for dim in dims if dim < d)
     return Partition.nbytes(n, len(dims)) + FLOAT * floats

@@ -93,8 +93,10 @@ class RaBitQ(Table):
 
     def form(self) -> RaBitQCodes:
         """Return the arrays for inference."""
-        parts = [array_of(getattr(self, name)) for name in (*PARTS, "center")]
-        return RaBitQCodes(self.num_embeddings, self.embedding_dim, self._at_hand(), *parts)
+        codes1, codes_ex, factors = (array_of(getattr(self, name)) for name in PARTS)
+        return RaBitQCodes(
+            self.num_embeddings, self.embedding_dim, self._at_hand(), codes1, codes_ex, factors, array_of(self.center)
+        )
 
     def approximate(self, weight: np.ndarray, *, frequencies: np.ndarray | None = None, seed: int = 0) -> None:
         """Code the rows' differences from their mean."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _ROWS_AT_ONCE = 65_536
+_MOST_FLOATS = 2**31 - 1  # places are 32 bits of hash times the size
 
 
 class ROBE(Table):
@@ -70,7 +71,7 @@ class ROBE(Table):
         budget.check(self.method, FLOAT)
         self.Z = as_count("Z", Z, most=budget.d)
         self.seed = as_count("seed", seed, least=0, most=MOST_SEED)
-        self.array = normal(min(budget.n * budget.d, budget.bytes // FLOAT), 1, std=std)
+        self.array = normal(min(budget.n * budget.d, budget.bytes // FLOAT, _MOST_FLOATS), 1, std=std)
 
     @property
     def nbytes(self) -> int:
@@ -84,9 +85,11 @@ class ROBE(Table):
 
     def _places(self, ids: Any, columns: Any) -> tuple[Any, Any]:
         """Return places in the array and bits of signs, (m, d), of arrays or tensors."""
-        size = len(self.array)
-        places = (hash_pair(ids, columns // self.Z, self.seed) % size + columns % self.Z) % size
-        return places, hash_pair(ids, columns, self.seed + 1) & 1
+        hashed, within = hash_pair(ids, columns // self.Z, self.seed), columns % self.Z
+        places = hashed * len(self.array) >> 32
+        if self.Z > 1:
+            places = (places + within) % len(self.array)
+        return places, hashed >> within % 16 & 1
 
     def form(self) -> Robe:
         """Return the arrays for inference."""

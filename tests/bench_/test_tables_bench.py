@@ -45,7 +45,7 @@ def likes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "pairs"
     folder.mkdir()
     rng = np.random.default_rng(0)
-    liked = [rng.permutation(np.arange(user % 4, 60, 4)) for user in range(40)]
+    liked = [rng.permutation(np.arange(60)[np.arange(60) % 4 == user % 4]) for user in range(40)]
     for name, part in (("train", slice(12)), ("test", slice(12, 15))):
         lines = [" ".join(map(str, [user, *items[part]])) for user, items in enumerate(liked)]
         with gzip.open(folder / f"{name}.txt.gz", "wt") as file:
@@ -144,7 +144,7 @@ def test_pairs_are_learned(likes, tmp_path, monkeypatch):
     assert result.measures == ["recall@20", "ndcg@20"]
     full = [row for row in result.rows() if row["ratio"] == 1]
     assert [row["params"]["model"] for row in full] == ["bpr-mf", "lightgcn"]
-    assert all(row["recall@20"] > 0.7 for row in full)  # by chance 20 of the 48 that are left: 0.42
+    assert all(row["recall@20"] > 0.9 for row in full)  # by chance 20 of the 48 that are left: 0.42
 
 
 def test_every_method_runs_on_clicks(ratings, tmp_path):

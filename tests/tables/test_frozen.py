@@ -18,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 from annvq import tables
 from annvq.errors import CorruptIndexError, VersionError
 from annvq.kernels import mixing
+from annvq.kernels.jit import kernel
 from annvq.tables.frozen import codes, kinds
 from annvq.tables.frozen.partition import Partition
 
@@ -118,6 +119,14 @@ def test_files_that_are_no_tables(tmp_path, saved):
         tables.open(tmp_path / "nothing")
 
 
+def test_every_name_that_is_promised_is_there():
+    assert set(tables.METHODS) < set(tables.__all__)
+    assert all(getattr(tables, name) is not None for name in tables.__all__)
+    assert all(tables.METHODS[name].method == name for name in tables.METHODS)
+    with pytest.raises(AttributeError, match="Zip"):
+        _ = tables.Zip
+
+
 def test_every_kind_is_read_by_its_name():
     assert all(form.kind == name for name, form in kinds.KINDS.items())
 
@@ -147,11 +156,18 @@ def test_packed_codes_come_back(bits, M):
     np.testing.assert_array_equal(codes.unpacked(rows, M, bits), given)
 
 
+@kernel
+def pair_kernel(x, y, seed):
+    return mixing.mix_kernel(
+        mixing.mix_kernel(mixing.mix_kernel(x) + mixing.START * (x >> 32) + seed) + mixing.STEP * y
+    )
+
+
 def test_the_hash_is_the_same_everywhere_and_even():
     ids = np.concatenate([np.arange(50_000), [2**31 - 1, 2**31, 2**40 + 5]])
     with_numpy = mixing.hash_pair(ids, 3, 7)
     with_torch = mixing.hash_pair(torch.from_numpy(ids), torch.tensor(3), 7).numpy()
-    with_numba = np.array([mixing.hash_pair_kernel(i, 3, 7) for i in ids[-100:]])
+    with_numba = np.array([pair_kernel(i, 3, 7) for i in ids[-100:]])
     np.testing.assert_array_equal(with_numpy, with_torch)
     np.testing.assert_array_equal(with_numpy[-100:], with_numba)
     assert with_numpy.min() >= 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from annvq.errors import CorruptIndexError
 from annvq.kernels import embedding
 from annvq.kernels.tiles import readonly
-from annvq.tables.frozen.form import Form, contiguous, stored
+from annvq.tables.frozen.form import Form, contiguous, rows_with_spare, stored, with_spare
 from annvq.tables.frozen.partition import Partition
 
 LOW_BITS, HIGH_BITS = 6, 8  # of MGQE's codes
@@ -34,6 +35,27 @@ def code_bytes(M: int, bits: int) -> int:
     return -(-M * bits // 8)
 
 
+class _Decoder:
+    """Product codebooks as kernels read them."""
+
+    def __init__(self, codebooks: np.ndarray, d: int) -> None:
+        self._flat, self._shape, self._d = with_spare(codebooks), codebooks.shape, d
+
+    def rows(self, codes: np.ndarray, bits: int, ids: np.ndarray) -> np.ndarray:
+        """Return rows (m, d) float32 of packed codes."""
+        flat, rows = rows_with_spare(len(ids), self._d, self._shape[2])
+        embedding.product_rows(codes, bits, self._flat, *self._shape, self._d, ids, flat)
+        return rows
+
+    def sums(
+        self, codes: np.ndarray, bits: int, ids: np.ndarray, offsets: np.ndarray, weights: np.ndarray
+    ) -> np.ndarray:
+        """Return sums (b, d) float32 of rows."""
+        pooled = np.empty((len(offsets) - 1, self._d), np.float32)
+        embedding.product_sums(codes, bits, self._flat, *self._shape, ids, offsets, weights, pooled)
+        return pooled
+
+
 @dataclass(frozen=True, eq=False)
 class ProductCodes(Form):
     """Codes of a product codebook.
@@ -50,6 +72,10 @@ class ProductCodes(Form):
     codes: np.ndarray
     codebooks: np.ndarray
     kind: ClassVar[str] = "product"
+
+    @cached_property
+    def _decoder(self) -> _Decoder:
+        return _Decoder(self.codebooks, self.d)
 
     @property
     def bits(self) -> int:
@@ -73,15 +99,11 @@ class ProductCodes(Form):
 
     def rows(self, ids: np.ndarray) -> np.ndarray:
         """Return rows (m, d) float32."""
-        found = np.empty((len(ids), self.d), np.float32)
-        embedding.product_rows(self.codes, self.bits, self.codebooks, ids, found)
-        return found
+        return self._decoder.rows(self.codes, self.bits, ids)
 
     def sums(self, ids: np.ndarray, offsets: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Return sums (b, d) float32 of bags, without rows in between."""
-        pooled = np.empty((len(offsets) - 1, self.d), np.float32)
-        embedding.product_sums(self.codes, self.bits, self.codebooks, ids, offsets, weights, pooled)
-        return pooled
+        return self._decoder.sums(self.codes, self.bits, ids, offsets, weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,6 +173,10 @@ class GroupedCodes(Form):
     codebooks: np.ndarray
     kind: ClassVar[str] = "grouped-product"
 
+    @cached_property
+    def _decoder(self) -> _Decoder:
+        return _Decoder(self.codebooks, self.d)
+
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays by name."""
         return {**self.partition.arrays(), "high": self.high, "low": self.low, "codebooks": self.codebooks}
@@ -180,9 +206,7 @@ class GroupedCodes(Form):
         found = np.empty((len(ids), self.d), np.float32)
         for group, codes, bits in ((0, self.high, HIGH_BITS), (1, self.low, LOW_BITS)):
             of_group = groups == group
-            part = np.empty((int(of_group.sum()), self.d), np.float32)
-            embedding.product_rows(codes, bits, self.codebooks, places[of_group], part)
-            found[of_group] = part
+            found[of_group] = self._decoder.rows(codes, bits, places[of_group])
         return found
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from annvq.errors import CorruptIndexError
 from annvq.tables.frozen.form import Form, setting, stored
+from annvq.tables.frozen.gather import gathered
 
 OPS = ("mult", "add", "concat")
 MOST_PARTS = 32
@@ -67,9 +68,9 @@ class Compositional(Form):
     def rows(self, ids: np.ndarray) -> np.ndarray:
         """Return rows (m, d) float32."""
         found = digits(ids, [len(table) for table in self.tables])
-        parts = [table[place] for table, place in zip(self.tables, found)]
+        parts = [gathered(table, place) for table, place in zip(self.tables, found)]
         if self.op == "concat":
             return np.concatenate(parts, axis=1)
         for part in parts[1:]:
-            parts[0] = parts[0] * part if self.op == "mult" else parts[0] + part
+            (np.multiply if self.op == "mult" else np.add)(parts[0], part, out=parts[0])
         return parts[0]

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from annvq.errors import CorruptIndexError
+from annvq.kernels.embedding import SPARE
 from annvq.kernels.tiles import readonly
 
 
@@ -102,3 +103,16 @@ def setting(settings: dict[str, Any], name: str, least: int, most: int) -> int:
     if type(value) is not int or not least <= value <= most:
         raise CorruptIndexError(f"table setting {name!r} is {value!r}, expected {least} to {most}")
     return value
+
+
+def with_spare(array: np.ndarray) -> np.ndarray:
+    """Return the numbers of an array, flat, with as many zeros behind them as kernels read too far."""
+    flat = np.zeros(array.size + SPARE, array.dtype)
+    flat[: array.size] = array.ravel()
+    return readonly(flat)
+
+
+def rows_with_spare(m: int, d: int, more: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return a flat buffer that kernels may write past the end of, and its rows (m, d) float32."""
+    flat = np.empty(m * d + more + SPARE, np.float32)
+    return flat, flat[: m * d].reshape(m, d)

@@ -8,8 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from annvq.errors import CorruptIndexError
-from annvq.tables.frozen.form import Form, below, setting, stored
+from annvq.kernels.embedding import gather_rows, gather_sums
+from annvq.kernels.tiles import readonly
+from annvq.tables.frozen.form import Form, below, rows_with_spare, setting, stored
 from annvq.tables.frozen.partition import Partition
+
+_NOTHING = readonly(np.empty(0, np.float32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +44,14 @@ class Hashed(Form):
 
     def rows(self, ids: np.ndarray) -> np.ndarray:
         """Return rows (m, d) float32."""
-        return self.weight[ids % len(self.weight)].astype(np.float32)
+        return gathered(self.weight, self._places(ids))
+
+    def sums(self, ids: np.ndarray, offsets: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return sums (b, d) float32 of bags, without rows in between."""
+        return gathered_sums(self.weight, self._places(ids), offsets, weights)
+
+    def _places(self, ids: np.ndarray) -> np.ndarray:
+        return ids if len(self.weight) == self.n else ids % len(self.weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +86,15 @@ class Blocks(Form):
 
     def rows(self, ids: np.ndarray) -> np.ndarray:
         """Return rows (m, d) float32."""
+        return gathered(self.weight, self._places(ids))
+
+    def sums(self, ids: np.ndarray, offsets: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return sums (b, d) float32 of bags, without rows in between."""
+        return gathered_sums(self.weight, self._places(ids), offsets, weights)
+
+    def _places(self, ids: np.ndarray) -> np.ndarray:
         block = self.weight.shape[1]
-        return self.weight[self.remap[ids // block], ids % block]
+        return self.remap[ids // block].astype(np.int64) * block + ids % block
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +139,28 @@ class HotAndShared(Form):
     def rows(self, ids: np.ndarray) -> np.ndarray:
         """Return rows (m, d) float32."""
         groups, places = self.partition.find(ids)
-        found = self.shared[places % len(self.shared)]
+        found = gathered(self.shared, places % len(self.shared))
         own = groups == 0
-        found[own] = self.hot[places[own]]
+        found[own] = gathered(self.hot, places[own])
         return found
+
+
+def gathered(weight: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return rows (m, d) float32 at places (m,) of a weight (..., d), float32 or float16."""
+    d = weight.shape[-1]
+    flat, rows = rows_with_spare(len(places), d)
+    gather_rows(_store(weight), d, _NOTHING, readonly(places), flat)
+    return rows
+
+
+def gathered_sums(weight: np.ndarray, places: np.ndarray, offsets: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return sums (b, d) float32 of the rows that `gathered` would return."""
+    d = weight.shape[-1]
+    flat, pooled = rows_with_spare(len(offsets) - 1, d)
+    gather_sums(_store(weight), d, _NOTHING, readonly(places), readonly(offsets), weights, flat)
+    return pooled
+
+
+def _store(weight: np.ndarray) -> np.ndarray:
+    flat = weight.reshape(-1)
+    return flat.view(np.uint16) if flat.dtype == np.float16 else flat

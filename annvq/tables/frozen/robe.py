@@ -46,8 +46,8 @@ class Robe(Form):
     def from_arrays(cls, n: int, d: int, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> Robe:
         """Build from stored parts; CorruptIndexError where they do not fit."""
         array = stored(arrays, "array", np.float32, (None,))
-        if not len(array):
-            raise CorruptIndexError("a table without floats")
+        if not 1 <= len(array) < 2**31:
+            raise CorruptIndexError(f"a circular array of {len(array)} floats")
         return cls(n, d, array, setting(settings, "Z", 1, d), setting(settings, "seed", 0, MOST_SEED))
 
     def rows(self, ids: np.ndarray) -> np.ndarray:
