@@ -31,6 +31,16 @@ METRIC, DEPTH, SAMPLES = "ndcg@10", 10, 10_000
 LEARNERS: dict[str, Callable] = {**METHODS, "repconc-both": partial(RepCONC, both=True)}
 
 
+def shared_documents(folder: Path, dataset: BeirDataset) -> str:
+    """Say how many documents that test queries ask for are asked for by training queries, too: learned by heart."""
+    wanted, learned = (
+        {document for judged in qrels.values() for document, grade in judged.items() if grade > 0}
+        for qrels in (dataset.qrels, BeirDataset.load(folder, "train").qrels)
+    )
+    both = len(wanted & learned)
+    return f"{both:,} of the {len(wanted):,} documents that test queries ask for are asked for in training"
+
+
 class Judge:
     """nDCG@10 of every test query, and intervals of means."""
 
@@ -127,7 +137,8 @@ def main() -> None:
     queries = cached_embeddings(cache, asked.model, dataset.queries, "query")
     texts = Texts(tuple(dataset.queries.values()), queries)
     figures = Figures(
-        f"{dataset.name}, {METRIC} of {len(queries):,} test queries, {len(documents):,} documents",
+        f"{dataset.name}, {METRIC} of {len(queries):,} test queries, {len(documents):,} documents; "
+        + shared_documents(asked.folder, dataset),
         ["bytes", "codes", "encoder", METRIC, "less OPQ, original encoder", "less OPQ, same encoder", "training s"],
     )
     table = Table(Judge(dataset), documents, queries, figures)

@@ -2,10 +2,12 @@
 
 The same token embeddings, the same threads, each library in a process of its own. Truth are the 10 documents of largest
 Chamfer similarity of the vectors as they are. Up to 100 test queries, evenly spaced: every other one chooses the
-setting of each library, the others are reported. Needs the extras text and torch, and fast-plaid, whose wheels name
-one version of torch each: pip install --no-deps fast-plaid fastkmeans.
+setting of each library, the others are reported. Needs the extras text and torch. fast-plaid's wheels are made for one
+version of torch each, and crash with another: it may live in an environment of its own, with numba beside it, whose
+Python --plaid-python names (measured: pip install torch==2.11.0 fast-plaid==1.7.0.2110 fastkmeans numba).
 
-    python bench/multivector_peers.py DIR --model MODEL [--threads N] [--recipe R ...] [--json FILE] [--out FOLDER]
+    python bench/multivector_peers.py DIR --model MODEL [--threads N] [--recipe R ...] [--nbits 4,2] \
+        [--plaid-python PYTHON] [--json FILE] [--out FOLDER]
 """
 
 import argparse
@@ -18,7 +20,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,12 @@ def measure(path: str, library: str, threads: int) -> None:
         print(json.dumps({**asdict(row), "build_s": seconds, "bytes": size, "peak_gib": peak}), flush=True)
 
 
+def plaid_version(python: str) -> str:
+    """Return fast-plaid's version in an environment."""
+    code = "from importlib.metadata import version as v; print(v('fast-plaid'), 'on torch', v('torch'))"
+    return subprocess.run([python, "-c", code], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+
+
 def fastest(call: Callable[[], object]) -> float:
     """Return the least seconds of some calls."""
     best = float("inf")
@@ -164,6 +171,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--recipe", action="append")
     parser.add_argument("--nbits", default="4,2", help="of fast-plaid")
+    parser.add_argument("--plaid-python", default=sys.executable)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
     asked = parser.parse_args()
@@ -187,9 +195,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "tokens.npz")
         np.savez(path, **vars(tokens))
-        environment = {**os.environ, "RAYON_NUM_THREADS": str(asked.threads), "OMP_NUM_THREADS": str(asked.threads)}
+        many = str(asked.threads)
+        where = {"PYTHONPATH": str(Path(annvq.__file__).parents[1])}
+        environment = {**os.environ, **where, "RAYON_NUM_THREADS": many, "OMP_NUM_THREADS": many}
         for library in libraries:
-            command = [sys.executable, __file__, "--one", path, library, str(asked.threads)]
+            python = asked.plaid_python if library.startswith("fast-plaid") else sys.executable
+            command = [python, __file__, "--one", path, library, many]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
             rows = [json.loads(found) for found in done.stdout.splitlines() if found.startswith("{")]
             if done.returncode:
@@ -201,7 +212,9 @@ def main() -> None:
                     library, best["build_s"], best["peak_gib"], best["bytes"], goal, best["recall"], best["batch"],
                     best["single"], best["setting"],
                 )  # fmt: skip
-    versions = {"annvq": annvq.__version__, "fast-plaid": version("fast-plaid"), "torch": version("torch")}
+    versions = {"annvq": annvq.__version__}
+    if asked.nbits:
+        versions["fast-plaid"] = plaid_version(asked.plaid_python)
     figures.show(machine_line(**versions), ["--json", str(asked.json)] if asked.json else [])
 
 

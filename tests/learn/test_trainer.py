@@ -1,6 +1,5 @@
 """One trainer: what moves, what is frozen, what is kept, what is refused."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -11,18 +10,15 @@ pytest.importorskip("torch")
 import torch
 
 import annvq
-from annvq.errors import AnnvqError, CorruptIndexError, NonFiniteError, ParameterError, ShapeError, StorageError
+from annvq.errors import CorruptIndexError, NonFiniteError, ParameterError
 from annvq.learn import (
-    JPQ,
     Clustering,
     Contrast,
     Distillation,
-    DistillVQ,
     Proposals,
     QuerySet,
     Ranking,
     Relevance,
-    RepCONC,
     Start,
     Trainer,
 )
@@ -382,146 +378,3 @@ def test_parts_that_cannot_be_trained_are_named(problem, recipe, train, message)
     queries, dev = query_sets(problem)
     with pytest.raises(ParameterError, match=message):
         replace(SHORT, train=train).fit(start_of(problem, recipe), queries, dev)
-
-
-def shared(found, wanted):
-    """Return the share of wanted documents that were found."""
-    return np.mean([np.isin(one, other).mean() for one, other in zip(wanted, found, strict=True)])
-
-
-class TestMethods:
-    @pytest.mark.parametrize("method", [JPQ, RepCONC, DistillVQ])
-    def test_learning_beats_the_start_on_queries_never_seen(self, problem, method):
-        documents, queries, pairs = problem
-        held = pairs[:, 0] >= 450
-        how = method(recipe="OPQ4,PQ4", epochs=5, batch=32, rates={"codebook": 2e-3, "adapter": 2e-3})
-        labels = {} if method is DistillVQ else {"relevance": pairs[~held]}
-        learned = how.fit(documents, queries[:450], **labels)
-        wanted = pairs[held, 1][:, None]
-        if method is DistillVQ:
-            wanted = annvq.build(documents, "flat").search(queries[450:], 10).ids
-        before = shared(learned.start.search(queries[450:], 10).ids, wanted)
-        after = shared(learned.index.search(learned.queries(queries[450:]), 10).ids, wanted)
-        assert after > before + 0.01
-
-    def test_without_labels_the_teachers_best_are_taken(self, problem):
-        documents, queries, _ = problem
-        how = JPQ(recipe=RECIPE, epochs=3, rates={"codebook": 1e-3, "adapter": 1e-3})
-        (history,) = how.fit(documents, queries).history
-        assert max(entry["recall@10"] for entry in history) > history[0]["recall@10"]
-
-    def test_ids_are_those_given_and_the_index_is_an_ordinary_one(self, problem, tmp_path):
-        documents, queries, _pairs = problem
-        ids = [f"d{row}" for row in range(len(documents))]
-        how = DistillVQ(recipe="IVF8,PQ4", most_steps=10)
-        learned = how.fit(documents, queries, ids=ids, out=tmp_path / "out")
-        opened = annvq.open(tmp_path / "out" / "index", mode="rw")
-        hits = learned.index.search(queries[:5], 3)
-        assert opened.search(queries[:5], 3).ids.tolist() == hits.ids.tolist()
-        assert set(hits.ids.ravel()) <= set(ids)
-        opened.add(documents[:2] * 0.5, ids=["new", "newer"])
-        opened.remove(["d0"])
-        opened.verify()
-        about = json.loads((tmp_path / "out" / "history.json").read_text())
-        assert about["method"] == "distill-vq"
-        assert 0 < about["health"]["after"]["utilization"] <= 1
-        assert len(about["stages"][0]) == len(learned.history[0])
-
-    def test_an_adapter_is_written_beside_the_index(self, problem, tmp_path):
-        documents, queries, pairs = problem
-        how = JPQ(recipe=RECIPE, most_steps=20, rates={"adapter": 1e-2})
-        learned = how.fit(documents, queries, relevance=pairs, out=tmp_path)
-        matrix = np.load(tmp_path / "adapter.npy", allow_pickle=False)
-        np.testing.assert_allclose(learned.queries(queries), queries @ matrix.T, atol=1e-5)
-
-    def test_the_same_ranking_in_faiss(self, problem):
-        faiss = pytest.importorskip("faiss")
-        from annvq.interop.faiss import to_faiss
-
-        documents, queries, _ = problem
-        learned = DistillVQ(recipe="OPQ4,IVF8,PQ4", most_steps=10).fit(documents, queries)
-        asked = learned.queries(queries[:50])
-        hits = learned.index.search(asked, 5, nprobe=8)
-        made = to_faiss(learned.index)
-        lists = faiss.extract_index_ivf(made)
-        lists.nprobe = 8
-        scores, _ = made.search(asked, 5)
-        np.testing.assert_allclose(scores, hits.scores, atol=1e-4)
-
-    @pytest.mark.parametrize(
-        ("change", "error", "message"),
-        [
-            (dict(relevance=[[0, 5000]]), ParameterError, "names document 5000, there are 1000"),
-            (dict(relevance=[[-1, 0]]), ParameterError, "names query -1"),
-            (dict(relevance=[0, 1, 2]), ShapeError, "pairs"),
-            (dict(relevance=np.array([[0.5, 1.0]])), AnnvqError, "whole numbers"),
-            (dict(queries=np.zeros((5, 31), np.float32)), ShapeError, "31"),
-            (dict(queries=np.ones((5, 32), np.float32)), ParameterError, "at least 40"),
-            (dict(queries=["a text"]), ParameterError, "give an encoder"),
-            (dict(documents=np.full((1000, 32), np.nan, np.float32)), NonFiniteError, "NaN"),
-            (dict(encoder=5), ParameterError, "SentenceTransformer, its name or folder"),
-        ],
-    )
-    def test_bad_input_is_refused(self, problem, change, error, message):
-        documents, queries, pairs = problem
-        given = dict(documents=documents, queries=queries, relevance=pairs) | change
-        if "relevance" not in change:
-            given["relevance"] = None
-        with pytest.raises(error, match=message):
-            JPQ(recipe=RECIPE, most_steps=1).fit(given.pop("documents"), given.pop("queries"), **given)
-
-    @pytest.mark.parametrize("method", [JPQ, RepCONC, DistillVQ])
-    def test_shipped_recipes_take_dimensions_that_no_code_divides(self, problem, method):
-        documents, queries, pairs = (problem[0][:, :30].copy(), problem[1][:, :30].copy(), problem[2])
-        learned = method(most_steps=1).fit(documents, queries, relevance=pairs)
-        assert learned.index.search(learned.queries(queries[:3]), 5).ids.shape == (3, 5)
-
-    @pytest.mark.parametrize("method", [RepCONC, DistillVQ])
-    def test_residual_codes_take_every_method(self, problem, method):
-        documents, queries, pairs = problem
-        assert method(recipe="RQ4", most_steps=1).fit(documents, queries, relevance=pairs).history
-
-    def test_another_training_leaves_nothing_of_the_former(self, problem, tmp_path):
-        documents, queries, pairs = problem
-        JPQ(recipe=RECIPE, most_steps=2).fit(documents, queries, relevance=pairs, out=tmp_path)
-        assert (tmp_path / "adapter.npy").exists()
-        (tmp_path / "notes.txt").write_text("of the user's own")
-        DistillVQ(recipe=RECIPE, most_steps=1).fit(documents, queries, out=tmp_path, resume=False)
-        assert not (tmp_path / "adapter.npy").exists()
-        assert (tmp_path / "notes.txt").exists()
-
-    def test_places_that_cannot_be_written_are_refused_before_training(self, problem, tmp_path):
-        (tmp_path / "file").write_text("")
-        (tmp_path / "out" / "index").mkdir(parents=True)
-        (tmp_path / "out" / "index" / "mine.txt").write_text("")
-        reports = []
-        for place in ("file", "out"):
-            with pytest.raises(StorageError):
-                DistillVQ(recipe=RECIPE).fit(*problem[:2], out=tmp_path / place, report=reports.append)
-        assert not reports
-
-    def test_queries_without_labels_count_where_labels_do_not(self, problem):
-        documents, queries, pairs = problem
-        learned = DistillVQ(recipe=RECIPE, most_steps=1).fit(documents, queries, relevance=pairs[:10])
-        assert len(learned._last.queries) == 540
-
-    @pytest.mark.parametrize(
-        "given", [dict(seed=-1), dict(batch="3"), dict(options={"x": 1}), dict(options={"epochs": 1}), dict(epochs=0)]
-    )
-    def test_wrong_settings_are_refused_at_once(self, given):
-        with pytest.raises(ParameterError):
-            JPQ(**given)
-
-    def test_dev_relevance_needs_dev_queries(self, problem):
-        with pytest.raises(ParameterError, match="without dev_queries"):
-            JPQ(recipe=RECIPE).fit(*problem[:2], dev_relevance=problem[2])
-
-    @pytest.mark.parametrize("given", [np.ones((2, 8), np.float32), np.full((2, 32), np.nan, np.float32), "a", None])
-    def test_queries_of_a_learned_index_are_checked(self, problem, given):
-        learned = DistillVQ(recipe=RECIPE, most_steps=1).fit(*problem[:2])
-        with pytest.raises(AnnvqError):
-            learned.queries(given)
-
-    def test_metrics_other_than_inner_products_are_refused(self, problem):
-        with pytest.raises(ParameterError, match="'ip' or 'cosine'"):
-            JPQ(recipe=RECIPE, metric="l2").fit(problem[0], problem[1])
