@@ -22,6 +22,7 @@ from annvq.codebooks import KMeans, ProductCodebook, RaBitQCodebook, ScalarCodeb
 from annvq.errors import CorruptIndexError, NonFiniteError, ParameterError, RecipeError
 from annvq.index.recipe_values import check_count, check_one_of
 from annvq.index.segment import frozen
+from annvq.index.token_bytes import Levels, QueryBytes
 from annvq.kernels import chamfer, gemm, scan4, scanbits
 from annvq.kernels.assign import assign
 from annvq.kernels.dots import padded, squared_norms
@@ -280,14 +281,16 @@ class TokenStore:
     def score(self, prepared: Prepared, arrays: dict[str, np.ndarray], documents: np.ndarray) -> np.ndarray:
         """Return the Chamfer similarity of a prepared query to some documents (int64) of a segment, float32.
 
-        Of product codes as the tables of 8 bits give it.
+        Of product codes as `annvq.index.token_bytes` rounds them, and the query.
         """
         scores = np.empty(len(documents), np.float32)
         offsets = arrays[OFFSETS]
         if self.spec.kind == "pq":
+            query = prepared.bytes
             chamfer.score_codes(
-                prepared.tables, arrays[CODES], arrays[LABELS], prepared.centroid_scores, offsets, documents, scores
-            )
+                query.values, query.starts, query.scales, query.biases, self.levels.levels, self.levels.components,
+                arrays[CODES], arrays[LABELS], prepared.centroid_scores, offsets, documents, scores,
+            )  # fmt: skip
         elif isinstance(self.codebook, RaBitQCodebook):
             self._score_rabitq(prepared, arrays, documents, scores)
         else:
@@ -326,6 +329,12 @@ class TokenStore:
         if isinstance(self.codebook, ScalarCodebook):
             return frozen(padded(self.codebook.minimum)), frozen(padded(self.codebook.step))
         return _NO_FLOATS, _NO_FLOATS
+
+    @cached_property
+    def levels(self) -> Levels:
+        """The product codebook in bytes."""
+        assert isinstance(self.codebook, ProductCodebook)
+        return Levels.of(self.codebook)
 
     @cached_property
     def centroid_panels(self) -> np.ndarray:
@@ -389,10 +398,9 @@ class Prepared:
         return gemm.pack(self.query)
 
     @cached_property
-    def tables(self) -> np.ndarray:
-        """(t, M, 16) float32."""
-        assert isinstance(self.store.codebook, ProductCodebook)
-        return self.store.codebook.lookup_tables(self.query, "ip")
+    def bytes(self) -> QueryBytes:
+        """The vectors as the scan of product codes takes them."""
+        return self.store.levels.query(self.query)
 
     @cached_property
     def centroid_scores(self) -> np.ndarray:

@@ -33,10 +33,13 @@ def _nibbles(builder: Any, codes: Any, high: bool) -> Any:
 # Codes in quads (AVX-512 VBMI and VNNI): one look-up for four tables, one instruction to add the four entries.
 
 
-def _sum4(builder: Any, accumulator: Any, codes: Any, tables: Any, high: bool) -> Any:
+def _lookup_quads(builder: Any, codes: Any, tables: Any, high: bool) -> Any:
     index = builder.or_(_nibbles(builder, codes, high), _const(U8x64, [0, 16, 32, 48] * 16))
-    values = _call(builder, "llvm.x86.avx512.permvar.qi.512", U8x64.llvm, [tables, index])
-    return dpbusd(builder, accumulator, values, _const(U8x64, [1] * 64))
+    return _call(builder, "llvm.x86.avx512.permvar.qi.512", U8x64.llvm, [tables, index])
+
+
+def _sum4(builder: Any, accumulator: Any, codes: Any, tables: Any, high: bool) -> Any:
+    return dpbusd(builder, accumulator, _lookup_quads(builder, codes, tables, high), _const(U8x64, [1] * 64))
 
 
 @intrinsic
@@ -103,6 +106,32 @@ def lookup_low(typingctx, codes, tables):
 def lookup_high(typingctx, codes, tables):
     """Look the high nibbles of bytes 0..15 up in the first, of bytes 16..31 in the second of two tables."""
     return U8x32(U8x32, U8x32), lambda context, builder, sig, args: _lookup_pair(builder, *args, high=True)
+
+
+# Either layout, values in quads: those of a vector beside each other.
+
+
+def _decode_block(builder: Any, codes: Any, tables: Any, high: bool) -> Any:
+    if ACTIVE == "avx512":
+        return _lookup_quads(builder, codes, tables, high)
+    halves = [
+        _lookup_pair(builder, _part(builder, codes, half), _part(builder, tables, half), high)
+        for half in (range(32), range(32, 64))
+    ]
+    order = [16 * (place % 4) + place // 4 for place in range(64)]
+    return builder.shuffle_vector(*halves, _const(ir.VectorType(_I32, 64), order))
+
+
+@intrinsic
+def decode_low(typingctx, codes, tables):
+    """Look the low nibbles of a group's 64 bytes up in its four tables; bytes 4 v .. 4 v + 3 are vector v's."""
+    return U8x64(U8x64, U8x64), lambda context, builder, sig, args: _decode_block(builder, *args, high=False)
+
+
+@intrinsic
+def decode_high(typingctx, codes, tables):
+    """Look the high nibbles of a group's 64 bytes up in its four tables; bytes 4 v .. 4 v + 3 are vector v's."""
+    return U8x64(U8x64, U8x64), lambda context, builder, sig, args: _decode_block(builder, *args, high=True)
 
 
 @intrinsic

@@ -85,28 +85,37 @@ load_u8x64 = _load(U8x64)  # 64 bytes from element `index` of a uint8 array
 load_f32x16 = _load(F32x16)  # 16 floats from element `index` of a float32 array
 
 
+def _store(vector: Vector) -> Any:
+    @intrinsic
+    def store(typingctx, array, index, value):
+        def codegen(context, builder, sig, args):
+            pointer = _pointer(context, builder, sig.args[0], args[0], args[1], vector.llvm)
+            builder.store(args[2], pointer).align = 1
+            return context.get_dummy_value()
+
+        return types.void(array, types.intp, vector), codegen
+
+    return store
+
+
+store_u8x64 = _store(U8x64)  # 64 bytes to element `index` of a uint8 array
+store_i32x16 = _store(I32x16)  # 16 integers to element `index` of an int32 array
+store_f32x16 = _store(F32x16)  # 16 floats to element `index` of a float32 array
+
+
 @intrinsic
-def store_f32x16(typingctx, array, index, value):
-    """Store 16 floats at element ``index`` of a float32 array."""
+def repeat_u8x4(typingctx, array, index):
+    """Load 4 bytes from element ``index`` of a uint8 array, 16 times over."""
 
     def codegen(context, builder, sig, args):
-        pointer = _pointer(context, builder, sig.args[0], args[0], args[1], F32x16.llvm)
-        builder.store(args[2], pointer).align = 1
-        return context.get_dummy_value()
+        pointer = builder.bitcast(
+            _pointer(context, builder, sig.args[0], args[0], args[1], U8x64.llvm), _I32.as_pointer()
+        )
+        value = builder.load(pointer)
+        value.align = 1
+        return builder.bitcast(_splat(builder, value, I32x16.llvm), U8x64.llvm)
 
-    return types.void(array, types.intp, F32x16), codegen
-
-
-@intrinsic
-def store_i32x16(typingctx, array, index, value):
-    """Store 16 integers at element ``index`` of an int32 array."""
-
-    def codegen(context, builder, sig, args):
-        pointer = _pointer(context, builder, sig.args[0], args[0], args[1], I32x16.llvm)
-        builder.store(args[2], pointer).align = 1
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, I32x16), codegen
+    return U8x64(array, types.intp), codegen
 
 
 # How 16 stored elements become float32: rows of halves are passed as uint16, coded rows as uint8.
@@ -197,6 +206,12 @@ def zero_i32x16(typingctx):
 def zero_i16x32(typingctx):
     """Return 32 zeros."""
     return I16x32(), lambda context, builder, sig, args: _const(I16x32, [0] * 32)
+
+
+@intrinsic
+def splat_i32(typingctx, value):
+    """Return 16 times a 32-bit integer."""
+    return I32x16(types.int32), lambda context, builder, sig, args: _splat(builder, args[0], I32x16.llvm)
 
 
 @intrinsic
@@ -375,6 +390,29 @@ def dot4_u8i8(typingctx, accumulator, unsigned, signed):
         if ACTIVE != "avx512":
             return _dot4_generic(builder, *args)
         return dpbusd(builder, *args)
+
+    return I32x16(I32x16, U8x64, U8x64), codegen
+
+
+@intrinsic
+def dot4_u7i8(typingctx, accumulator, unsigned, signed):
+    """The same for unsigned bytes of at most 127 and signed ones of at least -127: sums of two fit 16 bits."""
+
+    def codegen(context, builder, sig, args):
+        if ACTIVE == "avx512":
+            return dpbusd(builder, *args)
+        if ACTIVE != "avx2":
+            return _dot4_generic(builder, *args)
+        accumulator, *operands = args
+        halves = []
+        for half in (range(32), range(32, 64)):
+            lanes = ir.Constant(ir.VectorType(_I32, 32), list(half))
+            parts = [builder.shuffle_vector(operand, operand, lanes) for operand in operands]
+            pairs = _call(builder, "llvm.x86.avx2.pmadd.ub.sw", ir.VectorType(_I16, 16), parts)
+            ones = ir.Constant(ir.VectorType(_I16, 16), [1] * 16)
+            halves.append(_call(builder, "llvm.x86.avx2.pmadd.wd", ir.VectorType(_I32, 8), [pairs, ones]))
+        whole = builder.shuffle_vector(*halves, _const(ir.VectorType(_I32, 16), range(16)))
+        return builder.add(accumulator, whole)
 
     return I32x16(I32x16, U8x64, U8x64), codegen
 

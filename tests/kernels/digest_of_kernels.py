@@ -4,7 +4,9 @@ import hashlib
 
 import numpy as np
 
-from annvq.kernels import dots, isa, scan4, scan8, topk
+from annvq.codebooks import ProductCodebook
+from annvq.index.token_bytes import Levels
+from annvq.kernels import chamfer, dots, isa, scan4, scan8, topk
 
 
 def digest(*arrays):
@@ -52,4 +54,19 @@ def bytes_products():
     return digest(np.array([dots.inner_u8i8(unsigned, signed, row * 64, 64) for row in range(10)]))
 
 
-print(isa.ACTIVE, scan(scan4, 16), scan(scan8, 256), floats(), bytes_products())
+def documents_of_codes():
+    rng = np.random.default_rng(4)
+    codebook = ProductCodebook(rng.normal(size=(23, 16, 2)).astype(np.float32), 45)
+    codes = rng.integers(0, 16, (131, 23)).astype(np.uint8)
+    query = Levels.of(codebook).query(rng.normal(size=(6, 45)).astype(np.float32))
+    levels = Levels.of(codebook)
+    scores = np.empty(3, np.float32)
+    chamfer.score_codes(
+        query.values, query.starts, query.scales, query.biases, levels.levels, levels.components,
+        scan4.pack(codes, np.array([0, 131])), rng.integers(0, 5, 131).astype(np.uint32),
+        rng.normal(size=(5, 6)).astype(np.float32), np.array([0, 1, 70, 131]), np.arange(3), scores,
+    )  # fmt: skip
+    return digest(scores)
+
+
+print(isa.ACTIVE, scan(scan4, 16), scan(scan8, 256), floats(), bytes_products(), documents_of_codes())

@@ -1,11 +1,14 @@
 """Chamfer similarity against NumPy, of every form of stored vectors."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import reference
 
+from annvq.codebooks import ProductCodebook
 from annvq.errors import ShapeError
-from annvq.index.tokens import OFFSETS, TokenSpec, TokenStore
+from annvq.index.tokens import LABELS, OFFSETS, TokenRows, TokenSpec, TokenStore
 from annvq.multivector import Ragged, carve_queries, chamfer, pool_tokens
 
 LENGTHS = (1, 31, 32, 33, 2, 64, 65, 200, 7)
@@ -65,12 +68,51 @@ def test_stored_vectors_are_scored_as_what_they_decode_to(spec, dim):
     assert np.array_equal(store.decode(store.unpack(sections, chosen)), decoded[chosen].vectors)
     for query in reference.sets([1, 5, 33], dim, 5):
         got = store.score(store.prepare(query), sections, chosen)
-        # RaBitQ estimates products with the vectors themselves; tables of product codes have 8 bits.
+        # RaBitQ estimates products with the vectors themselves; queries of product codes have 8 bits.
         kept = [documents[i] for i in chosen] if spec.kind == "rabitq" else list(decoded[chosen])
         want = reference.chamfer([query], kept)[0]
         tolerance = {"pq": 0.02, "rabitq": {1: 0.4, 4: 0.05, 8: 0.01}.get(spec.bits)}.get(spec.kind, 1e-5)
         np.testing.assert_allclose(got, want, atol=tolerance * len(query))
     assert sections[OFFSETS][-1] == len(sets.vectors)
+
+
+@pytest.mark.parametrize(
+    ("M", "dsub", "dim"), [(1, 1, 1), (4, 1, 4), (7, 1, 7), (23, 2, 45), (12, 4, 48), (96, 4, 384)]
+)
+@pytest.mark.parametrize("size", [1.0, 1e-12, 1e12])
+def test_scores_of_codes_are_those_of_the_rounded_numbers(M, dsub, dim, size):
+    rng = np.random.default_rng(M)
+    entries = (size * rng.normal(size=(M, 16, dsub))).astype(np.float32)
+    entries[0] = entries[0, :1]  # a sub-quantizer that knows one value only
+    entries[-1, :, dsub - (M * dsub - dim) :] = 0  # dimensions beyond the last
+    codebook = ProductCodebook(entries, dim)
+    lengths = np.array(LENGTHS)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    codes = rng.integers(0, 16, (offsets[-1], M)).astype(np.uint8)
+    labels = rng.integers(0, 5, offsets[-1]).astype(np.uint32)
+    centroids = rng.normal(size=(5, dim)).astype(np.float32)
+    store = TokenStore(TokenSpec(kind="pq"), dim, {}, centroids, codebook)
+    query = rng.normal(size=(5, dim)).astype(np.float32)
+    sections = store.pack(TokenRows(offsets, {"codes": codes, LABELS: labels}))
+    got = store.score(store.prepare(query), sections, np.arange(len(lengths)))
+    rounded = numpys_rounded(query, codebook, codes)
+    products = rounded + query.astype(np.float64) @ centroids[labels].T
+    want = np.array([products[:, a:b].max(axis=1).sum() for a, b in pairwise(offsets)])
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5 * max(1, size) * dim)
+
+
+def numpys_rounded(query, codebook, codes):
+    """Return products (t, n) of 8-bit queries and entries on 128 levels, in float64."""
+    entries = codebook.codebooks.astype(np.float64)
+    least, span = entries.min(axis=1, keepdims=True), np.ptp(entries, axis=1, keepdims=True)
+    step = np.where(span > 0, span, 1) / 127
+    levels = np.rint((entries - least) / step) - 64
+    decoded = levels[np.arange(len(entries)), codes].reshape(len(codes), -1)[:, : codebook.dim]
+    steps = np.where(span > 0, step, 0).reshape(-1)[: codebook.dim]
+    middles = (least + 64 * np.where(span > 0, step, 0)).reshape(-1)[: codebook.dim]
+    scale = np.abs(query * steps).max(axis=1, keepdims=True) / 127
+    numbers = np.rint(query * steps / np.where(scale > 0, scale, 1))
+    return scale * (numbers @ decoded.T) + (query.astype(np.float64) @ middles)[:, None]
 
 
 def test_more_bits_are_nearer():
