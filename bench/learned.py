@@ -24,11 +24,16 @@ import annvq
 from annvq.evaluation import BeirDataset, evaluate_per_query, run_from_ids
 from annvq.evaluation.embeddings import cached_embeddings
 from annvq.index.recipe import CodebookSpec, Recipe
-from annvq.learn import METHODS, Learned, RepCONC, Texts
+from annvq.learn import JPQ, METHODS, Distillation, Learned, Ranking, RepCONC, Texts
 from annvq.learn.collection import Collection
 
 METRIC, DEPTH, SAMPLES = "ndcg@10", 10, 10_000
-LEARNERS: dict[str, Callable] = {**METHODS, "repconc-both": partial(RepCONC, both=True)}
+MIXED = ((1.0, Ranking(cut=200)), (1.0, Distillation(teacher="current")))
+LEARNERS: dict[str, Callable] = {
+    **METHODS,
+    "repconc-both": partial(RepCONC, both=True),
+    "jpq-distilled": partial(JPQ, options={"objectives": MIXED}),
+}
 
 
 def shared_documents(folder: Path, dataset: BeirDataset) -> str:

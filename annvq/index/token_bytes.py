@@ -43,7 +43,7 @@ class Levels:
     components: int
     order: np.ndarray
     steps: np.ndarray
-    middles: np.ndarray
+    middles: np.ndarray  # as `annvq.kernels.gemm.pack` lays them out
 
     @classmethod
     def of(cls, codebook: ProductCodebook) -> Levels:
@@ -61,7 +61,9 @@ class Levels:
             return np.ascontiguousarray(values.reshape(groups, 4, -1, dsub).transpose(0, 3, 1, 2)).reshape(-1)
 
         order = np.arange(4 * groups * dsub).reshape(-1, 1, dsub)
-        return cls(readonly(arranged(levels)), dsub, arranged(order), arranged(steps), arranged(middles))
+        return cls(
+            readonly(arranged(levels)), dsub, arranged(order), arranged(steps), gemm.pack(arranged(middles)[None])
+        )
 
     def query(self, vectors: np.ndarray) -> QueryBytes:
         """Return a query's vectors (t, d) float32 as bytes."""
@@ -70,7 +72,7 @@ class Levels:
         padded = np.zeros((count, width), np.float32)
         padded[:, : vectors.shape[1]] = vectors
         rows[:count] = padded[:, self.order]
-        biases = gemm.products(np.ascontiguousarray(rows), gemm.pack(self.middles[None]), 1)[:, 0]
+        biases = gemm.products(rows, self.middles, 1)[:, 0]
         scaled = rows * self.steps
         scales = np.abs(scaled).max(axis=1) / np.float32(_MOST)
         values = np.rint(scaled / np.maximum(scales, _LEAST)[:, None]).astype(np.int8)

@@ -24,8 +24,8 @@ def fill_tables(queries, transposed, squared, tables):
 
     """
     M, dsub, ksub = transposed.shape
-    for q in range(queries.shape[0]):
-        for m in range(M):
+    for m in range(M):  # outside: a sub-space's centroids are read once for all queries
+        for q in range(queries.shape[0]):
             for j in range(0, ksub, 16):
                 total = simd.zero_f32x16()
                 for i in range(dsub):
