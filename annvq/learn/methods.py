@@ -214,7 +214,9 @@ class JPQ(Method):
     """Document codes fixed, the query encoder and the centroids learned against what the live index finds.
 
     Zhan et al. 2021, "Jointly Optimizing Query Encoder and Product Quantization to Improve Retrieval
-    Performance". Where queries are vectors, an adapter takes the encoder's place.
+    Performance". Where queries are vectors, an adapter takes the encoder's place. Where few documents have training
+    queries, ``options={"objectives": ((1.0, Ranking(cut=200)), (1.0, Distillation(teacher="current")))}`` holds the
+    codes to the encoder's order of all others (docs/performance.md, "Learned codes").
     """
 
     name: ClassVar[str] = "jpq"
