@@ -74,7 +74,7 @@ def annvq_settings(tokens: Tokens, recipe: str, threads: int) -> Iterator[tuple[
     asked, nlist = tokens.asked(), index.stats()["nlist"]
     probes = sorted({max(1, nlist // share) for share in (1, 2, 4, 8, 16)})
     for nprobe in probes:
-        for candidates in (10, 20, 40, 80, 160, 320, 640, 1280):
+        for candidates in (10, 20, 40, 80, 160, 320, 480, 640, 960, 1280):
 
             def search(begin: int, end: int, c: int = candidates, n: int = nprobe) -> list[list[int]]:
                 return index.search(asked[begin:end], K, candidates=c, nprobe=n, threads=threads).ids.tolist()
@@ -201,10 +201,15 @@ def main() -> None:
         for library in libraries:
             python = asked.plaid_python if library.startswith("fast-plaid") else sys.executable
             command = [python, __file__, "--one", path, library, many]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
-            rows = [json.loads(found) for found in done.stdout.splitlines() if found.startswith("{")]
-            if done.returncode:
-                print(f"{library} ended with {done.returncode} after {len(rows)} settings", file=sys.stderr)
+            rows = []
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    if line.startswith("{"):
+                        rows.append(json.loads(line))
+                        print(library, line.strip(), file=sys.stderr)  # a setting can take minutes
+            if process.returncode:
+                print(f"{library} ended with {process.returncode} after {len(rows)} settings", file=sys.stderr)
             for goal in GOALS if rows else ():
                 good = [row for row in rows if row["chosen_by"] >= goal]
                 best = max(good or rows, key=lambda row: row["batch"] if good else row["chosen_by"])
