@@ -29,7 +29,8 @@ def as_number(name: str, value: Any, *, above: float = -math.inf, most: float = 
     except OverflowError:  # of an int
         number = math.inf
     if not (math.isfinite(number) and above < number <= most):
-        accepted = "a finite number" if most == math.inf else f"a number above {above:g} and not above {most:g}"
+        limits = [f"above {above:g}"] * (above > -math.inf) + [f"not above {most:g}"] * (most < math.inf)
+        accepted = " ".join(["a finite number", " and ".join(limits)]).rstrip()
         raise ParameterError(f"{name} must be {accepted}, not {_plain(value)!r}")
     return number
 

@@ -179,8 +179,12 @@ def tokenizers_command(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each quantizer.")] = 3,
     steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 1000,
+    batch: Annotated[int, typer.Option(min=2, help="Images of a step.")] = 64,
     usage_images: Annotated[
         int, typer.Option(min=1, help="Training images over which the use of the codes is counted, at most.")
+    ] = 10_000,
+    test_images: Annotated[
+        int, typer.Option(min=1, help="Test images over which errors are measured, at most.")
     ] = 10_000,
     search: Annotated[
         bool, typer.Option("--search", help="Search images by their codes alone, with the first seed.")
@@ -205,7 +209,8 @@ def tokenizers_command(
         if "ANNVQ_DATA" not in os.environ:
             raise typer.BadParameter("give DATA, or a folder with fashion-mnist in it as ANNVQ_DATA")
         folder = Path(os.environ["ANNVQ_DATA"]) / "fashion-mnist"
-    asked = run.TokenizerBench(chosen, seeds, Setting(steps=steps, usage_images=usage_images), search)
+    setting = Setting(steps=steps, batch=batch, usage_images=usage_images, test_images=test_images)
+    asked = run.TokenizerBench(chosen, seeds, setting, search)
     _check_places(json, out / run.CELLS)
     with progress_bar() as progress:
         result = run.run(folder, asked, out / "tokenizers", progress)

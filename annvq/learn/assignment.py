@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 EPSILON = 0.05  # Zhan et al. 2022 (RepCONC), section 4.3
 ITERATIONS = 100
-_LEAST_EPSILON = 0.002
+LEAST_EPSILON = 0.002
 _ENOUGH_FOR_FLOAT32 = 0.02
 
 
@@ -51,9 +51,9 @@ def sinkhorn(distances: Tensor, epsilon: float = EPSILON, iterations: int = ITER
         epsilon or iterations out of range; distances that are not finite.
 
     """
-    if not epsilon >= _LEAST_EPSILON or iterations < 1:
+    if not epsilon >= LEAST_EPSILON or iterations < 1:
         raise ParameterError(
-            f"epsilon must be at least {_LEAST_EPSILON} and iterations at least 1, not {epsilon} and {iterations}"
+            f"epsilon must be at least {LEAST_EPSILON} and iterations at least 1, not {epsilon} and {iterations}"
         )
     if not distances.numel():
         return distances.detach().clone()

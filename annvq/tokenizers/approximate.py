@@ -42,7 +42,7 @@ class ApproximateCodes:
         self._watched = slice(None, None, -(-len(codes) // _WATCHED))
         self._before = codes[self._watched].detach().clone()
         self._spread = float((self._before - self._before.mean(0)).square().mean())
-        self._searches = 0
+        self._searches, self._mark = 0, _mark(codes)
         nlist = 1 << (len(codes).bit_length() // 2)
         vectors = codes.detach().float().contiguous().numpy()
         sample = vectors[:: max(1, len(vectors) // (32 * nlist))]
@@ -50,10 +50,12 @@ class ApproximateCodes:
         recipe = f"IVF{nlist},PQ{dim if dim <= _WHOLE_DIMENSIONS else -(-dim // 2)}x4fs"
         self._index = annvq.build(vectors, recipe, metric=metric, train=sample, threads=torch.get_num_threads())
 
-    def is_stale(self, codes: Tensor) -> bool:
-        """Return whether the index should be made anew for these codes (k, d)."""
+    def is_stale(self, codes: Tensor, moving: bool) -> bool:
+        """Return whether the index should be made anew for these codes (k, d), which may be moving or should stand."""
         if len(codes) != len(self._index) or codes.shape[1] != self._index.dim:
             return True
+        if not moving:
+            return _mark(codes) != self._mark
         self._searches += 1
         moved = float((codes[self._watched] - self._before).square().mean())
         return moved > _DRIFT**2 * self._spread or (moved > 0 and self._searches > _SEARCHES)
@@ -70,3 +72,8 @@ class ApproximateCodes:
             scores = -(candidates - rows[:, None]).square().sum(2)
         best = scores.masked_fill(found < 0, -torch.inf).argmax(1, keepdim=True)
         return found.gather(1, best)[:, 0]
+
+
+def _mark(codes: Tensor) -> tuple[float, float]:
+    """Return numbers that are hardly ever the same for other codes."""
+    return float(codes.sum()), float(torch.linalg.vector_norm(codes))

@@ -48,7 +48,7 @@ class BinaryQuantizer(Tokenizer):
 
     def lookup(self, codes: Tensor) -> Tensor:
         """Return the rows (n, dim) of codes (n,); 0 where one is -1."""
-        bits = bits_of_number(codes.clamp_min(0), self.bits).to(torch.get_default_dtype())
+        bits = bits_of_number(codes.clamp_min(0), self.bits).to(self.projection.dtype)
         return self.projection.up(bits) * (codes >= 0)[:, None]
 
     @property

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from annvq.arguments import as_count
 from annvq.errors import ParameterError
 from annvq.learn.runtime import torch
-from annvq.tokenizers.blocked import entropies
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,10 +71,20 @@ def bit_entropies(logits: Tensor, group: int) -> tuple[Tensor, Tensor]:
         Bits of a group.
 
     """
-    of_rows, of_mean = logits.new_zeros(len(logits)), logits.new_zeros(())
-    for part in logits.split(group, dim=1):
-        count = part.shape[1]
-        patterns = bits_of_number(torch.arange(1 << count, device=logits.device), count).to(logits.dtype)
-        rows, mean = entropies(part, patterns, logits.new_zeros(len(patterns)))
-        of_rows, of_mean = of_rows + rows, of_mean + mean
+    chances = logits.sigmoid()
+    of_rows = (torch.nn.functional.softplus(logits) - logits * chances).sum(1)
+    of_mean = logits.new_zeros(())
+    for part in chances.split(group, dim=1):
+        # the mean over rows of products of two halves' probabilities is a matrix product: no n x 2^group
+        low, high = (_pattern_chances(half) for half in part.tensor_split([(part.shape[1] + 1) // 2], dim=1))
+        shares = low.T @ high / max(1, len(logits))
+        of_mean = of_mean - (shares * shares.clamp_min(torch.finfo(shares.dtype).tiny).log()).sum()
     return of_rows, of_mean
+
+
+def _pattern_chances(chances: Tensor) -> Tensor:
+    """Return the probabilities (n, 2^b) of all patterns of independent bits of probabilities (n, b)."""
+    found = chances.new_ones(len(chances), 1)
+    for bit in chances.unbind(1):
+        found = torch.cat([found * (1 - bit)[:, None], found * bit[:, None]], 1)
+    return found

@@ -37,6 +37,31 @@ def blocks(rows: Tensor, weights: Tensor, bias: Tensor, seed: int | None = None)
         yield part, logits
 
 
+class _Passes:
+    """The blocks of several passes; where all columns are one block it is made once and kept."""
+
+    def __init__(self, rows: Tensor, weights: Tensor, bias: Tensor, seed: int | None = None) -> None:
+        self._inputs = rows, weights, bias, seed
+        self._only: tuple[slice, Tensor] | None = None
+
+    def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
+        if self._only is not None:
+            yield self._only
+            return
+        for part, logits in blocks(*self._inputs):
+            if part == slice(0, len(self._inputs[1])):
+                self._only = part, logits
+            yield part, logits
+
+    def log_sums(self) -> Tensor:
+        """Return the logarithm of the softmax's denominator (n,)."""
+        rows = self._inputs[0]
+        total = rows.new_full((len(rows),), -torch.inf)
+        for _, logits in self:
+            total = torch.logaddexp(total, logits.logsumexp(1))
+        return total
+
+
 def noise_seed() -> int:
     """Return a seed of Gumbel noise, from torch's generator."""
     return int(torch.randint(1 << 62, ()))
@@ -53,14 +78,6 @@ def argmax(rows: Tensor, weights: Tensor, bias: Tensor, seed: int | None = None)
         best = torch.where(better, values, best)
         codes = torch.where(better, places + part.start, codes)
     return codes
-
-
-def _log_sums(rows: Tensor, weights: Tensor, bias: Tensor, seed: int | None = None) -> Tensor:
-    """Return the logarithm of the softmax's denominator (n,)."""
-    total = rows.new_full((len(rows),), -torch.inf)
-    for _, logits in blocks(rows, weights, bias, seed):
-        total = torch.logaddexp(total, logits.logsumexp(1))
-    return total
 
 
 class _Gradients:
@@ -81,7 +98,7 @@ class _Gradients:
 class _LogSums(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
-        total = _log_sums(rows, weights, bias)
+        total = _Passes(rows, weights, bias).log_sums()
         ctx.save_for_backward(rows, weights, bias, total)
         return total
 
@@ -102,9 +119,10 @@ def log_sums(rows: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
 class _Entropies(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weights: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        total = _log_sums(rows, weights, bias)
+        passes = _Passes(rows, weights, bias)
+        total = passes.log_sums()
         mean_logits, shares = torch.zeros_like(total), torch.zeros_like(bias)
-        for part, logits in blocks(rows, weights, bias):
+        for part, logits in passes:
             p = (logits - total[:, None]).exp()
             mean_logits += (p * logits).sum(1)
             shares[part] = p.sum(0) / max(1, len(rows))
@@ -116,11 +134,11 @@ class _Entropies(torch.autograd.Function):
         rows, weights, bias, total, mean_logits, shares = ctx.saved_tensors
         of_rows, of_mean = gradients
         slope = -(shares.clamp_min(torch.finfo(shares.dtype).tiny).log() + 1) * (of_mean / max(1, len(rows)))
-        mean_slope = torch.zeros_like(total)
-        for part, logits in blocks(rows, weights, bias):
+        mean_slope, passes = torch.zeros_like(total), _Passes(rows, weights, bias)
+        for part, logits in passes:
             mean_slope += (logits - total[:, None]).exp() @ slope[part]
         found = _Gradients(rows, weights, bias)
-        for part, logits in blocks(rows, weights, bias):
+        for part, logits in passes:
             p = (logits - total[:, None]).exp()
             change = slope[part] - mean_slope[:, None] - (logits - mean_logits[:, None]) * of_rows[:, None]
             found.add(part, p * change)
@@ -147,12 +165,13 @@ class _Indexed(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
         rows, weights, bias, values, codes = ctx.saved_tensors
         gradient = gradients[0]
-        total, mean = _log_sums(rows, weights, bias, ctx.seed), torch.zeros_like(gradient)
-        for part, logits in blocks(rows, weights, bias, ctx.seed):
+        passes = _Passes(rows, weights, bias, ctx.seed)
+        total, mean = passes.log_sums(), torch.zeros_like(gradient)
+        for part, logits in passes:
             mean.addmm_((logits - total[:, None]).exp(), values[part])
         level = (gradient * mean).sum(1, keepdim=True)
         found = _Gradients(rows, weights, bias)
-        for part, logits in blocks(rows, weights, bias, ctx.seed):
+        for part, logits in passes:
             p = (logits - total[:, None]).exp()
             found.add(part, p * (gradient @ values[part].T - level))
         of_values = torch.zeros_like(values).index_add_(0, codes, gradient)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from annvq.arguments import as_count, as_number
-from annvq.learn.assignment import EPSILON, ITERATIONS, sinkhorn
+from annvq.errors import ParameterError
+from annvq.learn.assignment import EPSILON, ITERATIONS, LEAST_EPSILON, sinkhorn
 from annvq.tokenizers.blocked import argmax, distance_logits, noise_seed
 from annvq.tokenizers.nearest import CodeSearch
 
@@ -20,7 +21,7 @@ class Nearest:
 
     def choose(self, rows: Tensor, codes: Tensor, search: CodeSearch) -> Tensor:
         """Return codes (n,) for rows (n, d) and a codebook (k, d)."""
-        return search(rows, codes)
+        return search(rows, codes, moving=True)
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Balanced:
     Parameters
     ----------
     epsilon, iterations
-        Of the plan.
+        Of the plan; epsilon is at least 0.002.
 
     """
 
@@ -62,7 +63,8 @@ class Balanced:
     iterations: int = ITERATIONS
 
     def __post_init__(self) -> None:
-        as_number("epsilon", self.epsilon, above=0)
+        if as_number("epsilon", self.epsilon, above=0) < LEAST_EPSILON:
+            raise ParameterError(f"epsilon must be at least {LEAST_EPSILON}, not {self.epsilon}")
         as_count("iterations", self.iterations)
 
     def choose(self, rows: Tensor, codes: Tensor, search: CodeSearch) -> Tensor:

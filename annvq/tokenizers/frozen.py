@@ -80,7 +80,7 @@ class KMeansTokenizer(Tokenizer):
     def lookup(self, codes: Tensor) -> Tensor:
         """Return the rows (n, dim) of codes (n,); 0 where one is -1."""
         self._check()
-        return table_rows(self.codebook.to(torch.promote_types(self.codebook.dtype, torch.float32)), codes)
+        return table_rows(self.codebook, codes)
 
     def _check(self) -> None:
         if not self.fitted:

@@ -68,7 +68,7 @@ class FSQ(Tokenizer):
     def lookup(self, codes: Tensor) -> Tensor:
         """Return the rows (n, dim) of codes (n,); 0 where one is -1."""
         values = (self.digits(codes.clamp_min(0)) - self._half(codes)) / self._half(codes)
-        found = self.projection.up(values.to(torch.get_default_dtype()))
+        found = self.projection.up(values.to(self.projection.dtype))
         return found * (codes >= 0)[:, None]
 
     def digits(self, codes: Tensor) -> Tensor:

@@ -79,11 +79,11 @@ class IBQ(Tokenizer):
     @torch.no_grad()
     def assign(self, rows: Tensor) -> Tensor:
         """Return the codes (n,) of largest inner product with rows (n, dim)."""
-        return self._search(rows, self.codebook.to(rows.dtype), "ip")
+        return self._search(rows, self.codebook.to(rows.dtype), "ip", moving=self.training)
 
     def lookup(self, codes: Tensor) -> Tensor:
         """Return the rows (n, dim) of codes (n,); 0 where one is -1."""
-        return table_rows(self.codebook.to(torch.promote_types(self.codebook.dtype, torch.float32)), codes)
+        return table_rows(self.codebook, codes)
 
     def _no_bias(self, codebook: Tensor) -> Tensor:
         return codebook.new_zeros(len(codebook))

@@ -8,6 +8,7 @@ from annvq.arguments import as_weight
 from annvq.learn.runtime import torch
 from annvq.tokenizers.estimators import straight_through
 from annvq.tokenizers.losses import squared_error
+from annvq.tokenizers.projection import least_dtype
 from annvq.tokenizers.quantized import Quantized
 from annvq.tokenizers.tokenizer import Tokenizer
 
@@ -60,7 +61,7 @@ class LatentQuantizer(Tokenizer):
     def lookup(self, codes: Tensor) -> Tensor:
         """Return the rows (n, dim) of codes (n, dim); 0 where one is -1."""
         values = self._values_of(codes.clamp_min(0))
-        return values.to(torch.promote_types(values.dtype, torch.float32)) * (codes >= 0)
+        return values.to(least_dtype(values)) * (codes >= 0)
 
     def _values_of(self, codes: Tensor) -> Tensor:
         return self.values[torch.arange(self.dim, device=codes.device), codes]

@@ -110,5 +110,5 @@ class LFQ(Tokenizer):
         return self.projection.down(rows)
 
     def _corners(self, bits: Tensor, like: Tensor | None = None) -> Tensor:
-        signs = bits.to(torch.get_default_dtype() if like is None else like.dtype) * 2 - 1
+        signs = bits.to(self.projection.dtype if like is None else like.dtype) * 2 - 1
         return signs * self.corner

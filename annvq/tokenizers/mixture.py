@@ -102,10 +102,10 @@ class _Mixture(torch.nn.Module):
     def assign(self, rows: Tensor) -> Tensor:
         weights, bias = self._joint(rows)
         queries = torch.cat([_with_squares(rows), torch.ones_like(rows[:, :1])], 1)
-        return self._search(queries, torch.cat([weights, bias[:, None]], 1), "ip")
+        return self._search(queries, torch.cat([weights, bias[:, None]], 1), "ip", moving=self.training)
 
     def lookup(self, codes: Tensor) -> Tensor:
-        return table_rows(self.means.to(torch.promote_types(self.means.dtype, torch.float32)), codes)
+        return table_rows(self.means, codes)
 
     def _joint(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return weights (k, d + 1) and bias (k,) of log prior + log density."""

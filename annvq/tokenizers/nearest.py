@@ -65,12 +65,22 @@ class CodeSearch:
         return {"exact": self.exact, "_approximate": None}
 
     @torch.no_grad()
-    def __call__(self, rows: Tensor, codes: Tensor, metric: str = "l2") -> Tensor:
-        """Return what `nearest` returns, or nearly."""
+    def __call__(self, rows: Tensor, codes: Tensor, metric: str = "l2", *, moving: bool = False) -> Tensor:
+        """Return what `nearest` returns, or nearly.
+
+        Parameters
+        ----------
+        rows, codes, metric
+            As of `nearest`.
+        moving
+            An index of codes that have moved a little since may serve, as in training. Else it is made anew where
+            they are not the same, so that what is found follows from the codes alone.
+
+        """
         is_fit = codes.device.type == "cpu" and len(codes) >= ApproximateCodes.LEAST
         exact = len(codes) < MANY_CODES if self.exact is None else self.exact
         if exact or not is_fit or not len(rows):
             return nearest(rows, codes, metric)
-        if self._approximate is None or self._approximate.is_stale(codes):
+        if self._approximate is None or self._approximate.is_stale(codes, moving):
             self._approximate = ApproximateCodes(codes, metric)
         return self._approximate.nearest(rows, codes)

@@ -28,6 +28,11 @@ class Projection(torch.nn.Module):
         if dim != code_dim:
             self.inward, self.outward = torch.nn.Linear(dim, code_dim), torch.nn.Linear(code_dim, dim)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype in which codes that have none of their own go up: at least float32."""
+        return torch.get_default_dtype() if self.outward is None else least_dtype(self.outward.weight)
+
     def down(self, rows: Tensor) -> Tensor:
         """Return rows (n, code_dim)."""
         return rows if self.inward is None else linear(rows, self.inward)
@@ -42,6 +47,11 @@ class Projection(torch.nn.Module):
             return tables
         origin = self.up(torch.zeros_like(tables[0][:1]))
         return [self.up(table) - (origin if number else 0) for number, table in enumerate(tables)]
+
+
+def least_dtype(values: Tensor) -> torch.dtype:
+    """Return the dtype of values, or float32 where that is more: what is computed is at least that."""
+    return torch.promote_types(values.dtype, torch.float32)
 
 
 def linear(rows: Tensor, layer: torch.nn.Linear) -> Tensor:

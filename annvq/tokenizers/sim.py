@@ -10,7 +10,7 @@ from annvq.learn.runtime import torch
 from annvq.tokenizers.estimators import Estimator, straight_through
 from annvq.tokenizers.losses import squared_error
 from annvq.tokenizers.nearest import CodeSearch
-from annvq.tokenizers.projection import linear
+from annvq.tokenizers.projection import least_dtype, linear
 from annvq.tokenizers.quantized import Quantized
 from annvq.tokenizers.tokenizer import Tokenizer
 from annvq.tokenizers.vector import as_array
@@ -66,12 +66,12 @@ class SimVQ(Tokenizer):
     @torch.no_grad()
     def assign(self, rows: Tensor) -> Tensor:
         """Return the nearest codes (n,) of rows (n, dim)."""
-        return self._search(rows, self._codes(self.basis.to(rows.dtype)))
+        return self._search(rows, self._codes(self.basis.to(rows.dtype)), moving=self.training)
 
     def lookup(self, codes: Tensor) -> Tensor:
         """Return the rows (n, dim) of codes (n,); 0 where one is -1."""
-        basis = self.basis[codes.clamp_min(0)]
-        return self._codes(basis.to(torch.promote_types(basis.dtype, torch.float32))) * (codes >= 0)[:, None]
+        basis = self.basis[codes.clamp_min(0)].to(least_dtype(self.basis))
+        return self._codes(basis) * (codes >= 0)[:, None]
 
     def to_codebook(self) -> KMeans:
         """Return the codes as they are now as k-means' centroids."""

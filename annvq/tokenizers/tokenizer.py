@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from annvq.arguments import as_count
 from annvq.errors import DtypeError, NonFiniteError, ParameterError, ShapeError
 from annvq.learn.runtime import torch
+from annvq.tokenizers.projection import least_dtype
 from annvq.tokenizers.quantized import MASKED, Quantized, bits_of, usage_of
 
 if TYPE_CHECKING:
@@ -170,12 +171,14 @@ class Tokenizer(torch.nn.Module):
         rows = z.reshape(-1, self.dim)
         keep = None
         if mask is not None:
-            if mask.shape != z.shape[:-1] or mask.dtype != torch.bool:
-                given = f"{mask.dtype} {tuple(mask.shape)}"
-                raise ShapeError(f"mask: {given}, expected torch.bool {tuple(z.shape[:-1])}")
+            if not isinstance(mask, torch.Tensor) or mask.dtype != torch.bool:
+                kind = mask.dtype if isinstance(mask, torch.Tensor) else type(mask).__name__
+                raise DtypeError(f"mask: {kind}, expected a torch tensor of torch.bool")
+            if mask.shape != z.shape[:-1]:
+                raise ShapeError(f"mask: shape {tuple(mask.shape)}, expected {tuple(z.shape[:-1])}")
             keep = mask.reshape(-1)
             rows = rows[keep]
-        rows = rows.to(torch.promote_types(z.dtype, torch.float32))
+        rows = rows.to(least_dtype(z))
         finite = torch.isfinite(rows).all(1)
         if not finite.all():
             bad = int((~finite).sum())
@@ -191,10 +194,10 @@ def mask_of_lengths(lengths: Tensor, most: int) -> Tensor:
 
 
 def table_rows(table: Tensor, codes: Tensor) -> Tensor:
-    """Return rows (n, d) of a table (k, d) for codes (n,); 0 where a code is -1."""
+    """Return rows (n, d), at least float32, of a table (k, d) for codes (n,); 0 where a code is -1."""
     if not codes.numel() or codes.min() >= 0:
-        return table[codes]
-    return table[codes.clamp_min(0)] * (codes >= 0)[:, None]
+        return table[codes].to(least_dtype(table))
+    return table[codes.clamp_min(0)].to(least_dtype(table)) * (codes >= 0)[:, None]
 
 
 def spread(rows: Tensor, keep: Tensor | None, fill: float) -> Tensor:

@@ -48,7 +48,8 @@ class EMA:
             (n, d) and (n,).
 
         """
-        add_batch(counts, sums, rows, codes, self.decay)
+        if not add_batch(counts, sums, rows, codes, self.decay):
+            return
         total = counts.sum()
         smooth = (counts + self.epsilon) * (total / (total + len(counts) * self.epsilon))
         torch.div(sums, smooth[:, None], out=codebook)
@@ -72,18 +73,22 @@ class Gradient:
 
 
 @torch.no_grad()
-def add_batch(counts: Tensor, sums: Tensor | None, rows: Tensor, codes: Tensor, decay: float) -> None:
-    """Let counts (k,) and sums (k, d) fade and add a batch's, of all processes.
+def add_batch(counts: Tensor, sums: Tensor | None, rows: Tensor, codes: Tensor, decay: float) -> bool:
+    """Let counts (k,) and sums (k, d) fade and add a batch's, of all processes; return whether any had rows.
 
-    On one process a batch is added in place, without a second (k, d).
+    Where none had, nothing changes: averages that fade to nothing would take the codes with them. On one process a
+    batch is added in place, without a second (k, d).
     """
     of_batch = sum_over_processes(torch.bincount(codes, minlength=len(counts)).to(counts.dtype))
+    if not len(codes) and not of_batch.any():  # the same in all processes: one with rows knows without looking
+        return False
     counts.mul_(decay).add_(of_batch, alpha=1 - decay)
     if sums is None:
-        return
+        return True
     rows = rows.detach().to(sums.dtype)
     if are_several():
         together = sum_over_processes(torch.zeros_like(sums).index_add_(0, codes, rows))
         sums.mul_(decay).add_(together, alpha=1 - decay)
     else:
         sums.mul_(decay).index_add_(0, codes, rows, alpha=1 - decay)
+    return True

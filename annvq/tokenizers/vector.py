@@ -12,7 +12,7 @@ from annvq.learn.runtime import torch
 from annvq.tokenizers.learning import PLAIN, Learning
 from annvq.tokenizers.losses import squared_error
 from annvq.tokenizers.nearest import CodeSearch
-from annvq.tokenizers.projection import Projection
+from annvq.tokenizers.projection import Projection, least_dtype
 from annvq.tokenizers.quantized import Quantized
 from annvq.tokenizers.tokenizer import Tokenizer
 from annvq.tokenizers.updates import EMA, Gradient, add_batch
@@ -83,11 +83,11 @@ class VectorQuantizer(Tokenizer):
     def assign(self, rows: Tensor) -> Tensor:
         """Return the nearest codes (n,) of rows (n, dim)."""
         x = self._inward(rows)
-        return self._search(x, self._as_codes(self.codebook.to(x.dtype)))
+        return self._search(x, self._as_codes(self.codebook.to(x.dtype)), moving=self.training)
 
     def lookup(self, codes: Tensor) -> Tensor:
         """Return the rows (n, dim) of codes (n,); 0 where one is -1."""
-        found = self._as_codes(self.codebook[codes.clamp_min(0)].to(self._least_dtype()))
+        found = self._as_codes(self.codebook[codes.clamp_min(0)].to(least_dtype(self.codebook)))
         return self.projection.up(found) * (codes >= 0)[:, None]
 
     @classmethod
@@ -115,9 +115,6 @@ class VectorQuantizer(Tokenizer):
 
     def _as_codes(self, values: Tensor) -> Tensor:
         return torch.nn.functional.normalize(values, dim=-1) if self.learning.cosine else values
-
-    def _least_dtype(self) -> torch.dtype:
-        return torch.promote_types(self.codebook.dtype, torch.float32)
 
     def _choose(self, x: Tensor) -> Tensor:
         with torch.no_grad():

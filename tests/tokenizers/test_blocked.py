@@ -9,9 +9,10 @@ import torch
 from annvq.tokenizers import blocked
 
 
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch):
-    monkeypatch.setattr(blocked, "_BLOCK", 40)
+@pytest.fixture(autouse=True, params=[40, 1 << 20])
+def small_blocks(monkeypatch, request):
+    """Let all columns be many blocks, and one that is made once for several passes."""
+    monkeypatch.setattr(blocked, "_BLOCK", request.param)
     monkeypatch.setattr(blocked, "_LEAST_COLUMNS", 3)
 
 
@@ -27,7 +28,8 @@ def plain_logits(rows, weights, bias):
     return rows @ weights.T + bias
 
 
-def test_blocks_cover_all_columns(inputs):
+def test_blocks_cover_all_columns(inputs, monkeypatch):
+    monkeypatch.setattr(blocked, "_BLOCK", 40)
     parts = [part for part, _ in blocked.blocks(*inputs)]
     assert len(parts) > 3
     assert [i for part in parts for i in range(part.start, part.stop)] == list(range(23))

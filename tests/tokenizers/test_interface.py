@@ -127,6 +127,16 @@ def test_nothing_at_all_is_quantized_to_nothing(name, z):
             torch.testing.assert_close(quantizer.state_dict()[key], value, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["vector", "vector-balanced", "residual-projected"])
+def test_averages_do_not_fade_where_all_is_masked(name, z):
+    quantizer = made(name)
+    before = {key: value.clone() for key, value in quantizer.state_dict().items()}
+    for _ in range(20):
+        quantizer(z.detach(), torch.zeros(3, 5, dtype=torch.bool))
+    for key, value in quantizer.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
 @NAMES
 def test_batches_of_one_train(name):
     quantizer = made(name, steps=0)
@@ -156,6 +166,9 @@ def test_bad_input_is_refused(name, z):
         quantizer([[0.0] * DIM])
     with pytest.raises(ShapeError, match="mask"):
         quantizer(z, torch.ones(3, dtype=torch.bool))
+    for mask in (torch.ones(3, 5), np.ones((3, 5), bool), [[True] * 5] * 3):
+        with pytest.raises(DtypeError, match="mask"):
+            quantizer(z, mask)
     for key, value in quantizer.state_dict().items():
         assert torch.equal(value, state[key])
 
@@ -203,6 +216,16 @@ def test_float64_is_computed_in_float64(name, z):
     assert found.z_q.dtype == torch.float64
     assert torch.equal(found.codes, quantizer(z).codes)
     torch.testing.assert_close(quantizer.decode(found.codes).double(), found.z_q, rtol=0, atol=1e-5)
+
+
+@NAMES
+def test_a_float64_module_decodes_in_float64(name, z):
+    quantizer = made(name).double().eval()
+    found = quantizer(z.detach().double())
+    decoded = quantizer.decode(found.codes)
+    has_numbers = any(value.is_floating_point() for value in quantizer.state_dict().values())
+    assert decoded.dtype == (torch.float64 if has_numbers else torch.get_default_dtype())
+    torch.testing.assert_close(decoded.double(), found.z_q, rtol=0, atol=1e-12 if has_numbers else 1e-6)
 
 
 def test_masks_of_lengths():

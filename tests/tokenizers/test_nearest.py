@@ -9,7 +9,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from annvq.tokenizers import blocked, nearest
+from annvq.tokenizers import Learning, VectorQuantizer, blocked, nearest
 from annvq.tokenizers.approximate import ApproximateCodes
 from annvq.tokenizers.nearest import CodeSearch
 
@@ -76,11 +76,11 @@ def test_the_codes_as_they_are_now_decide(many):
     search(rows, codes)
     index = search._approximate
     moved = codes + 0.02 * torch.randn(codes.shape, generator=torch.Generator().manual_seed(0))
-    found = search(rows, moved)
+    found = search(rows, moved, moving=True)
     assert search._approximate is index  # they have moved a little
     assert (found == nearest.nearest(rows, moved)).float().mean() > 0.97
     away = codes.flip(0)
-    assert (search(rows, away) == nearest.nearest(rows, away)).float().mean() > 0.97
+    assert (search(rows, away, moving=True) == nearest.nearest(rows, away)).float().mean() > 0.97
     assert search._approximate is not index
 
 
@@ -90,9 +90,23 @@ def test_an_index_of_codes_grows_old(many, monkeypatch):
     _, codes = many
     monkeypatch.setattr(approximate, "_SEARCHES", 3)
     index = ApproximateCodes(codes, "l2")
-    assert not any(index.is_stale(codes) for _ in range(5))  # nothing has moved
-    assert index.is_stale(codes * 1.001)
-    assert index.is_stale(codes[:100])
+    assert not any(index.is_stale(codes, True) for _ in range(5))  # nothing has moved
+    assert index.is_stale(codes * 1.001, True)
+    assert index.is_stale(codes[:100], True)
+
+
+def test_codes_that_stand_are_searched_as_they_are(many):
+    rows, codes = many
+    quantizer = VectorQuantizer(12, len(codes), Learning(exact=False))
+    for _ in range(3):
+        quantizer(rows)  # makes an index, and moves the codes a little
+    quantizer.codebook[1] += 0.5
+    quantizer.eval()
+    other = copy.deepcopy(quantizer)
+    assert torch.equal(quantizer.encode(rows), other.encode(rows))
+    index = quantizer._search._approximate
+    quantizer.encode(rows)
+    assert quantizer._search._approximate is index
 
 
 def test_few_codes_and_no_rows_are_searched_exactly(many):

@@ -251,6 +251,7 @@ def test_a_lower_code_dimension_is_between_linear_maps(rows):
         lambda: Revival(decay=1.0),
         lambda: Stochastic(0),
         lambda: Balanced(-1),
+        lambda: Balanced(0.001),
         lambda: Entropy(temperature=0),
         lambda: Entropy(diversity=-1),
         lambda: KMeansStart(0),

@@ -1,4 +1,4 @@
-"""The autoencoder that every quantizer is measured in: two strided convolutions down, two up."""
+"""The autoencoder that every quantizer is measured in: two strided convolutions down, two up, normalized."""
 
 from __future__ import annotations
 
@@ -11,16 +11,23 @@ if TYPE_CHECKING:
 
     from annvq.tokenizers import Quantized, Tokenizer
 
+_GROUPS = 4
+
 
 class Autoencoder(torch.nn.Module):
     """Images to a grid of vectors, a quantizer, and images back.
+
+    Convolutions are followed by group normalization, as in VQGAN's encoder and decoder (Esser, Rombach and Ommer
+    2021), and each dimension of the vectors is brought to mean 0 and variance 1 / dim over the batch (Lancucki et al.
+    2020, "Robust Training of Vector Quantized Bottleneck Models"). Without them vectors are soon spread along a
+    single direction, far from where codebooks start, and what is measured is how a quantizer copes with that.
 
     Parameters
     ----------
     channels
         Of the images, whose sides are multiples of 4.
     dim, width
-        Dimension of the vectors, and channels between.
+        Dimension of the vectors, and channels between, a multiple of 4.
     tokenizer
         Between encoder and decoder; None for none.
 
@@ -31,27 +38,29 @@ class Autoencoder(torch.nn.Module):
         nn = torch.nn
         self.encoder = nn.Sequential(
             nn.Conv2d(channels, width, 4, 2, 1),
-            nn.GELU(),
+            *_normal(width),
             nn.Conv2d(width, 2 * width, 4, 2, 1),
-            nn.GELU(),
+            *_normal(2 * width),
             nn.Conv2d(2 * width, 2 * width, 3, 1, 1),
-            nn.GELU(),
+            *_normal(2 * width),
             nn.Conv2d(2 * width, dim, 1),
+            nn.BatchNorm2d(dim, affine=False),
         )
         self.decoder = nn.Sequential(
             nn.Conv2d(dim, 2 * width, 3, 1, 1),
-            nn.GELU(),
+            *_normal(2 * width),
             nn.Conv2d(2 * width, 2 * width, 3, 1, 1),
-            nn.GELU(),
+            *_normal(2 * width),
             nn.ConvTranspose2d(2 * width, width, 4, 2, 1),
             nn.GELU(),
             nn.ConvTranspose2d(width, channels, 4, 2, 1),
         )
         self.tokenizer = tokenizer
+        self._scale = dim**-0.5  # vectors are about as long as codes are at the start
 
     def latents(self, images: Tensor) -> Tensor:
         """Return the vectors (n, height / 4, width / 4, dim) of images (n, channels, height, width) in 0 to 1."""
-        return self.encoder(images - 0.5).movedim(1, -1)
+        return self.encoder(images - 0.5).movedim(1, -1) * self._scale
 
     def images(self, latents: Tensor) -> Tensor:
         """Return the images of vectors, not cut to 0 to 1."""
@@ -64,3 +73,7 @@ class Autoencoder(torch.nn.Module):
             return self.images(latents), None
         found = self.tokenizer(latents)
         return self.images(found.z_q), found
+
+
+def _normal(channels: int) -> tuple[torch.nn.Module, torch.nn.Module]:
+    return torch.nn.GroupNorm(_GROUPS, channels), torch.nn.GELU()

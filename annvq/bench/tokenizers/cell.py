@@ -40,6 +40,8 @@ class Setting:
         Of Adam.
     usage_images
         Training images, at most, over whose codes utilization and perplexity are counted.
+    test_images
+        Test images, at most, over which errors are measured.
 
     """
 
@@ -49,6 +51,7 @@ class Setting:
     width: int = 32
     learning_rate: float = 1e-3
     usage_images: int = 10_000
+    test_images: int = 10_000
 
 
 @dataclass(frozen=True)
@@ -112,10 +115,13 @@ def train(images: Images, quantizer: str, seed: int, setting: Setting, advance: 
         loss.backward()
         optimizer.step()
         advance()
+    model.eval()
     if fitted:
         mixed = np.random.default_rng(seed).permutation(images.train)
-        model.tokenizer = tokenizer.fit(_latents(model, mixed, tokenizer.codebook_size * _KMEANS_SAMPLE), seed=seed)
-    return model.eval()
+        model.tokenizer = tokenizer.fit(
+            _latents(model, mixed, tokenizer.codebook_size * _KMEANS_SAMPLE), seed=seed
+        ).eval()
+    return model
 
 
 def measure(
@@ -126,7 +132,7 @@ def measure(
     assert tokenizer is not None
     errors, shown = [], None
     with torch.no_grad():
-        for batch in _batches(images.test):
+        for batch in _batches(images.test[: setting.test_images]):
             made = model(batch)[0].clamp(0, 1)
             errors.append((made - batch).square().mean((1, 2, 3)))
             if shown is None:

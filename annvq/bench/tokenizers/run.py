@@ -133,7 +133,7 @@ def run(folder: Path, asked: TokenizerBench, out: Path, progress: Progress) -> T
     config = {
         **store.config,
         "train_images": len(images.train),
-        "test_images": len(images.test),
+        "test_images": min(asked.setting.test_images, len(images.test)),
         "seeds": asked.seeds,
         "quantizers": list(asked.quantizers),
         "torch": torch.__version__,
