@@ -120,7 +120,7 @@ def main() -> None:
                 continue
             peer = found if library == PEER else peer
             faster = peer["median_s"] / found["median_s"] if peer else "-"
-            share = found["peak_bytes"] / peer["peak_bytes"] if peer else "-"
+            share = found["peak_bytes"] / peer["peak_bytes"] if peer and peer["peak_bytes"] else "-"
             ms = (1000 * found["median_s"], 1000 * found["first_s"], found["peak_bytes"] / 2**20)
             figures.add(size, library, *ms, faster, share)
     versions = {"annvq": annvq.__version__, "torch": torch.__version__, PEER: package_version(PEER) or "not installed"}

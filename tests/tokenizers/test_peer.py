@@ -40,6 +40,14 @@ def test_moving_averages(z):
         torch.testing.assert_close(ours.counts, theirs._codebook.cluster_size[0])
 
 
+def test_many_codes_are_chosen_alike():
+    torch.manual_seed(1)
+    ours, rows = VectorQuantizer(64, 2048), torch.randn(2, 400, 64)
+    theirs = peer.VectorQuantize(64, codebook_size=2048, threshold_ema_dead_code=0)
+    take_codes(theirs, ours)
+    assert torch.equal(ours(rows).codes, theirs(rows)[1])
+
+
 def test_gradients_of_z_by_straight_through(z):
     ours = VectorQuantizer(6, 32, Learning(update=EMA(0.8), commitment=0.5))
     theirs = peer.VectorQuantize(6, codebook_size=32, decay=0.8, commitment_weight=0.5, rotation_trick=False)
