@@ -15,6 +15,7 @@ from annvq.arguments import as_count, as_path
 from annvq.errors import DataFormatError, DtypeError, ParameterError, ShapeError
 from annvq.io.replacing import replacing
 from annvq.learn.runtime import torch
+from annvq.tokenizers.tokenizer import is_integers
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -107,7 +108,7 @@ def codes_to_arrow(codes: Tensor, codebook_size: int, *, packed: bool = False) -
         No codes (n, ...), or some that codebook_size does not have.
 
     """
-    if not isinstance(codes, torch.Tensor) or codes.is_floating_point() or codes.dtype == torch.bool:
+    if not is_integers(codes):
         raise DtypeError("codes: expected a torch tensor of an integer dtype")
     if not codes.ndim or 0 in codes.shape[1:]:
         raise ShapeError(f"codes: shape {tuple(codes.shape)}, expected (n, ...) with at least one code a row")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from annvq.codebooks import KMeans
 from annvq.errors import StateError
 from annvq.learn.runtime import torch
+from annvq.tokenizers.kinds import check_kind
 from annvq.tokenizers.nearest import CodeSearch
 from annvq.tokenizers.quantized import Quantized
 from annvq.tokenizers.tokenizer import Tokenizer, table_rows
@@ -59,6 +60,7 @@ class KMeansTokenizer(Tokenizer):
     @classmethod
     def from_codebook(cls, codebook: KMeans) -> KMeansTokenizer:
         """Return a tokenizer whose codes are centroids."""
+        check_kind("codebook", codebook, KMeans)
         return cls(codebook.dim, codebook.k)._take(codebook)
 
     def to_codebook(self) -> KMeans:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from annvq.arguments import as_count
@@ -115,6 +115,8 @@ def _levels(codebook_size: int | None, levels: Sequence[int] | None) -> tuple[in
         if codebook_size is None:
             raise ParameterError("FSQ needs codebook_size or levels")
         return _factors(as_count("codebook_size", codebook_size, least=_LEAST_LEVELS))
+    if not isinstance(levels, Iterable):
+        raise ParameterError(f"levels must be a sequence of numbers, not {levels!r}")
     chosen = tuple(as_count("a level", level, least=_LEAST_LEVELS) for level in levels)
     if not chosen or math.prod(chosen) >= 1 << 62:
         raise ParameterError(f"levels must be at least one, with a product below 2^62, not {chosen}")

@@ -42,9 +42,9 @@ class HierarchicalVQ(Tokenizer):
         super().__init__(dim, codebook_size, num_codebooks=2)
         self.axes = as_count("axes", axes)
         self.factor = as_count("factor", factor, least=2)
-        self.estimator = learning.estimator
         self.top = VectorQuantizer(dim, codebook_size, learning)
         self.bottom = VectorQuantizer(dim, codebook_size, learning)
+        self.estimator = learning.estimator
 
     @property
     def bits_per_vector(self) -> float:

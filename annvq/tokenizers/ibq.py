@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from annvq.arguments import as_number, as_weight
 from annvq.learn.runtime import torch
 from annvq.tokenizers.blocked import entropies, indexed, noise_seed
+from annvq.tokenizers.kinds import check_kind
 from annvq.tokenizers.losses import Entropy, squared_error
 from annvq.tokenizers.nearest import CodeSearch
 from annvq.tokenizers.quantized import Quantized
@@ -55,6 +56,7 @@ class IBQ(Tokenizer):
         self.temperature = as_number("temperature", temperature, above=0)
         self.gumbel = bool(gumbel)
         self.commitment = as_weight("commitment", commitment)
+        check_kind("entropy", entropy, Entropy, type(None))
         self.entropy = entropy
         self.codebook = torch.nn.Parameter(torch.randn(self.codebook_size, self.dim) / self.dim**0.5)
         self._search = CodeSearch(exact)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from annvq.arguments import as_weight
-from annvq.errors import ParameterError
 from annvq.tokenizers.choices import Balanced, Choice, Nearest, Stochastic
 from annvq.tokenizers.estimators import Estimator, straight_through
+from annvq.tokenizers.kinds import check_estimator, check_kind
 from annvq.tokenizers.losses import Entropy
 from annvq.tokenizers.revival import Revival
 from annvq.tokenizers.start import KMeansStart
@@ -65,11 +65,8 @@ class Learning:
             "exact": (bool, type(None)),
         }
         for name, kinds in wanted.items():
-            if not isinstance(getattr(self, name), kinds):
-                accepted = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
-                raise ParameterError(f"{name} must be {accepted}, not {getattr(self, name)!r}")
-        if not callable(self.estimator):
-            raise ParameterError(f"estimator must be a function of z and q, not {self.estimator!r}")
+            check_kind(name, getattr(self, name), *kinds)
+        check_estimator(self.estimator)
 
 
 PLAIN = Learning()  # moving averages and nothing else

@@ -48,10 +48,10 @@ class LowRankVQ(Tokenizer):
         super().__init__(dim, codebook_size)
         self.rank = as_count("rank", max(1, self.dim // 4) if rank is None else rank, most=self.dim)
         self.subspace = as_weight("subspace", subspace)
-        self.commitment = learning.commitment
         self.directions = torch.nn.Parameter(torch.randn(self.dim, self.rank))
         self.center = torch.nn.Parameter(torch.zeros(self.dim))
         self.codes = VectorQuantizer(self.rank, codebook_size, learning)
+        self.commitment = learning.commitment
 
     def basis(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return B (dim, rank), whose columns are orthonormal."""

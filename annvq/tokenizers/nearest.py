@@ -12,6 +12,7 @@ from annvq.kernels.assign import assign
 from annvq.learn.runtime import torch
 from annvq.tokenizers.approximate import ApproximateCodes
 from annvq.tokenizers.blocked import argmax
+from annvq.tokenizers.kinds import check_kind
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,6 +56,7 @@ class CodeSearch:
     """
 
     def __init__(self, exact: bool | None = None) -> None:
+        check_kind("exact", exact, bool, type(None))
         self.exact = exact
         self._approximate: ApproximateCodes | None = None
 

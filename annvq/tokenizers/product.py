@@ -10,6 +10,7 @@ from annvq.arguments import as_count
 from annvq.codebooks import ProductCodebook
 from annvq.errors import ParameterError
 from annvq.learn.runtime import torch
+from annvq.tokenizers.kinds import check_kind
 from annvq.tokenizers.learning import PLAIN, Learning
 from annvq.tokenizers.quantized import Quantized
 from annvq.tokenizers.split import assign_parts, lookup_parts, quantize_parts, width_of
@@ -82,6 +83,7 @@ class ProductVQ(Tokenizer):
     @classmethod
     def from_codebook(cls, codebook: ProductCodebook, learning: Learning = PLAIN) -> ProductVQ:
         """Return a quantizer that starts at a product codebook; its dimension must be a multiple of M."""
+        check_kind("codebook", codebook, ProductCodebook)
         M, ksub, dsub = codebook.codebooks.shape
         if codebook.dim != M * dsub:
             raise ParameterError(f"a product codebook of dimension {codebook.dim}, expected M x dsub = {M * dsub}")

@@ -10,6 +10,7 @@ from annvq.arguments import as_count, as_weight
 from annvq.codebooks import ResidualCodebook
 from annvq.errors import ParameterError
 from annvq.learn.runtime import torch
+from annvq.tokenizers.kinds import check_kind
 from annvq.tokenizers.learning import PLAIN, Learning
 from annvq.tokenizers.processes import from_first
 from annvq.tokenizers.product import check_scannable
@@ -57,10 +58,10 @@ class ResidualVQ(Tokenizer):
         if as_weight("quantizer_dropout", quantizer_dropout) > 1:
             raise ParameterError(f"quantizer_dropout must be 0 to 1, not {quantizer_dropout}")
         self.quantizer_dropout = quantizer_dropout
-        self.estimator = learning.estimator
         self.stages = torch.nn.ModuleList(
             VectorQuantizer(dim, codebook_size, learning, code_dim=code_dim) for _ in range(num_quantizers)
         )
+        self.estimator = learning.estimator
 
     def quantize(self, rows: Tensor) -> Quantized:
         """Quantize rows (n, dim); see `Tokenizer`."""
@@ -95,6 +96,7 @@ class ResidualVQ(Tokenizer):
 
         It takes the nearest code of each stage, as that codebook does with a beam of 1.
         """
+        check_kind("codebook", codebook, ResidualCodebook)
         made = cls(codebook.dim, codebook.ksub, codebook.M, learning)
         for stage, codes in zip(made.stages, codebook.codebooks):
             stage.set_codes(codes)

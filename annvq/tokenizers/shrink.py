@@ -88,7 +88,11 @@ def shrink_codebook(
 def _weights(counts: Any, size: int) -> np.ndarray:
     if counts is None:
         return np.ones(size)
-    weights = np.asarray(counts.cpu() if isinstance(counts, torch.Tensor) else counts, np.float64)
+    given = counts.detach().cpu() if isinstance(counts, torch.Tensor) else counts
+    try:
+        weights = np.asarray(given, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(f"counts must be {size} finite numbers of at least 0: {error}") from None
     if weights.shape != (size,) or not np.isfinite(weights).all() or (weights < 0).any():
         raise ParameterError(f"counts must be {size} finite numbers of at least 0, not of shape {weights.shape}")
     return weights

@@ -8,6 +8,7 @@ from annvq.arguments import as_weight
 from annvq.codebooks import KMeans
 from annvq.learn.runtime import torch
 from annvq.tokenizers.estimators import Estimator, straight_through
+from annvq.tokenizers.kinds import check_estimator
 from annvq.tokenizers.losses import squared_error
 from annvq.tokenizers.nearest import CodeSearch
 from annvq.tokenizers.projection import least_dtype, linear
@@ -49,6 +50,7 @@ class SimVQ(Tokenizer):
     ) -> None:
         super().__init__(dim, codebook_size)
         self.commitment = as_weight("commitment", commitment)
+        check_estimator(estimator)
         self.estimator = estimator
         self.basis: Tensor
         self.register_buffer("basis", torch.randn(self.codebook_size, self.dim) / self.dim**0.5)

@@ -98,7 +98,7 @@ class Tokenizer(torch.nn.Module):
 
     def flat_codes(self, codes: Tensor) -> tuple[Tensor, tuple[int, ...]]:
         """Return checked codes as (n,) or (n, M) int64, and the shape (batch, ...) they had; errors as of `decode`."""
-        if not isinstance(codes, torch.Tensor) or codes.is_floating_point() or codes.dtype == torch.bool:
+        if not is_integers(codes):
             kind = codes.dtype if isinstance(codes, torch.Tensor) else type(codes).__name__
             raise DtypeError(f"codes: {kind}, expected a torch tensor of an integer dtype")
         shape, wanted = tuple(codes.shape), self.num_codebooks
@@ -188,9 +188,18 @@ class Tokenizer(torch.nn.Module):
 
 def mask_of_lengths(lengths: Tensor, most: int) -> Tensor:
     """Return the mask (batch, most) of sequences of these lengths (batch,): True where there is a vector."""
-    if lengths.numel() and int(lengths.max()) > most:
-        raise ParameterError(f"a length of {int(lengths.max())}, but sequences have at most {most} places")
+    if not is_integers(lengths):
+        raise DtypeError("lengths: expected a torch tensor of an integer dtype")
+    if lengths.numel() and not (lengths.min() >= 0 and lengths.max() <= most):
+        found = f"lengths from {int(lengths.min())} to {int(lengths.max())}"
+        raise ParameterError(f"{found}, but sequences have 0 to {most} places")
     return torch.arange(most, device=lengths.device) < lengths[:, None]
+
+
+def is_integers(values: Any) -> bool:
+    """Return whether values are a tensor of an integer dtype."""
+    is_tensor = isinstance(values, torch.Tensor)
+    return is_tensor and not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)
 
 
 def table_rows(table: Tensor, codes: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 from annvq.codebooks import KMeans
 from annvq.errors import ParameterError
 from annvq.learn.runtime import torch
+from annvq.tokenizers.kinds import check_kind
 from annvq.tokenizers.learning import PLAIN, Learning
 from annvq.tokenizers.losses import squared_error
 from annvq.tokenizers.nearest import CodeSearch
@@ -44,6 +45,7 @@ class VectorQuantizer(Tokenizer):
         self, dim: int, codebook_size: int, learning: Learning = PLAIN, *, code_dim: int | None = None
     ) -> None:
         super().__init__(dim, codebook_size)
+        check_kind("learning", learning, Learning)
         self.learning = learning
         self.projection = Projection(self.dim, self.dim if code_dim is None else code_dim)
         width = self.projection.code_dim
@@ -93,6 +95,7 @@ class VectorQuantizer(Tokenizer):
     @classmethod
     def from_codebook(cls, codebook: KMeans, learning: Learning = PLAIN) -> VectorQuantizer:
         """Return a quantizer whose codes are the centroids of a k-means."""
+        check_kind("codebook", codebook, KMeans)
         made = cls(codebook.dim, codebook.k, learning)
         made.set_codes(codebook.centroids)
         return made

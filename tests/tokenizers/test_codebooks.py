@@ -160,8 +160,9 @@ def test_bad_shrinking_is_refused():
         shrink_codebook(FSQ(2, 8), 2)
     with pytest.raises(ParameterError):
         shrink_codebook(large, 7)
-    with pytest.raises(ParameterError, match="counts"):
-        shrink_codebook(large, 2, counts=[1, 2])
+    for counts in ([1, 2], "many", [[1], [2, 3]], [torch.nan] * 6):
+        with pytest.raises(ParameterError, match="counts"):
+            shrink_codebook(large, 2, counts=counts)
     with pytest.raises(ParameterError, match="only 1 codes are used"):
         shrink_codebook(large, 2, counts=[1, 0, 0, 0, 0, 0])
     with pytest.raises(StateError):

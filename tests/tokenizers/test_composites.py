@@ -203,6 +203,10 @@ def test_a_low_rank_loss_passes_gradcheck():
         lambda: ResidualVQ(6, 16, 2, quantizer_dropout=1.5),
         lambda: LowRankVQ(6, 16, 7),
         lambda: LowRankVQ(6, 16, 2, subspace=-1),
+        lambda: LowRankVQ(6, 16, 2, "ema"),
+        lambda: ResidualVQ(6, 16, 2, "ema"),
+        lambda: ResidualVQ.from_codebook("codes"),
+        lambda: ProductVQ.from_codebook("codes"),
     ],
 )
 def test_bad_parameters_are_refused(make):

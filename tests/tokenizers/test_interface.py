@@ -230,8 +230,12 @@ def test_a_float64_module_decodes_in_float64(name, z):
 
 def test_masks_of_lengths():
     assert mask_of_lengths(torch.tensor([0, 2]), 3).tolist() == [[False] * 3, [True, True, False]]
-    with pytest.raises(ParameterError, match="length of 4"):
-        mask_of_lengths(torch.tensor([4]), 3)
+    for lengths in ([4, 0], [-1, 3]):
+        with pytest.raises(ParameterError, match="0 to 3 places"):
+            mask_of_lengths(torch.tensor(lengths), 3)
+    for lengths in ([1, 2], torch.tensor([1.5])):
+        with pytest.raises(DtypeError, match="lengths"):
+            mask_of_lengths(lengths, 3)
 
 
 def test_usage_is_that_of_the_batch():

@@ -110,6 +110,8 @@ def test_a_mixture_finds_clusters():
     [
         lambda: IBQ(4, 8, temperature=0),
         lambda: IBQ(4, 8, commitment=-1),
+        lambda: IBQ(4, 8, entropy=0.1),
+        lambda: IBQ(4, 8, exact="no"),
         lambda: GaussianMixtureVQ(4, 8, 3),
         lambda: GaussianMixtureVQ(4, 8, temperature=0),
         lambda: GaussianMixtureVQ(4, 8, likelihood=-1),

@@ -61,7 +61,7 @@ def test_fsq_finds_levels_of_a_product(size, levels):
     assert FSQ(3, size).codebook_size == size
 
 
-@pytest.mark.parametrize("arguments", [{}, {"codebook_size": 11}, {"levels": []}, {"levels": [2, 3]}])
+@pytest.mark.parametrize("arguments", [{}, {"codebook_size": 11}, {"levels": []}, {"levels": [2, 3]}, {"levels": 5}])
 def test_fsq_refuses_what_has_no_levels(arguments):
     with pytest.raises(ParameterError):
         FSQ(4, **arguments)

@@ -7,6 +7,7 @@ pytest.importorskip("torch")
 
 import torch
 
+from annvq.errors import ParameterError
 from annvq.tokenizers import Gradient, Learning, SimVQ, VectorQuantizer
 from annvq.tokenizers.nearest import nearest
 
@@ -56,3 +57,9 @@ def test_no_code_is_left_behind():
     sim = used_after_training(SimVQ(4, 500))
     assert sim > 0.9
     assert sim > plain
+
+
+def test_bad_parameters_are_refused():
+    for bad in ({"commitment": -1}, {"estimator": "rotation"}, {"exact": 1}):
+        with pytest.raises(ParameterError):
+            SimVQ(4, 8, **bad)

@@ -264,6 +264,9 @@ def test_a_lower_code_dimension_is_between_linear_maps(rows):
         lambda: VectorQuantizer(4, 0),
         lambda: VectorQuantizer(4, 2.5),
         lambda: VectorQuantizer(4, 4, code_dim=0),
+        lambda: VectorQuantizer(4, 4, "ema"),
+        lambda: VectorQuantizer(4, 4, Learning(exact="no")),
+        lambda: VectorQuantizer.from_codebook("codes"),
     ],
 )
 def test_bad_parameters_are_refused(make):
