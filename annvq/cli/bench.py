@@ -180,6 +180,7 @@ def tokenizers_command(
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each quantizer.")] = 3,
     steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 1000,
     batch: Annotated[int, typer.Option(min=2, help="Images of a step.")] = 64,
+    normalize: Annotated[bool, typer.Option(help="Normalize inside the autoencoder, and what is quantized.")] = True,
     usage_images: Annotated[
         int, typer.Option(min=1, help="Training images over which the use of the codes is counted, at most.")
     ] = 10_000,
@@ -209,7 +210,7 @@ def tokenizers_command(
         if "ANNVQ_DATA" not in os.environ:
             raise typer.BadParameter("give DATA, or a folder with fashion-mnist in it as ANNVQ_DATA")
         folder = Path(os.environ["ANNVQ_DATA"]) / "fashion-mnist"
-    setting = Setting(steps=steps, batch=batch, usage_images=usage_images, test_images=test_images)
+    setting = Setting(steps=steps, batch=batch, normalize=normalize, usage_images=usage_images, test_images=test_images)
     asked = run.TokenizerBench(chosen, seeds, setting, search)
     _check_places(json, out / run.CELLS)
     with progress_bar() as progress:

@@ -18,7 +18,9 @@ class Revival:
     """A code whose moving average of uses falls below a share of the mean moves to a vector of the next batch.
 
     As in Jukebox (Dhariwal et al. 2020) and SoundStream (Zeghidour et al. 2021, section III-C), whose
-    thresholds are counts. It starts again with the mean use.
+    thresholds are counts. It starts again with the mean use. Averages start at 1: a code that was never used is dead
+    after about ln(k / (n * share)) / (1 - decay) batches of n vectors, k codes in all. Where that is too long, take a
+    lower decay.
 
     Parameters
     ----------

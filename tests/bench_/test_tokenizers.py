@@ -14,6 +14,7 @@ import torch
 from rich.progress import Progress
 
 from annvq.bench.tokenizers import run as runs
+from annvq.bench.tokenizers.autoencoder import Autoencoder
 from annvq.bench.tokenizers.cell import Setting, figures_of, train
 from annvq.bench.tokenizers.images import Images
 from annvq.bench.tokenizers.quantizers import DEFAULT, QUANTIZERS
@@ -154,6 +155,17 @@ def test_quantizers_start_from_the_same_autoencoder(folder):
     torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
 
 
+def test_latents_are_normalized_or_not():
+    torch.manual_seed(0)
+    images = torch.rand(16, 1, 28, 28)
+    latents = Autoencoder(1, 8, 4, None).latents(images).flatten(0, 2)
+    torch.testing.assert_close(latents.mean(0), torch.zeros(8), rtol=0, atol=1e-5)
+    torch.testing.assert_close(latents.var(0), torch.full((8,), 1 / 8), rtol=1e-2, atol=0)
+    plain = Autoencoder(1, 8, 4, None, normalize=False)
+    assert not any("Norm" in type(module).__name__ for module in plain.modules())
+    assert plain(images)[0].shape == images.shape
+
+
 def test_search_figures_of_a_fine_quantizer():
     torch.manual_seed(0)
     items = torch.randn(300, 2, 2)
@@ -184,6 +196,7 @@ def test_the_command_writes_rows(folder, tmp_path, capsys):
     from annvq.cli.__main__ import main
 
     arguments = ["bench", "tokenizers", str(folder), "--quantizer", "vq-256", "--quantizer", "lfq-1k", "--steps", "2"]
+    arguments += ["--batch", "8", "--no-normalize", "--test-images", "9"]
     arguments += ["--seeds", "2", "--json", str(tmp_path / "r.json"), "--out", str(tmp_path / "out"), "--search"]
     with pytest.raises(SystemExit) as ended:
         main(arguments)
@@ -192,6 +205,7 @@ def test_the_command_writes_rows(folder, tmp_path, capsys):
     result = json.loads((tmp_path / "r.json").read_text())
     assert list(result) == ["command", "config", "machine", "rows"]
     assert result["command"] == "bench tokenizers"
+    assert [result["config"][name] for name in ("batch", "normalize", "test_images")] == [8, False, 9]
     assert {"quantizer", "bits", "mse", "psnr", "utilization", "perplexity"} <= set(result["rows"][0])
     assert str(tmp_path) not in (tmp_path / "r.json").read_text()
     assert "vq-256" in captured.out

@@ -30,33 +30,41 @@ class Autoencoder(torch.nn.Module):
         Dimension of the vectors, and channels between, a multiple of 4.
     tokenizer
         Between encoder and decoder; None for none.
+    normalize
+        Whether to do so.
 
     """
 
-    def __init__(self, channels: int, dim: int, width: int, tokenizer: Tokenizer | None) -> None:
+    def __init__(
+        self, channels: int, dim: int, width: int, tokenizer: Tokenizer | None, *, normalize: bool = True
+    ) -> None:
         super().__init__()
         nn = torch.nn
+
+        def active(width: int) -> list[torch.nn.Module]:
+            return [nn.GroupNorm(_GROUPS, width), nn.GELU()] if normalize else [nn.GELU()]
+
         self.encoder = nn.Sequential(
             nn.Conv2d(channels, width, 4, 2, 1),
-            *_normal(width),
+            *active(width),
             nn.Conv2d(width, 2 * width, 4, 2, 1),
-            *_normal(2 * width),
+            *active(2 * width),
             nn.Conv2d(2 * width, 2 * width, 3, 1, 1),
-            *_normal(2 * width),
+            *active(2 * width),
             nn.Conv2d(2 * width, dim, 1),
-            nn.BatchNorm2d(dim, affine=False),
+            nn.BatchNorm2d(dim, affine=False) if normalize else nn.Identity(),
         )
         self.decoder = nn.Sequential(
             nn.Conv2d(dim, 2 * width, 3, 1, 1),
-            *_normal(2 * width),
+            *active(2 * width),
             nn.Conv2d(2 * width, 2 * width, 3, 1, 1),
-            *_normal(2 * width),
+            *active(2 * width),
             nn.ConvTranspose2d(2 * width, width, 4, 2, 1),
             nn.GELU(),
             nn.ConvTranspose2d(width, channels, 4, 2, 1),
         )
         self.tokenizer = tokenizer
-        self._scale = dim**-0.5  # vectors are about as long as codes are at the start
+        self._scale = dim**-0.5 if normalize else 1.0  # vectors are about as long as codes are at the start
 
     def latents(self, images: Tensor) -> Tensor:
         """Return the vectors (n, height / 4, width / 4, dim) of images (n, channels, height, width) in 0 to 1."""
@@ -73,7 +81,3 @@ class Autoencoder(torch.nn.Module):
             return self.images(latents), None
         found = self.tokenizer(latents)
         return self.images(found.z_q), found
-
-
-def _normal(channels: int) -> tuple[torch.nn.Module, torch.nn.Module]:
-    return torch.nn.GroupNorm(_GROUPS, channels), torch.nn.GELU()

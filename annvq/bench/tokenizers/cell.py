@@ -38,6 +38,8 @@ class Setting:
         Of the vectors, and of the convolutions.
     learning_rate
         Of Adam.
+    normalize
+        Whether the autoencoder normalizes, see `Autoencoder`.
     usage_images
         Training images, at most, over whose codes utilization and perplexity are counted.
     test_images
@@ -50,6 +52,7 @@ class Setting:
     dim: int = 32
     width: int = 32
     learning_rate: float = 1e-3
+    normalize: bool = True
     usage_images: int = 10_000
     test_images: int = 10_000
 
@@ -103,7 +106,8 @@ def train(images: Images, quantizer: str, seed: int, setting: Setting, advance: 
     tokenizer = QUANTIZERS[quantizer](setting.dim)
     fitted = isinstance(tokenizer, KMeansTokenizer)
     torch.manual_seed(seed)  # the autoencoder starts alike whatever the quantizer drew
-    model = Autoencoder(channels, setting.dim, setting.width, None if fitted else tokenizer).train()
+    between = None if fitted else tokenizer
+    model = Autoencoder(channels, setting.dim, setting.width, between, normalize=setting.normalize).train()
     optimizer = torch.optim.Adam(model.parameters(), setting.learning_rate)
     for rows in _orders(len(images.train), setting, seed):
         batch = as_floats(images.train[rows])
