@@ -73,7 +73,7 @@ def utilization(result: TokenizerResult, path: Path) -> None:
     axes.set_yticks(places, [row["quantizer"] for row in rows], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
-    axes.set_xlabel("share of the codes")
+    axes.set_xlabel(f"share of the codes, over {rows[0]['tokens']:,} vectors")
     finish(figure, axes, path, f"{_title(result)}\nuse of the codebook")
 
 
@@ -87,4 +87,5 @@ def _shares(result: TokenizerResult, rows: list[dict[str, Any]]) -> dict[str, li
 
 def _title(result: TokenizerResult) -> str:
     config = result.config
-    return f"{config['data']}: {config['steps']:,} steps, {config['seeds']} seeds"
+    seeds = "1 seed" if config["seeds"] == 1 else f"{config['seeds']} seeds"
+    return f"{config['data']}: {config['steps']:,} steps, {seeds}"
