@@ -29,9 +29,9 @@ def as_number(name: str, value: Any, *, above: float = -math.inf, most: float = 
     except OverflowError:  # of an int
         number = math.inf
     if not (math.isfinite(number) and above < number <= most):
-        limits = [f"above {above:g}"] * (above > -math.inf) + [f"not above {most:g}"] * (most < math.inf)
-        accepted = " ".join(["a finite number", " and ".join(limits)]).rstrip()
-        raise ParameterError(f"{name} must be {accepted}, not {_plain(value)!r}")
+        kind = "a finite number" if most == math.inf else "a number"
+        bounds = [f" above {above:g}"] * (above > -math.inf) + [f" not above {most:g}"] * (most < math.inf)
+        raise ParameterError(f"{name} must be {kind}{' and'.join(bounds)}, not {_plain(value)!r}")
     return number
 
 

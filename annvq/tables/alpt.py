@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -65,13 +66,9 @@ class ALPT(Table):
     ) -> None:
         if bits not in (8, 16):
             raise ParameterError(f"bits must be 8 or 16, not {bits!r}")
-
-        def bytes_of(n: int, d: int) -> int:
-            return n * (d * bits // 8 + FLOAT)
-
-        budget = Budget.of(num_embeddings, embedding_dim, ratio, bytes, natural=bytes_of)
+        budget = Budget.of(num_embeddings, embedding_dim, ratio, bytes, natural=partial(_bytes, bits=bits))
         super().__init__(budget, padding_idx, sparse)
-        budget.check(self.method, bytes_of(budget.n, budget.d))
+        budget.check(self.method, _bytes(budget.n, budget.d, bits=bits))
         self.bits = bits
         self._top = (1 << (bits - 1)) - 1
         self.weight = normal(budget.n, budget.d, std=std)
@@ -81,7 +78,7 @@ class ALPT(Table):
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays that are needed at inference."""
-        return self.num_embeddings * (self.embedding_dim * self.bits // 8 + FLOAT)
+        return _bytes(self.num_embeddings, self.embedding_dim, bits=self.bits)
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """Return groups for an optimizer: the scales learn at their own, small rate."""
@@ -119,3 +116,8 @@ class ALPT(Table):
         """Take the rows as they are, and scales with which the largest value of each is the largest number."""
         set_(self.weight, weight)
         set_(self.scale, np.maximum(np.abs(weight).max(axis=1, keepdims=True), 1e-30) / self._top)
+
+
+def _bytes(n: int, d: int, *, bits: int) -> int:
+    """Return the bytes of numbers and scales; of one row the scale is the whole table's, and a setting."""
+    return n * d * bits // 8 + (FLOAT * n if n > 1 else 0)

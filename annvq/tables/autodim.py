@@ -119,7 +119,8 @@ class AutoDim(Searched):
             wide = torch.zeros_like(found)
             for g, places in members:
                 if len(places):
-                    wide = wide.index_put((places,), narrow[places] @ maps[g])
+                    rows = narrow[places] @ maps[g]
+                    wide = wide.index_put((places,), rows.to(wide.dtype))  # autocast's products are halves
             if not (self.training and len(ids) < 2):
                 wide = norm(wide)
             found = found + shares[group, c][:, None] * wide

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from annvq.errors import DtypeError, ParameterError, ShapeError
@@ -36,9 +37,28 @@ class TableBag(torch.nn.Module):
         self.include_last_offset = bool(include_last_offset)
 
     @property
+    def num_embeddings(self) -> int:
+        """Number of rows n."""
+        return self.table.num_embeddings
+
+    @property
+    def embedding_dim(self) -> int:
+        """Dimension d of a row."""
+        return self.table.embedding_dim
+
+    @property
+    def padding_idx(self) -> int | None:
+        """The row that counts in no bag, or None."""
+        return self.table.padding_idx
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the table at inference."""
         return self.table.nbytes
+
+    def export(self, path: str | os.PathLike[str]) -> None:
+        """Write the table as `Table.export` does; how it is pooled is said again at every look-up."""
+        self.table.export(path)
 
     def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
         """Return pooled rows (bags, d).

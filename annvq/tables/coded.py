@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from annvq.learn.runtime import torch
-from annvq.tables.budget import Budget
+from annvq.tables.budget import FLOAT, Budget
 from annvq.tables.code_sizes import CodeSizes
-from annvq.tables.table import Table, set_
+from annvq.tables.frozen.codes import PackedCodes, code_bytes, packed
+from annvq.tables.table import Table, array_of, set_
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from annvq.codebooks import ProductCodebook, ResidualCodebook
     from annvq.learn.mirrors import ProductMirror, ResidualMirror
 
 SAMPLE = 65_536
@@ -32,6 +34,9 @@ class Coded(Table):
         The codebooks as parameters.
 
     """
+
+    codebook: ClassVar[type[ProductCodebook | ResidualCodebook]]  # which is trained
+    kept: ClassVar[type[PackedCodes]]  # for inference
 
     def __init__(
         self,
@@ -52,10 +57,23 @@ class Coded(Table):
         """Return rows (m, d) of ids (m,)."""
         return self.mirror.decode(self.codes[ids])
 
-    def _take(self, codebook: Any, weight: np.ndarray) -> None:
-        """Take a codebook that was trained, and the codes of the rows by it."""
-        set_(self.mirror.codebooks, codebook.codebooks)
-        set_(self.codes, codebook.encode(weight, threads=1))
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays that are needed at inference."""
+        codes = self.num_embeddings * code_bytes(self.sizes.M, self.sizes.bits)
+        return codes + FLOAT * self.mirror.codebooks.numel()
+
+    def form(self) -> PackedCodes:
+        """Return the arrays for inference."""
+        codes = packed(array_of(self.codes), self.sizes.bits)
+        return self.kept(self.num_embeddings, self.embedding_dim, codes, array_of(self.mirror.codebooks))
+
+    def approximate(self, weight: np.ndarray, *, frequencies: np.ndarray | None = None, seed: int = 0) -> None:
+        """Train the codebooks on the rows and code them."""
+        rows = training_sample(weight, frequencies, seed)
+        trained = self.codebook.train(rows, M=self.sizes.M, nbits=self.sizes.bits, seed=seed, threads=1)
+        set_(self.mirror.codebooks, trained.codebooks)
+        set_(self.codes, trained.encode(weight, threads=1))
 
 
 def training_sample(weight: np.ndarray, frequencies: np.ndarray | None, seed: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from annvq.tables.registry import method_named
 from annvq.tables.table import Table, as_frequencies
 
 _LEAST_BYTES = 65_536
-_PLAIN = (torch.nn.Embedding, torch.nn.EmbeddingBag)
+PLAIN = (torch.nn.Embedding, torch.nn.EmbeddingBag)
 
 
 def compress(
@@ -66,16 +66,17 @@ def compress(
     cls = method_named(method)
     seed = as_count("seed", seed, least=0, most=2**30)
     steps = as_count("finetune_steps", finetune_steps, least=0)
-    if isinstance(what, _PLAIN):
+    least = as_count("min_bytes", min_bytes, least=0)
+    if isinstance(what, PLAIN):
         return _compressed(what, cls, ratio, bytes, frequencies, seed, steps)
     if not isinstance(what, torch.nn.Module):
         raise ParameterError(f"expected nn.Embedding, nn.EmbeddingBag or a model, not {type(what).__name__}")
-    return _model(what, cls, ratio, bytes, frequencies, seed, steps, as_count("min_bytes", min_bytes, least=0))
+    return _model(what, cls, ratio, bytes, frequencies, seed, steps, least)
 
 
 def tables_of(model: Any, min_bytes: int = 0) -> dict[str, Any]:
     """Return the nn.Embedding and nn.EmbeddingBag modules of a model of at least so many bytes, by name."""
-    found = {name: module for name, module in model.named_modules() if isinstance(module, _PLAIN)}
+    found = {name: module for name, module in model.named_modules() if isinstance(module, PLAIN)}
     return {name: module for name, module in found.items() if module.weight.numel() * 4 >= min_bytes}
 
 

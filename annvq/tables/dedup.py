@@ -93,29 +93,55 @@ class Dedup(Table):
         """Let the blocks that are most alike share, as many as it takes."""
         n, d = weight.shape
         count, kept = len(self.remap), len(self.weight) // self.block_rows
-        padded = np.zeros((count * self.block_rows, d), np.float32)
-        padded[:n] = weight
-        counts = np.zeros(len(padded))
-        counts[:n] = weights_of(frequencies, n)
-        order, before, distance = nearest_before(padded.reshape(count, -1), seed)
-        shares = np.zeros(count, bool)
-        shares[np.argsort(distance, kind="stable")[: count - kept]] = True
-        owner = np.empty(count, np.int64)
-        number = 0
-        for position in range(count):  # what a block shares may itself be shared
-            owner[position] = owner[before[position]] if shares[position] else number
-            number += not shares[position]
-        remap = np.empty(count, np.int64)
-        remap[order] = owner
-        sums, totals = np.zeros((kept, self.block_rows, d)), np.zeros((kept, self.block_rows))
-        np.add.at(sums, remap, (padded * counts[:, None]).reshape(count, self.block_rows, d))
-        np.add.at(totals, remap, counts.reshape(count, self.block_rows))
-        set_(self.weight, sums / np.maximum(totals, 1e-30)[:, :, None])
-        set_(self.remap, remap)
+        blocks = np.zeros((count * self.block_rows, d), np.float32)
+        blocks[:n] = weight
+        counts = np.zeros((len(blocks), 1))
+        counts[:n, 0] = weights_of(frequencies, n)
+        shares = np.broadcast_to(counts, blocks.shape).reshape(count, -1)
+        means, owner = merged(blocks.reshape(count, -1), shares, kept, seed)
+        set_(self.weight, means)
+        set_(self.remap, owner)
+
+
+def merged(blocks: np.ndarray, counts: np.ndarray, kept: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the means (kept, values) that stand for blocks (B, values), and which of them each has, (B,).
+
+    In every round the pairs that are most alike become one, their mean. No block is in two pairs of a round: were what
+    a block shares shared again at once, at small budgets most would end in one chain.
+
+    Parameters
+    ----------
+    blocks, counts
+        (B, values) float32, and how much each value counts.
+    kept
+        How many are left.
+    seed
+        Of the search for pairs.
+
+    """
+    means, totals, owner = blocks, counts, np.arange(len(blocks))
+    while len(means) > kept:
+        order, before, distance = nearest_before(means, seed)
+        most = len(means) - kept
+        target, is_taken = np.arange(len(means)), np.zeros(len(means), bool)
+        for position in np.argsort(distance, kind="stable"):
+            other = before[position]
+            if most == 0 or other < 0:
+                break
+            if not (is_taken[position] or is_taken[other]):
+                is_taken[[position, other]] = True
+                target[order[position]] = order[other]
+                most -= 1
+        left, place = np.unique(target, return_inverse=True)
+        sums, added = np.zeros((len(left), means.shape[1])), np.zeros((len(left), means.shape[1]))
+        np.add.at(sums, place, means * totals)
+        np.add.at(added, place, totals)
+        means, totals, owner = (sums / np.maximum(added, 1e-30)).astype(np.float32), added, place[owner]
+    return means, owner
 
 
 def _block_rows(budget: Budget) -> int:
-    return min(budget.n, max(1, -(-_REMAP_SHARE * FLOAT * budget.n // budget.bytes)))
+    return min(budget.n, max(1, -(-_REMAP_SHARE * FLOAT * budget.n // max(1, budget.bytes))))
 
 
 def _smallest(budget: Budget) -> int:

@@ -14,7 +14,7 @@ from annvq.tables.budget import FLOAT, Budget, most_that_fits
 from annvq.tables.distillation import distill
 from annvq.tables.frozen.deep_hash import MOST_HASHES, DeepHash, encoded
 from annvq.tables.frozen.robe import MOST_SEED
-from annvq.tables.table import Table, array_of
+from annvq.tables.table import Table, array_of, of_distinct
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,6 +96,9 @@ class DHE(Table):
 
     def rows(self, ids: Tensor) -> Tensor:
         """Return rows (m, d) of ids (m,)."""
+        return of_distinct(self._made, ids)  # batch normalization counts each once, padding too
+
+    def _made(self, ids: Tensor) -> Tensor:
         hashes = encoded(ids.cpu().numpy(), self.num_hashes, self.seed)
         values = torch.from_numpy(hashes).to(self.last.weight)
         for layer, norm in zip(self.hidden, self.norms):

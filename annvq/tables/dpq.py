@@ -58,7 +58,12 @@ class Quantized(Table):
 
     def nearest(self, query: Tensor, ids: Tensor) -> Tensor:
         """Return the codes (m, M) of float32 rows (m, d) of ids (m,)."""
-        return self.mirror.distances(query).argmin(2)
+        return self.distances(query).argmin(2)
+
+    def distances(self, query: Tensor) -> Tensor:
+        """Return squared distances (m, M, ksub) from centroids, in autocast too as precise as for inference."""
+        with torch.autocast(query.device.type, enabled=False):
+            return self.mirror.distances(query)
 
     def rows(self, ids: Tensor) -> Tensor:
         """Return rows (m, d) of ids (m,)."""
@@ -149,7 +154,8 @@ class DPQ(Quantized):
         """Return inner products (m, M, ksub) of sub-rows with keys."""
         M, _, dsub = self.mirror.codebooks.shape
         padded = torch.nn.functional.pad(query, (0, M * dsub - self.embedding_dim))
-        return torch.einsum("nmd,mkd->nmk", padded.reshape(len(query), M, dsub), self.mirror.codebooks)
+        with torch.autocast(query.device.type, enabled=False):
+            return torch.einsum("nmd,mkd->nmk", padded.reshape(len(query), M, dsub), self.mirror.codebooks)
 
     def rows(self, ids: Tensor) -> Tensor:
         """Return rows (m, d) of ids (m,)."""

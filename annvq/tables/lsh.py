@@ -39,7 +39,7 @@ def nearest_before(blocks: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarra
     for _ in range(_TABLES):
         direction = rng.standard_normal(blocks.shape[1]).astype(np.float32)
         projected = ordered @ direction
-        width = max(_WIDTH * float(projected.std()), 1e-30)
+        width = _WIDTH * float(projected.std()) or 1.0  # blocks that are all alike share any bucket
         buckets = np.floor(projected / width + rng.random()).astype(np.int64)
         sorted_rows = np.argsort(buckets, kind="stable")
         same = buckets[sorted_rows[1:]] == buckets[sorted_rows[:-1]]

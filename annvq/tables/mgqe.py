@@ -89,7 +89,7 @@ class MGQE(Quantized):
 
     def nearest(self, query: Tensor, ids: Tensor) -> Tensor:
         """Return the codes (m, M) of float32 rows (m, d) of ids (m,)."""
-        distances = self.mirror.distances(query)
+        distances = self.distances(query)
         every, low = distances.argmin(2), distances[:, :, :_LOW].argmin(2)
         return torch.where(self.is_low[ids][:, None], low, every)
 

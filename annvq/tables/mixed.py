@@ -88,7 +88,7 @@ class MixedTable(Table):
                 rows = rows @ self.projections[str(g)]
             elif dim < self.embedding_dim:
                 rows = torch.nn.functional.pad(rows, (0, self.embedding_dim - dim))
-            found = found.index_put((members,), rows)
+            found = found.index_put((members,), rows.to(found.dtype))  # autocast's products are halves
         return found
 
     def form(self) -> Mixed:

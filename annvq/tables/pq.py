@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import numpy as np
-
 from annvq.codebooks import ProductCodebook
 from annvq.learn.mirrors import ProductMirror
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
 from annvq.tables.code_sizes import CodeSizes, product_sizes
-from annvq.tables.coded import Coded, training_sample
-from annvq.tables.frozen.codes import ProductCodes, packed
-from annvq.tables.table import array_of
+from annvq.tables.coded import Coded
+from annvq.tables.frozen.codes import ProductCodes
 
 
 class PQ(Coded):
@@ -40,6 +37,8 @@ class PQ(Coded):
     """
 
     method: ClassVar[str] = "PQ"
+    codebook = ProductCodebook
+    kept = ProductCodes
 
     def __init__(
         self,
@@ -55,21 +54,6 @@ class PQ(Coded):
         budget = Budget.of(num_embeddings, embedding_dim, ratio, bytes)
         sizes = product_sizes(budget, self.method)
         super().__init__(budget, padding_idx, sparse, sizes, random_product(sizes, budget.d, std))
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all arrays that are needed at inference."""
-        return self.sizes.product_bytes(self.num_embeddings, self.embedding_dim)
-
-    def form(self) -> ProductCodes:
-        """Return the arrays for inference."""
-        codes = packed(array_of(self.codes), self.sizes.bits)
-        return ProductCodes(self.num_embeddings, self.embedding_dim, codes, array_of(self.mirror.codebooks))
-
-    def approximate(self, weight: np.ndarray, *, frequencies: np.ndarray | None = None, seed: int = 0) -> None:
-        """Train the codebook on the rows and code them."""
-        rows = training_sample(weight, frequencies, seed)
-        self._take(ProductCodebook.train(rows, M=self.sizes.M, nbits=self.sizes.bits, seed=seed, threads=1), weight)
 
 
 def random_product(sizes: CodeSizes, d: int, std: float) -> ProductMirror:

@@ -85,7 +85,7 @@ class RaBitQ(Table):
         """Return rows (m, d) of ids (m,), decoded on the CPU."""
         encoded = {name: array_of(getattr(self, name)[ids]) for name in PARTS}
         rows = torch.from_numpy(self._at_hand().decode(encoded))
-        return rows.to(self.center.device) + self.center
+        return rows.to(self.center) + self.center
 
     def _at_hand(self) -> RaBitQCodebook:
         """Return the codebook with the rotation that was loaded."""

@@ -12,7 +12,7 @@ import numpy as np
 from annvq.arguments import as_count
 from annvq.errors import BudgetError, ParameterError
 from annvq.learn.runtime import torch
-from annvq.tables.compression import compress, weight_of
+from annvq.tables.compression import PLAIN, compress, weight_of
 from annvq.tables.table import as_frequencies, weights_of
 
 QUICK = (
@@ -87,6 +87,8 @@ def recommend(
         As of `compress`.
 
     """
+    if not isinstance(embedding, PLAIN):
+        raise ParameterError(f"expected nn.Embedding or nn.EmbeddingBag, not {type(embedding).__name__}")
     weight = weight_of(embedding)
     n = len(weight)
     counts = None if frequencies is None else as_frequencies(frequencies, n)
@@ -101,6 +103,8 @@ def recommend(
     layer = torch.nn.Embedding.from_pretrained(torch.from_numpy(weight))
     share = weights_of(counts, len(weight))
     spread = float((share * np.square(weight - np.average(weight, 0, share)).sum(1)).sum())
+    size = float((share * np.square(weight).sum(1)).sum())
+    spread = max(spread, 1e-9 * size, 1e-30)  # of rows that are all alike
     proposals = []
     for method in methods:
         start = time.perf_counter()
@@ -111,5 +115,5 @@ def recommend(
             continue
         seconds = time.perf_counter() - start
         lost = float((share * np.square(table.decoded() - weight).sum(1)).sum())
-        proposals.append(Proposal(method, table.nbytes, lost / max(spread, 1e-30), seconds))
+        proposals.append(Proposal(method, table.nbytes, lost / spread, seconds))
     return sorted(proposals, key=lambda proposal: proposal.error)

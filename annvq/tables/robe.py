@@ -11,7 +11,7 @@ from annvq.kernels.mixing import hash_pair
 from annvq.learn.runtime import torch
 from annvq.tables.budget import FLOAT, Budget
 from annvq.tables.frozen.robe import MOST_SEED, Robe
-from annvq.tables.table import Table, array_of, gathered, normal, set_, weights_of
+from annvq.tables.table import Table, array_of, gathered, normal, of_distinct, set_, weights_of
 
 if TYPE_CHECKING:
     from typing import Any
@@ -80,6 +80,9 @@ class ROBE(Table):
 
     def rows(self, ids: Tensor) -> Tensor:
         """Return rows (m, d) of ids (m,)."""
+        return of_distinct(self._made, ids)
+
+    def _made(self, ids: Tensor) -> Tensor:
         places, signs = self._places(ids[:, None], torch.arange(self.embedding_dim, device=ids.device))
         return gathered(self.array, places, self.sparse)[..., 0] * (2 * signs - 1).to(self.array.dtype)
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
-import numpy as np
-
 from annvq.codebooks import ResidualCodebook
 from annvq.learn.mirrors import ResidualMirror
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
 from annvq.tables.code_sizes import residual_sizes
-from annvq.tables.coded import Coded, training_sample
-from annvq.tables.frozen.codes import ResidualCodes, packed
-from annvq.tables.table import array_of
+from annvq.tables.coded import Coded
+from annvq.tables.frozen.codes import ResidualCodes
 
 
 class RVQ(Coded):
@@ -41,6 +38,8 @@ class RVQ(Coded):
     """
 
     method: ClassVar[str] = "RVQ"
+    codebook = ResidualCodebook
+    kept = ResidualCodes
 
     def __init__(
         self,
@@ -57,18 +56,3 @@ class RVQ(Coded):
         sizes = residual_sizes(budget, self.method)
         centroids = torch.randn(sizes.M, sizes.ksub, budget.d) * (std / math.sqrt(sizes.M))
         super().__init__(budget, padding_idx, sparse, sizes, ResidualMirror(ResidualCodebook(centroids.numpy())))
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all arrays that are needed at inference."""
-        return self.sizes.residual_bytes(self.num_embeddings, self.embedding_dim)
-
-    def form(self) -> ResidualCodes:
-        """Return the arrays for inference."""
-        codes = packed(array_of(self.codes), self.sizes.bits)
-        return ResidualCodes(self.num_embeddings, self.embedding_dim, codes, array_of(self.mirror.codebooks))
-
-    def approximate(self, weight: np.ndarray, *, frequencies: np.ndarray | None = None, seed: int = 0) -> None:
-        """Train the codebooks on the rows and code them."""
-        rows = training_sample(weight, frequencies, seed)
-        self._take(ResidualCodebook.train(rows, M=self.sizes.M, nbits=self.sizes.bits, seed=seed, threads=1), weight)

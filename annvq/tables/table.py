@@ -39,7 +39,8 @@ class Table(torch.nn.Module, ABC):
     padding_idx
         A row that is zeros, gets no gradient and does not count in bags, or None.
     sparse
-        Whether gradients of the rows are sparse tensors.
+        Whether gradients of the rows are sparse tensors, as SparseAdam takes them. What all rows share, codebooks and
+        projections, has dense gradients all the same.
 
     Raises
     ------
@@ -218,6 +219,7 @@ def array_of(tensor: Tensor, dtype: Any = None) -> np.ndarray:
     """Return a tensor as a read-only array for inference; floats as float32 unless said otherwise."""
     plain = tensor.detach().cpu()
     kind = dtype if dtype is not None else (np.float32 if plain.is_floating_point() else None)
+    plain = plain.float() if plain.dtype == torch.bfloat16 else plain  # which NumPy has not
     array = np.array(plain.numpy(), dtype=kind, order="C")
     array.flags.writeable = False
     return array
@@ -226,6 +228,12 @@ def array_of(tensor: Tensor, dtype: Any = None) -> np.ndarray:
 def gathered(weight: Tensor, places: Tensor, sparse: bool) -> Tensor:
     """Return rows of a weight (rows, width) with dense or sparse gradients."""
     return torch.nn.functional.embedding(places, weight, sparse=sparse)
+
+
+def of_distinct(rows: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
+    """Return rows (m, d) of ids (m,), made once for each distinct id: where making them costs more than sorting ids."""
+    distinct, places = ids.unique(return_inverse=True)
+    return rows(distinct)[places]
 
 
 def normal(*shape: int, std: float) -> Any:
@@ -246,10 +254,11 @@ def set_(parameter: Tensor, values: np.ndarray) -> None:
 
 
 def weights_of(frequencies: np.ndarray | None, n: int) -> np.ndarray:
-    """Return how much every row counts, (n,) float64; rows never seen count a little."""
-    if frequencies is None:
+    """Return how much every row counts, (n,) float64, about 1 on average; rows never seen count a little."""
+    if frequencies is None or not frequencies.any():
         return np.ones(n)
-    return frequencies + 1e-3 * max(float(frequencies.mean()), 1e-12)
+    shares = frequencies / frequencies.max()  # which may be counts as well as probabilities
+    return shares / shares.mean() + 1e-3
 
 
 def by_frequency(frequencies: Any, n: int) -> np.ndarray:

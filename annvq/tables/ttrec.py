@@ -9,7 +9,7 @@ import numpy as np
 
 from annvq.tables.budget import FLOAT, Budget, most_that_fits
 from annvq.tables.frozen.tensor_train import TensorTrain, indices
-from annvq.tables.table import Table, array_of, gathered, normal, set_
+from annvq.tables.table import Table, array_of, gathered, normal, of_distinct, set_
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,6 +79,9 @@ class TTRec(Table):
 
     def rows(self, ids: Tensor) -> Tensor:
         """Return rows (m, d) of ids (m,)."""
+        return of_distinct(self._made, ids)
+
+    def _made(self, ids: Tensor) -> Tensor:
         i, j, k = indices(ids, self._rows)
         m, r, (d1, d2, d3) = len(ids), self.rank, self._dims
         rows = gathered(self.first, i, self.sparse).reshape(m, d1, r)

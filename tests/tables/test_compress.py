@@ -1,5 +1,7 @@
 """Trained tables in fewer bytes: how near the rows are, whole models, indexes over codes."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -45,6 +47,21 @@ def test_frequent_rows_come_nearer_where_frequencies_are_given(method, embedding
     plain = tables.compress(embedding, method, ratio=12)
     weighted = tables.compress(embedding, method, ratio=12, frequencies=frequencies)
     assert lost(weighted, weight, frequencies) < lost(plain, weight, frequencies)
+
+
+def test_merged_blocks_are_no_chain(embedding, weight, frequencies):
+    """At small budgets most rows would share one block, were a block merged with what is merged already."""
+    table = tables.compress(embedding, "Dedup", ratio=10, frequencies=frequencies)
+    assert np.bincount(table.remap.numpy()).max() < 60
+    assert lost(table, weight, frequencies) < 0.3
+
+
+@pytest.mark.parametrize("method", ["Hash", "CompoEmb", "ROBE", "Dedup", "MDE"])
+def test_only_proportions_of_frequencies_count(method, embedding, frequencies):
+    counted = tables.compress(embedding, method, ratio=12, frequencies=frequencies).decoded()
+    for factor in (1e-12, 1e300):
+        again = tables.compress(embedding, method, ratio=12, frequencies=frequencies * factor)
+        np.testing.assert_allclose(again.decoded(), counted, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["CompoEmb", "TTRec", "PQ", "RVQ"])
@@ -129,6 +146,10 @@ def test_what_cannot_be_compressed(embedding):
         tables.compress(embedding, "PQ", ratio=2, frequencies=np.ones(3))
     with pytest.raises(ParameterError, match="not negative"):
         tables.compress(embedding, "PQ", ratio=2, frequencies=-np.ones(2000))
+    with pytest.raises(ParameterError, match="min_bytes"):
+        tables.compress(embedding, "PQ", ratio=2, min_bytes="all")
+    with pytest.raises(ParameterError, match="ratio must be a finite number above 0, not -1"):
+        tables.compress(embedding, "PQ", ratio=-1)
     with pytest.raises(ParameterError, match="max_norm"):
         tables.compress(torch.nn.Embedding(2000, 8, max_norm=1.0), "PQ", ratio=2)
     with torch.no_grad():
@@ -179,6 +200,18 @@ def test_methods_are_proposed_by_the_error_that_they_make(embedding, weight, fre
     assert hashed.nbytes == table.nbytes
     with pytest.raises(ParameterError, match="one of them"):
         tables.recommend(embedding)
+    with pytest.raises(ParameterError, match=r"expected nn\.Embedding or nn\.EmbeddingBag, not Linear"):
+        tables.recommend(torch.nn.Linear(2, 2), 2)
+
+
+def test_rows_that_are_all_alike_and_frequencies_of_zero():
+    alike = torch.nn.Embedding.from_pretrained(torch.full((300, 16), 3.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for proposal in tables.recommend(alike, 3, frequencies=np.zeros(300)):
+            assert proposal.refused or np.isfinite(proposal.error)
+            if proposal.method not in ("ROBE", "DeepLight", "TTRec", "MDE") and not proposal.refused:  # signs; zeros
+                assert proposal.error * 1e-9 < 1e-4, proposal.method
 
 
 def test_large_tables_are_sampled():

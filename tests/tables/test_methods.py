@@ -281,3 +281,52 @@ def test_gradients_pass_through_rounding(method):
         inside = table.weight.detach().abs() < 127 * table.scale.detach()
         assert inside.float().mean() > 0.99
     torch.testing.assert_close(learned.grad[inside], expected[inside])
+
+
+@pytest.mark.parametrize("method", BUDGETED)
+def test_half_tables_and_autocast(method):
+    ids = some_ids()
+    for dtype in (torch.float16, torch.bfloat16):
+        table = made(method).to(dtype).eval()
+        rows = table(ids)
+        assert rows.dtype == table.bag("sum")(ids).dtype == dtype
+        np.testing.assert_allclose(table.freeze()(ids.numpy()), rows.detach().float().numpy(), rtol=0.02, atol=0.02)
+    table = tables.METHODS[method](N, D, ratio=RATIO.get(method, 4))
+    expected = table.eval()(ids)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(table(ids).float(), expected.float(), rtol=0.1, atol=0.1)
+        trained = table.train()(ids).float().sum() + table.penalty()
+    if trained.requires_grad:
+        trained.backward()
+
+
+@pytest.mark.parametrize(("n", "d"), [(1, 1), (1, 9), (9, 1), (3, 7)])
+@pytest.mark.parametrize("method", BUDGETED)
+def test_tables_of_few_rows_and_dimensions(method, n, d):
+    for ratio in (0.001, 1, 2, 1e9):
+        try:
+            table = tables.METHODS[method](n, d, ratio=ratio).finish().eval()
+        except BudgetError:
+            continue
+        frozen = table.freeze()
+        assert frozen.nbytes == table.nbytes <= 4 * n * d / ratio
+        np.testing.assert_allclose(frozen(np.arange(n)), table.decoded(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["DHE", "TTRec", "ROBE"])
+def test_rows_are_made_once_an_id(method):
+    table = made(method).eval()
+    looked_up = []
+    inner = table._made
+    table._made = lambda ids: looked_up.append(len(ids)) or inner(ids)
+    rows = table(torch.tensor([5, 2, 5, 5, 2]))
+    assert looked_up == [2]
+    assert torch.equal(rows[0], rows[3])
+    torch.testing.assert_close(rows, torch.from_numpy(table.freeze()([5, 2, 5, 5, 2])))
+
+
+def test_a_bag_tells_what_its_table_is(tmp_path):
+    bag = made("Hash", padding_idx=4).bag("max")
+    assert (bag.num_embeddings, bag.embedding_dim, bag.padding_idx, bag.nbytes) == (N, D, 4, bag.table.nbytes)
+    bag.export(tmp_path / "bag.safetensors")
+    assert tables.open(tmp_path / "bag.safetensors").nbytes == bag.nbytes

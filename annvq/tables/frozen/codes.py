@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -15,6 +16,7 @@ from annvq.tables.frozen.form import Form, contiguous, rows_with_spare, stored, 
 from annvq.tables.frozen.partition import Partition
 
 LOW_BITS, HIGH_BITS = 6, 8  # of MGQE's codes
+_BITS = {16: 4, 256: 8}  # of a code, by its number of centroids
 
 
 def packed(codes: np.ndarray, bits: int) -> np.ndarray:
@@ -57,45 +59,60 @@ class _Decoder:
 
 
 @dataclass(frozen=True, eq=False)
-class ProductCodes(Form):
-    """Codes of a product codebook.
+class PackedCodes(Form):
+    """Codes of every row, of 4 or 8 bits, and the codebooks that they number the centroids of.
 
     Parameters
     ----------
     codes
         (n, ceil(M * bits / 8)) uint8, packed.
     codebooks
-        (M, ksub, dsub) float32 with 16 or 256 centroids: 4 or 8 bits.
+        (M, ksub, length) float32 with 16 or 256 centroids: 4 or 8 bits.
 
     """
 
     codes: np.ndarray
     codebooks: np.ndarray
-    kind: ClassVar[str] = "product"
-
-    @cached_property
-    def _decoder(self) -> _Decoder:
-        return _Decoder(self.codebooks, self.d)
 
     @property
     def bits(self) -> int:
         """Bits of a code."""
-        return 4 if self.codebooks.shape[1] == 16 else 8
+        return _BITS[self.codebooks.shape[1]]
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays by name."""
         return {"codes": self.codes, "codebooks": self.codebooks}
 
     @classmethod
-    def from_arrays(cls, n: int, d: int, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> ProductCodes:
+    def from_arrays(cls, n: int, d: int, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> PackedCodes:
         """Build from stored parts; CorruptIndexError where they do not fit."""
-        codebooks = _stored_codebooks(arrays, (16, 256), d)
-        bits = 4 if codebooks.shape[1] == 16 else 8
-        return cls(n, d, stored(arrays, "codes", np.uint8, (n, code_bytes(len(codebooks), bits))), codebooks)
+        codebooks = cls._stored_codebooks(d, arrays)
+        width = code_bytes(len(codebooks), _BITS[codebooks.shape[1]])
+        return cls(n, d, stored(arrays, "codes", np.uint8, (n, width)), codebooks)
+
+    @classmethod
+    @abstractmethod
+    def _stored_codebooks(cls, d: int, arrays: dict[str, np.ndarray]) -> np.ndarray:
+        """Return the codebooks of stored parts; CorruptIndexError where they are none of rows of ``d``."""
 
     def unpacked(self) -> np.ndarray:
         """Return the codes (n, M) uint8, one a byte."""
         return unpacked(self.codes, len(self.codebooks), self.bits)
+
+
+@dataclass(frozen=True, eq=False)
+class ProductCodes(PackedCodes):
+    """Codes of a product codebook (M, ksub, dsub): the sub-rows stand side by side."""
+
+    kind: ClassVar[str] = "product"
+
+    @cached_property
+    def _decoder(self) -> _Decoder:
+        return _Decoder(self.codebooks, self.d)
+
+    @classmethod
+    def _stored_codebooks(cls, d: int, arrays: dict[str, np.ndarray]) -> np.ndarray:
+        return _product_codebooks(arrays, tuple(_BITS), d)
 
     def rows(self, ids: np.ndarray) -> np.ndarray:
         """Return rows (m, d) float32."""
@@ -107,43 +124,17 @@ class ProductCodes(Form):
 
 
 @dataclass(frozen=True, eq=False)
-class ResidualCodes(Form):
-    """Codes of a residual codebook.
+class ResidualCodes(PackedCodes):
+    """Codes of a residual codebook (M, ksub, d): the centroids add up."""
 
-    Parameters
-    ----------
-    codes
-        (n, ceil(M * bits / 8)) uint8, packed.
-    codebooks
-        (M, ksub, d) float32 with 16 or 256 centroids: 4 or 8 bits.
-
-    """
-
-    codes: np.ndarray
-    codebooks: np.ndarray
     kind: ClassVar[str] = "residual"
 
-    @property
-    def bits(self) -> int:
-        """Bits of a code."""
-        return 4 if self.codebooks.shape[1] == 16 else 8
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return the arrays by name."""
-        return {"codes": self.codes, "codebooks": self.codebooks}
-
     @classmethod
-    def from_arrays(cls, n: int, d: int, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> ResidualCodes:
-        """Build from stored parts; CorruptIndexError where they do not fit."""
+    def _stored_codebooks(cls, d: int, arrays: dict[str, np.ndarray]) -> np.ndarray:
         codebooks = stored(arrays, "codebooks", np.float32, (None, None, d))
-        if codebooks.shape[1] not in (16, 256) or not len(codebooks):
+        if codebooks.shape[1] not in _BITS or not len(codebooks):
             raise CorruptIndexError(f"residual codebooks of shape {codebooks.shape}")
-        bits = 4 if codebooks.shape[1] == 16 else 8
-        return cls(n, d, stored(arrays, "codes", np.uint8, (n, code_bytes(len(codebooks), bits))), codebooks)
-
-    def unpacked(self) -> np.ndarray:
-        """Return the codes (n, M) uint8, one a byte."""
-        return unpacked(self.codes, len(self.codebooks), self.bits)
+        return codebooks
 
     def rows(self, ids: np.ndarray) -> np.ndarray:
         """Return rows (m, d) float32."""
@@ -185,7 +176,7 @@ class GroupedCodes(Form):
     def from_arrays(cls, n: int, d: int, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> GroupedCodes:
         """Build from stored parts; CorruptIndexError where they do not fit."""
         partition = Partition.from_arrays(n, 2, arrays)
-        codebooks = _stored_codebooks(arrays, (256,), d)
+        codebooks = _product_codebooks(arrays, (256,), d)
         is_high = partition.find(contiguous(np.arange(n)))[0] == 0
         h, M = int(is_high.sum()), len(codebooks)
         high = stored(arrays, "high", np.uint8, (h, code_bytes(M, HIGH_BITS)))
@@ -210,7 +201,7 @@ class GroupedCodes(Form):
         return found
 
 
-def _stored_codebooks(arrays: dict[str, np.ndarray], centroids: tuple[int, ...], d: int) -> np.ndarray:
+def _product_codebooks(arrays: dict[str, np.ndarray], centroids: tuple[int, ...], d: int) -> np.ndarray:
     codebooks = stored(arrays, "codebooks", np.float32, (None, None, None))
     M, ksub, dsub = codebooks.shape
     if ksub not in centroids or not (M - 1) * dsub < d <= M * dsub:
