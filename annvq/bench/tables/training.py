@@ -120,7 +120,8 @@ class Runs:
         own = {id(parameter) for parameter in table.parameters()}
         rest = [parameter for parameter in model.parameters() if id(parameter) not in own]
         groups = [*table.parameter_groups(self.task.lr), {"params": rest, "lr": self.task.lr}]
-        optimizer = torch.optim.Adam([group for group in groups if group["params"]])
+        groups = [group for group in groups if group["params"]]
+        optimizer = torch.optim.Adam(groups, fused=True)  # of large tables a third of the time of a step
         rng = np.random.default_rng(seed)
         best, best_state, waited = self._validated(model), copy.deepcopy(model.state_dict()), 0
         every = -(-epochs // _MEASUREMENTS)
