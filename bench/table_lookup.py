@@ -4,7 +4,8 @@ Ids follow Zipf's law. Every method is measured twice: its layer in torch, and i
 beside them nn.Embedding, nn.EmbeddingBag, and torch's quantized bag of 8-bit rows where it installs. All tables are
 synthetic and stand for speed and bytes only. GB/s counts the bytes of table that a look-up touches, and "memory" is
 what NumPy copies of the rows of a float32 table of the same size by the same ids. Tables that cannot be made at the
-ratio are left out. Needs the extra train.
+ratio are left out, and named. Methods whose final tables have the form of another's are not measured beside it.
+Needs the extra train.
 
     python bench/table_lookup.py [--rows N] [--dim D] [--ratio R] [--method M ...] [--json FILE]
 """
@@ -102,10 +103,12 @@ def main() -> None:
     for method in asked.method or [name for name in tables.METHODS if name not in SEARCHED_ALIKE]:
         cls = tables.METHODS[method]
         if n > MOST_DENSE and (not cls.is_final or hasattr(cls, "nearest")):
+            print(f"left out: {method}, of more than {MOST_DENSE:,} rows")
             continue
         try:
             table = cls(n, d, ratio=FIXED.get(method, asked.ratio)).finish().eval()
-        except BudgetError:
+        except BudgetError as error:
+            print(f"left out: {error}")
             continue
         layer, frozen = table.bag("sum"), table.freeze()
         measured = (

@@ -71,15 +71,16 @@ class DeepHash(Form):
         return cls(n, d, tuple(matrices), tuple(biases), setting(settings, "seed", 0, MOST_SEED))
 
     def rows(self, ids: np.ndarray) -> np.ndarray:
-        """Return rows (m, d) float32."""
-        found = np.empty((len(ids), self.d), np.float32)
-        for start in range(0, len(ids), _ROWS_AT_ONCE):
+        """Return rows (m, d) float32; the network runs once for each distinct id."""
+        distinct, places = np.unique(ids, return_inverse=True)
+        found = np.empty((len(distinct), self.d), np.float32)
+        for start in range(0, len(distinct), _ROWS_AT_ONCE):
             part = slice(start, start + _ROWS_AT_ONCE)
-            values = encoded(ids[part], len(self.matrices[0]), self.seed)
+            values = encoded(distinct[part], len(self.matrices[0]), self.seed)
             for matrix, bias in zip(self.matrices[:-1], self.biases[:-1]):
                 values = _mish(values @ matrix + bias)
             found[part] = values @ self.matrices[-1] + self.biases[-1]
-        return found
+        return found[places.reshape(-1)]
 
 
 def _mish(values: np.ndarray) -> np.ndarray:
