@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from annvq.errors import DtypeError, ParameterError, ShapeError
 from annvq.learn.runtime import torch
@@ -106,8 +106,8 @@ class TableBag(torch.nn.Module):
             return None
         if self.mode != "sum":
             raise ParameterError(f"per_sample_weights go with mode 'sum', not {self.mode!r}")
-        if not weights.is_floating_point():
-            raise DtypeError(f"per_sample_weights of {weights.dtype}, expected floating point")
+        if not isinstance(weights, torch.Tensor) or not weights.is_floating_point():
+            raise DtypeError(f"per_sample_weights of {_kind(weights)}, expected a tensor of floating point")
         if weights.shape != ids.shape:
             raise ShapeError(f"per_sample_weights of shape {tuple(weights.shape)} for ids {tuple(ids.shape)}")
         return weights.reshape(-1)
@@ -120,8 +120,8 @@ class TableBag(torch.nn.Module):
             return ids.reshape(-1), torch.arange(len(ids) + 1, device=ids.device) * ids.shape[1]
         if ids.dim() != 1 or offsets is None:
             raise ShapeError(f"ids of shape {tuple(ids.shape)}, expected (m,) with offsets, or (bags, length)")
-        if offsets.dtype not in (torch.int32, torch.int64):
-            raise DtypeError(f"offsets of {offsets.dtype}, expected int32 or int64")
+        if not isinstance(offsets, torch.Tensor) or offsets.dtype not in (torch.int32, torch.int64):
+            raise DtypeError(f"offsets of {_kind(offsets)}, expected a tensor of int32 or int64")
         if offsets.dim() != 1 or (self.include_last_offset and not len(offsets)):
             raise ShapeError(f"offsets of shape {tuple(offsets.shape)}, expected one axis")
         bounds = offsets.long()
@@ -136,3 +136,7 @@ class TableBag(torch.nn.Module):
     def extra_repr(self) -> str:
         """Return what repr() shows."""
         return f"mode={self.mode!r}"
+
+
+def _kind(given: Any) -> str:
+    return str(given.dtype) if isinstance(given, torch.Tensor) else type(given).__name__

@@ -54,8 +54,9 @@ def compress(
     Returns
     -------
     compressed
-        A `Table`, a `TableBag`, or a copy of the model; rows come as float32. A padding row that is zeros stays so;
-        another is a row like any other. A layer that shares the weight (a tied output) keeps it as it is.
+        A `Table`, a `TableBag`, or a copy of the model. Rows come as float32, gradients are sparse where they were
+        so and the method has such. A padding row that is zeros stays so; another is a row like any other. A layer
+        that shares the weight (a tied output) keeps it as it is.
 
     Raises
     ------
@@ -139,6 +140,7 @@ def _compressed(
         table.approximate(weight, frequencies=counts, seed=seed)
         table = table.finish()
         distill(table, weight, frequencies=counts, steps=steps, seed=seed)
+    table.sparse = module.sparse and table.has_sparse_gradients
     table.to(module.weight.device).train(module.training).requires_grad_(module.weight.requires_grad)
     if isinstance(module, torch.nn.EmbeddingBag):
         return table.bag(module.mode, include_last_offset=module.include_last_offset)

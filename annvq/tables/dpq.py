@@ -18,7 +18,7 @@ from annvq.tables.coded import training_sample
 from annvq.tables.frozen.codes import ProductCodes, packed
 from annvq.tables.frozen.form import Form
 from annvq.tables.precision import through
-from annvq.tables.table import Table, array_of, gathered, normal, set_
+from annvq.tables.table import Table, array_of, gathered, normal, of_distinct, set_
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,10 +68,14 @@ class Quantized(Table):
     def rows(self, ids: Tensor) -> Tensor:
         """Return rows (m, d) of ids (m,)."""
         query = gathered(self.query, ids, self.sparse)
-        decoded = self.mirror.decode(self.nearest(query.detach(), ids))
+        decoded = self.mirror.decode(of_distinct(self._codes_of, ids))
         if self.training and torch.is_grad_enabled():
             self._penalties.append((decoded - query.detach()).square().mean())
         return through(decoded, query)
+
+    @torch.no_grad()
+    def _codes_of(self, ids: Tensor) -> Tensor:
+        return self.nearest(self.query[ids], ids)
 
     def penalty(self) -> Tensor | float:
         """Return the mean squared distances of rows from their centroids, of the look-ups since the last call."""
@@ -82,10 +86,9 @@ class Quantized(Table):
     def codes(self) -> np.ndarray:
         """Return the codes (n, M) uint8 of all rows."""
         codes = np.empty((self.num_embeddings, self.sizes.M), np.uint8)
-        with torch.no_grad():
-            for start in range(0, len(codes), _ROWS_AT_ONCE):
-                ids = torch.arange(start, min(start + _ROWS_AT_ONCE, len(codes)), device=self.query.device)
-                codes[start : start + len(ids)] = self.nearest(self.query[ids], ids).cpu().numpy()
+        for start in range(0, len(codes), _ROWS_AT_ONCE):
+            ids = torch.arange(start, min(start + _ROWS_AT_ONCE, len(codes)), device=self.query.device)
+            codes[start : start + len(ids)] = self._codes_of(ids).cpu().numpy()
         return codes
 
     def __getstate__(self) -> dict:
@@ -163,7 +166,7 @@ class DPQ(Quantized):
             return super().rows(ids)
         query = gathered(self.query, ids, self.sparse)
         if not (self.training and torch.is_grad_enabled()):
-            return self.values.decode(self.nearest(query, ids))
+            return self.values.decode(of_distinct(self._codes_of, ids))
         return self.values.mix(straight_through(torch.softmax(self._products(query), 2)))
 
     def form(self) -> Form:

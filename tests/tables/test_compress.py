@@ -99,6 +99,14 @@ def test_a_padding_row_of_zeros_stays_and_another_is_kept(weight):
     assert not any(p.requires_grad for p in table.parameters())
 
 
+@pytest.mark.parametrize(("method", "is_sparse"), [("MDE", True), ("DeepLight", True), ("DHE", False), ("PQ", False)])
+def test_sparse_gradients_stay_so_where_the_method_has_them(method, is_sparse):
+    table = tables.compress(torch.nn.Embedding(300, 8, sparse=True), method, ratio=0.1, finetune_steps=2)
+    assert table.sparse is is_sparse
+    table(torch.tensor([1, 2])).sum().backward()
+    assert any(p.grad is not None and p.grad.is_sparse for p in table.parameters()) is is_sparse
+
+
 class Model(torch.nn.Module):
     def __init__(self):
         super().__init__()

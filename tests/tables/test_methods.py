@@ -214,8 +214,13 @@ def test_bad_bags_are_refused():
         table.bag("max")(some_ids(), None, torch.ones(5, 7))
     with pytest.raises(ShapeError, match="weights of shape"):
         frozen.bag(ids.numpy(), [0], weights=np.ones(5, np.float32))
-    with pytest.raises(DtypeError, match="expected floating point"):
-        bag(ids, torch.tensor([0]), torch.ones(6, dtype=torch.int64))
+    for wrong in (torch.ones(6, dtype=torch.int64), [1.0] * 6):
+        with pytest.raises(DtypeError, match="expected a tensor of floating point"):
+            bag(ids, torch.tensor([0]), wrong)
+    with pytest.raises(DtypeError, match="offsets of list, expected a tensor of int32 or int64"):
+        bag(ids, [0])
+    with pytest.raises(ShapeError, match="ids that are no array"):
+        frozen([[1], [2, 3]])
 
 
 @pytest.mark.parametrize("method", [name for name in BUDGETED if tables.METHODS[name].has_sparse_gradients])

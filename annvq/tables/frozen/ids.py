@@ -17,11 +17,14 @@ def as_ids(ids: Any, n: int) -> np.ndarray:
 
     Raises
     ------
-    DtypeError, ParameterError
-        Not whole numbers; an id outside 0 .. n - 1.
+    ShapeError, DtypeError, ParameterError
+        Lists of unequal length; not whole numbers; an id outside 0 .. n - 1.
 
     """
-    given = np.asarray(ids)
+    try:
+        given = np.asarray(ids)
+    except ValueError as error:  # lists of unequal length
+        raise ShapeError(f"ids that are no array: {error}") from None
     if given.size == 0 and given.dtype.kind == "f":  # an empty list
         given = given.astype(np.int64)
     if given.dtype.kind not in "iu":
