@@ -120,6 +120,16 @@ def test_a_cell_is_measured_once(ratings, tmp_path, monkeypatch):
         grid.run(ratings, bench, kept, progress)
 
 
+def test_a_search_whose_values_go_on_is_no_longer_than_the_table_needs(ratings):
+    (task,) = tasks.tasks_of(ratings, ("dlrm",))
+    runs = training.Runs(task, 6)
+    runs._full[0] = object()
+    for best, expected in ((0, 1), (2, 2), (6, 3)):
+        runs._best[0] = best
+        assert runs._search_epochs(METHODS["DNIS"], 0) == expected
+        assert runs._search_epochs(METHODS["AutoDim"], 0) == 3
+
+
 @pytest.mark.parametrize("model", ["wide-deep", "deepfm"])
 def test_click_models_learn(ratings, model, tmp_path):
     bench = grid.TablesBench(("CompoEmb",), (3.0,), (model,), seeds=1, epochs=4)

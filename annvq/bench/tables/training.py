@@ -21,7 +21,7 @@ TRAINED_FIRST = ("Dedup", "PQ", "RVQ", "RaBitQ")  # then compressed, then traine
 _STD = 0.05
 _PATIENCE = 3  # measurements without a better one
 _MEASUREMENTS = 12  # at most, of a training
-_SEARCH_SHARE = 0.5  # of the epochs, for a stage that searches
+_SEARCH_SHARE = 0.5  # of the epochs, at most, for a stage that searches
 
 
 @dataclass
@@ -40,6 +40,7 @@ class Runs:
     task: Task
     epochs: int
     _full: dict[int, Any] = field(default_factory=dict)
+    _best: dict[int, int] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -61,15 +62,15 @@ class Runs:
         elif method in TRAINED_FIRST:
             model = self._compressed(method, ratio, seed)
         else:
-            table = self._table(method, ratio)
+            table = self._table(method, ratio, seed)
             model = fit(table, self._make, self._train_with(seed), evaluate=self._validated).model
         model.eval()
         return {"bytes": model.table.nbytes, **self.task.quality(model, "test")}
 
-    def _table(self, method: str, ratio: float) -> Table:
+    def _table(self, method: str, ratio: float, seed: int) -> Table:
         """Return a new table; settings that follow a training's length are set by this one's."""
         cls, task = METHODS["MDE" if method == UNIFORM else method], self.task
-        searching = max(1, int(_SEARCH_SHARE * self.epochs)) * self.steps
+        searching = self._search_epochs(cls, seed) * self.steps
         more: dict[str, Any] = {"frequencies": task.frequencies} if cls.uses_frequencies else {}
         if method in ("AutoDim", "OptEmbed"):
             more["groups"] = task.groups
@@ -78,20 +79,38 @@ class Runs:
             "OptEmbed": {"threshold_lr": task.lr, "rounds": 3, "mutations": 5, "crossovers": 5},
             "DNIS": {"warm_up": searching // 3},
             "AutoSrh": {"warm_up": searching // 3},
-            "DeepLight": {"period": max(1, self.epochs * self.steps // 500)},
+            "DeepLight": {"period": max(1, searching // 500)},
             "PEP": {"start": -6.0},
             UNIFORM: {"groups": 1},
         }.get(method, {})
         return cls(task.rows, task.dim, ratio=ratio, padding_idx=task.padding_idx, std=_STD, **more)
 
+    def _search_epochs(self, cls: type[Table], seed: int) -> int:
+        """Return how long a stage searches.
+
+        Where its values go on into the table they must not be past their best: then no longer than the uncompressed
+        table took to be best on validation data.
+        """
+        most = max(1, int(_SEARCH_SHARE * self.epochs))
+        if cls.is_final or cls.next_model == "fresh":
+            return most
+        self._uncompressed(seed)
+        return min(most, max(1, self._best[seed]))
+
     def _make(self, table: Any) -> Any:
         return self.task.make(table).to("cuda" if torch.cuda.is_available() else "cpu")
 
     def _uncompressed(self, seed: int) -> Any:
+        """Return the trained model of a seed, the same whichever cell asks for it first."""
         if seed not in self._full:
             self._full.clear()  # cells come seed by seed
-            table = METHODS["Hash"](self.task.rows, self.task.dim, ratio=1, padding_idx=self.task.padding_idx, std=_STD)
-            self._full[seed] = fit(table, self._make, self._train_with(seed)).model
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                n, d, padding = self.task.rows, self.task.dim, self.task.padding_idx
+                table = METHODS["Hash"](n, d, ratio=1, padding_idx=padding, std=_STD)
+                model = self._make(table)
+                self._best[seed] = self._train(model, table, seed)
+            self._full[seed] = model
         return self._full[seed]
 
     def _compressed(self, method: str, ratio: float, seed: int) -> Any:
@@ -111,34 +130,38 @@ class Runs:
         return found
 
     def _train_with(self, seed: int) -> Any:
-        return lambda model, table: self._train(model, table, seed)
+        def train(model: Any, table: Table) -> None:
+            self._train(model, table, seed)
 
-    def _train(self, model: Any, table: Table, seed: int) -> None:
-        """Train a model; a final table keeps the best epoch, a search trains for its share of the epochs."""
+        return train
+
+    def _train(self, model: Any, table: Table, seed: int) -> int:
+        """Train a model and return its best epoch, which a final table keeps; a search trains as long as it does."""
         model.train()
-        epochs = self.epochs if table.is_final else max(1, int(_SEARCH_SHARE * self.epochs))
+        epochs = self.epochs if table.is_final else self._search_epochs(type(table), seed)
         own = {id(parameter) for parameter in table.parameters()}
         rest = [parameter for parameter in model.parameters() if id(parameter) not in own]
         groups = [*table.parameter_groups(self.task.lr), {"params": rest, "lr": self.task.lr}]
         groups = [group for group in groups if group["params"]]
         optimizer = torch.optim.Adam(groups, fused=True)  # of large tables a third of the time of a step
         rng = np.random.default_rng(seed)
-        best, best_state, waited = self._validated(model), copy.deepcopy(model.state_dict()), 0
+        best, best_epoch, best_state, waited = self._validated(model), 0, copy.deepcopy(model.state_dict()), 0
         every = -(-epochs // _MEASUREMENTS)
         for epoch in range(1, epochs + 1):
             self._epoch(model, table, optimizer, rng)
             if getattr(table, "has_reached", False):
-                return
+                break
             if not table.is_final or epoch % every:
                 continue
             found = self._validated(model)
             waited += 1
             if found > best:
-                best, best_state, waited = found, copy.deepcopy(model.state_dict()), 0
+                best, best_epoch, best_state, waited = found, epoch, copy.deepcopy(model.state_dict()), 0
             if waited >= _PATIENCE:
                 break
         if table.is_final:
             model.load_state_dict(best_state)
+        return best_epoch
 
     def _epoch(self, model: Any, table: Table, optimizer: Any, rng: np.random.Generator) -> None:
         order = rng.permutation(self.task.samples)
