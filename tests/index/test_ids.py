@@ -126,7 +126,6 @@ class TestRefused:
             pa.scalar(1),
             np.array(["2020-01-01", "2021-01-01"], "M8[D]"),
         ],
-        ids=repr,
     )
     def test_kinds(self, ids):
         with pytest.raises(errors.DtypeError):
