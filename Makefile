@@ -24,7 +24,7 @@ demo: $(DEMO_READY) ## Build and search indexes over an embedded text collection
 	$(BIN)/annvq demo --out $(or $(OUT),demo-out)
 
 test: $(TEST_READY) ## Run the tests
-	$(BIN)/python -m pytest -m "not data and not slow"
+	$(BIN)/python -m pytest -m "not data and not slow" -n auto --maxprocesses 4 --dist worksteal
 
 lint: $(TEST_READY) ## Check style, format and types
 	$(BIN)/ruff check .
