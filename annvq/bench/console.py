@@ -96,8 +96,11 @@ def tables_table(result: TablesResult, model: str, narrow: bool = False) -> Tabl
         table.add_column(name, justify="right")
     for row in result.rows():
         if row["params"]["model"] == model:
-            gap = "\n" if narrow else " "
-            values = (f"{row[name]:.4f}{gap}± {row[f'{name}_std']:.4f}" for name in result.measures)
+            values = [f"{row[name]:.4f}" for name in result.measures]
+            if config["seeds"] > 1:
+                gap = "\n" if narrow else " "
+                spreads = [f"± {row[f'{name}_std']:.4f}" for name in result.measures]
+                values = [f"{value}{gap}{spread}" for value, spread in zip(values, spreads, strict=True)]
             table.add_row(row["method"], f"{row['ratio']:g}x", f"{row['bytes']:,}", *values)
     for name in result.refused():
         method, ratio = name.split()
