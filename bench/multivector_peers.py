@@ -97,8 +97,8 @@ def plaid_settings(tokens: Tokens, nbits: int, threads: int) -> Iterator[tuple[s
         seconds = time.perf_counter() - start
         size = sum(f.stat().st_size for f in Path(folder).rglob("*") if f.is_file()) / len(documents)
         del documents
-        for probes in (4, 8, 16):
-            for full in (256, 1024, 4096):
+        for probes in (2, 4, 8):
+            for full in (32, 64, 128, 256):
 
                 def search(begin: int, end: int, p: int = probes, f: int = full) -> list[list[int]]:
                     found = index.search(asked[begin:end], top_k=K, n_full_scores=f, n_ivf_probe=p, show_progress=False)
