@@ -30,6 +30,14 @@ def _nibbles(builder: Any, codes: Any, high: bool) -> Any:
     return builder.and_(codes, ir.Constant(codes.type, [15] * count))
 
 
+def _of_nibbles(vector: Vector, emit: Any, *, high: bool) -> Any:
+    @intrinsic
+    def look_up(typingctx, codes, tables):
+        return vector(vector, vector), lambda context, builder, sig, args: emit(builder, *args, high=high)
+
+    return look_up
+
+
 # Codes in quads (AVX-512 VBMI and VNNI): one look-up for four tables, one instruction to add the four entries.
 
 
@@ -96,42 +104,9 @@ def _lookup_pair(builder: Any, codes: Any, tables: Any, high: bool) -> Any:
     return builder.shuffle_vector(*halves, ir.Constant(ir.VectorType(_I32, 32), list(range(32))))
 
 
-@intrinsic
-def lookup_low(typingctx, codes, tables):
-    """Look the low nibbles of bytes 0..15 up in the first, of bytes 16..31 in the second of two tables."""
-    return U8x32(U8x32, U8x32), lambda context, builder, sig, args: _lookup_pair(builder, *args, high=False)
-
-
-@intrinsic
-def lookup_high(typingctx, codes, tables):
-    """Look the high nibbles of bytes 0..15 up in the first, of bytes 16..31 in the second of two tables."""
-    return U8x32(U8x32, U8x32), lambda context, builder, sig, args: _lookup_pair(builder, *args, high=True)
-
-
-# Either layout, values in quads: those of a vector beside each other.
-
-
-def _decode_block(builder: Any, codes: Any, tables: Any, high: bool) -> Any:
-    if ACTIVE == "avx512":
-        return _lookup_quads(builder, codes, tables, high)
-    halves = [
-        _lookup_pair(builder, _part(builder, codes, half), _part(builder, tables, half), high)
-        for half in (range(32), range(32, 64))
-    ]
-    order = [16 * (place % 4) + place // 4 for place in range(64)]
-    return builder.shuffle_vector(*halves, _const(ir.VectorType(_I32, 64), order))
-
-
-@intrinsic
-def decode_low(typingctx, codes, tables):
-    """Look the low nibbles of a group's 64 bytes up in its four tables; bytes 4 v .. 4 v + 3 are vector v's."""
-    return U8x64(U8x64, U8x64), lambda context, builder, sig, args: _decode_block(builder, *args, high=False)
-
-
-@intrinsic
-def decode_high(typingctx, codes, tables):
-    """Look the high nibbles of a group's 64 bytes up in its four tables; bytes 4 v .. 4 v + 3 are vector v's."""
-    return U8x64(U8x64, U8x64), lambda context, builder, sig, args: _decode_block(builder, *args, high=True)
+# Bytes 0..15 are looked up in the first, bytes 16..31 in the second of two tables.
+lookup_low = _of_nibbles(U8x32, _lookup_pair, high=False)
+lookup_high = _of_nibbles(U8x32, _lookup_pair, high=True)
 
 
 @intrinsic
@@ -180,6 +155,25 @@ def add_lanes(typingctx, totals, pairs, second):
         return builder.add(totals, builder.shuffle_vector(*sums, _const(I32x16, order)))
 
     return I32x16(I32x16, I16x16, I16x16), codegen
+
+
+# Either layout, values in quads: those of a vector beside each other.
+
+
+def _decode_block(builder: Any, codes: Any, tables: Any, high: bool) -> Any:
+    if ACTIVE == "avx512":
+        return _lookup_quads(builder, codes, tables, high)
+    halves = [
+        _lookup_pair(builder, _part(builder, codes, half), _part(builder, tables, half), high)
+        for half in (range(32), range(32, 64))
+    ]
+    order = [16 * (place % 4) + place // 4 for place in range(64)]
+    return builder.shuffle_vector(*halves, _const(ir.VectorType(_I32, 64), order))
+
+
+# A group's 64 bytes are looked up in its four tables; bytes 4 v .. 4 v + 3 of the result are vector v's.
+decode_low = _of_nibbles(U8x64, _decode_block, high=False)
+decode_high = _of_nibbles(U8x64, _decode_block, high=True)
 
 
 # 256 entries by a byte (AVX-512 VBMI).

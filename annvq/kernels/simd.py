@@ -108,10 +108,7 @@ def repeat_u8x4(typingctx, array, index):
     """Load 4 bytes from element ``index`` of a uint8 array, 16 times over."""
 
     def codegen(context, builder, sig, args):
-        pointer = builder.bitcast(
-            _pointer(context, builder, sig.args[0], args[0], args[1], U8x64.llvm), _I32.as_pointer()
-        )
-        value = builder.load(pointer)
+        value = builder.load(_pointer(context, builder, sig.args[0], args[0], args[1], _I32))
         value.align = 1
         return builder.bitcast(_splat(builder, value, I32x16.llvm), U8x64.llvm)
 
