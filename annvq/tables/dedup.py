@@ -126,9 +126,9 @@ def merged(blocks: np.ndarray, counts: np.ndarray, kept: int, seed: int) -> tupl
         target, is_taken = np.arange(len(means)), np.zeros(len(means), bool)
         for position in np.argsort(distance, kind="stable"):
             other = before[position]
-            if most == 0 or other < 0:
+            if most == 0:
                 break
-            if not (is_taken[position] or is_taken[other]):
+            if other >= 0 and not (is_taken[position] or is_taken[other]):  # the first has none before it
                 is_taken[[position, other]] = True
                 target[order[position]] = order[other]
                 most -= 1

@@ -12,6 +12,7 @@ import torch
 
 from annvq import tables
 from annvq.errors import BudgetError, NonFiniteError, ParameterError, ShapeError
+from annvq.tables.dedup import merged
 
 # Ratio, and the most of the variance that may be lost: what plain averages of rows lose is about 1.
 KEPT = {
@@ -226,3 +227,12 @@ def test_large_tables_are_sampled():
     torch.manual_seed(0)
     (proposal,) = tables.recommend(torch.nn.Embedding(50_500, 4), 2, methods=["FP16"], frequencies=np.ones(50_500))
     assert proposal.nbytes == 50_000 * 8
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_blocks_whose_differences_overflow_are_merged_too():
+    blocks = np.full((8, 4), 3e38, np.float32) * np.where(np.arange(8) % 2, -1, 1)[:, None].astype(np.float32)
+    blocks[::4, 1] *= -1
+    means, owner = merged(blocks, np.ones((8, 4)), 3, 0)
+    assert len(means) == 3
+    assert set(owner) == {0, 1, 2}
