@@ -36,6 +36,7 @@ print(imported - start, opened - imported, done - opened)
 def run(*arguments: str, cache: str | None = None) -> tuple[float, list[float]]:
     """Run a search in a new process; return the seconds in all, and of import, open and first search."""
     environment = os.environ | ({} if cache is None else {"NUMBA_CACHE_DIR": cache})
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # with it Python compiles every module anew in every process
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", SEARCH, *arguments], capture_output=True, text=True, check=True, env=environment

@@ -12,7 +12,7 @@ from rich.progress import Progress
 
 from annvq.bench.peers import Peer, check_name, load_peers, version_of
 from annvq.bench.peers.annvq_ import AnnvqPeer
-from annvq.bench.sweep import Half, Mode, Point, Problem, chosen, sweep
+from annvq.bench.sweep import TARGETS, Half, Mode, Point, Problem, chosen, sweep
 from annvq.errors import MissingExtraError, ParameterError
 from annvq.evaluation import exact_neighbors, exact_scores
 from annvq.index import recipe as recipes
@@ -20,7 +20,6 @@ from annvq.index.warmup import warm_up
 from annvq.io import read_ann_dataset
 
 DEFAULT_RECIPES = ("ivf-flat", "ivf-sq8", "ivf-pq-fastscan", "ivf-rabitq", "fast", "balanced")
-TARGETS = (0.90, 0.95, 0.99)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from annvq.bench.ann import TARGETS, AnnResult
+from annvq.bench.ann import AnnResult
 from annvq.bench.quality import Quality
-from annvq.bench.sweep import Mode, Point, chosen
+from annvq.bench.sweep import TARGETS, Mode, Point, chosen
 
 if TYPE_CHECKING:
     from annvq.bench.tables.grid import TablesResult

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,11 @@ from annvq.bench.peers import Params, Peer
 from annvq.bench.timing import Timing, time_batches, time_singles
 from annvq.evaluation import exact_scores, recall_with_ties
 
+TARGETS = (0.90, 0.95, 0.99)  # recalls at which indexes are compared
 SATURATED = 0.998  # beyond the targets; on the way to 1 searches get slow and say little
 _LEAST_GAIN = 0.0005  # recall gained by one step of a series, below which it may have ended
 _FAR = 1.5  # times as fast, at no less recall: what is beaten so in one mode is not measured in others
+_HALVINGS = 2  # of the step in which a series reaches a target: settings are 1.4 times apart before
 _LATENCY_QUERIES = 500  # measured one by one where throughput is measured in batches
 _WARM_QUERIES = 16
 
@@ -102,7 +104,8 @@ def sweep(
 ) -> list[Point]:
     """Build an index and measure it at each of its settings in the first mode, at the good ones in the others.
 
-    A series of settings ends early once its recall is above 0.998 or has stopped growing.
+    A series of settings ends early once its recall is above 0.998 or has stopped growing. Where it passes one of
+    `TARGETS` settings in between are measured, too, of every library alike.
 
     Parameters
     ----------
@@ -113,7 +116,7 @@ def sweep(
     build_threads
         Threads to build with.
     started
-        Called once the index is built, and again after the first mode, with the number of settings ahead.
+        Called once the index is built, and whenever there are more, with the number of settings ahead.
     advance
         Called with the number of settings done or passed over.
 
@@ -130,18 +133,44 @@ def sweep(
     first, *others = modes
     series = peer.settings(problem.k)
     started(sum(len(settings) for settings in series))
-    points: list[Point] = []
+    curves: list[list[Point]] = []
     for settings in series:
-        recalls: list[float] = []
+        curve: list[Point] = []
         for params in settings:
-            points.append(measure(first, params))
-            recalls.append(points[-1].tuning_recall)
-            if _has_ended(recalls):
+            curve.append(measure(first, params))
+            if _has_ended([point.tuning_recall for point in curve]):
                 break
-        advance(len(settings) - len(recalls))
+        advance(len(settings) - len(curve))
+        curves.append(curve)
+
+    def measure_between(params: Params) -> Point:
+        started(1)
+        return measure(first, params)
+
+    for curve, target in product(curves, TARGETS):
+        _refine(curve, target, near_front(list(chain(*curves))), measure_between)
+    points = list(chain(*curves))
     worth = near_front(points)
     started(len(others) * len(worth))
     return points + [measure(mode, point.params) for mode, point in product(others, worth)]
+
+
+def _refine(curve: list[Point], target: float, good: Sequence[Point], measure: Callable[[Params], Point]) -> None:
+    """Halve the step in which a series reaches a target, where that is not far from the fastest way to reach it."""
+    for halving in range(_HALVINGS):
+        at = next((i for i, point in enumerate(curve) if point.tuning_recall >= target), 0)
+        if at == 0 or (halving == 0 and curve[at] not in good):
+            return
+        params = _between(curve[at - 1].params, curve[at].params)
+        if params is None:
+            return
+        curve.insert(at, measure(params))
+
+
+def _between(low: Params, high: Params) -> Params | None:
+    """Return the setting half-way between two of a series; None where there is none."""
+    middle = {name: (low[name] + high[name]) // 2 for name in high}
+    return None if middle == low else middle
 
 
 def _has_ended(recalls: Sequence[float]) -> bool:

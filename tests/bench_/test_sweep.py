@@ -57,8 +57,10 @@ def found(*counts):
 def run(peer, problem, single=False):
     total, done = [], []
     points = sweep(peer, problem, [Mode(single, 1)], 1, total.append, done.append)
-    assert total == [sum(len(settings) for settings in peer.series), 0]
-    assert sum(done) == total[0]
+    assert total[0] == sum(len(settings) for settings in peer.series)
+    assert set(total[1:-1]) <= {1}
+    assert total[-1] == 0
+    assert sum(done) == sum(total)
     return points
 
 
@@ -71,8 +73,21 @@ def test_recall_is_measured_on_both_halves(problem):
 
 
 def test_a_series_ends_when_recall_is_saturated(problem):
-    peer = Stub([found(2, 4, 4, 4), found(1, 4, 4)])
-    assert [point.params["found"] for point in run(peer, problem)] == [2, 4, 1, 4]
+    peer = Stub([found(3, 4, 4, 4), found(3, 4, 4)])
+    assert [point.params["found"] for point in run(peer, problem)] == [3, 4, 3, 4]
+
+
+def test_the_step_that_reaches_a_target_is_halved_twice(problem):
+    class Late(Stub):
+        def search(self, queries, k, threads):
+            time.sleep(0.001)  # every setting is as fast
+            wanted, self.params = self.params, found(4 if self.params["found"] >= 77 else 3)[0]
+            rows = super().search(queries, k, threads)
+            self.params = wanted
+            return rows
+
+    tried = [point.params["found"] for point in run(Late([found(60, 100)]), problem)]
+    assert tried == [60, 70, 75, 76, 77, 80, 100]  # 80 and 70 for the first target, 75 and 77 for the second
 
 
 def test_a_series_ends_when_recall_stops_growing(problem):
