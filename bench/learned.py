@@ -32,6 +32,7 @@ MIXED = ((1.0, Ranking(cut=200)), (1.0, Distillation(teacher="current")))
 LEARNERS: dict[str, Callable] = {
     **METHODS,
     "repconc-both": partial(RepCONC, both=True),
+    "repconc-close": partial(RepCONC, clustering=1.0),
     "jpq-distilled": partial(JPQ, options={"objectives": MIXED}),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from rich.progress import Progress
 from annvq.bench import multivector
 from annvq.bench.multivector import JudgedTokens
 from annvq.bench.quality import DEPTH, JudgedVectors, Quality, Tuning, measure, measure_index
-from annvq.errors import ParameterError
+from annvq.errors import AnnvqError, ParameterError
 from annvq.evaluation import BeirDataset, evaluate
 from annvq.evaluation.embeddings import cached_embeddings, model_key
 from annvq.index import recipe as recipes
@@ -78,18 +79,24 @@ class BeirBench:
 
 @dataclass(frozen=True)
 class BeirResult:
-    """What was asked for and the figures of every recipe."""
+    """What was asked for, the figures of every recipe, and why a recipe has none."""
 
     config: dict[str, Any]
     qualities: list[Quality]
+    failed: dict[str, str]
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row a recipe."""
         return [quality.row() for quality in self.qualities]
 
 
-def run(folder: Path, bench: BeirBench, cache: Path, progress: Progress) -> BeirResult:
+def run(
+    folder: Path, bench: BeirBench, cache: Path, progress: Progress, keep: Callable[[BeirResult], None]
+) -> BeirResult:
     """Embed a data set (or take its embeddings from ``cache``) and measure every recipe.
+
+    ``keep`` is called with all there is after every recipe: a training can take hours, and be interrupted. A recipe
+    that cannot be built does not end the run unless it is the only one.
 
     Raises
     ------
@@ -107,18 +114,6 @@ def run(folder: Path, bench: BeirBench, cache: Path, progress: Progress) -> Beir
         tokens = JudgedTokens.embedded(dataset, bench.model, cache, shown)
     judged = _embedded(dataset, bench, cache, shown)
     judged, tuning, how = _tuning(folder, judged, bench, cache, shown)
-    bar = progress.add_task("recipes", total=len(bench.recipes))
-    qualities = []
-    for recipe in bench.recipes:
-        progress.update(bar, description=recipe)
-        if is_multivector(recipe):
-            assert tokens is not None
-            qualities.append(multivector.measure(tokens, recipe, bench.threads)[0])
-        elif is_learned(recipe):
-            qualities.append(_learned(folder, dataset, judged, recipe, bench, cache, shown))
-        else:
-            qualities.append(measure(judged, recipe, threads=bench.threads, tuning=tuning)[0])
-        progress.advance(bar)
     config = {
         "data": dataset.name,
         "split": dataset.split,
@@ -133,7 +128,28 @@ def run(folder: Path, bench: BeirBench, cache: Path, progress: Progress) -> Beir
         **({"token_embeddings": TOKENS} if tokens is not None else {}),
         "recipes": list(bench.recipes),
     }
-    return BeirResult(config, qualities)
+
+    def measured(recipe: str) -> Quality:
+        if is_multivector(recipe):
+            assert tokens is not None
+            return multivector.measure(tokens, recipe, bench.threads)[0]
+        if is_learned(recipe):
+            return _learned(folder, dataset, judged, recipe, bench, cache, shown)
+        return measure(judged, recipe, threads=bench.threads, tuning=tuning)[0]
+
+    bar = progress.add_task("recipes", total=len(bench.recipes))
+    result = BeirResult(config, [], {})
+    for recipe in bench.recipes:
+        progress.update(bar, description=recipe)
+        try:
+            result.qualities.append(measured(recipe))
+        except AnnvqError as error:
+            if len(bench.recipes) == 1:
+                raise
+            result.failed[recipe] = str(error)
+        keep(result)
+        progress.advance(bar)
+    return result
 
 
 def _learned(

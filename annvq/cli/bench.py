@@ -101,18 +101,26 @@ def beir_command(
     picture = out / f"{folder.resolve().name}-{split}-ndcg-bytes.png"
     asked = beir.BeirBench(model, chosen, split=split, threads=threads, tune=tune)
     _check_places(json, picture)
+
+    def keep(result: beir.BeirResult) -> None:
+        if json is not None:
+            write_json(json, "bench beir", {**result.config, "failed_recipes": result.failed}, result.rows())
+
     with progress_bar() as progress:
-        result = beir.run(folder, asked, out / "embeddings", progress)
-    if json is not None:
-        write_json(json, "bench beir", result.config, result.rows())
+        result = beir.run(folder, asked, out / "embeddings", progress, keep)
     config = result.config
     counts = f"{config['documents']:,} documents, {config['queries']:,} queries"
     title = f"{config['data']} ({split}), {config['model']}: {counts}"
     print_fitting(screen(), lambda narrow: quality_table(result.qualities, title, narrow))
-    _picture(
-        picture,
-        lambda path: plots.quality_against_size(result.qualities, path, f"{title}\nquality against size"),
-    )
+    if result.qualities:
+        _picture(
+            picture,
+            lambda path: plots.quality_against_size(result.qualities, path, f"{title}\nquality against size"),
+        )
+    for failed, reason in result.failed.items():
+        typer.echo(f"annvq: {failed}: {reason}", err=True)
+    if result.failed:
+        raise typer.Exit(1)
 
 
 @app.command("tables")

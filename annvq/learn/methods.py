@@ -12,7 +12,7 @@ import numpy as np
 
 import annvq
 from annvq import vectors as door
-from annvq.arguments import as_path
+from annvq.arguments import as_path, as_weight
 from annvq.errors import ParameterError, ShapeError
 from annvq.evaluation.embeddings import Side
 from annvq.index import recipe as recipes
@@ -246,10 +246,14 @@ class RepCONC(Method):
     ----------
     both
         Train one encoder for queries and documents (needs both as texts); else only the queries'.
+    clustering
+        Weight of the documents' distance from what their codes stand for. The paper's, 0.05, is for scores that are
+        not divided by a temperature.
 
     """
 
     both: bool = False
+    clustering: float = 0.05
     name: ClassVar[str] = "repconc"
 
     def trainers(self, parts: frozenset[str]) -> list[Trainer]:
@@ -260,7 +264,7 @@ class RepCONC(Method):
                 raise ParameterError("training both sides' encoder needs documents and queries as texts")
             moving = "encoder"
         own = Trainer(
-            objectives=((1.0, Contrast()), (0.05, Clustering())),
+            objectives=((1.0, Contrast()), (as_weight("clustering", self.clustering), Clustering())),
             train=("codebook", moving),
             proposals=Proposals(live=200, shown=1 if self.both else 8),
             assignment="balanced",

@@ -110,6 +110,21 @@ def test_bench_beir_writes_rows(folder, tmp_path, annvq_command):
     assert len(list((out / "embeddings").glob("*.npy"))) == 2
 
 
+def test_bench_beir_keeps_what_other_recipes_measured(folder, tmp_path, annvq_command):
+    arguments = ("bench", "beir", folder, "--model", "letters", "--out", tmp_path / "out")
+    recipes = ("--recipe", "flat", "--recipe", "IVF4000,Flat")  # more lists than documents
+    code, shown, err = annvq_command(*arguments, *recipes, "--json", tmp_path / "r.json")
+    assert code == 1
+    assert "IVF4000,Flat: " in err
+    assert "flat" in shown
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert [row["recipe"] for row in result["rows"]] == ["flat"]
+    assert list(result["config"]["failed_recipes"]) == ["IVF4000,Flat"]
+    code, _, err = annvq_command(*arguments, "--recipe", "IVF4000,Flat")
+    assert code == 1
+    assert "4000" in err
+
+
 def test_bench_beir_takes_auto_and_needs_documents(folder, tmp_path, annvq_command):
     arguments = ("bench", "beir", folder, "--model", "letters", "--recipe", "auto", "--out", tmp_path / "out")
     code, out, err = annvq_command(*arguments)

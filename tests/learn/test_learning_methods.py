@@ -153,6 +153,21 @@ def test_wrong_settings_are_refused_at_once(given):
         JPQ(**given)
 
 
+def test_clustering_holds_codes_to_the_documents(problem):
+    documents, queries, pairs = problem
+    rates = {"codebook": 2e-3, "adapter": 2e-3}
+
+    def error(weight):
+        learned = RepCONC(recipe=RECIPE, clustering=weight, epochs=2, rates=rates).fit(
+            documents, queries, relevance=pairs, dev_queries=queries[:50], dev_relevance=pairs[:50]
+        )
+        return np.square(learned.index.reconstruct(np.arange(len(documents))) - documents).sum()
+
+    assert error(10.0) < error(0)
+    with pytest.raises(ParameterError, match="clustering must be a finite number of at least 0"):
+        RepCONC(clustering=-1.0)
+
+
 def test_dev_relevance_needs_dev_queries(problem):
     with pytest.raises(ParameterError, match="without dev_queries"):
         JPQ(recipe=RECIPE).fit(*problem[:2], dev_relevance=problem[2])
