@@ -1,13 +1,13 @@
 """Measure multi-vector recipes beside fast-plaid: queries a second at equal recall, build, bytes, memory.
 
 The same token embeddings, the same threads, each library in a process of its own. Truth are the 10 documents of largest
-Chamfer similarity of the vectors as they are. Up to 100 test queries, evenly spaced: every other one chooses the
-setting of each library, the others are reported. Needs the extras text and torch. fast-plaid's wheels are made for one
-version of torch each, and crash with another: it may live in an environment of its own, with numba beside it, whose
-Python --plaid-python names (measured: pip install torch==2.11.0 fast-plaid==1.7.0.2110 fastkmeans numba).
+Chamfer similarity of the vectors as they are. Some 100 test queries, or --queries, evenly spaced: every other one
+chooses the setting of each library, the others are reported. Needs the extras text and torch. fast-plaid's wheels are
+made for one version of torch each, and crash with another: it may live in an environment of its own, with numba beside
+it, whose Python --plaid-python names (measured: pip install torch==2.11.0 fast-plaid==1.7.0.2110 fastkmeans numba).
 
     python bench/multivector_peers.py DIR --model MODEL [--threads N] [--recipe R ...] [--nbits 4,2] \
-        [--plaid-python PYTHON] [--json FILE] [--out FOLDER]
+        [--queries N] [--plaid-python PYTHON] [--json FILE] [--out FOLDER]
 """
 
 import argparse
@@ -27,7 +27,7 @@ from figures import Figures, machine_line
 
 import annvq
 
-QUERIES, K, PASSES, GOALS = 100, 10, 2, (0.90, 0.95, 0.99)
+K, PASSES, GOALS = 10, 2, (0.90, 0.95, 0.99)
 Search = Callable[[int, int], list[list[int]]]
 
 
@@ -154,7 +154,7 @@ def embedded(asked: argparse.Namespace) -> tuple[str, Tokens]:
 
     dataset = BeirDataset.load(asked.folder, "test")
     judged = JudgedTokens.embedded(dataset, asked.model, asked.out / "embeddings", shown=True)
-    queries, documents = judged.queries[:: -(-len(judged.queries) // QUERIES)], judged.documents
+    queries, documents = judged.queries[:: -(-len(judged.queries) // asked.queries)], judged.documents
     exact = np.argsort(-chamfer(queries, documents, threads=asked.threads), axis=1, kind="stable")[:, :K]
     title = f"{dataset.name}: {len(documents):,} documents, {len(documents.vectors):,} vectors of {documents.dim}"
     return title, Tokens(documents.vectors, documents.offsets, queries.vectors, queries.offsets, exact)
@@ -171,6 +171,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--recipe", action="append")
     parser.add_argument("--nbits", default="4,2", help="of fast-plaid")
+    parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--plaid-python", default=sys.executable)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
