@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 from annvq.codebooks import KMeans
 from annvq.errors import StateError
 from annvq.learn.runtime import torch
-from annvq.tokenizers.kinds import check_kind
 from annvq.tokenizers.nearest import CodeSearch
 from annvq.tokenizers.quantized import Quantized
 from annvq.tokenizers.tokenizer import Tokenizer, table_rows
-from annvq.tokenizers.vector import as_array
+from annvq.tokenizers.vector import as_array, as_centroids
 from annvq.vectors import as_matrix
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 
@@ -55,13 +55,13 @@ class KMeansTokenizer(Tokenizer):
         """
         vectors, threads = as_matrix(features, dim=self.dim, name="features"), torch.get_num_threads()
         made = KMeans.train(vectors, self.codebook_size, niter=niter, seed=seed, sample=sample, threads=threads)
-        return self._take(made)
+        return self._take(made.centroids)
 
     @classmethod
     def from_codebook(cls, codebook: KMeans) -> KMeansTokenizer:
         """Return a tokenizer whose codes are centroids."""
-        check_kind("codebook", codebook, KMeans)
-        return cls(codebook.dim, codebook.k)._take(codebook)
+        centroids = as_centroids(codebook)
+        return cls(codebook.dim, codebook.k)._take(centroids)
 
     def to_codebook(self) -> KMeans:
         """Return the codes as k-means' centroids."""
@@ -89,7 +89,7 @@ class KMeansTokenizer(Tokenizer):
             raise StateError("a KMeansTokenizer that is not fitted: call fit(features) first")
 
     @torch.no_grad()
-    def _take(self, codebook: KMeans) -> KMeansTokenizer:
-        self.codebook.copy_(torch.tensor(codebook.centroids))
+    def _take(self, centroids: np.ndarray) -> KMeansTokenizer:
+        self.codebook.copy_(torch.tensor(centroids))
         self.fitted.fill_(True)
         return self

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from annvq.arguments import as_count
+from annvq.codebooks import ResidualCodebook
 from annvq.learn.runtime import torch
 from annvq.tokenizers.learning import PLAIN, Learning
 from annvq.tokenizers.quantized import Quantized
@@ -66,3 +69,13 @@ class GroupedResidualVQ(Tokenizer):
     def lookup(self, codes: Tensor) -> Tensor:
         """Return the rows (n, dim) of codes (n, M); stages of code -1 add nothing."""
         return lookup_parts(self.parts, codes.chunk(len(self.parts), 1))
+
+    def to_codebook(self, beam: int = 1) -> ResidualCodebook:
+        """Return the codes as a residual codebook, each 0 outside its group; parameters and errors of `ResidualVQ`'s."""
+        groups = [part.to_codebook(beam).codebooks for part in self.parts]
+        M, ksub, width = groups[0].shape
+        whole = np.zeros((len(groups), M, ksub, len(groups), width), np.float32)
+        for group, codebooks in enumerate(groups):
+            whole[group, :, :, group] = codebooks
+        whole.flags.writeable = False
+        return ResidualCodebook(whole.reshape(-1, ksub, self.dim), beam)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from annvq.arguments import as_number, as_weight
+from annvq.codebooks import KMeans
+from annvq.errors import ParameterError
 from annvq.learn.runtime import torch
 from annvq.tokenizers.blocked import entropies, indexed, noise_seed
 from annvq.tokenizers.kinds import check_kind
@@ -12,6 +14,7 @@ from annvq.tokenizers.losses import Entropy, squared_error
 from annvq.tokenizers.nearest import CodeSearch
 from annvq.tokenizers.quantized import Quantized
 from annvq.tokenizers.tokenizer import Tokenizer, table_rows
+from annvq.tokenizers.vector import as_array
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,6 +89,21 @@ class IBQ(Tokenizer):
     def lookup(self, codes: Tensor) -> Tensor:
         """Return the rows (n, dim) of codes (n,); 0 where one is -1."""
         return table_rows(self.codebook, codes)
+
+    @classmethod
+    def from_codebook(cls, codebook: KMeans) -> IBQ:
+        """Return a quantizer that starts at the centroids of a k-means by inner product."""
+        check_kind("codebook", codebook, KMeans)
+        if codebook.metric != "ip":
+            raise ParameterError("IBQ takes the code of largest inner product: expected a KMeans of metric 'ip'")
+        made = cls(codebook.dim, codebook.k)
+        with torch.no_grad():
+            made.codebook.copy_(torch.tensor(codebook.centroids))
+        return made
+
+    def to_codebook(self) -> KMeans:
+        """Return the codes as k-means' centroids of metric "ip"."""
+        return KMeans(as_array(self.codebook), "ip")
 
     def _no_bias(self, codebook: Tensor) -> Tensor:
         return codebook.new_zeros(len(codebook))

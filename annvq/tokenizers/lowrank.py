@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from annvq.arguments import as_count, as_weight
+from annvq.codebooks import KMeans
 from annvq.learn.runtime import torch
 from annvq.tokenizers.learning import PLAIN, Learning
 from annvq.tokenizers.losses import squared_error
 from annvq.tokenizers.quantized import Quantized
 from annvq.tokenizers.tokenizer import Tokenizer
-from annvq.tokenizers.vector import VectorQuantizer
+from annvq.tokenizers.vector import VectorQuantizer, as_array
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,6 +76,10 @@ class LowRankVQ(Tokenizer):
         """Return the rows (n, dim) of codes (n,); 0 where one is -1."""
         q = self.codes.lookup(codes)
         return (q @ self.basis(q.dtype).T + self.center.to(q.dtype)) * (codes >= 0)[:, None]
+
+    def to_codebook(self) -> KMeans:
+        """Return the codes in the whole space as k-means' centroids."""
+        return KMeans(as_array(self.column_tables()[0]))
 
 
 def _outside(rows: Tensor, basis: Tensor, center: Tensor) -> Tensor:

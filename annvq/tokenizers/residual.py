@@ -40,7 +40,8 @@ class ResidualVQ(Tokenizer):
         Dimension of the codes, between two linear maps of each stage (Kumar et al. 2023 (DAC)).
     quantizer_dropout
         Probability that a training batch takes only the first n stages, n drawn evenly from 1 to M (as above; DAC).
-        Codes of those left out are -1, which decode to nothing: any number of first stages can.
+        Codes of those left out are -1, which decode to nothing: any number of first stages can. With `Gradient` or
+        code_dim, DistributedDataParallel then needs ``find_unused_parameters=True``.
 
     """
 

@@ -95,9 +95,9 @@ class VectorQuantizer(Tokenizer):
     @classmethod
     def from_codebook(cls, codebook: KMeans, learning: Learning = PLAIN) -> VectorQuantizer:
         """Return a quantizer whose codes are the centroids of a k-means."""
-        check_kind("codebook", codebook, KMeans)
+        centroids = as_centroids(codebook)
         made = cls(codebook.dim, codebook.k, learning)
-        made.set_codes(codebook.centroids)
+        made.set_codes(centroids)
         return made
 
     def to_codebook(self) -> KMeans:
@@ -171,6 +171,14 @@ class VectorQuantizer(Tokenizer):
         else:
             assert learning.revival is not None
             add_batch(self.counts, None, x, codes, learning.revival.decay)
+
+
+def as_centroids(codebook: KMeans) -> np.ndarray:
+    """Return the centroids (k, d) of a k-means whose nearest ones are chosen (ParameterError for another)."""
+    check_kind("codebook", codebook, KMeans)
+    if codebook.metric != "l2":
+        raise ParameterError(f"codes are chosen by distance, a KMeans of metric {codebook.metric!r} by another: see IBQ")
+    return codebook.centroids
 
 
 def as_array(table: Tensor) -> np.ndarray:

@@ -11,10 +11,13 @@ from annvq.codebooks import KMeans, ProductCodebook, ResidualCodebook, load, sav
 from annvq.errors import ParameterError, ShapeError, StateError
 from annvq.tokenizers import (
     FSQ,
+    IBQ,
     FactorizedVQ,
     Gradient,
+    GroupedResidualVQ,
     KMeansTokenizer,
     Learning,
+    LowRankVQ,
     ProductVQ,
     ResidualVQ,
     SimVQ,
@@ -60,6 +63,9 @@ def test_a_residual_codebook_starts_a_tokenizer(vectors):
         lambda: ProductVQ(12, 256, 2, Learning(cosine=True)),
         lambda: FactorizedVQ(12, 16, 4),
         lambda: ResidualVQ(12, 16, 3),
+        lambda: GroupedResidualVQ(12, 16, 2, 3),
+        lambda: LowRankVQ(12, 40, 4),
+        lambda: IBQ(12, 40),
         lambda: SimVQ(12, 40),
         lambda: VectorQuantizer(12, 40),
         lambda: VectorQuantizer(12, 40, Learning(cosine=True)),
@@ -75,6 +81,20 @@ def test_a_trained_tokenizer_is_a_codebook(make, vectors):
     np.testing.assert_allclose(tokenizer.decode(codes).detach().numpy(), decoded, atol=1e-5)
     if isinstance(codebook, KMeans):
         np.testing.assert_array_equal(codebook.assign(vectors)[0], codes.numpy())
+    if isinstance(codebook, ResidualCodebook):
+        np.testing.assert_array_equal(codebook.encode(vectors), codes.numpy())
+
+
+def test_centroids_are_chosen_as_they_were(vectors):
+    by_product, rows = KMeans.train(vectors, 20, metric="ip"), torch.from_numpy(vectors)
+    tokenizer = IBQ.from_codebook(by_product).eval()
+    np.testing.assert_array_equal(tokenizer.encode(rows).numpy(), by_product.assign(vectors)[0])
+    np.testing.assert_array_equal(tokenizer.to_codebook().centroids, by_product.centroids)
+    for kind in (VectorQuantizer, KMeansTokenizer):
+        with pytest.raises(ParameterError, match="metric 'ip'"):
+            kind.from_codebook(by_product)
+    with pytest.raises(ParameterError, match="metric 'ip'"):
+        IBQ.from_codebook(KMeans(by_product.centroids))
 
 
 def test_what_has_no_codebook_says_so():
@@ -84,6 +104,8 @@ def test_what_has_no_codebook_says_so():
         ResidualVQ(12, 32, 3).to_codebook()
     with pytest.raises(ParameterError, match="projection"):
         ResidualVQ(12, 16, 3, code_dim=2).to_codebook()
+    with pytest.raises(ParameterError, match="projection"):
+        GroupedResidualVQ(12, 16, 2, 3, code_dim=2).to_codebook()
     with pytest.raises(ParameterError, match="beam"):
         ResidualVQ(12, 16, 3).to_codebook(beam=17)
     padded = ProductCodebook.train(np.eye(20, 11, dtype=np.float32), M=4, nbits=4)

@@ -7,7 +7,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from annvq.tokenizers import EMA, KMeansStart, Learning, Revival, VectorQuantizer
+from annvq.tokenizers import EMA, Gradient, KMeansStart, Learning, ResidualVQ, Revival, VectorQuantizer
 from annvq.tokenizers.processes import are_several, from_first, rows_of_all, sum_over_processes
 
 
@@ -28,8 +28,21 @@ def trained(rank, world, folder):
         cut = 0 if step == 1 else 10
         quantizer(torch.from_numpy(batch[:cut] if rank == 0 else batch[cut:]))
     arrays = {name: value.numpy() for name, value in quantizer.state_dict().items()}
-    np.savez(folder / f"{rank}.npz", **arrays)
+    np.savez(folder / f"{rank}.npz", **arrays, **stages_trained(batches[:, 30 * rank : 30 * rank + 30]))
     torch.distributed.destroy_process_group()
+
+
+def stages_trained(batches):
+    """Return parameters after training by gradients with stages that are left out."""
+    stages = ResidualVQ(4, 8, 3, Learning(update=Gradient()), code_dim=2, quantizer_dropout=1.0)
+    parallel = torch.nn.parallel.DistributedDataParallel(stages, find_unused_parameters=True)
+    optimizer = torch.optim.SGD(stages.parameters(), 0.1)
+    for batch in torch.from_numpy(batches).repeat(3, 1, 1):
+        found = parallel(batch)
+        optimizer.zero_grad()
+        (found.loss + (found.z_q - batch).square().mean()).backward()
+        optimizer.step()
+    return {name: value.detach().numpy() for name, value in stages.named_parameters()}
 
 
 def test_statistics_are_summed_over_processes(tmp_path):
@@ -47,6 +60,10 @@ def test_statistics_are_summed_over_processes(tmp_path):
         np.testing.assert_array_equal(first[name], second[name])
         if (alone.counts > 0.2).all():
             np.testing.assert_allclose(first[name], value.numpy(), rtol=1e-4, atol=1e-5)
+    names = [name for name in first.files if name.startswith("stages.")]
+    assert len(names) == 3 * 5
+    for name in names:
+        np.testing.assert_array_equal(first[name], second[name])
 
 
 def test_one_process_has_nothing_to_share():
