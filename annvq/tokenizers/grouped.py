@@ -71,7 +71,7 @@ class GroupedResidualVQ(Tokenizer):
         return lookup_parts(self.parts, codes.chunk(len(self.parts), 1))
 
     def to_codebook(self, beam: int = 1) -> ResidualCodebook:
-        """Return the codes as a residual codebook, each 0 outside its group; parameters and errors of `ResidualVQ`'s."""
+        """Return the codes as a residual codebook, each 0 outside its group; else as of `ResidualVQ`."""
         groups = [part.to_codebook(beam).codebooks for part in self.parts]
         M, ksub, width = groups[0].shape
         whole = np.zeros((len(groups), M, ksub, len(groups), width), np.float32)

@@ -8,11 +8,12 @@ from annvq.arguments import as_weight
 from annvq.codebooks import KMeans
 from annvq.learn.runtime import torch
 from annvq.tokenizers.estimators import Estimator, straight_through
-from annvq.tokenizers.kinds import check_estimator
+from annvq.tokenizers.kinds import check_estimator, check_kind
 from annvq.tokenizers.losses import squared_error
 from annvq.tokenizers.nearest import CodeSearch
 from annvq.tokenizers.projection import least_dtype, linear
 from annvq.tokenizers.quantized import Quantized
+from annvq.tokenizers.start import moments
 from annvq.tokenizers.tokenizer import Tokenizer
 from annvq.tokenizers.vector import as_array
 
@@ -34,6 +35,10 @@ class SimVQ(Tokenizer):
         Weight of mean |z - sg(e)|^2 beside mean |sg(z) - e|^2, at least 0.
     estimator
         `straight_through` or `rotation_trick`.
+    start
+        Whether the layer starts anew at the first training batch of more than dim vectors, so that codes have the mean
+        and the covariance of these. Else codes are near the origin, and vectors that are elsewhere, or spread along few
+        directions, find few of them until the layer has followed.
     exact
         Whether all codes are compared, see `annvq.tokenizers.nearest.CodeSearch`.
 
@@ -46,19 +51,25 @@ class SimVQ(Tokenizer):
         *,
         commitment: float = 0.25,
         estimator: Estimator = straight_through,
+        start: bool = False,
         exact: bool | None = None,
     ) -> None:
         super().__init__(dim, codebook_size)
         self.commitment = as_weight("commitment", commitment)
         check_estimator(estimator)
+        check_kind("start", start, bool)
         self.estimator = estimator
         self.basis: Tensor
         self.register_buffer("basis", torch.randn(self.codebook_size, self.dim) / self.dim**0.5)
         self.layer = torch.nn.Linear(self.dim, self.dim)
+        self.started: Tensor | None
+        self.register_buffer("started", torch.tensor(False) if start else None)
         self._search = CodeSearch(exact)
 
     def quantize(self, rows: Tensor) -> Quantized:
         """Quantize rows (n, dim); see `Tokenizer`."""
+        if self.training and self.started is not None and not self.started:
+            self._start_at(rows)
         codes = self.assign(rows)
         q = self._codes(self.basis[codes].to(rows.dtype))
         commitment = squared_error(rows, q.detach())
@@ -79,6 +90,15 @@ class SimVQ(Tokenizer):
         """Return the codes as they are now as k-means' centroids."""
         with torch.no_grad():
             return KMeans(as_array(self._codes(self.basis.float())))
+
+    @torch.no_grad()
+    def _start_at(self, rows: Tensor) -> None:
+        found = moments(rows)
+        if found is not None and self.started is not None:
+            mean, root = found
+            self.layer.weight.copy_(root * self.dim**0.5)  # the basis has variance 1 / dim
+            self.layer.bias.copy_(mean)
+            self.started.fill_(True)
 
     def _codes(self, basis: Tensor) -> Tensor:
         return linear(basis, self.layer)

@@ -1,4 +1,4 @@
-"""Where a codebook starts: at the k-means of the first batch it sees."""
+"""Where a codebook starts: at the k-means of the first batch it sees, or at its mean and covariance."""
 
 from __future__ import annotations
 
@@ -53,3 +53,19 @@ class KMeansStart:
         vectors = rows.float().cpu().numpy()
         made = KMeans.train(vectors, count, niter=self.niter, seed=self.seed, threads=torch.get_num_threads())
         return from_first(torch.tensor(made.centroids, dtype=rows.dtype, device=rows.device))
+
+
+@torch.no_grad()
+def moments(rows: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Return the mean (d,) of rows (n, d) of all processes, and the symmetric square root (d, d) of their covariance.
+
+    None where they are d or fewer, or all the same: codes that are spread so would not part.
+    """
+    rows = rows_of_all(rows.detach())
+    if len(rows) <= rows.shape[1]:
+        return None
+    values, vectors = torch.linalg.eigh(torch.cov(rows.T.double()).reshape(rows.shape[1], -1))
+    if not values.max() > 0:
+        return None
+    root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+    return from_first(rows.mean(0)), from_first(root.to(rows.dtype).contiguous())

@@ -177,7 +177,7 @@ def as_centroids(codebook: KMeans) -> np.ndarray:
     """Return the centroids (k, d) of a k-means whose nearest ones are chosen (ParameterError for another)."""
     check_kind("codebook", codebook, KMeans)
     if codebook.metric != "l2":
-        raise ParameterError(f"codes are chosen by distance, a KMeans of metric {codebook.metric!r} by another: see IBQ")
+        raise ParameterError(f"codes are chosen by distance, not by the metric {codebook.metric!r}: see IBQ")
     return codebook.centroids
 
 

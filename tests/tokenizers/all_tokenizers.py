@@ -57,6 +57,7 @@ MAKERS = {
     "binary-projected": lambda: BinaryQuantizer(DIM, 1 << 5),
     "sim": lambda: SimVQ(DIM, 16),
     "sim-rotation": lambda: SimVQ(DIM, 16, estimator=rotation_trick),
+    "sim-start": lambda: SimVQ(DIM, 16, start=True),
     "product": lambda: ProductVQ(DIM, 16, 4),
     "product-shared": lambda: ProductVQ(DIM, 16, 2, FULL, shared=True),
     "residual": lambda: ResidualVQ(DIM, 16, 3),

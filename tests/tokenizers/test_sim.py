@@ -59,7 +59,29 @@ def test_no_code_is_left_behind():
     assert sim > plain
 
 
+def test_codes_start_spread_as_vectors_are():
+    torch.manual_seed(0)
+    mix, mean = torch.randn(5, 5), torch.tensor([3.0, 0.0, -2.0, 0.0, 100.0])
+    z = torch.randn(4000, 5) @ mix + mean
+    quantizer = SimVQ(5, 4000, start=True)
+    before = quantizer.layer.weight.detach().clone()
+    quantizer.eval()(z)
+    quantizer.train()(z[:5])
+    quantizer(z[:1].expand(100, 5))
+    assert torch.equal(quantizer.layer.weight, before)  # eval mode, too few and equal vectors start nothing
+    found = quantizer(z)
+    codes = torch.tensor(quantizer.to_codebook().centroids)
+    torch.testing.assert_close(codes.mean(0), z.mean(0), rtol=0, atol=0.2)
+    torch.testing.assert_close(codes.T.cov(), z.T.cov(), rtol=0.1, atol=0.2)
+    found.loss.backward()
+    assert quantizer.layer.weight.grad.abs().sum() > 0
+    other = SimVQ(5, 4000, start=True)
+    other.load_state_dict(quantizer.state_dict())
+    assert torch.equal(other(z * 2).codes, quantizer(z * 2).codes)  # it has started, and does not again
+    assert SimVQ(5, 4000)(z).stats["utilization"] < 0.1 * found.stats["utilization"]
+
+
 def test_bad_parameters_are_refused():
-    for bad in ({"commitment": -1}, {"estimator": "rotation"}, {"exact": 1}):
+    for bad in ({"commitment": -1}, {"estimator": "rotation"}, {"exact": 1}, {"start": 1}):
         with pytest.raises(ParameterError):
             SimVQ(4, 8, **bad)

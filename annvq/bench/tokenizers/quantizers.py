@@ -33,6 +33,7 @@ QUANTIZERS: dict[str, Maker] = {
     # one codebook of any size
     **{f"vq-{size}": _vq(size, tk.Learning()) for size in ("256", "8k", "65k", "262k")},
     **{f"sim-{size}": (lambda dim, k=k: tk.SimVQ(dim, k)) for size, k in SIZES.items()},
+    **{f"sim-start-{size}": (lambda dim, k=k: tk.SimVQ(dim, k, start=True)) for size, k in SIZES.items()},
     "ibq-1k": lambda dim: tk.IBQ(dim, 1 << 10),
     "gumbel-1k": lambda dim: tk.IBQ(dim, 1 << 10, gumbel=True),
     "low-rank-1k": lambda dim: tk.LowRankVQ(dim, 1 << 10, 8, _WITH_BOTH),
