@@ -161,6 +161,9 @@ def test_latents_are_normalized_or_not():
     latents = Autoencoder(1, 8, 4, None).latents(images).flatten(0, 2)
     torch.testing.assert_close(latents.mean(0), torch.zeros(8), rtol=0, atol=1e-5)
     torch.testing.assert_close(latents.var(0), torch.full((8,), 1 / 8), rtol=5e-2, atol=0)
+    for quantizer, variance in (("fsq-1k", 1), ("binary-1k", 1), ("latent-2", 1 / 4), ("bsq-1k", 1 / 8)):
+        latents = Autoencoder(1, 8, 4, QUANTIZERS[quantizer](8)).latents(images).flatten(0, 2)
+        torch.testing.assert_close(latents.var(0), torch.full((8,), float(variance)), rtol=5e-2, atol=0)
     plain = Autoencoder(1, 8, 4, None, normalize=False)
     assert not any("Norm" in type(module).__name__ for module in plain.modules())
     assert plain(images)[0].shape == images.shape

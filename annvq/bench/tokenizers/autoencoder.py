@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from annvq.learn.runtime import torch
+from annvq.tokenizers import BSQ, FSQ, LFQ, BinaryQuantizer, LatentQuantizer, Tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from annvq.tokenizers import Quantized, Tokenizer
+    from annvq.tokenizers import Quantized
 
 _GROUPS = 4
 
@@ -18,9 +19,11 @@ class Autoencoder(torch.nn.Module):
     """Images to a grid of vectors, a quantizer, and images back.
 
     Convolutions are followed by group normalization, as in VQGAN's encoder and decoder (Esser, Rombach and Ommer
-    2021), and each dimension of the vectors is brought to mean 0 and variance 1 / dim over the batch (Lancucki et al.
-    2020, "Robust Training of Vector Quantized Bottleneck Models"). Without them vectors are soon spread along a
-    single direction, far from where codebooks start, and what is measured is how a quantizer copes with that.
+    2021), and each dimension of the vectors is brought to mean 0 and one variance over the batch (Lancucki et al.
+    2020, "Robust Training of Vector Quantized Bottleneck Models"), at which vectors are about as long as codes are at
+    the start: 1 / dim, but 1 before linear maps to levels and bits of about 1, and 1/4 before scalars of 1/2. Without
+    them vectors are soon spread along a single direction, far from where codebooks start, and what is measured is how
+    a quantizer copes with that.
 
     Parameters
     ----------
@@ -64,7 +67,7 @@ class Autoencoder(torch.nn.Module):
             nn.ConvTranspose2d(width, channels, 4, 2, 1),
         )
         self.tokenizer = tokenizer
-        self._scale = dim**-0.5 if normalize else 1.0  # vectors are about as long as codes are at the start
+        self._scale = _deviation(tokenizer, dim) if normalize else 1.0
 
     def latents(self, images: Tensor) -> Tensor:
         """Return the vectors (n, height / 4, width / 4, dim) of images (n, channels, height, width) in 0 to 1."""
@@ -81,3 +84,12 @@ class Autoencoder(torch.nn.Module):
             return self.images(latents), None
         found = self.tokenizer(latents)
         return self.images(found.z_q), found
+
+
+def _deviation(tokenizer: Tokenizer | None, dim: int) -> float:
+    """Return the standard deviation of each dimension of the vectors."""
+    if isinstance(tokenizer, LatentQuantizer):
+        return 0.5
+    if isinstance(tokenizer, FSQ | LFQ | BinaryQuantizer) and not isinstance(tokenizer, BSQ):
+        return 1.0
+    return dim**-0.5
