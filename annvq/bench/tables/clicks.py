@@ -15,6 +15,7 @@ from annvq.errors import DataFormatError
 PADDING = 0
 _ZIP_PREFIX = 3  # characters: a region
 _AGE_STEP = 5
+FORGOTTEN = 0.05  # of the values of training samples are taken for unknown ones
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,12 @@ class Clicks:
         Of the table.
     fields
         First and last slot (exclusive) of each field; one of several slots holds a set of values.
+    unknown
+        (slots,) int64: the row of values that training has not, of each slot's field.
     field_of_row
         (rows,) int64: the field that a row belongs to, the padding row to the first.
     frequencies
-        (rows,) int64: occurrences in training.
+        (rows,) int64: occurrences in training; of rows of unknown values, how many a pass forgets on average.
 
     """
 
@@ -52,6 +55,7 @@ class Clicks:
     test: Split
     rows: int
     fields: tuple[tuple[int, int], ...]
+    unknown: np.ndarray
     field_of_row: np.ndarray
     frequencies: np.ndarray
 
@@ -71,7 +75,7 @@ class Clicks:
             (n,): 0 training, 1 validation, 2 test.
 
         """
-        number, slots, fields, owners = PADDING + 1, [], [], [0]
+        number, slots, fields, unknown, owners = PADDING + 1, [], [], [], [0]
         for field, values in enumerate(columns):
             seen = sorted({value for row, part in zip(values, parts) if part == 0 for value in row})
             known = {value: number + 1 + place for place, value in enumerate(seen)}
@@ -81,6 +85,7 @@ class Clicks:
                 ids[sample, : len(row)] = [known.get(value, number) for value in row]
             first = sum(array.shape[1] for array in slots)
             fields.append((first, first + width))
+            unknown += [number] * width
             slots.append(ids)
             owners += [field] * (len(seen) + 1)
             number += len(seen) + 1
@@ -90,7 +95,18 @@ class Clicks:
         )
         counts = np.bincount(train.ids.ravel(), minlength=number)
         counts[PADDING] = 0
-        return cls(name, train, valid, test, number, tuple(fields), np.array(owners), counts)
+        forgotten = np.round(FORGOTTEN * (train.ids != PADDING).sum(0)).astype(int)
+        np.add.at(counts, np.array(unknown), forgotten)
+        return cls(name, train, valid, test, number, tuple(fields), np.array(unknown), np.array(owners), counts)
+
+    def forget(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return ids (batch, slots) of which some, drawn at random, are taken for values that training has not.
+
+        Split by time, most test samples have a user that training has not. Were its row not trained, it would be
+        what the start left there, or what rows that it shares a place with have learned.
+        """
+        is_forgotten = (rng.random(ids.shape) < FORGOTTEN) & (ids != PADDING)
+        return np.where(is_forgotten, self.unknown, ids)
 
 
 def movielens(folder: Path) -> Clicks:
