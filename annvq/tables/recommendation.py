@@ -12,6 +12,8 @@ import numpy as np
 from annvq.arguments import as_count
 from annvq.errors import BudgetError, ParameterError
 from annvq.learn.runtime import torch
+from annvq.tables.budget import Budget
+from annvq.tables.code_sizes import residual_sizes
 from annvq.tables.compression import PLAIN, compress, weight_of
 from annvq.tables.table import as_frequencies, weights_of
 
@@ -20,6 +22,8 @@ QUICK = (
     "CompoEmb", "ROBE", "Hash",
 )  # fmt: skip
 _MOST_ROWS = 50_000
+_MOST_WORK = 3e10  # of residual codes, as `_too_long` counts it: some 15 seconds
+_A_PASS = 128  # centroids that take as long as a pass over the rows does besides comparing them
 
 
 @dataclass(frozen=True)
@@ -34,11 +38,11 @@ class Proposal:
         Bytes at inference, of the rows that were measured.
     error
         Squared error of the rows weighted by frequency, as a share of their variance so weighted: 0 is exact, 1 is
-        what the mean row would give. Infinite where the budget cannot be met.
+        what the mean row would give. Infinite where nothing was made.
     seconds
         That making it took.
     refused
-        Why it cannot meet the budget, or "".
+        Why it cannot meet the budget or was not tried, or "".
 
     """
 
@@ -79,7 +83,8 @@ def recommend(
     Returns
     -------
     proposals
-        One a method; those that cannot meet the budget are last.
+        One a method; those that cannot meet the budget are last, and residual codes whose stages are so many that
+        training them takes minutes: `compress` does so when asked to.
 
     Raises
     ------
@@ -109,6 +114,10 @@ def recommend(
     for method in methods:
         start = time.perf_counter()
         try:
+            too_long = _too_long(method, *weight.shape, ratio)
+            if too_long:
+                proposals.append(Proposal(method, 0, np.inf, 0.0, too_long))
+                continue
             table = compress(layer, method, ratio=ratio, frequencies=counts, seed=seed)
         except BudgetError as error:
             proposals.append(Proposal(method, 0, np.inf, time.perf_counter() - start, str(error)))
@@ -117,3 +126,17 @@ def recommend(
         lost = float((share * np.square(table.decoded() - weight).sum(1)).sum())
         proposals.append(Proposal(method, table.nbytes, lost / spread, seconds))
     return sorted(proposals, key=lambda proposal: proposal.error)
+
+
+def _too_long(method: str, n: int, d: int, ratio: Any) -> str:
+    """Return why a method takes longer than a quick look may, or "".
+
+    Stages of a residual codebook are trained one after the other, on all rows, and of wide rows a budget has room for
+    a hundred. All other methods pass over the rows a fixed number of times.
+    """
+    if method != "RVQ":
+        return ""
+    sizes = residual_sizes(Budget.of(n, d, ratio, None), method)
+    if n * d * sizes.M * (sizes.ksub + _A_PASS) <= _MOST_WORK:
+        return ""
+    return f"RVQ of {sizes.M} stages of {sizes.bits} bits takes too long for a quick look"

@@ -229,6 +229,15 @@ def test_large_tables_are_sampled():
     assert proposal.nbytes == 50_000 * 8
 
 
+def test_residual_codes_of_a_hundred_stages_are_not_tried_and_it_says_so(embedding, weight):
+    wide = torch.nn.Embedding(20_000, 384)
+    (proposal,) = tables.recommend(wide, 10, methods=["RVQ"])
+    assert proposal.refused == "RVQ of 88 stages of 4 bits takes too long for a quick look"
+    assert proposal.error == np.inf
+    (tried,) = tables.recommend(embedding, 8, methods=["RVQ"])
+    assert not tried.refused
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_blocks_whose_differences_overflow_are_merged_too():
     blocks = np.full((8, 4), 3e38, np.float32) * np.where(np.arange(8) % 2, -1, 1)[:, None].astype(np.float32)
