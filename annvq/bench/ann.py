@@ -82,7 +82,7 @@ class AnnResult:
         return list(dict.fromkeys(point.mode for point in self.points))
 
     def by_index(self, mode: Mode) -> dict[tuple[str, str], list[Point]]:
-        """Return the points of every index in a mode, keyed by (library, recipe), in the order measured."""
+        """Return the points of every index in a mode, keyed by (library, recipe), in the order of its series."""
         grouped: dict[tuple[str, str], list[Point]] = {}
         for point in self.points:
             if point.mode == mode:

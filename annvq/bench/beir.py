@@ -96,7 +96,7 @@ def run(
     """Embed a data set (or take its embeddings from ``cache``) and measure every recipe.
 
     ``keep`` is called with all there is after every recipe: a training can take hours, and be interrupted. A recipe
-    that cannot be built does not end the run unless it is the only one.
+    that is refused does not end the run unless it is the only one.
 
     Raises
     ------
@@ -144,7 +144,7 @@ def run(
         try:
             result.qualities.append(measured(recipe))
         except AnnvqError as error:
-            if len(bench.recipes) == 1:
+            if len(set(bench.recipes)) == 1:
                 raise
             result.failed[recipe] = str(error)
         keep(result)

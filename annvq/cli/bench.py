@@ -104,15 +104,18 @@ def beir_command(
 
     def keep(result: beir.BeirResult) -> None:
         if json is not None:
-            write_json(json, "bench beir", {**result.config, "failed_recipes": result.failed}, result.rows())
+            done = {*(quality.recipe for quality in result.qualities), *result.failed}
+            ahead = [recipe for recipe in chosen if recipe not in done]
+            config = {**result.config, "failed_recipes": result.failed, "recipes_ahead": ahead}
+            write_json(json, "bench beir", config, result.rows())
 
     with progress_bar() as progress:
         result = beir.run(folder, asked, out / "embeddings", progress, keep)
     config = result.config
     counts = f"{config['documents']:,} documents, {config['queries']:,} queries"
     title = f"{config['data']} ({split}), {config['model']}: {counts}"
-    print_fitting(screen(), lambda narrow: quality_table(result.qualities, title, narrow))
     if result.qualities:
+        print_fitting(screen(), lambda narrow: quality_table(result.qualities, title, narrow))
         _picture(
             picture,
             lambda path: plots.quality_against_size(result.qualities, path, f"{title}\nquality against size"),

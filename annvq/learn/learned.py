@@ -136,5 +136,5 @@ def check_out(folder: Path) -> None:
     """Raise a StorageError where a training's results cannot go to a folder: better before hours than after."""
     for place in (folder, folder / "index"):
         if place.exists() and not place.is_dir():
-            raise StorageError(f"{place} is a file: expected a folder, or none yet")
+            raise StorageError(f"{place.name} is a file: expected a folder, or none yet")
     check_replaceable(LOCAL, folder / "index")

@@ -247,8 +247,8 @@ class RepCONC(Method):
     both
         Train one encoder for queries and documents (needs both as texts); else only the queries'.
     clustering
-        Weight of the documents' distance from what their codes stand for. The paper's, 0.05, is for scores that are
-        not divided by a temperature.
+        Weight of the documents' distance from what their codes stand for. The paper's, 0.05, is for vectors that
+        are not of unit length. ``options`` with objectives of their own replace it.
 
     """
 

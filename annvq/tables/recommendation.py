@@ -84,7 +84,7 @@ def recommend(
     -------
     proposals
         One a method; those that cannot meet the budget are last, and residual codes whose stages are so many that
-        training them takes minutes: `compress` does so when asked to.
+        training them takes longer than some 15 seconds: `compress` does so when asked to.
 
     Raises
     ------

@@ -72,10 +72,11 @@ class GroupedResidualVQ(Tokenizer):
 
     def to_codebook(self, beam: int = 1) -> ResidualCodebook:
         """Return the codes as a residual codebook, each 0 outside its group; else as of `ResidualVQ`."""
-        groups = [part.to_codebook(beam).codebooks for part in self.parts]
+        made = [part.to_codebook(beam) for part in self.parts]
+        groups = [codebook.codebooks for codebook in made]
         M, ksub, width = groups[0].shape
         whole = np.zeros((len(groups), M, ksub, len(groups), width), np.float32)
         for group, codebooks in enumerate(groups):
             whole[group, :, :, group] = codebooks
         whole.flags.writeable = False
-        return ResidualCodebook(whole.reshape(-1, ksub, self.dim), beam)
+        return ResidualCodebook(whole.reshape(-1, ksub, self.dim), made[0].beam)

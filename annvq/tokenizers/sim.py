@@ -62,13 +62,14 @@ class SimVQ(Tokenizer):
         self.basis: Tensor
         self.register_buffer("basis", torch.randn(self.codebook_size, self.dim) / self.dim**0.5)
         self.layer = torch.nn.Linear(self.dim, self.dim)
-        self.started: Tensor | None
-        self.register_buffer("started", torch.tensor(False) if start else None)
+        self.start = start
+        self.started: Tensor
+        self.register_buffer("started", torch.tensor(not start))
         self._search = CodeSearch(exact)
 
     def quantize(self, rows: Tensor) -> Quantized:
         """Quantize rows (n, dim); see `Tokenizer`."""
-        if self.training and self.started is not None and not self.started:
+        if self.training and self.start and not self.started:
             self._start_at(rows)
         codes = self.assign(rows)
         q = self._codes(self.basis[codes].to(rows.dtype))
@@ -94,7 +95,7 @@ class SimVQ(Tokenizer):
     @torch.no_grad()
     def _start_at(self, rows: Tensor) -> None:
         found = moments(rows)
-        if found is not None and self.started is not None:
+        if found is not None:
             mean, root = found
             self.layer.weight.copy_(root * self.dim**0.5)  # the basis has variance 1 / dim
             self.layer.bias.copy_(mean)

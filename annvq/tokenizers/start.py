@@ -59,13 +59,13 @@ class KMeansStart:
 def moments(rows: Tensor) -> tuple[Tensor, Tensor] | None:
     """Return the mean (d,) of rows (n, d) of all processes, and the symmetric square root (d, d) of their covariance.
 
-    None where they are d or fewer, or all the same: codes that are spread so would not part.
+    None where they are d or fewer, or the same but for rounding: codes that are spread so would not part.
     """
     rows = rows_of_all(rows.detach())
     if len(rows) <= rows.shape[1]:
         return None
     values, vectors = torch.linalg.eigh(torch.cov(rows.T.double()).reshape(rows.shape[1], -1))
-    if not values.max() > 0:
+    if not values.max() > 1e-20 * rows.double().square().mean():
         return None
     root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
     return from_first(rows.mean(0)), from_first(root.to(rows.dtype).contiguous())

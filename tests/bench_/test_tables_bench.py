@@ -131,6 +131,11 @@ def test_a_cell_is_measured_once(ratings, tmp_path, monkeypatch):
         json.loads(line)["method"] for line in lines
     ]
     assert again.rows()[-1]["auc"] == rows[-1]["auc"]
+    older = [{**json.loads(line), "protocol": 1} for line in lines]
+    kept.write_text("".join(json.dumps(cell) + "\n" for cell in older))
+    with Progress(disable=True) as progress:
+        grid.run(ratings, bench, kept, progress)
+    assert len(kept.read_text().splitlines()) == 2 * len(lines)  # cells of an older protocol are measured anew
     kept.write_text("nonsense\n" + lines[0])
     with Progress(disable=True) as progress, pytest.raises(DataFormatError, match="line 1"):
         grid.run(ratings, bench, kept, progress)

@@ -108,6 +108,7 @@ def test_what_has_no_codebook_says_so():
         GroupedResidualVQ(12, 16, 2, 3, code_dim=2).to_codebook()
     with pytest.raises(ParameterError, match="beam"):
         ResidualVQ(12, 16, 3).to_codebook(beam=17)
+    assert type(GroupedResidualVQ(12, 16, 2, 3).to_codebook(beam=np.int64(4)).beam) is int
     padded = ProductCodebook.train(np.eye(20, 11, dtype=np.float32), M=4, nbits=4)
     with pytest.raises(ParameterError, match="dimension 11"):
         ProductVQ.from_codebook(padded)

@@ -85,3 +85,17 @@ def test_bad_parameters_are_refused():
     for bad in ({"commitment": -1}, {"estimator": "rotation"}, {"exact": 1}, {"start": 1}):
         with pytest.raises(ParameterError):
             SimVQ(4, 8, **bad)
+
+
+def test_a_batch_of_one_vector_starts_nothing():
+    quantizer = SimVQ(5, 64, start=True)
+    quantizer(torch.randn(1, 5, dtype=torch.float64).expand(60, 5) * 10)
+    assert not quantizer.started
+
+
+def test_state_passes_between_quantizers_that_start_and_those_that_do_not():
+    plain, other = SimVQ(8, 16), SimVQ(8, 16, start=True)
+    other(torch.randn(50, 8))
+    plain.load_state_dict(other.state_dict())
+    vectors = torch.randn(20, 8)
+    assert torch.equal(plain(vectors).codes, other.eval()(vectors).codes)

@@ -29,7 +29,7 @@ class Peer(Protocol):
         ...
 
     def settings(self, k: int) -> list[list[Params]]:
-        """Return series of search parameters, each from fast to exact; called after `build`."""
+        """Return series of search parameters, the same in all of one, from fast to exact; called after `build`."""
         ...
 
     def set(self, params: Params) -> None:

@@ -21,6 +21,7 @@ from annvq.tables.registry import METHODS, method_named
 
 RATIOS = (2.0, 10.0, 50.0)
 _KEY = ("data", "model", "method", "ratio", "seed", "epochs")
+PROTOCOL = 2  # raised whenever a cell comes to mean something else: kept ones of another are measured anew
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def run(
 
 
 def _measured(task: Task, runs: Runs, key: tuple) -> dict[str, Any]:
-    cell = dict(zip(_KEY, key))
+    cell = {**dict(zip(_KEY, key)), "protocol": PROTOCOL}
     start = time.perf_counter()
     try:
         found = runs.run(cell["method"], cell["ratio"], cell["seed"])
@@ -180,7 +181,9 @@ def _read(kept: Path) -> dict[tuple, dict[str, Any]]:
     for number, line in enumerate(lines):
         try:
             cell = json.loads(line)
-            done[tuple(cell[name] for name in _KEY)] = cell
+            key = tuple(cell[name] for name in _KEY)
+            if cell.get("protocol") == PROTOCOL:
+                done[key] = cell
         except (ValueError, TypeError, KeyError) as error:
             if number == len(lines) - 1 and not line.endswith("\n"):
                 kept.write_text("".join(lines[:-1]), encoding="utf-8")

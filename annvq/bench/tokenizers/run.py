@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 CELLS = "cells.jsonl"
+PROTOCOL = 2  # raised whenever a cell comes to mean something else: kept ones of another are measured anew
 _FIGURES = ("mse", "psnr", "utilization", "perplexity", "train_s")
 
 
@@ -116,7 +117,7 @@ def run(folder: Path, asked: TokenizerBench, out: Path, progress: Progress) -> T
     images = Images.load(folder)
     place = out / images.name
     place.mkdir(parents=True, exist_ok=True)
-    store = _Store(place, {"data": images.name, **asdict(asked.setting)})
+    store = _Store(place, {"data": images.name, **asdict(asked.setting), "protocol": PROTOCOL})
     wanted = [(quantizer, seed) for seed in range(asked.seeds) for quantizer in asked.quantizers]
     task = progress.add_task("tokenizers", total=len(wanted) * asked.setting.steps)
     for quantizer, seed in wanted:
