@@ -1,10 +1,10 @@
 """Measure learned codes on a judged collection: nDCG@10 on test queries that nothing was learned from.
 
 For every budget of bytes a vector: OPQ, score-aware PQ, RaBitQ, Distill-VQ (frozen encoder, no labels), JPQ and
-RepCONC (query encoder trained on the train split), RepCONC with both sides' encoder trained ("repconc-both"), each
-also in lists. What a tuned encoder explains of a gain stands below each: exact search and OPQ with the same encoder;
-the last column is the difference to that OPQ. Intervals are of a paired bootstrap over queries (95%, 10,000
-samples). Steps are chosen on the dev split. Needs the extra bench.
+RepCONC (query encoder trained on the train split), RepCONC with both sides' encoder trained ("repconc-both"), all
+also in lists, of which an eighth is searched. What a tuned encoder explains of a gain stands below each: exact search
+and OPQ with the same encoder; the last column is the difference to that OPQ. Intervals are of a paired bootstrap over
+queries (95%, 10,000 samples). Steps are chosen on the dev split. Needs the extra bench.
 
     python bench/learned.py DIR --model MODEL [--bytes 48,24,16] [--methods distill-vq,jpq,repconc,repconc-both] \
         [--lists N] [--epochs N] [--most-steps N] [--measure-every N] [--out DIR] [--json FILE]
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +57,9 @@ class Judge:
         self.draws = draws.astype(np.int32)
 
     def values(self, index: annvq.Index, queries: np.ndarray) -> np.ndarray:
-        """Return the measure (nq,) of a search."""
-        found = index.search(queries, DEPTH).ids
+        """Return the measure (nq,) of a search, of an eighth of the lists where there are lists."""
+        lists = index.recipe.nlist
+        found = index.search(queries, DEPTH, nprobe=max(1, lists // 8) if isinstance(lists, int) else None).ids
         ids = [[self.names[row] for row in ranked if row >= 0] for ranked in found.tolist()]
         measured = evaluate_per_query(self.dataset.qrels, run_from_ids(list(self.dataset.queries), ids), [METRIC])
         return np.array([measured[query][METRIC] for query in self.dataset.queries])
@@ -69,8 +71,8 @@ class Judge:
         return f"{values.mean():.4f} [{low:.4f}, {high:.4f}]"
 
 
-def plain_recipes(d: int, size: int) -> dict[str, Recipe]:
-    """Return what needs no queries, at the same bytes a vector."""
+def plain_recipes(d: int, size: int, lists: int) -> dict[str, Recipe]:
+    """Return what needs no queries, at the same bytes a vector, in ``lists`` lists (0: none)."""
     made = {"OPQ": Recipe(rotation="opq", codebook=CodebookSpec(kind="pq", M=size, nbits=8))}
     if 2 * size <= d:
         aware = CodebookSpec(kind="pq", M=2 * size, nbits=4, score_aware=0.2)
@@ -78,7 +80,12 @@ def plain_recipes(d: int, size: int) -> dict[str, Recipe]:
     bits = (size - 8) * 8 // d
     if bits >= 1:
         made["RaBitQ"] = Recipe(rotation="random", codebook=CodebookSpec(kind="rabitq", nbits=bits))
-    return made
+    return {named(name, lists): replace(recipe, nlist=lists or None) for name, recipe in made.items()}
+
+
+def named(name: str, lists: int) -> str:
+    """Return a name that says in how many lists."""
+    return f"{name}, {lists} lists" if lists else name
 
 
 @dataclass(frozen=True)
@@ -97,28 +104,32 @@ class Table:
         gains = ["" if base is None else self.judge.interval(values - base) for base in less]
         self.figures.add(size, codes, encoder, self.judge.interval(values), *gains, seconds)
 
-    def plain(self, size: int) -> np.ndarray:
+    def plain(self, size: int, lists: int) -> np.ndarray:
         """Measure what needs no learning; return OPQ's values."""
         base: np.ndarray | None = None
-        for name, recipe in plain_recipes(self.documents.shape[1], size).items():
+        for name, recipe in plain_recipes(self.documents.shape[1], size, lists).items():
             values = self.judge.values(annvq.build(self.documents, recipe, metric="ip"), self.queries)
             base = values if base is None else base
             self.add(size, name, "original", values, base, None)
         assert base is not None
         return base
 
-    def learned(self, size: int, name: str, learned: Learned, texts: Texts, base: np.ndarray, seconds: float) -> None:
+    def learned(
+        self, size: int, lists: int, name: str, learned: Learned, texts: Texts, base: np.ndarray, seconds: float
+    ) -> None:
         """Measure a method's index, and what its encoder reaches without its codes."""
         found, dim = learned.queries(texts), self.documents.shape[1]
         values = self.judge.values(learned.index, found)
         if np.array_equal(found, self.queries):
             self.add(size, name, "original", values, base, base, seconds=f"{seconds:.0f}")
             return
-        opq = annvq.build(learned.documents, plain_recipes(dim, size)["OPQ"], metric="ip")
-        same = self.judge.values(opq, found)
+        opq = named("OPQ", lists)
+        same = self.judge.values(
+            annvq.build(learned.documents, plain_recipes(dim, size, lists)[opq], metric="ip"), found
+        )
         exact = self.judge.values(annvq.build(learned.documents, "flat", metric="ip"), found)
         self.add(size, name, f"of {name}", values, base, same, seconds=f"{seconds:.0f}")
-        self.add(size, "OPQ", f"of {name}", same, base, None)
+        self.add(size, opq, f"of {name}", same, base, None)
         self.add(4 * dim, "exact", f"of {name}", exact, base, same)
 
 
@@ -150,20 +161,20 @@ def main() -> None:
     table = Table(Judge(dataset), documents, queries, figures)
     exact = table.judge.values(annvq.build(documents, "flat", metric="ip"), queries)
     table.add(4 * documents.shape[1], "exact", "original", exact, None, None)
-    for size in (int(part) for part in asked.bytes.split(",")):
-        base = table.plain(size)
+    sizes = [int(part) for part in asked.bytes.split(",")]
+    for size, lists in product(sizes, (0, asked.lists) if asked.lists else (0,)):
+        base = table.plain(size, lists)
         for method in asked.methods.split(","):
-            for lists in (0, asked.lists) if asked.lists else (0,):
-                recipe = replace(plain_recipes(documents.shape[1], size)["OPQ"], nlist=lists or None)
-                how = LEARNERS[method](
-                    recipe=recipe, epochs=asked.epochs, most_steps=asked.most_steps, measure_every=asked.measure_every
-                )
-                name = f"{method}, {lists} lists" if lists else method
-                start = time.perf_counter()
-                learned = collection.learn(
-                    how, named=False, out=asked.out / "learned" / f"{dataset.name}-{method}-{size}-{lists}"
-                )
-                table.learned(size, name, learned, texts, base, time.perf_counter() - start)
+            recipe = plain_recipes(documents.shape[1], size, lists)[named("OPQ", lists)]
+            how = LEARNERS[method](
+                recipe=recipe, epochs=asked.epochs, most_steps=asked.most_steps, measure_every=asked.measure_every
+            )
+            start = time.perf_counter()
+            learned = collection.learn(
+                how, named=False, out=asked.out / "learned" / f"{dataset.name}-{method}-{size}-{lists}"
+            )
+            seconds = time.perf_counter() - start
+            table.learned(size, lists, named(method, lists), learned, texts, base, seconds)
     figures.show(machine_line(annvq=annvq.__version__), ["--json", asked.json] if asked.json else [])
 
 
