@@ -114,7 +114,7 @@ def recommend(
     for method in methods:
         start = time.perf_counter()
         try:
-            too_long = _too_long(method, *weight.shape, ratio)
+            too_long = _too_long(method, weight, ratio)
             if too_long:
                 proposals.append(Proposal(method, 0, np.inf, 0.0, too_long))
                 continue
@@ -128,7 +128,7 @@ def recommend(
     return sorted(proposals, key=lambda proposal: proposal.error)
 
 
-def _too_long(method: str, n: int, d: int, ratio: Any) -> str:
+def _too_long(method: str, weight: np.ndarray, ratio: Any) -> str:
     """Return why a method takes longer than a quick look may, or "".
 
     Stages of a residual codebook are trained one after the other, on all rows, and of wide rows a budget has room for
@@ -136,7 +136,8 @@ def _too_long(method: str, n: int, d: int, ratio: Any) -> str:
     """
     if method != "RVQ":
         return ""
+    n, d = weight.shape
     sizes = residual_sizes(Budget.of(n, d, ratio, None), method)
-    if n * d * sizes.M * (sizes.ksub + _A_PASS) <= _MOST_WORK:
+    if weight.size * sizes.M * (sizes.ksub + _A_PASS) <= _MOST_WORK:
         return ""
     return f"RVQ of {sizes.M} stages of {sizes.bits} bits takes too long for a quick look"
