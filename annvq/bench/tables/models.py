@@ -58,14 +58,14 @@ class DLRM(ClickModel):
     def __init__(self, table: Any, fields: Sequence[tuple[int, int]]) -> None:
         super().__init__(table, fields)
         pairs = torch.triu_indices(len(self.fields), len(self.fields), 1)
-        self.register_buffer("pairs", pairs, persistent=False)
+        self.register_buffer("pairs", pairs[0] * len(self.fields) + pairs[1], persistent=False)
         self.head = _network(pairs.shape[1] + self.dim)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Return logits (batch,)."""
         vectors = self.vectors(ids)
-        products = vectors @ vectors.transpose(1, 2)
-        return self.head(torch.cat([products[:, self.pairs[0], self.pairs[1]], vectors.mean(1)], 1))[:, 0]
+        products = (vectors @ vectors.transpose(1, 2)).flatten(1)
+        return self.head(torch.cat([products.index_select(1, self.pairs), vectors.mean(1)], 1))[:, 0]
 
 
 class WideDeep(ClickModel):
