@@ -6,10 +6,11 @@ reach 0.95 of the top 10; then correlation of the encoding's inner products with
 Queries are those of the test split, at most 200, evenly spaced. Writes two pictures beside the JSON. Needs the extras
 text and plot.
 
-    python bench/multivector.py DIR --model MODEL [--json FILE] [--out FOLDER]
+    python bench/multivector.py DIR --model MODEL [--bfloat16] [--json FILE] [--out FOLDER]
 """
 
 import argparse
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from annvq.multivector import FixedDimensionalEncoder, MultiVectorIndex, Ragged,
 from annvq.multivector.recipe import load
 
 QUERIES, DEPTHS, TOPS, GOAL = 200, (10, 20, 50, 100, 200, 500, 1000, 2000), (1, 10, 100), 0.95
+NOWHERE = 1 << 30
 SHOWN = (20, 100, 500)  # in the table; the picture has all
 ENCODERS = {"10,240 numbers": {}, "sketched to 2,048": {"final_dim": 2048}, "5,120": {"repetitions": 10}}
 
@@ -38,19 +40,36 @@ def ways(documents: Ragged, threads: int) -> Iterator[tuple[str, MultiVectorInde
     made["mean vector"] = replace(plain, candidates_by="encoding")
     made["muvera (product codes)"] = load("muvera")
     made["muvera-4bit"] = load("muvera-4bit")
-    made["single vectors"] = replace(load("single-vector-heuristic"), candidates_by="tokens", tokens=plain.tokens)
     made["single vectors, distinct"] = replace(load("single-vector-heuristic"), tokens=plain.tokens)
     made["centroid interaction"] = load("centroid-interaction")
     for name, recipe in made.items():
         yield name, MultiVectorIndex.build(documents, recipe, threads=threads)
 
 
+def hit_places(queries: Ragged, documents: Ragged, exact: np.ndarray, threads: int) -> np.ndarray:
+    """Return how many hits of single vectors come before each exact document's (nq, k), a large number where none is.
+
+    Every vector of a query is searched over the vectors of all documents; first hits come first, then second hits and
+    so on. Several may be of one document.
+    """
+    most = -(-max(DEPTHS) // int(np.diff(queries.offsets).min()))
+    index = annvq.Index.build(documents.vectors, "flat", metric="ip", threads=threads)
+    hits = index.search(queries.vectors, most, threads=threads).ids
+    owners = np.searchsorted(documents.offsets, hits, side="right") - 1
+    out = np.full(exact.shape, NOWHERE)
+    for q, (begin, end) in enumerate(itertools.pairwise(queries.offsets)):
+        names, firsts = np.unique(owners[begin:end].T.ravel(), return_index=True)
+        where = dict(zip(names.tolist(), firsts.tolist(), strict=True))
+        out[q] = [where.get(int(name), NOWHERE) for name in exact[q]]
+    return out
+
+
 def places(found: list[np.ndarray], exact: np.ndarray) -> np.ndarray:
     """Return each exact document's place among the candidates (nq, k), a large number where it is none."""
-    out = np.full(exact.shape, 1 << 30)
+    out = np.full(exact.shape, NOWHERE)
     for q, ids in enumerate(found):
         where = {int(name): place for place, name in enumerate(ids)}
-        out[q] = [where.get(int(name), 1 << 30) for name in exact[q]]
+        out[q] = [where.get(int(name), NOWHERE) for name in exact[q]]
     return out
 
 
@@ -69,9 +88,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--bfloat16", action="store_true", help="compute token embeddings in bfloat16")
     asked = parser.parse_args()
     dataset = BeirDataset.load(asked.folder, "test")
-    judged = JudgedTokens.embedded(dataset, asked.model, asked.out / "embeddings", shown=True)
+    judged = JudgedTokens.embedded(dataset, asked.model, asked.out / "embeddings", shown=True, bfloat16=asked.bfloat16)
     documents = judged.documents
     queries = judged.queries[:: -(-len(judged.queries) // QUERIES)]
     scores = chamfer(queries, documents, threads=asked.threads)
@@ -80,20 +100,19 @@ def main() -> None:
     columns = [f"top {top} in {depth}" for top in TOPS for depth in SHOWN if depth >= top]
     figures = Figures(title, ["candidates by", f"needed for {GOAL} of top 10", *columns])
     curves = {}
-    for name, index in ways(documents, asked.threads):
-        most = max(DEPTHS)
-        if name == "single vectors":  # hits count, and several may be of one document: each depth is its own search
-            at = {depth: places(index.find_candidates(queries, depth), exact) < depth for depth in DEPTHS}
-        else:
-            nprobe = index.stats()["nlist"] if "centroid" not in name else 8
-            found = places(index.find_candidates(queries, most, nprobe=nprobe), exact)
-            at = {depth: found < depth for depth in DEPTHS}
-        recalls = {top: [float(at[depth][:, :top].mean()) for depth in DEPTHS] for top in TOPS}
+
+    def measured(name: str, found: np.ndarray) -> None:
+        recalls = {top: [float((found[:, :top] < depth).mean()) for depth in DEPTHS] for top in TOPS}
         curves[name] = recalls
         enough = np.interp(GOAL, recalls[10], np.log(DEPTHS)) if max(recalls[10]) >= GOAL else np.inf
         needed = float(np.exp(enough)) if recalls[10][0] < GOAL else float(DEPTHS[0])
         row = [recalls[top][DEPTHS.index(depth)] for top in TOPS for depth in SHOWN if depth >= top]
         figures.add(name, needed, *row)
+
+    for name, index in ways(documents, asked.threads):
+        nprobe = index.stats()["nlist"] if "centroid" not in name else 8
+        measured(name, places(index.find_candidates(queries, max(DEPTHS), nprobe=nprobe), exact))
+    measured("single vectors", hit_places(queries, documents, exact, asked.threads))
     line = machine_line(annvq=annvq.__version__)
     figures.show(line, ["--json", str(asked.json)] if asked.json else [])
     few = documents[: min(2000, len(documents))]

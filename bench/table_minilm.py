@@ -4,11 +4,12 @@ Every method that can be made from a trained table, at several ratios of the wor
 search with documents and queries embedded anew. With --distill-steps the compressed table is then trained on the
 documents of --text, without labels and queries, to give the sentence vectors that the original encoder gives; nothing
 else in the encoder moves. Frequencies are those of the words in --text; without it all rows count alike. Finished rows
-are kept in the JSON file, and are not measured again. --words cuts documents, with the original embeddings too, to
-measure in less time. Needs the extras text and train.
+are kept in the JSON file, and are not measured again. To measure in less time --words cuts documents and --bfloat16
+lets encoders multiply in that precision, for which some CPUs have instructions; the original encoder does the same.
+Needs the extras text and train.
 
     python bench/table_minilm.py DIR --model MODEL --json FILE [--method M ...] [--ratio R ...]
-        [--text DIR] [--distill-steps N] [--words N] [--split test]
+        [--text DIR] [--distill-steps N] [--words N] [--bfloat16] [--split test]
 """
 
 from __future__ import annotations
@@ -35,12 +36,14 @@ from annvq.tables.recommendation import QUICK
 
 RATIOS = (4.0, 10.0, 20.0, 50.0)
 BATCH, WORDS, RATE, LEAST = 32, 48, 1e-3, 1 << 20
+KEY = ("method", "ratio", "distill_steps", "words", "bfloat16")
 
 
-def quality(model: Any, dataset: BeirDataset, words: int | None) -> float:
+def quality(model: Any, dataset: BeirDataset, words: int | None, bfloat16: bool) -> float:
     """Return nDCG@10 of exact search with an encoder, of documents cut to so many words."""
-    documents = encode(model, [" ".join(text.split()[:words]) for text in dataset.documents.values()], "document")
-    queries = encode(model, list(dataset.queries.values()), "query")
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=bfloat16):
+        documents = encode(model, [" ".join(text.split()[:words]) for text in dataset.documents.values()], "document")
+        queries = encode(model, list(dataset.queries.values()), "query")
     ids = np.array(list(dataset.documents))
     rows, _ = exact_neighbors(documents, queries, 10)
     return ndcg(dataset.qrels, run_from_ids(list(dataset.queries), ids[rows]), 10)
@@ -89,6 +92,7 @@ def main() -> None:
     parser.add_argument("--text", type=Path)
     parser.add_argument("--distill-steps", type=int, default=0)
     parser.add_argument("--words", type=int)
+    parser.add_argument("--bfloat16", action="store_true")
     parser.add_argument("--split", default="test")
     asked = parser.parse_args()
     if asked.distill_steps and asked.text is None:
@@ -102,18 +106,19 @@ def main() -> None:
         texts = list(BeirDataset.load(asked.text, asked.split).documents.values())
         counts = frequencies_of(teacher, texts, words.num_embeddings)
     done = json.loads(asked.json.read_text())["rows"] if asked.json.exists() else []
-    known = {(row["method"], row["ratio"], row["distill_steps"], row["words"]): row for row in done}
+    known = {tuple(row[name] for name in KEY): row for row in done}
     steps = asked.distill_steps
     figures = Figures(
         f"{dataset.name}: nDCG@10 with the {words.num_embeddings:,} x {words.embedding_dim} word embeddings compressed"
         + (f", {steps} steps of distillation" if steps else "")
-        + (f", documents of at most {asked.words} words" if asked.words else ""),
+        + (f", documents of at most {asked.words} words" if asked.words else "")
+        + (", in bfloat16" if asked.bfloat16 else ""),
         ["method", "ratio", "bytes", "nDCG@10", "lost"],
     )
 
     def measured(method: str, ratio: float) -> dict[str, Any] | None:
         """Return a row, from the file or made now; None where the method cannot meet the ratio."""
-        key = (method, ratio, 0 if method == "uncompressed" else steps, asked.words)
+        key = (method, ratio, 0 if method == "uncompressed" else steps, asked.words, asked.bfloat16)
         if key not in known:
             model, size = teacher, 4 * words.weight.numel()
             if method != "uncompressed":
@@ -126,8 +131,8 @@ def main() -> None:
                 if steps:
                     distill(model, teacher, texts, steps)
                 size = model.get_submodule(name).nbytes
-            row = dict(zip(("method", "ratio", "distill_steps", "words"), key))
-            known[key] = {**row, "bytes": size, "ndcg@10": quality(model.eval(), dataset, asked.words)}
+            found = quality(model.eval(), dataset, asked.words, asked.bfloat16)
+            known[key] = {**dict(zip(KEY, key)), "bytes": size, "ndcg@10": found}
             result = {"name": dataset.name, "machine": describe(), "rows": list(known.values())}
             asked.json.write_text(json.dumps(result, indent=1))
         return known[key]

@@ -58,6 +58,8 @@ class BeirBench:
         Recall@10 that every index is tuned to before it is measured, on queries of another split
         (dev, else train) or, where there is none, on every other query of this one, which are then
         not reported. None: each recipe's own search parameters.
+    bfloat16
+        The model computes token embeddings in bfloat16; embeddings of whole texts stay as they are.
 
     """
 
@@ -66,6 +68,7 @@ class BeirBench:
     split: str = "test"
     threads: int | None = None
     tune: float | None = None
+    bfloat16: bool = False
 
     def __post_init__(self) -> None:
         for recipe in self.recipes:
@@ -111,7 +114,7 @@ def run(
     shown = not progress.disable
     tokens = None
     if any(is_multivector(recipe) for recipe in bench.recipes):
-        tokens = JudgedTokens.embedded(dataset, bench.model, cache, shown)
+        tokens = JudgedTokens.embedded(dataset, bench.model, cache, shown, bench.bfloat16)
     judged = _embedded(dataset, bench, cache, shown)
     judged, tuning, how = _tuning(folder, judged, bench, cache, shown)
     config = {
@@ -125,7 +128,7 @@ def run(
         "depth": DEPTH,
         "threads": bench.threads,
         "search_parameters": how,
-        **({"token_embeddings": TOKENS} if tokens is not None else {}),
+        **({"token_embeddings": TOKENS, "bfloat16": bench.bfloat16} if tokens is not None else {}),
         "recipes": list(bench.recipes),
     }
 

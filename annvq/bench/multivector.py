@@ -31,10 +31,13 @@ class JudgedTokens:
     qrels: dict[str, dict[str, int]]
 
     @classmethod
-    def embedded(cls, dataset: BeirDataset, model: str, cache: Path, shown: bool) -> JudgedTokens:
+    def embedded(
+        cls, dataset: BeirDataset, model: str, cache: Path, shown: bool, bfloat16: bool = False
+    ) -> JudgedTokens:
         """Embed a data set, or take its embeddings from ``cache``."""
-        documents = Ragged(*cached_tokens(cache, model, dataset.documents, "document", progress=shown))
-        queries = Ragged(*cached_tokens(cache, model, dataset.queries, "query", progress=shown))
+        how = {"progress": shown, "bfloat16": bfloat16}
+        documents = Ragged(*cached_tokens(cache, model, dataset.documents, "document", **how))
+        queries = Ragged(*cached_tokens(cache, model, dataset.queries, "query", **how))
         return cls(documents, queries.floats(), tuple(dataset.documents), tuple(dataset.queries), dataset.qrels)
 
 

@@ -22,7 +22,7 @@ _FORMAT = 1
 
 
 def token_embeddings(
-    model: Any, texts: list[str], side: Side, *, progress: bool = False
+    model: Any, texts: list[str], side: Side, *, progress: bool = False, bfloat16: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the last hidden state of every token of every text, scaled to length one.
 
@@ -39,6 +39,8 @@ def token_embeddings(
         "document" or "query".
     progress
         Show a progress bar.
+    bfloat16
+        Multiply in bfloat16 (torch.autocast), for which some CPUs and GPUs have instructions.
 
     Returns
     -------
@@ -53,16 +55,18 @@ def token_embeddings(
     parts: list[np.ndarray] = [np.empty((0, 0), np.float16)] * len(texts)
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # little padding
     model.eval()
-    with Progress(disable=not progress) as bar, torch.inference_mode():
+    autocast = torch.autocast(next(model.parameters()).device.type, torch.bfloat16, enabled=bfloat16)
+    with Progress(disable=not progress) as bar, torch.inference_mode(), autocast:
         task = bar.add_task(f"tokens of {side}s", total=len(texts))
         for start in range(0, len(texts), _BATCH):
             places = order[start : start + _BATCH]
             out = model(features_of(model, [texts[i] for i in places], side))
-            columns = [out[name].cpu().numpy() for name in ("token_embeddings", "input_ids", "attention_mask")]
+            read = (out["token_embeddings"].float(), out["input_ids"], out["attention_mask"])
+            columns = [part.cpu().numpy() for part in read]
             for i, states, names, mask in zip(places, *columns, strict=True):
                 there = mask.astype(bool)
                 kept = there & ~np.isin(names, dropped)
-                vectors = states[kept if kept.any() else there].astype(np.float32)
+                vectors = states[kept if kept.any() else there]
                 parts[i] = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
             bar.update(task, completed=start + len(places))
     lengths = [len(part) for part in parts]
@@ -79,20 +83,29 @@ def _dropped(tokenizer: Any, side: Side) -> np.ndarray:
 
 
 def cached_tokens(
-    folder: Path, model_name: str, texts: dict[str, str], side: Side, *, progress: bool = False
+    folder: Path,
+    model_name: str,
+    texts: dict[str, str],
+    side: Side,
+    *,
+    progress: bool = False,
+    bfloat16: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the texts' token embeddings, memory-mapped from the cache in ``folder``, or computed and kept there.
 
-    Parameters as for `annvq.evaluation.embeddings.cached_embeddings`; returns as `token_embeddings`.
+    Parameters as for `annvq.evaluation.embeddings.cached_embeddings` and `token_embeddings`; returns as the latter.
     """
     model = model_key(model_name)
     if "model_sha256" in model:
         del model["model"]  # a folder that is renamed holds the same model
-    key = {**model, "side": side, "texts_sha256": texts_digest(texts), "tokens": _FORMAT}
+    key: dict[str, Any] = {**model, "side": side, "texts_sha256": texts_digest(texts), "tokens": _FORMAT}
+    if bfloat16:
+        key["bfloat16"] = True
     stem = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     found = _read(folder, stem, key, len(texts))
     if found is None:
-        vectors, offsets = token_embeddings(load_model(model_name), list(texts.values()), side, progress=progress)
+        loaded = load_model(model_name)
+        vectors, offsets = token_embeddings(loaded, list(texts.values()), side, progress=progress, bfloat16=bfloat16)
         folder.mkdir(parents=True, exist_ok=True)
         for name, array in ((f"{stem}.npy", vectors), (f"{stem}.offsets.npy", offsets)):
             with replacing(folder / name) as path, path.open("wb") as opened:

@@ -84,42 +84,6 @@ def gather_sums(store, d, nothing, places, offsets, weights, out):
 
 
 @kernel
-def _product_row(packed, row, bits, codebooks, M, ksub, dsub, out, target):
-    """Write one row from ``out[target]`` on."""
-    for m in range(M):
-        code = np.int64(packed[row, m]) if bits == 8 else code_at(packed, row, m, bits)
-        source = (m * ksub + code) * dsub
-        for j in range(0, dsub, 16):
-            simd.store_f32x16(out, target + m * dsub + j, simd.load_f32x16(codebooks, source + j))
-
-
-@kernel
-def product_rows(packed, bits, codebooks, M, ksub, dsub, d, ids, out):
-    """Fill ``out (m * d + dsub + SPARE,)`` with the centroids that the codes of rows name.
-
-    ``codebooks (M * ksub * dsub + SPARE,)`` are flat, M * dsub >= d.
-    """
-    for i in range(ids.size):
-        _product_row(packed, ids[i], bits, codebooks, M, ksub, dsub, out, i * d)
-
-
-@kernel
-def product_sums(packed, bits, codebooks, M, ksub, dsub, ids, offsets, weights, out):
-    """Fill ``out (b, d)`` with sums of rows: those of bag k are ``ids[offsets[k]:offsets[k + 1]]``.
-
-    ``codebooks`` as of `product_rows`; ``weights (m,) float32``, or of length 0 for ones.
-    """
-    row = np.empty(M * dsub + SPARE, np.float32)
-    out[:] = np.float32(0.0)
-    for bag in range(out.shape[0]):
-        for i in range(offsets[bag], offsets[bag + 1]):
-            weight = weights[i] if weights.size else np.float32(1.0)
-            _product_row(packed, ids[i], bits, codebooks, M, ksub, dsub, row, 0)
-            for j in range(out.shape[1]):
-                out[bag, j] += weight * row[j]
-
-
-@kernel
 def residual_rows(packed, bits, codebooks, ids, out):
     """Fill ``out (m, d)`` with the sums of the centroids of ``codebooks (M, ksub, d)`` that codes name, in order."""
     M, _, d = codebooks.shape

@@ -38,3 +38,14 @@ def test_the_cache_returns_what_was_computed(model, tmp_path):
     (entry,) = tmp_path.glob("*.json")
     entry.unlink()
     assert np.array_equal(cached_tokens(tmp_path, name, TEXTS, "document")[0], first)
+
+
+def test_bfloat16_is_kept_apart_and_differs_little(model, tmp_path):
+    name = str(get_model_path())
+    plain, offsets = cached_tokens(tmp_path, name, TEXTS, "document")
+    rough, same = cached_tokens(tmp_path, name, TEXTS, "document", bfloat16=True)
+    assert offsets.tolist() == same.tolist()
+    assert rough.dtype == np.float16
+    cosines = (plain.astype(np.float64) * rough.astype(np.float64)).sum(1)
+    assert cosines.min() > 0.99
+    assert cosines.max() < 1 or not np.array_equal(plain, rough)

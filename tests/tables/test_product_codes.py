@@ -1,0 +1,52 @@
+"""Rows and sums of product codes against NumPy: units of one, two and four floats, odd ends, empty bags."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from annvq.tables.frozen.codes import ProductCodes, packed
+
+SHAPES = [  # M, ksub, dsub, d
+    (32, 256, 2, 64),
+    (16, 256, 4, 64),
+    (8, 256, 8, 64),
+    (64, 16, 1, 64),
+    (15, 16, 4, 60),
+    (16, 16, 4, 63),
+    (5, 256, 3, 14),
+    (7, 16, 2, 13),
+    (3, 256, 7, 20),
+    (1, 256, 1, 1),
+    (2, 256, 20, 38),
+]
+
+
+@pytest.mark.parametrize(("M", "ksub", "dsub", "d"), SHAPES)
+@pytest.mark.parametrize("special", [False, True])
+def test_rows_and_sums(M, ksub, dsub, d, special):
+    rng = np.random.default_rng(M * d)
+    codebooks = rng.standard_normal((M, ksub, dsub)).astype(np.float32)
+    if special:
+        codebooks[0, 0], codebooks[-1, 1, 0], codebooks[-1, 2, 0] = np.nan, np.inf, -np.inf
+    codes = rng.integers(0, ksub, (300, M)).astype(np.uint8)
+    table = ProductCodes(300, d, packed(codes, 8 if ksub == 256 else 4), codebooks)
+    full = np.concatenate([codebooks[m, codes[:, m]] for m in range(M)], 1)[:, :d]
+    ids = rng.integers(0, 300, 337)
+    assert np.array_equal(table.rows(ids), full[ids], equal_nan=True)
+    offsets = np.array([0, 0, 1, 65, 130, 130, 337])  # more than are decoded at once, one, none
+    weights = rng.standard_normal(337).astype(np.float32)
+    for given in (weights, np.empty(0, np.float32)):
+        factors = given.astype(np.float64) if len(given) else np.ones(337)
+        with np.errstate(invalid="ignore"):
+            rows = factors[:, None] * full[ids].astype(np.float64)
+            expected = np.stack([rows[a:b].sum(0) for a, b in itertools.pairwise(offsets)])
+        found = table.sums(ids, offsets, given)
+        assert np.allclose(found, expected, rtol=1e-4, atol=1e-4, equal_nan=True)
+
+
+def test_no_ids_and_no_bags():
+    table = ProductCodes(3, 4, packed(np.zeros((3, 2), np.uint8), 8), np.zeros((2, 256, 2), np.float32))
+    none = np.empty(0, np.int64)
+    assert table.rows(none).shape == (0, 4)
+    assert table.sums(none, np.zeros(1, np.int64), np.empty(0, np.float32)).shape == (0, 4)
