@@ -44,6 +44,8 @@ QUANTIZERS: dict[str, Maker] = {
     "lfq-1k": lambda dim: tk.LFQ(dim, 1 << 10),
     "bsq-1k": lambda dim: tk.BSQ(dim, 1 << 10),
     "bsq-65k": lambda dim: tk.BSQ(dim, 1 << 16),
+    "lfq-plain-1k": lambda dim: tk.LFQ(dim, 1 << 10, entropy=None, commitment=0),  # what the losses cost
+    "bsq-plain-1k": lambda dim: tk.BSQ(dim, 1 << 10, entropy=None, commitment=0),
     "binary-1k": lambda dim: tk.BinaryQuantizer(dim, 1 << 10),
     "latent-2": lambda dim: tk.LatentQuantizer(dim, 2),
     # several codebooks: 16 and 32 bits a vector
