@@ -6,7 +6,7 @@ reach 0.95 of the top 10; then correlation of the encoding's inner products with
 Queries are those of the test split, at most 200, evenly spaced. Writes two pictures beside the JSON. Needs the extras
 text and plot.
 
-    python bench/multivector.py DIR --model MODEL [--bfloat16] [--json FILE] [--out FOLDER]
+    python bench/multivector.py DIR --model MODEL [--way W ...] [--bfloat16] [--json FILE] [--out FOLDER]
 """
 
 import argparse
@@ -26,11 +26,12 @@ from annvq.multivector.recipe import load
 
 QUERIES, DEPTHS, TOPS, GOAL = 200, (10, 20, 50, 100, 200, 500, 1000, 2000), (1, 10, 100), 0.95
 NOWHERE = 1 << 30
+HITS = "single vectors"
 SHOWN = (20, 100, 500)  # in the table; the picture has all
 ENCODERS = {"10,240 numbers": {}, "sketched to 2,048": {"final_dim": 2048}, "5,120": {"repetitions": 10}}
 
 
-def ways(documents: Ragged, threads: int) -> Iterator[tuple[str, MultiVectorIndex]]:
+def ways(documents: Ragged, threads: int, wanted: list[str] | None) -> Iterator[tuple[str, MultiVectorIndex]]:
     """Yield an index for every way to candidates."""
     plain = load("chamfer-exact")
     flat, made = plain.index, {}
@@ -43,6 +44,8 @@ def ways(documents: Ragged, threads: int) -> Iterator[tuple[str, MultiVectorInde
     made["single vectors, distinct"] = replace(load("single-vector-heuristic"), tokens=plain.tokens)
     made["centroid interaction"] = load("centroid-interaction")
     for name, recipe in made.items():
+        if wanted is not None and name not in wanted:
+            continue
         yield name, MultiVectorIndex.build(documents, recipe, threads=threads)
 
 
@@ -53,7 +56,7 @@ def hit_places(queries: Ragged, documents: Ragged, exact: np.ndarray, threads: i
     so on. Several may be of one document.
     """
     most = -(-max(DEPTHS) // int(np.diff(queries.offsets).min()))
-    index = annvq.Index.build(documents.vectors, "flat", metric="ip", threads=threads)
+    index = annvq.build(documents.vectors, "flat", metric="ip", threads=threads)
     hits = index.search(queries.vectors, most, threads=threads).ids
     owners = np.searchsorted(documents.offsets, hits, side="right") - 1
     out = np.full(exact.shape, NOWHERE)
@@ -88,6 +91,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--way", action="append", help="to candidates, as named in the table; by default all")
     parser.add_argument("--bfloat16", action="store_true", help="compute token embeddings in bfloat16")
     asked = parser.parse_args()
     dataset = BeirDataset.load(asked.folder, "test")
@@ -109,10 +113,11 @@ def main() -> None:
         row = [recalls[top][DEPTHS.index(depth)] for top in TOPS for depth in SHOWN if depth >= top]
         figures.add(name, needed, *row)
 
-    for name, index in ways(documents, asked.threads):
+    for name, index in ways(documents, asked.threads, asked.way):
         nprobe = index.stats()["nlist"] if "centroid" not in name else 8
         measured(name, places(index.find_candidates(queries, max(DEPTHS), nprobe=nprobe), exact))
-    measured("single vectors", hit_places(queries, documents, exact, asked.threads))
+    if asked.way is None or HITS in asked.way:
+        measured(HITS, hit_places(queries, documents, exact, asked.threads))
     line = machine_line(annvq=annvq.__version__)
     figures.show(line, ["--json", str(asked.json)] if asked.json else [])
     few = documents[: min(2000, len(documents))]
