@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from rich.progress import Progress
 
+from annvq.arguments import as_count
 from annvq.bench import multivector
 from annvq.bench.multivector import JudgedTokens
 from annvq.bench.quality import DEPTH, JudgedVectors, Quality, Tuning, measure, measure_index
@@ -58,6 +59,8 @@ class BeirBench:
         Recall@10 that every index is tuned to before it is measured, on queries of another split
         (dev, else train) or, where there is none, on every other query of this one, which are then
         not reported. None: each recipe's own search parameters.
+    queries
+        At most so many are measured, evenly spaced; None: all.
     bfloat16
         The model computes token embeddings in bfloat16; embeddings of whole texts stay as they are.
 
@@ -68,9 +71,12 @@ class BeirBench:
     split: str = "test"
     threads: int | None = None
     tune: float | None = None
+    queries: int | None = None
     bfloat16: bool = False
 
     def __post_init__(self) -> None:
+        if self.queries is not None:
+            as_count("queries", self.queries)
         for recipe in self.recipes:
             if not is_multivector(recipe):
                 recipes.check(recipe)  # before minutes go into embedding
@@ -108,13 +114,16 @@ def run(
     """
     evaluate({}, {})  # is pytrec_eval there? before minutes go into embedding
     dataset = BeirDataset.load(folder, bench.split)
+    if bench.queries is not None:
+        dataset = dataset.with_queries(bench.queries)
     if not dataset.queries or not dataset.documents:
         counts = f"{len(dataset.documents)} documents and {len(dataset.queries)} judged queries"
         raise ParameterError(f"{dataset.name}, split {bench.split!r}: {counts}, expected at least one of each")
     shown = not progress.disable
-    tokens = None
+    tokens = truth = None
     if any(is_multivector(recipe) for recipe in bench.recipes):
         tokens = JudgedTokens.embedded(dataset, bench.model, cache, shown, bench.bfloat16)
+        truth = multivector.Truth.of(tokens, bench.threads)
     judged = _embedded(dataset, bench, cache, shown)
     judged, tuning, how = _tuning(folder, judged, bench, cache, shown)
     config = {
@@ -135,7 +144,8 @@ def run(
     def measured(recipe: str) -> Quality:
         if is_multivector(recipe):
             assert tokens is not None
-            return multivector.measure(tokens, recipe, bench.threads)[0]
+            assert truth is not None
+            return multivector.measure(tokens, truth, recipe, bench.threads)[0]
         if is_learned(recipe):
             return _learned(folder, dataset, judged, recipe, bench, cache, shown)
         return measure(judged, recipe, threads=bench.threads, tuning=tuning)[0]

@@ -41,7 +41,28 @@ class JudgedTokens:
         return cls(documents, queries.floats(), tuple(dataset.documents), tuple(dataset.queries), dataset.qrels)
 
 
-def measure(judged: JudgedTokens, name: str, threads: int | None) -> tuple[Quality, MultiVectorIndex]:
+@dataclass(frozen=True)
+class Truth:
+    """Chamfer similarity (queries, documents) of every ``step``-th query with all documents as they were given."""
+
+    step: int
+    scores: np.ndarray
+
+    @classmethod
+    def of(cls, judged: JudgedTokens, threads: int | None) -> Truth:
+        """Score all documents."""
+        step = -(-len(judged.queries) // _EXACT_QUERIES)
+        return cls(step, chamfer(judged.queries[::step], judged.documents, threads=threads))
+
+    def recall(self, rows: np.ndarray) -> float:
+        """Return the share of the exact ten that are among the first ten of ``rows``, those found for all queries."""
+        found = rows[:: self.step, :_NEIGHBORS]
+        exact = -np.sort(-self.scores, axis=1)[:, :_NEIGHBORS]
+        of_found = np.where(found >= 0, np.take_along_axis(self.scores, np.maximum(found, 0), 1), -np.inf)
+        return recall_with_ties(found, of_found, exact)
+
+
+def measure(judged: JudgedTokens, truth: Truth, name: str, threads: int | None) -> tuple[Quality, MultiVectorIndex]:
     """Build a recipe over the documents and search all queries; figures as for `annvq.bench.quality.measure`.
 
     ``bytes_per_vector`` are those of a document, its encoding and its vectors; ``recall_vs_exact`` is against the ten
@@ -68,16 +89,7 @@ def measure(judged: JudgedTokens, name: str, threads: int | None) -> tuple[Quali
         bytes_per_vector=size,
         compression=4 * judged.documents.vectors.size / len(judged.documents) / size,
         qps=timing.qps,
-        recall_vs_exact=_recall_vs_exact(judged, timing.ids, threads),
+        recall_vs_exact=truth.recall(timing.ids),
         build_s=build_s,
     )
     return quality, index
-
-
-def _recall_vs_exact(judged: JudgedTokens, rows: np.ndarray, threads: int | None) -> float:
-    step = -(-len(judged.queries) // _EXACT_QUERIES)
-    scores = chamfer(judged.queries[::step], judged.documents, threads=threads)
-    found = rows[::step, :_NEIGHBORS]
-    exact = -np.sort(-scores, axis=1)[:, :_NEIGHBORS]
-    of_found = np.where(found >= 0, np.take_along_axis(scores, np.maximum(found, 0), 1), -np.inf)
-    return recall_with_ties(found, of_found, exact)

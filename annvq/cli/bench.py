@@ -90,6 +90,9 @@ def beir_command(
         float | None,
         typer.Option(callback=check_recall, help="Tune each index to this recall@10 on queries that are not reported."),
     ] = None,
+    queries: Annotated[
+        int | None, typer.Option(min=1, help="Measure at most so many, evenly spaced; by default all.")
+    ] = None,
     bfloat16: Annotated[
         bool, typer.Option("--bfloat16", help="Compute token embeddings in bfloat16: faster on some CPUs.")
     ] = False,
@@ -102,7 +105,7 @@ def beir_command(
     """Embed a judged text collection and measure nDCG, recall, MRR, MAP, bytes and speed of recipes."""
     chosen = tuple(recipe) if recipe else beir.DEFAULT_RECIPES
     picture = out / f"{folder.resolve().name}-{split}-ndcg-bytes.png"
-    asked = beir.BeirBench(model, chosen, split=split, threads=threads, tune=tune, bfloat16=bfloat16)
+    asked = beir.BeirBench(model, chosen, split=split, threads=threads, tune=tune, queries=queries, bfloat16=bfloat16)
     _check_places(json, picture)
 
     def keep(result: beir.BeirResult) -> None:

@@ -13,7 +13,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from annvq.arguments import as_path
@@ -67,6 +67,12 @@ class BeirDataset:
         qrels = _qrels(judgements, texts)
         queries = {qid: text for qid, text in texts.items() if qid in qrels}
         return cls(folder.resolve().name, split, documents, queries, {qid: qrels[qid] for qid in queries})
+
+    def with_queries(self, count: int) -> BeirDataset:
+        """Return the data set with at most ``count`` of its queries, evenly spaced."""
+        step = -(-len(self.queries) // count)
+        kept = list(self.queries)[:: max(1, step)]
+        return replace(self, queries={q: self.queries[q] for q in kept}, qrels={q: self.qrels[q] for q in kept})
 
     @staticmethod
     def splits(folder: str | Path) -> list[str]:

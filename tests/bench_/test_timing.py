@@ -42,3 +42,10 @@ def test_sleeping_uses_no_core_and_garbage_collection_is_restored():
     search, _ = slow_first()
     assert time_batches(search, np.zeros((1, 4))).cores_used < 0.5
     assert gc.isenabled()
+
+
+def test_a_long_pass_is_not_repeated(monkeypatch):
+    monkeypatch.setattr("annvq.bench.timing.LONG", 0.0)
+    search, calls = slow_first()
+    time_batches(search, np.zeros((10, 4)))
+    assert calls == [10]

@@ -110,6 +110,14 @@ def test_bench_beir_writes_rows(folder, tmp_path, annvq_command):
     assert len(list((out / "embeddings").glob("*.npy"))) == 2
 
 
+def test_bench_beir_measures_some_queries(folder, tmp_path, annvq_command):
+    arguments = ("bench", "beir", folder, "--model", "letters", "--recipe", "flat", "--out", tmp_path / "out")
+    code, _, err = annvq_command(*arguments, "--queries", 3, "--json", tmp_path / "result.json")
+    assert code == 0, err
+    assert json.loads((tmp_path / "result.json").read_text())["config"]["queries"] == 3
+    assert annvq_command(*arguments, "--queries", 0)[0] == 2
+
+
 def test_bench_beir_keeps_what_other_recipes_measured(folder, tmp_path, annvq_command):
     arguments = ("bench", "beir", folder, "--model", "letters", "--out", tmp_path / "out")
     recipes = ("--recipe", "flat", "--recipe", "IVF4000,Flat")  # more lists than documents

@@ -50,6 +50,16 @@ def test_it_reads_texts_and_judgements(tmp_path, packed):
     assert dataset.qrels["q1"] == {"d1": 2, "d2": 0}
 
 
+def test_queries_are_sampled_evenly(tmp_path):
+    texts = lines([{"_id": f"q{i}", "text": "drag"} for i in range(10)])
+    qrels = "".join(f"q{i}\td1\t1\n" for i in range(10))
+    dataset = BeirDataset.load(write(tmp_path, queries=texts, qrels=qrels))
+    some = dataset.with_queries(4)
+    assert list(some.queries) == list(some.qrels) == ["q0", "q3", "q6", "q9"]
+    assert some.documents == dataset.documents
+    assert dataset.with_queries(10) == dataset.with_queries(11) == dataset
+
+
 def test_splits_are_listed(tmp_path):
     folder = write(tmp_path)
     (folder / "qrels" / "dev.tsv.gz").write_bytes(gzip.compress(QRELS.encode()))
