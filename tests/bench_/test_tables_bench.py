@@ -9,9 +9,10 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
+import torch
 from rich.progress import Progress
 
-from annvq.bench.tables import grid, tasks, training
+from annvq.bench.tables import grid, models, tasks, training
 from annvq.bench.tables.clicks import diabetes, movielens
 from annvq.bench.tables.graph import Likes
 from annvq.errors import DataFormatError, ParameterError
@@ -218,3 +219,26 @@ def test_recall_and_ndcg_of_lists():
     recall, ndcg = recall_and_ndcg(found, wanted)
     assert recall == pytest.approx((0.5 + 0.75) / 2)
     assert ndcg == pytest.approx((1 / np.log2(3) / (1 + 1 / np.log2(3)) + 1) / 2)
+
+
+def test_lightgcn_spreads_and_has_the_gradient_of_the_dense_product():
+    rng = np.random.default_rng(0)
+    users, items = 7, 9
+    drawn = np.unique(rng.integers(0, users * items, 30))
+    pairs = np.stack([drawn // items, drawn % items], 1)
+    table = torch.nn.Embedding(users + items, 5)
+    model = models.LightGCN(table, users, pairs)
+    adjacency = torch.zeros(users + items, users + items)
+    adjacency[pairs[:, 0], users + pairs[:, 1]] = 1
+    adjacency += adjacency.T.clone()
+    degrees = adjacency.sum(1).clamp_min(1)
+    dense = adjacency / (degrees[:, None] * degrees).sqrt()
+    layers = [table.weight]
+    for _ in range(3):
+        layers.append(dense @ layers[-1])
+    expected = sum(layers) / 4
+    assert torch.allclose(model.every(), expected, atol=1e-6)
+    weights = torch.from_numpy(rng.standard_normal((users + items, 5)).astype(np.float32))
+    (wanted,) = torch.autograd.grad((expected * weights).sum(), table.weight)
+    (found,) = torch.autograd.grad((model.every() * weights).sum(), table.weight)
+    assert torch.allclose(found, wanted, atol=1e-6)

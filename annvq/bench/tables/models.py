@@ -6,6 +6,7 @@ Deep, the first order of DeepFM) it is a linear function of the row, so that a t
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,21 @@ class MatrixFactorization(torch.nn.Module):
         return self.table(torch.arange(self.table.num_embeddings, device=next(self.parameters()).device))
 
 
+class _Spread(torch.autograd.Function):
+    """Product of a symmetric sparse matrix with rows; torch's own gradient would transpose the matrix every time."""
+
+    @staticmethod
+    def forward(ctx: Any, graph: Tensor, rows: Tensor) -> Tensor:
+        """Return graph @ rows."""
+        ctx.graph = graph
+        return graph @ rows
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:  # type: ignore[override]
+        """Return the gradient of the rows."""
+        return None, ctx.graph @ gradient.contiguous()
+
+
 class LightGCN(MatrixFactorization):
     """Rows averaged over three steps on the graph of training pairs (He et al. 2020, equations 3 to 8)."""
 
@@ -125,8 +141,12 @@ class LightGCN(MatrixFactorization):
         edges = np.stack([np.concatenate([u, i]), np.concatenate([i, u])])
         degree = np.maximum(np.bincount(edges[0], minlength=n), 1).astype(np.float32)
         values = 1 / np.sqrt(degree[edges[0]] * degree[edges[1]])
-        parts = (torch.from_numpy(edges), torch.from_numpy(values))
-        graph = torch.sparse_coo_tensor(*parts, (n, n), check_invariants=False).coalesce()
+        order = np.lexsort((edges[1], edges[0]))
+        starts = np.concatenate([[0], np.cumsum(np.bincount(edges[0], minlength=n))])
+        parts = (torch.from_numpy(part) for part in (starts, edges[1][order], values[order]))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sparse CSR")
+            graph = torch.sparse_csr_tensor(*parts, (n, n), check_invariants=False)
         self.graph: Tensor
         self.register_buffer("graph", graph, persistent=False)
 
@@ -135,7 +155,7 @@ class LightGCN(MatrixFactorization):
         rows = super().every()
         total = rows
         for _ in range(_LAYERS):
-            rows = torch.sparse.mm(self.graph, rows)
+            rows = _Spread.apply(self.graph, rows)
             total = total + rows
         return total / (_LAYERS + 1)
 
