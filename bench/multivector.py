@@ -2,16 +2,15 @@
 
 Token embeddings of a data set in BEIR's layout; exact are the documents of largest Chamfer similarity. Prints, for
 every way to candidates, the recall of exact top 1, 10 and 100 among 10 to 2,000 candidates, and how many candidates
-reach 0.95 of the top 10; then correlation of the encoding's inner products with Chamfer similarity by each parameter.
-Queries are those of the test split, at most 200, evenly spaced. Writes two pictures beside the JSON. Needs the extras
-text and plot.
+reach 0.95 of the top 10; then correlation of the encoding's inner products with Chamfer similarity by each parameter,
+and a picture of both. With --way only the table of some ways. Queries are those of the test split, at most 200, evenly
+spaced. Needs the extras text and plot.
 
     python bench/multivector.py DIR --model MODEL [--way W ...] [--bfloat16] [--json FILE] [--out FOLDER]
 """
 
 import argparse
 import itertools
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +21,7 @@ import annvq
 from annvq.bench.multivector import JudgedTokens
 from annvq.evaluation import BeirDataset
 from annvq.multivector import FixedDimensionalEncoder, MultiVectorIndex, Ragged, chamfer
-from annvq.multivector.recipe import load
+from annvq.multivector.recipe import MultiVectorRecipe, load
 
 QUERIES, DEPTHS, TOPS, GOAL = 200, (10, 20, 50, 100, 200, 500, 1000, 2000), (1, 10, 100), 0.95
 NOWHERE = 1 << 30
@@ -31,8 +30,8 @@ SHOWN = (20, 100, 500)  # in the table; the picture has all
 ENCODERS = {"10,240 numbers": {}, "sketched to 2,048": {"final_dim": 2048}, "5,120": {"repetitions": 10}}
 
 
-def ways(documents: Ragged, threads: int, wanted: list[str] | None) -> Iterator[tuple[str, MultiVectorIndex]]:
-    """Yield an index for every way to candidates."""
+def ways() -> dict[str, MultiVectorRecipe]:
+    """Return a recipe for every way to candidates but `HITS`."""
     plain = load("chamfer-exact")
     flat, made = plain.index, {}
     for name, changes in ENCODERS.items():
@@ -43,10 +42,7 @@ def ways(documents: Ragged, threads: int, wanted: list[str] | None) -> Iterator[
     made["muvera-4bit"] = load("muvera-4bit")
     made["single vectors, distinct"] = replace(load("single-vector-heuristic"), tokens=plain.tokens)
     made["centroid interaction"] = load("centroid-interaction")
-    for name, recipe in made.items():
-        if wanted is not None and name not in wanted:
-            continue
-        yield name, MultiVectorIndex.build(documents, recipe, threads=threads)
+    return made
 
 
 def hit_places(queries: Ragged, documents: Ragged, exact: np.ndarray, threads: int) -> np.ndarray:
@@ -94,6 +90,9 @@ def main() -> None:
     parser.add_argument("--way", action="append", help="to candidates, as named in the table; by default all")
     parser.add_argument("--bfloat16", action="store_true", help="compute token embeddings in bfloat16")
     asked = parser.parse_args()
+    known = ways()
+    if not {*(asked.way or ())} <= {*known, HITS}:
+        parser.error(f"--way is one of {', '.join([*known, HITS])}")
     dataset = BeirDataset.load(asked.folder, "test")
     judged = JudgedTokens.embedded(dataset, asked.model, asked.out / "embeddings", shown=True, bfloat16=asked.bfloat16)
     documents = judged.documents
@@ -101,6 +100,7 @@ def main() -> None:
     scores = chamfer(queries, documents, threads=asked.threads)
     exact = np.argsort(-scores, axis=1, kind="stable")[:, : max(TOPS)]
     title = f"{dataset.name}: {len(documents):,} documents, {len(documents.vectors):,} vectors, {len(queries)} queries"
+    title += ", in bfloat16" if asked.bfloat16 else ""
     columns = [f"top {top} in {depth}" for top in TOPS for depth in SHOWN if depth >= top]
     figures = Figures(title, ["candidates by", f"needed for {GOAL} of top 10", *columns])
     curves = {}
@@ -113,13 +113,18 @@ def main() -> None:
         row = [recalls[top][DEPTHS.index(depth)] for top in TOPS for depth in SHOWN if depth >= top]
         figures.add(name, needed, *row)
 
-    for name, index in ways(documents, asked.threads, asked.way):
+    for name, recipe in known.items():
+        if asked.way is not None and name not in asked.way:
+            continue
+        index = MultiVectorIndex.build(documents, recipe, threads=asked.threads)
         nprobe = index.stats()["nlist"] if "centroid" not in name else 8
         measured(name, places(index.find_candidates(queries, max(DEPTHS), nprobe=nprobe), exact))
     if asked.way is None or HITS in asked.way:
         measured(HITS, hit_places(queries, documents, exact, asked.threads))
     line = machine_line(annvq=annvq.__version__)
     figures.show(line, ["--json", str(asked.json)] if asked.json else [])
+    if asked.way is not None:
+        return
     few = documents[: min(2000, len(documents))]
     sweeps = {
         "repetitions": [{"repetitions": r} for r in (2, 5, 10, 20, 40)],

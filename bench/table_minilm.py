@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ KEY = ("method", "ratio", "distill_steps", "words", "bfloat16")
 
 def quality(model: Any, dataset: BeirDataset, words: int | None, bfloat16: bool) -> float:
     """Return nDCG@10 of exact search with an encoder, of documents cut to so many words."""
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=bfloat16):
+    with torch.autocast(model.device.type, torch.bfloat16) if bfloat16 else nullcontext():
         documents = encode(model, [" ".join(text.split()[:words]) for text in dataset.documents.values()], "document")
         queries = encode(model, list(dataset.queries.values()), "query")
     ids = np.array(list(dataset.documents))
@@ -106,7 +107,7 @@ def main() -> None:
         texts = list(BeirDataset.load(asked.text, asked.split).documents.values())
         counts = frequencies_of(teacher, texts, words.num_embeddings)
     done = json.loads(asked.json.read_text())["rows"] if asked.json.exists() else []
-    known = {tuple(row[name] for name in KEY): row for row in done}
+    known = {tuple(row.get(name, False) for name in KEY): row for row in done}
     steps = asked.distill_steps
     figures = Figures(
         f"{dataset.name}: nDCG@10 with the {words.num_embeddings:,} x {words.embedding_dim} word embeddings compressed"

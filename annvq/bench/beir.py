@@ -76,7 +76,7 @@ class BeirBench:
 
     def __post_init__(self) -> None:
         if self.queries is not None:
-            as_count("queries", self.queries)
+            as_count("queries", self.queries, least=1 if self.tune is None else 2)
         for recipe in self.recipes:
             if not is_multivector(recipe):
                 recipes.check(recipe)  # before minutes go into embedding
@@ -114,6 +114,7 @@ def run(
     """
     evaluate({}, {})  # is pytrec_eval there? before minutes go into embedding
     dataset = BeirDataset.load(folder, bench.split)
+    of = len(dataset.queries)
     if bench.queries is not None:
         dataset = dataset.with_queries(bench.queries)
     if not dataset.queries or not dataset.documents:
@@ -132,6 +133,7 @@ def run(
         **model_key(bench.model),
         "documents": len(judged.documents),
         "queries": len(judged.queries),
+        **({"queries_of_the_split": of} if bench.queries is not None else {}),
         "dim": judged.documents.shape[1],
         "metric": "ip",
         "depth": DEPTH,

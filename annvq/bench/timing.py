@@ -53,7 +53,7 @@ def time_batches(search: Search, queries: np.ndarray, passes: int = PASSES) -> T
 
 
 def time_singles(search: Search, queries: np.ndarray, passes: int = PASSES) -> Timing:
-    """Search one query a call, ``passes`` times over all, and keep the fastest pass."""
+    """Search one query a call, ``passes`` times over all unless that takes `LONG`, and keep the fastest pass."""
 
     def one_by_one() -> tuple[np.ndarray, np.ndarray]:
         found, latencies = [], np.empty(len(queries))

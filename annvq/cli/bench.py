@@ -94,7 +94,8 @@ def beir_command(
         int | None, typer.Option(min=1, help="Measure at most so many, evenly spaced; by default all.")
     ] = None,
     bfloat16: Annotated[
-        bool, typer.Option("--bfloat16", help="Compute token embeddings in bfloat16: faster on some CPUs.")
+        bool,
+        typer.Option("--bfloat16", help="Token embeddings, of multi-vector recipes, in bfloat16: faster on some CPUs."),
     ] = False,
     threads: Threads = None,
     json: JsonFile = None,

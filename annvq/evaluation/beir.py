@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from annvq.arguments import as_path
+from annvq.arguments import as_count, as_path
 from annvq.errors import DataFormatError
 from annvq.evaluation.ranking import LARGEST_GRADE, is_plain_text
 
@@ -69,9 +69,16 @@ class BeirDataset:
         return cls(folder.resolve().name, split, documents, queries, {qid: qrels[qid] for qid in queries})
 
     def with_queries(self, count: int) -> BeirDataset:
-        """Return the data set with at most ``count`` of its queries, evenly spaced."""
-        step = -(-len(self.queries) // count)
-        kept = list(self.queries)[:: max(1, step)]
+        """Return the data set with at most ``count`` of its queries, evenly spaced.
+
+        Raises
+        ------
+        ParameterError
+            ``count`` is no whole number of at least 1.
+
+        """
+        count, names = as_count("count", count), list(self.queries)
+        kept = [names[i * len(names) // count] for i in range(count)] if count < len(names) else names
         return replace(self, queries={q: self.queries[q] for q in kept}, qrels={q: self.qrels[q] for q in kept})
 
     @staticmethod

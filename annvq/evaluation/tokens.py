@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import string
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ def token_embeddings(
     parts: list[np.ndarray] = [np.empty((0, 0), np.float16)] * len(texts)
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # little padding
     model.eval()
-    autocast = torch.autocast(next(model.parameters()).device.type, torch.bfloat16, enabled=bfloat16)
+    device = next(model.parameters()).device.type
+    autocast = torch.autocast(device, torch.bfloat16) if bfloat16 else nullcontext()
     with Progress(disable=not progress) as bar, torch.inference_mode(), autocast:
         task = bar.add_task(f"tokens of {side}s", total=len(texts))
         for start in range(0, len(texts), _BATCH):

@@ -1,5 +1,6 @@
 """The grid of embedding tables on a small made-up MovieLens and made-up pairs."""
 
+import copy
 import gzip
 import json
 
@@ -238,6 +239,7 @@ def test_lightgcn_spreads_and_has_the_gradient_of_the_dense_product():
         layers.append(dense @ layers[-1])
     expected = sum(layers) / 4
     assert torch.allclose(model.every(), expected, atol=1e-6)
+    assert torch.allclose(copy.deepcopy(model).every(), expected, atol=1e-6)
     weights = torch.from_numpy(rng.standard_normal((users + items, 5)).astype(np.float32))
     (wanted,) = torch.autograd.grad((expected * weights).sum(), table.weight)
     (found,) = torch.autograd.grad((model.every() * weights).sum(), table.weight)

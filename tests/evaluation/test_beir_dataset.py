@@ -55,8 +55,10 @@ def test_queries_are_sampled_evenly(tmp_path):
     qrels = "".join(f"q{i}\td1\t1\n" for i in range(10))
     dataset = BeirDataset.load(write(tmp_path, queries=texts, qrels=qrels))
     some = dataset.with_queries(4)
-    assert list(some.queries) == list(some.qrels) == ["q0", "q3", "q6", "q9"]
+    assert list(some.queries) == list(some.qrels) == ["q0", "q2", "q5", "q7"]
     assert some.documents == dataset.documents
+    with pytest.raises(ParameterError, match="count"):
+        dataset.with_queries(0)
     assert dataset.with_queries(10) == dataset.with_queries(11) == dataset
 
 

@@ -1,11 +1,14 @@
-"""Rows and sums of product codes against NumPy: units of one, two and four floats, odd ends, empty bags."""
+"""Rows and sums of product codes against NumPy: sub-rows of all lengths, odd ends, empty bags."""
 
 import itertools
 
 import numpy as np
 import pytest
 
+from annvq.kernels.embedding import SPARE
+from annvq.kernels.product_codes import product_rows
 from annvq.tables.frozen.codes import ProductCodes, packed
+from annvq.tables.frozen.form import with_spare
 
 SHAPES = [  # M, ksub, dsub, d
     (32, 256, 2, 64),
@@ -17,6 +20,9 @@ SHAPES = [  # M, ksub, dsub, d
     (5, 256, 3, 14),
     (7, 16, 2, 13),
     (3, 256, 7, 20),
+    (3, 256, 8, 20),
+    (2, 16, 17, 33),
+    (1, 256, 16, 3),
     (1, 256, 1, 1),
     (2, 256, 20, 38),
 ]
@@ -50,3 +56,20 @@ def test_no_ids_and_no_bags():
     none = np.empty(0, np.int64)
     assert table.rows(none).shape == (0, 4)
     assert table.sums(none, np.zeros(1, np.int64), np.empty(0, np.float32)).shape == (0, 4)
+
+
+@pytest.mark.parametrize("bits", [4, 6, 8])
+@pytest.mark.parametrize("dsub", [1, 2, 3, 4, 5, 8, 11, 16, 20])
+def test_nothing_is_written_beyond_the_spare_floats(bits, dsub):
+    rng = np.random.default_rng(dsub)
+    M, ksub = 3, 1 << bits
+    codebooks = rng.standard_normal((M, ksub, dsub)).astype(np.float32)
+    codes = rng.integers(0, ksub, (9, M)).astype(np.uint8)
+    ids = np.array([8, 0, 8])
+    for d in range(2 * dsub + 1, 3 * dsub + 1):
+        full = np.concatenate([codebooks[m, codes[:, m]] for m in range(M)], 1)[:, :d]
+        held = len(ids) * d + dsub + SPARE
+        out = np.full(held + 64, 7, np.float32)
+        product_rows(packed(codes, bits), bits, with_spare(codebooks), M, ksub, dsub, d, ids, out[:held])
+        assert np.array_equal(out[: len(ids) * d].reshape(-1, d), full[ids])
+        assert np.all(out[held:] == 7)

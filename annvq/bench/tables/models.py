@@ -143,19 +143,20 @@ class LightGCN(MatrixFactorization):
         values = 1 / np.sqrt(degree[edges[0]] * degree[edges[1]])
         order = np.lexsort((edges[1], edges[0]))
         starts = np.concatenate([[0], np.cumsum(np.bincount(edges[0], minlength=n))])
-        parts = (torch.from_numpy(part) for part in (starts, edges[1][order], values[order]))
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sparse CSR")
-            graph = torch.sparse_csr_tensor(*parts, (n, n), check_invariants=False)
-        self.graph: Tensor
-        self.register_buffer("graph", graph, persistent=False)
+        # apart, because torch copies no model that has a sparse matrix in rows
+        for name, part in (("starts", starts), ("columns", edges[1][order]), ("values", values[order])):
+            self.register_buffer(name, torch.from_numpy(part), persistent=False)
 
     def every(self) -> Tensor:
         """Return what is scored of all rows, (n, d)."""
         rows = super().every()
+        parts = (self.get_buffer(name) for name in ("starts", "columns", "values"))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sparse CSR")
+            graph = torch.sparse_csr_tensor(*parts, (len(rows), len(rows)), check_invariants=False)
         total = rows
         for _ in range(_LAYERS):
-            rows = _Spread.apply(self.graph, rows)
+            rows = _Spread.apply(graph, rows)
             total = total + rows
         return total / (_LAYERS + 1)
 

@@ -18,7 +18,6 @@ from annvq.tables.frozen.partition import Partition
 
 LOW_BITS, HIGH_BITS = 6, 8  # of MGQE's codes
 _BITS = {16: 4, 256: 8}  # of a code, by its number of centroids
-_UNITS = {"complex128": 4, "uint64": 2, "float32": 1}  # floats that kernels copy at once
 
 
 def packed(codes: np.ndarray, bits: int) -> np.ndarray:
@@ -43,30 +42,23 @@ class _Decoder:
     """Product codebooks as kernels read them."""
 
     def __init__(self, codebooks: np.ndarray, d: int) -> None:
-        M, ksub, dsub = codebooks.shape
-        self._d = d
-        self._unit = next(unit for unit in _UNITS if dsub % _UNITS[unit] == d % _UNITS[unit] == 0)
-        floats = _UNITS[self._unit]
-        self._settings = (with_spare(codebooks).view(self._unit), M, ksub, dsub // floats, d // floats)
+        self._settings = (with_spare(codebooks), *codebooks.shape, d)
+        self._dsub, self._d = codebooks.shape[2], d
 
     def rows(self, codes: np.ndarray, bits: int, ids: np.ndarray) -> np.ndarray:
         """Return rows (m, d) float32 of packed codes."""
-        flat, rows = self._buffer(len(ids))
-        product_rows(codes, bits, *self._settings, ids, flat.view(self._unit))
+        flat, rows = rows_with_spare(len(ids), self._d, self._dsub)
+        product_rows(codes, bits, *self._settings, ids, flat)
         return rows
 
     def sums(
         self, codes: np.ndarray, bits: int, ids: np.ndarray, offsets: np.ndarray, weights: np.ndarray
     ) -> np.ndarray:
         """Return sums (b, d) float32 of rows."""
-        scratch, _ = self._buffer(AT_ONCE)
+        scratch, _ = rows_with_spare(AT_ONCE, self._d, self._dsub)
         flat, pooled = rows_with_spare(len(offsets) - 1, self._d)
-        product_sums(codes, bits, *self._settings, ids, offsets, weights, scratch.view(self._unit), scratch, flat)
+        product_sums(codes, bits, *self._settings, ids, offsets, weights, scratch, flat)
         return pooled
-
-    def _buffer(self, m: int) -> tuple[np.ndarray, np.ndarray]:
-        M, dsub = self._settings[1], self._settings[3] * _UNITS[self._unit]
-        return rows_with_spare(m, self._d, -(-(M * dsub - self._d) // 4) * 4 + -m * self._d % 4)
 
 
 @dataclass(frozen=True, eq=False)
