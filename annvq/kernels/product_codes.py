@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 
 from annvq.kernels import simd
 from annvq.kernels.embedding import code_at
@@ -19,9 +20,6 @@ AT_ONCE = 64  # rows of a bag that are decoded before they are added up
 AHEAD = 16  # ids: codes of rows that are asked for from memory
 
 _I8, _I64 = ir.IntType(8), ir.IntType(64)
-_F32x4, _F32x8 = (simd.Vector(f"F32x{lanes}", ir.FloatType(), lanes) for lanes in (4, 8))
-_load4, _store4 = simd._load(_F32x4), simd._store(_F32x4)
-_load8, _store8 = simd._load(_F32x8), simd._store(_F32x8)
 
 
 @intrinsic
@@ -35,35 +33,46 @@ def _byte(typingctx, packed, index):
     return types.intp(packed, types.intp), codegen
 
 
-@kernel
-def _copy(codebooks, source, dsub, out, target):
-    if dsub <= 4:
-        _store4(out, target, _load4(codebooks, source))
-    elif dsub <= 8:
-        _store8(out, target, _load8(codebooks, source))
-    else:
-        for j in range(0, dsub, 16):
-            simd.store_f32x16(out, target + j, simd.load_f32x16(codebooks, source + j))
+def _move(context, builder, sig, args, lanes, offset):
+    """Emit the copy of ``lanes`` floats, ``offset`` after source and target."""
+    llvm = ir.VectorType(ir.FloatType(), lanes)
+    source, target = (builder.add(args[place], offset) for place in (1, 4))
+    value = builder.load(simd._pointer(context, builder, sig.args[0], args[0], source, llvm))
+    value.align = 4
+    builder.store(value, simd._pointer(context, builder, sig.args[3], args[3], target, llvm)).align = 4
+
+
+@intrinsic
+def _copy(typingctx, codebooks, source, dsub, out, target):
+    """Copy ``dsub`` floats and some more. No kernel: inside of loops LLVM would make calls of it."""
+
+    def codegen(context, builder, sig, args):
+        zero, length = ir.Constant(_I64, 0), args[2]
+        with builder.if_else(builder.icmp_signed("<=", length, ir.Constant(_I64, 4))) as (short, longer):
+            with short:
+                _move(context, builder, sig, args, 4, zero)
+            with longer, builder.if_else(builder.icmp_signed("<=", length, ir.Constant(_I64, 8))) as (middle, longest):
+                with middle:
+                    _move(context, builder, sig, args, 8, zero)
+                with longest, cgutils.for_range_slice(builder, zero, length, ir.Constant(_I64, 16)) as (offset, _):
+                    _move(context, builder, sig, args, 16, offset)
+        return context.get_dummy_value()
+
+    return types.void(codebooks, types.intp, types.intp, out, types.intp), codegen
 
 
 @kernel
 def _product_row(packed, row, bits, codebooks, M, ksub, dsub, out, target):
-    """Write one row, M * dsub units, from ``out[target]`` on."""
-    first, step = row * packed.shape[1], ksub * dsub
-    if bits == 8:
-        for m in range(M):
-            _copy(codebooks, m * step + _byte(packed, first + m) * dsub, dsub, out, target + m * dsub)
-    elif bits == 4:
-        for m in range(0, M - 1, 2):
-            both = _byte(packed, first + (m >> 1))
-            _copy(codebooks, m * step + (both & 15) * dsub, dsub, out, target + m * dsub)
-            _copy(codebooks, (m + 1) * step + (both >> 4) * dsub, dsub, out, target + (m + 1) * dsub)
-        if M & 1:
-            m = M - 1
-            _copy(codebooks, m * step + (_byte(packed, first + (m >> 1)) & 15) * dsub, dsub, out, target + m * dsub)
-    else:
-        for m in range(M):
-            _copy(codebooks, m * step + code_at(packed, row, m, bits) * dsub, dsub, out, target + m * dsub)
+    """Write one row from ``out[target]`` on."""
+    first = row * packed.shape[1]
+    for m in range(M):
+        if bits == 8:
+            code = _byte(packed, first + m)
+        elif bits == 4:
+            code = (_byte(packed, first + (m >> 1)) >> (4 * (m & 1))) & 15
+        else:
+            code = code_at(packed, row, m, bits)
+        _copy(codebooks, (m * ksub + code) * dsub, dsub, out, target + m * dsub)
 
 
 @kernel
