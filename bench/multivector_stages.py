@@ -18,8 +18,10 @@ from figures import Figures, machine_line
 
 import annvq
 from annvq.bench.multivector import JudgedTokens
+from annvq.codebooks import RaBitQCodebook
 from annvq.evaluation import BeirDataset
 from annvq.index.search import search
+from annvq.index.tokens import TokenStore
 from annvq.kernels import gemm
 from annvq.kernels.jit import kernel
 from annvq.kernels.tiles import LANES, ROWS
@@ -117,9 +119,11 @@ def main() -> None:
     stages.show(line, ["--json", str(asked.json)] if asked.json else [])
 
 
-def _fresh(store, query: np.ndarray) -> object:
+def _fresh(store: TokenStore, query: np.ndarray) -> object:
     prepared = store.prepare(query)
-    return prepared.tables, prepared.centroid_scores
+    if isinstance(store.codebook, RaBitQCodebook):
+        return prepared.rabitq, prepared.center
+    return prepared.bytes, prepared.centroid_scores
 
 
 if __name__ == "__main__":
