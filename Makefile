@@ -73,6 +73,11 @@ bench: $(BENCH_READY) ## Measure the tables of README and docs/performance.md, i
 			$(BIN)/python bench/multivector.py $(ANNVQ_DATA)/$$set --model "$$model" \
 				--json $(OUT)/$$set-candidates.json --out $(OUT)/multivector || exit 1; \
 		done && \
+		$(BIN)/annvq bench beir $(ANNVQ_DATA)/debian-packages --model "$$model" --bfloat16 --queries 300 \
+			--recipe flat --recipe muvera --recipe centroid-interaction --recipe chamfer-exact \
+			--json $(OUT)/debian-packages-multivector.json --out $(OUT)/multivector && \
+		$(BIN)/python bench/multivector.py $(ANNVQ_DATA)/debian-packages --model "$$model" --bfloat16 \
+			--json $(OUT)/debian-packages-candidates.json --out $(OUT)/multivector && \
 		for set in scifact cranfield; do \
 			$(BIN)/python bench/table_minilm.py $(ANNVQ_DATA)/$$set --model "$$model" \
 				--json $(OUT)/$$set-tables.json || exit 1; \
