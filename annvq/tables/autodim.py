@@ -12,7 +12,7 @@ from annvq.arguments import as_count, as_number
 from annvq.errors import ParameterError
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
-from annvq.tables.mixed import MixedTable, mixed_bytes
+from annvq.tables.mixed import MixedTable, Split, mixed_bytes
 from annvq.tables.searched import Searched, as_groups
 from annvq.tables.selection import gradient_of
 from annvq.tables.table import gathered, normal
@@ -112,15 +112,11 @@ class AutoDim(Searched):
     def rows(self, ids: Tensor) -> Tensor:
         """Return rows (m, d) of ids (m,)."""
         group, shares = self.group[ids], self._shares()
+        split = Split.of(group, len(self._sizes))
         found = self.tables[0].new_zeros(len(ids), self.embedding_dim)
-        members = [(g, (group == g).nonzero()[:, 0]) for g in range(len(self._sizes))]
         for c, (table, maps, norm) in enumerate(zip(self.tables, self.maps, self.norms)):
             narrow = gathered(table, ids, self.sparse)
-            wide = torch.zeros_like(found)
-            for g, places in members:
-                if len(places):
-                    rows = narrow[places] @ maps[g]
-                    wide = wide.index_put((places,), rows.to(wide.dtype))  # autocast's products are halves
+            wide = split.rows(lambda g, some, maps=maps, narrow=narrow: narrow[some] @ maps[g], found.dtype)
             if not (self.training and len(ids) < 2):
                 wide = norm(wide)
             found = found + shares[group, c][:, None] * wide

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -17,6 +18,26 @@ from annvq.tables.table import Table, array_of, gathered, normal, set_, weights_
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Split:
+    """Members of every group among some ids, and where in the order of groups each id is."""
+
+    members: tuple[Tensor, ...]
+    places: Tensor
+
+    @classmethod
+    def of(cls, group: Tensor, count: int) -> Split:
+        """Split groups (m,), of so many."""
+        order = group.argsort(stable=True)
+        places = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+        return cls(order.split(torch.bincount(group, minlength=count).tolist()), places)
+
+    def rows(self, of_group: Callable[[int, Tensor], Tensor], dtype: torch.dtype) -> Tensor:
+        """Return rows (m, d); ``of_group`` is given a group and its members (k,) and returns their rows (k, d)."""
+        parts = [of_group(g, some).to(dtype) for g, some in enumerate(self.members) if len(some) or not len(self.places)]
+        return torch.cat(parts).index_select(0, self.places)  # autocast's products are halves: one dtype for all
 
 
 class MixedTable(Table):
@@ -77,19 +98,18 @@ class MixedTable(Table):
 
     def rows(self, ids: Tensor) -> Tensor:
         """Return rows (m, d) of ids (m,)."""
-        group, place = self.group[ids], self.place[ids]
-        found = self.weights[0].new_zeros(len(ids), self.embedding_dim)
-        for g, dim in enumerate(self.dims):
-            members = (group == g).nonzero()[:, 0]
-            if not dim or not len(members):
-                continue
-            rows = gathered(self.weights[g], place[members], self.sparse)
-            if str(g) in self.projections:
-                rows = rows @ self.projections[str(g)]
-            elif dim < self.embedding_dim:
-                rows = torch.nn.functional.pad(rows, (0, self.embedding_dim - dim))
-            found = found.index_put((members,), rows.to(found.dtype))  # autocast's products are halves
-        return found
+        place, split = self.place[ids], Split.of(self.group[ids], len(self.dims))
+        return split.rows(lambda g, members: self._of_group(g, place[members]), self.weights[0].dtype)
+
+    def _of_group(self, g: int, places: Tensor) -> Tensor:
+        """Return rows (m, d) of places (m,) in a group."""
+        dim, d = self.dims[g], self.embedding_dim
+        if not dim:
+            return self.weights[g].new_zeros(len(places), d)
+        rows = gathered(self.weights[g], places, self.sparse)
+        if str(g) in self.projections:
+            return rows @ self.projections[str(g)]
+        return torch.nn.functional.pad(rows, (0, d - dim)) if dim < d else rows
 
     def form(self) -> Mixed:
         """Return the arrays for inference."""

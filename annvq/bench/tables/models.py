@@ -45,9 +45,8 @@ class ClickModel(torch.nn.Module):
         rows = self.table(ids)
         if all(stop - start == 1 for start, stop in self.fields):
             return rows
-        counted = (ids != PADDING).to(rows.dtype)[..., None]
         pooled = [
-            (rows[:, start:stop] * counted[:, start:stop]).sum(1) / counted[:, start:stop].sum(1).clamp_min(1)
+            rows[:, start] if stop - start == 1 else _mean(rows[:, start:stop], ids[:, start:stop])
             for start, stop in self.fields
         ]
         return torch.stack(pooled, 1)
@@ -167,6 +166,12 @@ class LightGCN(MatrixFactorization):
 
 CLICK_MODELS = {"dlrm": DLRM, "wide-deep": WideDeep, "deepfm": DeepFM}
 GRAPH_MODELS = {"bpr-mf": MatrixFactorization, "lightgcn": LightGCN}
+
+
+def _mean(rows: Tensor, ids: Tensor) -> Tensor:
+    """Return the mean rows (batch, d) of sets of ids (batch, slots) that padding fills up."""
+    counted = (ids != PADDING).to(rows.dtype)[..., None]
+    return (rows * counted).sum(1) / counted.sum(1).clamp_min(1)
 
 
 def _network(width: int) -> Any:
