@@ -36,8 +36,9 @@ class Split:
 
     def rows(self, of_group: Callable[[int, Tensor], Tensor], dtype: torch.dtype) -> Tensor:
         """Return rows (m, d); ``of_group`` is given a group and its members (k,) and returns their rows (k, d)."""
-        parts = [of_group(g, some).to(dtype) for g, some in enumerate(self.members) if len(some) or not len(self.places)]
-        return torch.cat(parts).index_select(0, self.places)  # autocast's products are halves: one dtype for all
+        used = [g for g, some in enumerate(self.members) if len(some)] or [0]
+        parts = [of_group(g, self.members[g]).to(dtype) for g in used]  # autocast's products are halves
+        return torch.cat(parts).index_select(0, self.places)
 
 
 class MixedTable(Table):
