@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from annvq.codebooks import ProductCodebook, ResidualCodebook, Rotation
+from annvq.codebooks.product import encode_nearest
 from annvq.errors import ParameterError
+from annvq.kernels.encode import product_sites
 from annvq.learn.runtime import torch
 
 if TYPE_CHECKING:
@@ -51,6 +53,20 @@ class ProductMirror(torch.nn.Module):
         parts = padded.reshape(len(vectors), M, dsub)
         products = torch.einsum("nmd,mkd->nmk", parts, self.codebooks)
         return parts.square().sum(2, keepdim=True) - 2 * products + self.codebooks.square().sum(2)
+
+    @torch.no_grad()
+    def nearest(self, vectors: Tensor, ksub: int | None = None) -> Tensor:
+        """Return the codes (n, M) of the nearest centroids of (n, dim), or of the first ``ksub`` of each sub-space.
+
+        Where the library's kernel can read them, float32 on the CPU, it finds them, as it does for an index.
+        """
+        codebooks = self.codebooks[:, :ksub]
+        if vectors.device.type == "cpu" and vectors.dtype == codebooks.dtype == torch.float32:
+            rows, centroids = _array(vectors), _array(codebooks)
+            sites = product_sites(centroids)
+            return torch.from_numpy(encode_nearest(rows, centroids, sites, torch.get_num_threads())).long()
+        with torch.autocast(vectors.device.type, enabled=False):  # as precise as for inference
+            return self.distances(vectors)[:, :, :ksub].argmin(2)
 
     def mix(self, weights: Tensor) -> Tensor:
         """Return the vectors (n, dim) that weights (n, M, ksub) of the centroids make; one-hot rows decode."""

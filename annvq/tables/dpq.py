@@ -58,12 +58,7 @@ class Quantized(Table):
 
     def nearest(self, query: Tensor, ids: Tensor) -> Tensor:
         """Return the codes (m, M) of float32 rows (m, d) of ids (m,)."""
-        return self.distances(query).argmin(2)
-
-    def distances(self, query: Tensor) -> Tensor:
-        """Return squared distances (m, M, ksub) from centroids, in autocast too as precise as for inference."""
-        with torch.autocast(query.device.type, enabled=False):
-            return self.mirror.distances(query)
+        return self.mirror.nearest(query)
 
     def rows(self, ids: Tensor) -> Tensor:
         """Return rows (m, d) of ids (m,)."""

@@ -89,9 +89,11 @@ class MGQE(Quantized):
 
     def nearest(self, query: Tensor, ids: Tensor) -> Tensor:
         """Return the codes (m, M) of float32 rows (m, d) of ids (m,)."""
-        distances = self.distances(query)
-        every, low = distances.argmin(2), distances[:, :, :_LOW].argmin(2)
-        return torch.where(self.is_low[ids][:, None], low, every)
+        is_low = self.is_low[ids]
+        codes = torch.empty(len(query), self.sizes.M, dtype=torch.int64, device=query.device)
+        codes[is_low] = self.mirror.nearest(query[is_low], _LOW)
+        codes[~is_low] = self.mirror.nearest(query[~is_low])
+        return codes
 
     def form(self) -> GroupedCodes:
         """Return the arrays for inference."""

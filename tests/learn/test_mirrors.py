@@ -29,6 +29,23 @@ def test_product_codebooks_come_back(vectors, M, nbits):
     np.testing.assert_array_equal(mirror.decode(torch.from_numpy(codes)).detach().numpy(), codebook.decode(codes))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("ksub", [None, 64, 7, 1])
+@pytest.mark.parametrize("rows", [0, 1, 33])
+def test_codes_are_of_the_nearest_centroids(vectors, dtype, ksub, rows):
+    mirror = ProductMirror(ProductCodebook.train(vectors, M=5, nbits=8, niter=2)).to(dtype)
+    given = torch.from_numpy(vectors[:rows]).to(dtype)
+    codes = mirror.nearest(given, ksub)
+    parts = np.zeros((rows, 25))
+    parts[:, :22] = vectors[:rows]
+    centroids = mirror.codebooks.detach().double().numpy()[:, :ksub]
+    distances = np.square(parts.reshape(rows, 5, 1, 5) - centroids).sum(3)
+    assert codes.shape == (rows, 5)
+    assert codes.dtype == torch.int64
+    found = np.take_along_axis(distances, codes.numpy()[:, :, None], 2)[:, :, 0]
+    np.testing.assert_allclose(found, distances.min(2), rtol=1e-5)
+
+
 def test_score_aware_codebooks_keep_their_weight(vectors):
     codebook = ProductCodebook.train(vectors, M=11, nbits=4, niter=2, anisotropic_eta=3.0)
     assert mirror_of(codebook).to_codebook().anisotropic_eta == 3.0
