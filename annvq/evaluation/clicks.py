@@ -56,12 +56,14 @@ def recall_and_ndcg(found: np.ndarray, wanted: list[np.ndarray]) -> tuple[float,
         The items that each user wants.
 
     """
-    k = found.shape[1]
+    users, k = found.shape
+    counts = np.array([len(items) for items in wanted], np.int64)
+    asked = counts > 0
+    if not asked.any():
+        return 0.0, 0.0
+    every = np.concatenate(wanted)
+    first = np.arange(users)[:, None] * (int(max(found.max(), every.max())) + 1)  # numbers a user's items
+    hits = np.isin(found + first, every + np.repeat(first[:, 0], counts))[asked]
     discounts = 1 / np.log2(np.arange(k) + 2)
-    recalls, gains = [], []
-    for row, items in zip(found, wanted):
-        if len(items):
-            hit = np.isin(row, items)
-            recalls.append(hit.sum() / len(items))
-            gains.append((hit * discounts).sum() / discounts[: min(k, len(items))].sum())
-    return (float(np.mean(recalls)), float(np.mean(gains))) if recalls else (0.0, 0.0)
+    ideal = np.cumsum(discounts)[np.minimum(counts[asked], k) - 1]
+    return float((hits.sum(1) / counts[asked]).mean()), float((hits @ discounts / ideal).mean())

@@ -222,6 +222,17 @@ def test_recall_and_ndcg_of_lists():
     assert ndcg == pytest.approx((1 / np.log2(3) / (1 + 1 / np.log2(3)) + 1) / 2)
 
 
+@pytest.mark.parametrize("columns", [5, 319, 320, 321, 1000, 1311])
+def test_the_best_columns_of_scores(columns):
+    scores = torch.randn(6, columns, generator=torch.Generator().manual_seed(columns))
+    scores[1, 5:] = -torch.inf
+    scores[2] = scores[2].sort(descending=True).values
+    expected = scores.topk(5, 1)
+    found = tasks.best_columns(scores, 5)
+    np.testing.assert_array_equal(scores.gather(1, found), expected.values)
+    assert all(len(set(row.tolist())) == 5 for row in found)
+
+
 def test_lightgcn_spreads_and_has_the_gradient_of_the_dense_product():
     rng = np.random.default_rng(0)
     users, items = 7, 9

@@ -71,14 +71,14 @@ class Likes:
 
     def others(self, users: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return an item for each user (m,) that the user does not like in training."""
-        drawn = rng.integers(0, self.items, len(users))
+        drawn, open_ = rng.integers(0, self.items, len(users)), np.arange(len(users))
         for _ in range(_DRAWS):
-            keys = users * self.items + drawn
+            keys = users[open_] * self.items + drawn[open_]
             places = np.minimum(np.searchsorted(self._known, keys), len(self._known) - 1)
-            liked = self._known[places] == keys
-            if not liked.any():
+            open_ = open_[self._known[places] == keys]
+            if not len(open_):
                 break
-            drawn[liked] = rng.integers(0, self.items, int(liked.sum()))
+            drawn[open_] = rng.integers(0, self.items, len(open_))
         return drawn
 
     def items_of(self, pairs: np.ndarray) -> list[np.ndarray]:
