@@ -2,14 +2,14 @@
 
 Every method that can be made from a trained table, at several ratios of the word embeddings' bytes; nDCG@10 of exact
 search with documents and queries embedded anew. With --distill-steps the compressed table is then trained on the
-documents of --text, without labels and queries, to give the sentence vectors that the original encoder gives; nothing
+documents of all --text, without labels and queries, to give the sentence vectors that the original encoder gives; nothing
 else in the encoder moves. Frequencies are those of the words in --text; without it all rows count alike. Finished rows
 are kept in the JSON file, and are not measured again. To measure in less time --words cuts documents and --bfloat16
 lets encoders multiply in that precision, for which some CPUs have instructions; the original encoder does the same.
 Needs the extras text and train.
 
     python bench/table_minilm.py DIR --model MODEL --json FILE [--method M ...] [--ratio R ...]
-        [--text DIR] [--distill-steps N] [--words N] [--bfloat16] [--split test]
+        [--text DIR ...] [--distill-steps N] [--words N] [--bfloat16] [--split test]
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ KEY = ("method", "ratio", "distill_steps", "words", "bfloat16")
 
 def quality(model: Any, dataset: BeirDataset, words: int | None, bfloat16: bool) -> float:
     """Return nDCG@10 of exact search with an encoder, of documents cut to so many words."""
-    with torch.autocast(model.device.type, torch.bfloat16) if bfloat16 else nullcontext():
+    with precision(model, bfloat16):
         documents = encode(model, [" ".join(text.split()[:words]) for text in dataset.documents.values()], "document")
         queries = encode(model, list(dataset.queries.values()), "query")
     ids = np.array(list(dataset.documents))
@@ -60,21 +60,30 @@ def frequencies_of(model: Any, texts: list[str], rows: int) -> np.ndarray:
     return counts
 
 
-def distill(model: Any, teacher: Any, texts: list[str], steps: int) -> None:
+def precision(model: Any, bfloat16: bool) -> AbstractContextManager[Any]:
+    """Return the context that encoders run in."""
+    return torch.autocast(model.device.type, torch.bfloat16) if bfloat16 else nullcontext()
+
+
+def distill(model: Any, teacher: Any, texts: list[str], steps: int, bfloat16: bool) -> None:
     """Train an encoder's table on the vectors of another: 1 - cosine, Adam, a rate that falls to zero."""
     (table,) = (module for module in model.modules() if isinstance(module, tables.Table))
     parameters = [p for p in table.parameters() if p.requires_grad]
     if not parameters:
         return
+    texts = [" ".join(text.split()[:WORDS]) for text in texts]
+    with precision(teacher, bfloat16):
+        targets = torch.from_numpy(encode(teacher, texts, "document")).to(model.device)
     optimizer = torch.optim.Adam(parameters, lr=RATE)
     rng = np.random.default_rng(0)
+    table.train(True)  # and nothing else: the encoder's dropout is none of the table's business
     for step in range(steps):
-        chosen = [" ".join(texts[i].split()[:WORDS]) for i in rng.integers(0, len(texts), BATCH)]
-        features = batch_to_device(model.tokenize(chosen), model.device)
-        with torch.no_grad():
-            target = teacher(dict(features))["sentence_embedding"]
-        found = model(dict(features))["sentence_embedding"]
-        loss = (1 - torch.nn.functional.cosine_similarity(found, target)).mean()
+        chosen = rng.integers(0, len(texts), BATCH)
+        features = batch_to_device(model.tokenize([texts[i] for i in chosen]), model.device)
+        with precision(model, bfloat16):
+            found = model(dict(features))["sentence_embedding"].float()
+        loss = (1 - torch.nn.functional.cosine_similarity(found, targets[chosen])).mean()
+        loss = loss + table.penalty()
         optimizer.zero_grad()
         loss.backward()
         optimizer.param_groups[0]["lr"] = RATE * (1 - step / steps)
@@ -90,21 +99,22 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--method", action="append")
     parser.add_argument("--ratio", action="append", type=float)
-    parser.add_argument("--text", type=Path)
+    parser.add_argument("--text", type=Path, action="append", default=[])
     parser.add_argument("--distill-steps", type=int, default=0)
     parser.add_argument("--words", type=int)
     parser.add_argument("--bfloat16", action="store_true")
     parser.add_argument("--split", default="test")
     asked = parser.parse_args()
-    if asked.distill_steps and asked.text is None:
+    if asked.distill_steps and not asked.text:
         parser.error("--distill-steps needs --text: what is learned from")
     dataset = BeirDataset.load(asked.folder, asked.split)
     teacher = load_model(asked.model).eval()
     (name,) = tables_of(teacher, LEAST)
     words = teacher.get_submodule(name)
     texts, counts = [], None
-    if asked.text is not None:
-        texts = list(BeirDataset.load(asked.text, asked.split).documents.values())
+    for folder in asked.text:
+        texts += BeirDataset.load(folder, asked.split).documents.values()
+    if texts:
         counts = frequencies_of(teacher, texts, words.num_embeddings)
     done = json.loads(asked.json.read_text())["rows"] if asked.json.exists() else []
     known = {tuple(row.get(name, False) for name in KEY): row for row in done}
@@ -130,7 +140,7 @@ def main() -> None:
                 except BudgetError:
                     return None
                 if steps:
-                    distill(model, teacher, texts, steps)
+                    distill(model, teacher, texts, steps, asked.bfloat16)
                 size = model.get_submodule(name).nbytes
             found = quality(model.eval(), dataset, asked.words, asked.bfloat16)
             known[key] = {**dict(zip(KEY, key)), "bytes": size, "ndcg@10": found}
