@@ -17,17 +17,6 @@ SPARE = 16
 
 
 @kernel
-def code_at(packed, row, m, bits):
-    """Return code m of a row of ``packed (n, row_bytes) uint8``, 1 to 8 bits."""
-    bit = m * bits
-    byte, shift = bit >> 3, bit & 7
-    word = np.uint32(packed[row, byte])
-    if shift + bits > 8:
-        word |= np.uint32(packed[row, byte + 1]) << np.uint32(8)
-    return np.int64((word >> np.uint32(shift)) & np.uint32((1 << bits) - 1))
-
-
-@kernel
 def pack_codes(codes, bits, packed):
     """Fill ``packed (n, row_bytes)``, zeros before, with ``codes (n, M) uint8``."""
     n, M = codes.shape
@@ -81,19 +70,6 @@ def gather_sums(store, d, nothing, places, offsets, weights, out):
             if whole < d:
                 value = simd.load_row_tail(store, start + whole, d - whole, nothing, nothing, whole)
                 simd.store_f32x16(out, target + whole, simd.fma(weight, value, simd.load_f32x16(out, target + whole)))
-
-
-@kernel
-def residual_rows(packed, bits, codebooks, ids, out):
-    """Fill ``out (m, d)`` with the sums of the centroids of ``codebooks (M, ksub, d)`` that codes name, in order."""
-    M, _, d = codebooks.shape
-    for i in range(ids.size):
-        row = out[i]
-        row[:] = np.float32(0.0)
-        for m in range(M):
-            centroid = codebooks[m, code_at(packed, ids[i], m, bits)]
-            for j in range(d):
-                row[j] += centroid[j]
 
 
 @kernel

@@ -1,4 +1,4 @@
-"""Rows of product codes, and sums of them.
+"""Rows of product and residual codes, and sums of them.
 
 Codes are packed as `annvq.kernels.embedding` says and C-contiguous; ids (int64) are inside the table. Codebooks
 (M, ksub, dsub) and rows are flat. Sub-rows are copied 4, 8 or 16 floats at a time, one after the other: what goes
@@ -13,7 +13,6 @@ from numba import types
 from numba.core import cgutils
 
 from annvq.kernels import simd
-from annvq.kernels.embedding import code_at
 from annvq.kernels.jit import intrinsic, kernel
 
 AT_ONCE = 64  # rows of a bag that are decoded before they are added up
@@ -62,16 +61,25 @@ def _copy(typingctx, codebooks, source, dsub, out, target):
 
 
 @kernel
+def _code(packed, first, m, bits):
+    """Return code m of the row that begins at byte ``first``."""
+    if bits == 8:
+        return _byte(packed, first + m)
+    if bits == 4:
+        return (_byte(packed, first + (m >> 1)) >> (4 * (m & 1))) & 15
+    bit = m * bits
+    byte = bit >> 3
+    following = min(byte + 1, packed.shape[1] - 1)  # at the end no bit of it is asked for
+    word = _byte(packed, first + byte) | (_byte(packed, first + following) << 8)
+    return (word >> (bit & 7)) & ((1 << bits) - 1)
+
+
+@kernel
 def _product_row(packed, row, bits, codebooks, M, ksub, dsub, out, target):
     """Write one row from ``out[target]`` on."""
     first = row * packed.shape[1]
     for m in range(M):
-        if bits == 8:
-            code = _byte(packed, first + m)
-        elif bits == 4:
-            code = (_byte(packed, first + (m >> 1)) >> (4 * (m & 1))) & 15
-        else:
-            code = code_at(packed, row, m, bits)
+        code = _code(packed, first, m, bits)
         _copy(codebooks, (m * ksub + code) * dsub, dsub, out, target + m * dsub)
 
 
@@ -116,3 +124,30 @@ def product_sums(packed, bits, codebooks, M, ksub, dsub, d, ids, offsets, weight
                     weight = simd.splat_f32(weights[i] if weights.size else np.float32(1.0))
                     total = simd.fma(weight, simd.load_f32x16(rows, (i - first) * d + j), total)
                 simd.store_f32x16(out, target + j, total)
+
+
+@kernel
+def residual_rows(packed, bits, codebooks, M, ksub, d, ids, starts, out):
+    """Fill ``out (m * d + SPARE,)`` with sums of the centroids that codes name, added stage by stage.
+
+    Parameters
+    ----------
+    packed, bits, codebooks, M, ksub, d, ids
+        As of `product_rows`; codebooks are (M, ksub, d).
+    starts
+        Scratch: (M,) int64.
+    out
+        Flat, float32.
+
+    """
+    for i in range(ids.size):
+        if i + AHEAD < ids.size:
+            simd.prefetch(packed, ids[i + AHEAD] * packed.shape[1])
+        first = ids[i] * packed.shape[1]
+        for m in range(M):
+            starts[m] = (m * ksub + _code(packed, first, m, bits)) * d
+        for j in range(0, d, 16):
+            total = simd.zero_f32x16()
+            for m in range(M):
+                total = simd.add(total, simd.load_f32x16(codebooks, starts[m] + j))
+            simd.store_f32x16(out, i * d + j, total)

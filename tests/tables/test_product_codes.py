@@ -1,4 +1,4 @@
-"""Rows and sums of product codes against NumPy: sub-rows of all lengths, odd ends, empty bags."""
+"""Rows and sums of product and residual codes against NumPy: sub-rows of all lengths, odd ends, empty bags."""
 
 import itertools
 
@@ -7,7 +7,7 @@ import pytest
 
 from annvq.kernels.embedding import SPARE
 from annvq.kernels.product_codes import product_rows
-from annvq.tables.frozen.codes import ProductCodes, packed
+from annvq.tables.frozen.codes import ProductCodes, ResidualCodes, packed
 from annvq.tables.frozen.form import with_spare
 
 SHAPES = [  # M, ksub, dsub, d
@@ -49,6 +49,20 @@ def test_rows_and_sums(M, ksub, dsub, d, special):
             expected = np.stack([rows[a:b].sum(0) for a, b in itertools.pairwise(offsets)])
         found = table.sums(ids, offsets, given)
         assert np.allclose(found, expected, rtol=1e-4, atol=1e-4, equal_nan=True)
+
+
+@pytest.mark.parametrize("ksub", [16, 256])
+@pytest.mark.parametrize(("M", "d"), [(1, 1), (3, 15), (7, 16), (62, 17), (4, 64), (2, 100)])
+def test_rows_of_residual_codes(ksub, M, d):
+    rng = np.random.default_rng(M * d)
+    codebooks = rng.standard_normal((M, ksub, d)).astype(np.float32)
+    codebooks[0, 0, 0], codebooks[0, 1] = np.nan, np.inf
+    codes = rng.integers(0, ksub, (40, M)).astype(np.uint8)
+    table = ResidualCodes(40, d, packed(codes, 8 if ksub == 256 else 4), codebooks)
+    ids = rng.integers(0, 40, 33)
+    expected = codebooks.astype(np.float64)[np.arange(M), codes[ids]].sum(1)
+    np.testing.assert_allclose(table.rows(ids), expected, rtol=1e-4, atol=1e-5, equal_nan=True)
+    assert table.rows(ids[:0]).shape == (0, d)
 
 
 def test_no_ids_and_no_bags():

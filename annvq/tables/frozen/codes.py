@@ -11,7 +11,7 @@ import numpy as np
 
 from annvq.errors import CorruptIndexError
 from annvq.kernels import embedding
-from annvq.kernels.product_codes import AT_ONCE, product_rows, product_sums
+from annvq.kernels.product_codes import AT_ONCE, product_rows, product_sums, residual_rows
 from annvq.kernels.tiles import readonly
 from annvq.tables.frozen.form import Form, contiguous, rows_with_spare, stored, with_spare
 from annvq.tables.frozen.partition import Partition
@@ -141,9 +141,14 @@ class ResidualCodes(PackedCodes):
 
     def rows(self, ids: np.ndarray) -> np.ndarray:
         """Return rows (m, d) float32."""
-        found = np.empty((len(ids), self.d), np.float32)
-        embedding.residual_rows(self.codes, self.bits, self.codebooks, ids, found)
-        return found
+        flat, rows = rows_with_spare(len(ids), self.d)
+        M, ksub, d = self.codebooks.shape
+        residual_rows(self.codes, self.bits, self._flat, M, ksub, d, ids, np.empty(M, np.int64), flat)
+        return rows
+
+    @cached_property
+    def _flat(self) -> np.ndarray:
+        return with_spare(self.codebooks)
 
 
 @dataclass(frozen=True, eq=False)
