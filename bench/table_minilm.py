@@ -2,10 +2,11 @@
 
 Every method that can be made from a trained table, at several ratios of the word embeddings' bytes; nDCG@10 of exact
 search with documents and queries embedded anew. With --distill-steps the compressed table is then trained on the
-documents of all --text, without labels and queries, to give the sentence vectors that the original encoder gives; nothing
-else in the encoder moves. Frequencies are those of the words in --text; without it all rows count alike. Finished rows
-are kept in the JSON file, and are not measured again. To measure in less time --words cuts documents and --bfloat16
-lets encoders multiply in that precision, for which some CPUs have instructions; the original encoder does the same.
+documents of every --text, without labels and queries, to give the sentence vectors that the original encoder gives;
+nothing else in the encoder moves. Frequencies are those of the words in these texts; without any all rows count alike.
+Finished rows are kept in the JSON file, and are not measured again. To measure in less time --words cuts documents and
+--bfloat16 lets encoders multiply in that precision, for which some CPUs have instructions; the original encoder does
+the same.
 Needs the extras text and train.
 
     python bench/table_minilm.py DIR --model MODEL --json FILE [--method M ...] [--ratio R ...]
@@ -76,7 +77,9 @@ def distill(model: Any, teacher: Any, texts: list[str], steps: int, bfloat16: bo
         targets = torch.from_numpy(encode(teacher, texts, "document")).to(model.device)
     optimizer = torch.optim.Adam(parameters, lr=RATE)
     rng = np.random.default_rng(0)
-    table.train(True)  # and nothing else: the encoder's dropout is none of the table's business
+    for parameter in model.parameters():
+        parameter.requires_grad_(any(parameter is own for own in parameters))
+    table.train(True)  # and nothing else: the teacher has no dropout
     for step in range(steps):
         chosen = rng.integers(0, len(texts), BATCH)
         features = batch_to_device(model.tokenize([texts[i] for i in chosen]), model.device)
