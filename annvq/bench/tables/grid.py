@@ -142,7 +142,7 @@ def run(
     config = {
         "data": tasks[0].data.name, "rows": tasks[0].rows, "dim": tasks[0].dim, "methods": list(methods),
         "ratios": list(bench.ratios), "models": [task.model for task in tasks], "seeds": bench.seeds,
-        "epochs": bench.epochs or tasks[0].epochs,
+        "epochs": {task.model: bench.epochs or task.epochs for task in tasks},
     }  # fmt: skip
     kept.parent.mkdir(parents=True, exist_ok=True)
     for task in tasks:
