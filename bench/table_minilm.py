@@ -38,7 +38,7 @@ from annvq.tables.compression import tables_of
 from annvq.tables.recommendation import QUICK
 
 RATIOS = (4.0, 10.0, 20.0, 50.0)
-BATCH, WORDS, RATE, LEAST = 32, 32, 1e-3, 1 << 20
+BATCH, WORDS, RATE, TEMPERATURE, LEAST = 32, 32, 1e-3, 0.05, 1 << 20
 KEY = ("method", "ratio", "distill_steps", "words", "bfloat16")
 
 
@@ -68,7 +68,10 @@ def precision(model: Any, bfloat16: bool) -> AbstractContextManager[Any]:
 
 
 def distill(model: Any, teacher: Any, texts: list[str], steps: int, bfloat16: bool) -> None:
-    """Train an encoder's table on the vectors of another: 1 - cosine, Adam, a rate that falls to zero."""
+    """Train an encoder's table to give another's vectors: 1 - cosine, and cross-entropy of similarities to all texts.
+
+    By Adam, at a rate that falls to zero.
+    """
     (table,) = (module for module in model.modules() if isinstance(module, tables.Table))
     parameters = [p for p in table.parameters() if p.requires_grad]
     if not parameters:
@@ -87,7 +90,10 @@ def distill(model: Any, teacher: Any, texts: list[str], steps: int, bfloat16: bo
         # of torch's kinds of attention the plain one has the fastest gradient on CPUs
         with precision(model, bfloat16), sdpa_kernel(SDPBackend.MATH):
             found = model(dict(features))["sentence_embedding"].float()
-        loss = (1 - torch.nn.functional.cosine_similarity(found, targets[chosen])).mean()
+        found = torch.nn.functional.normalize(found, dim=1)
+        lists = torch.log_softmax(found @ targets.T / TEMPERATURE, 1)
+        wanted = torch.softmax(targets[chosen] @ targets.T / TEMPERATURE, 1)
+        loss = (1 - (found * targets[chosen]).sum(1)).mean() - (wanted * lists).sum(1).mean()
         loss = loss + table.penalty()
         optimizer.zero_grad()
         loss.backward()
