@@ -39,7 +39,7 @@ from annvq.tables.recommendation import QUICK
 
 RATIOS = (4.0, 10.0, 20.0, 50.0)
 BATCH, WORDS, RATE, TEMPERATURE, LEAST = 32, 32, 1e-3, 0.05, 1 << 20
-KEY = ("method", "ratio", "distill_steps", "words", "bfloat16")
+KEY = ("method", "ratio", "distill_steps", "words", "bfloat16", "text")
 
 
 def quality(model: Any, dataset: BeirDataset, words: int | None, bfloat16: bool) -> float:
@@ -140,7 +140,8 @@ def main() -> None:
 
     def measured(method: str, ratio: float) -> dict[str, Any] | None:
         """Return a row, from the file or made now; None where the method cannot meet the ratio."""
-        key = (method, ratio, 0 if method == "uncompressed" else steps, asked.words, asked.bfloat16)
+        text = "" if method == "uncompressed" else " ".join(folder.resolve().name for folder in asked.text)
+        key = (method, ratio, 0 if method == "uncompressed" else steps, asked.words, asked.bfloat16, text)
         if key not in known:
             model, size = teacher, 4 * words.weight.numel()
             if method != "uncompressed":

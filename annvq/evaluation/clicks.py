@@ -51,7 +51,7 @@ def recall_and_ndcg(found: np.ndarray, wanted: list[np.ndarray]) -> tuple[float,
     Parameters
     ----------
     found
-        (users, k) items, best first.
+        (users, k) items, best first; -1 where there is none.
     wanted
         The items that each user wants.
 
@@ -63,7 +63,7 @@ def recall_and_ndcg(found: np.ndarray, wanted: list[np.ndarray]) -> tuple[float,
         return 0.0, 0.0
     every = np.concatenate(wanted)
     first = np.arange(users)[:, None] * (int(max(found.max(), every.max())) + 1)  # numbers a user's items
-    hits = np.isin(found + first, every + np.repeat(first[:, 0], counts))[asked]
+    hits = ((found >= 0) & np.isin(found + first, every + np.repeat(first[:, 0], counts)))[asked]
     discounts = 1 / np.log2(np.arange(k) + 2)
     ideal = np.cumsum(discounts)[np.minimum(counts[asked], k) - 1]
     return float((hits.sum(1) / counts[asked]).mean()), float((hits @ discounts / ideal).mean())

@@ -31,6 +31,20 @@ def _array(tensor: Tensor) -> np.ndarray:
     return array
 
 
+# an operator, so that whatever traces or compiles a model calls it and does not look inside
+@torch.library.custom_op("annvq::nearest_codes", mutates_args=(), device_types="cpu")
+def nearest_codes(vectors: torch.Tensor, codebooks: torch.Tensor) -> torch.Tensor:
+    """Return the codes (n, M) int64 of the nearest of centroids (M, ksub, dsub) to vectors (n, d), both float32."""
+    centroids = _array(codebooks)
+    codes = encode_nearest(_array(vectors), centroids, product_sites(centroids), torch.get_num_threads())
+    return torch.from_numpy(codes).long()
+
+
+@nearest_codes.register_fake
+def _(vectors: torch.Tensor, codebooks: torch.Tensor) -> torch.Tensor:
+    return vectors.new_empty(vectors.shape[0], codebooks.shape[0], dtype=torch.int64)
+
+
 class ProductMirror(torch.nn.Module):
     """A `ProductCodebook`: ``codebooks`` (M, ksub, dsub) are the parameter."""
 
@@ -62,9 +76,7 @@ class ProductMirror(torch.nn.Module):
         """
         codebooks = self.codebooks[:, :ksub]
         if vectors.device.type == "cpu" and vectors.dtype == codebooks.dtype == torch.float32:
-            rows, centroids = _array(vectors), _array(codebooks)
-            sites = product_sites(centroids)
-            return torch.from_numpy(encode_nearest(rows, centroids, sites, torch.get_num_threads())).long()
+            return nearest_codes(vectors, codebooks)
         with torch.autocast(vectors.device.type, enabled=False):  # as precise as for inference
             return self.distances(vectors)[:, :, :ksub].argmin(2)
 

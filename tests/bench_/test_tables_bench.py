@@ -220,6 +220,7 @@ def test_recall_and_ndcg_of_lists():
     recall, ndcg = recall_and_ndcg(found, wanted)
     assert recall == pytest.approx((0.5 + 0.75) / 2)
     assert ndcg == pytest.approx((1 / np.log2(3) / (1 + 1 / np.log2(3)) + 1) / 2)
+    assert recall_and_ndcg(np.array([[0, 1], [-1, 2]]), [np.array([5]), np.array([2])])[0] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("columns", [5, 319, 320, 321, 1000, 1311])
