@@ -131,11 +131,10 @@ def test_modes_and_options_outside_their_range():
 
 
 @pytest.mark.parametrize("method", ["DPQ", "MGQE"])
-def test_codes_follow_the_ids_in_compiled_traced_and_functional_models(method):
-    table = tables.METHODS[method](200, 8, ratio=2).eval()
+def test_codes_follow_the_ids_in_compiled_and_functional_models(method):
+    table = tables.METHODS[method](200, 8, ratio=0.5).eval()
     some, others = torch.arange(20), torch.arange(100, 120)
     expected = table(others)
-    assert torch.equal(torch.jit.trace(table, some, check_trace=False)(others), expected)
     assert torch.equal(torch.compile(table, backend="eager")(others), expected)
     parameters = dict(table.named_parameters())
     gradients = torch.func.grad(lambda p: torch.func.functional_call(table, p, (some,)).square().sum())(parameters)
