@@ -16,7 +16,7 @@ MULTIVECTOR := $(foreach r,flat muvera muvera-4bit centroid-interaction chamfer-
 ANN := --every-mode --threads $$(nproc) --recipe fast
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench tables clean
 
 help: ## Say what there is to make
 	@grep -hE '^[a-z]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -32,7 +32,7 @@ lint: $(TEST_READY) ## Check style, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-bench: OUT := $(or $(OUT),bench-out)
+bench tables: OUT := $(or $(OUT),bench-out)
 bench: $(BENCH_READY) ## Measure the tables of README and docs/performance.md, in bench-out/ (hours)
 	mkdir -p $(OUT)
 	test -e $(OUT)/fashion-mnist.npz || $(BIN)/python bench/make_fashion_mnist.py $(OUT)/fashion-mnist.npz
@@ -54,7 +54,7 @@ bench: $(BENCH_READY) ## Measure the tables of README and docs/performance.md, i
 	for data in movielens-100k diabetes130; do \
 		$(BIN)/annvq bench tables $(ANNVQ_DATA)/$$data --model dlrm --json $(OUT)/tables-$$data.json --out $(OUT) || exit 1; \
 	done
-	$(BIN)/python bench/table_lookup.py --json $(OUT)/table-lookup.json
+	$(BIN)/python bench/table_lookup.py --ratio 4 --json $(OUT)/table-lookup.json
 	$(BIN)/python bench/tokenizer_speed.py --json $(OUT)/tokenizer-speed.json
 	for data in fashion-mnist cifar10-jpeg; do \
 		$(BIN)/annvq bench tokenizers $(ANNVQ_DATA)/$$data --quantizer every --search --usage-images 50000 \
@@ -83,6 +83,14 @@ bench: $(BENCH_READY) ## Measure the tables of README and docs/performance.md, i
 				--json $(OUT)/$$set-tables.json || exit 1; \
 		done && \
 		$(BIN)/python bench/multivector_stages.py $(ANNVQ_DATA)/scifact --model "$$model" --out $(OUT)/multivector
+
+tables: $(BENCH_READY) ## Measure all embedding tables in all recommenders, in bench-out/ (days; goes on where it ended)
+	mkdir -p $(OUT)
+	for data in movielens-100k diabetes130; do \
+		$(BIN)/annvq bench tables $(ANNVQ_DATA)/$$data --json $(OUT)/tables-$$data.json --out $(OUT) || exit 1; \
+	done
+	$(BIN)/annvq bench tables $(ANNVQ_DATA)/gowalla --ratio 2 --ratio 10 --ratio 50 --ratio 100 --seeds 3 \
+		--json $(OUT)/tables-gowalla.json --out $(OUT)
 
 clean: ## Remove what the other targets made, the environment included
 	rm -rf $(VENV) demo-out bench-out build dist .pytest_cache .ruff_cache .hypothesis
