@@ -13,9 +13,9 @@ from annvq.arguments import as_count, as_path
 from annvq.errors import NonFiniteError, ParameterError, RecipeError, ShapeError, ZeroVectorError
 from annvq.index import commit
 from annvq.index import recipe as recipes
+from annvq.index.attributes import as_attributes
 from annvq.index.commit import Version
 from annvq.index.depth import Depth
-from annvq.index.filters import as_attributes
 from annvq.index.ids import IdColumn, as_ids
 from annvq.index.index import Index, next_id
 from annvq.index.recipe import Recipe

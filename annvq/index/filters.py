@@ -1,14 +1,14 @@
-"""Filters: which rows a search may return, and the attributes that expressions speak of."""
+"""Filters: which rows a search may return."""
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from annvq.errors import AnnvqError, CorruptIndexError, FilterError, ShapeError
+from annvq.errors import AnnvqError, FilterError
+from annvq.index.attributes import intact
 from annvq.index.ids import IdColumn, Kind
 
 if TYPE_CHECKING:
@@ -95,72 +95,6 @@ def resolve(given: Any, ids: IdColumn, attributes: pa.Table | None = None) -> np
     """
     schema = None if attributes is None else attributes.schema
     return Filter.parse(given, ids.kind, schema, len(ids)).mask(ids, attributes, np.arange(len(ids)))
-
-
-def as_attributes(x: Any, n: int | None) -> pa.Table:
-    """Return attributes as an Arrow table of n rows.
-
-    Parameters
-    ----------
-    x
-        Arrow table or record batch, dict of columns, list of dicts (one a row), pandas or other data
-        frame that exports Arrow.
-    n
-        How many rows there must be; None where that is not known yet.
-
-    Raises
-    ------
-    ShapeError
-        Another number of rows.
-    FilterError
-        Nothing that makes a table, or two columns of one name.
-
-    """
-    import pyarrow as pa
-
-    try:
-        table = _as_table(x)
-    except (pa.ArrowException, TypeError, ValueError) as error:
-        raise FilterError(f"attributes: {type(x).__name__} that makes no Arrow table ({error})") from error
-    if len(set(table.schema.names)) != len(table.schema.names):
-        raise FilterError(f"attributes: column names are not unique: {', '.join(table.schema.names)}")
-    if n is not None and len(table) != n:
-        raise ShapeError(f"attributes: {len(table)} rows for {n} vectors")
-    return table
-
-
-def intact(attributes: pa.Table) -> pa.Table:
-    """Return a table after every offset and index in it was looked at, which is done once a table.
-
-    Opening does not read the attributes of an index, and Arrow follows offsets without looking
-    (CorruptIndexError where they lead astray).
-    """
-    import pyarrow as pa
-
-    key = id(attributes)
-    known = _INTACT.get(key)
-    if known is None or known() is not attributes:
-        try:
-            attributes.validate(full=True)
-        except pa.ArrowException as error:
-            raise CorruptIndexError(f"section attributes is damaged: {error}") from error
-        _INTACT[key] = weakref.ref(attributes, lambda _: _INTACT.pop(key, None))
-    return attributes
-
-
-_INTACT: dict[int, weakref.ref] = {}  # tables have no hash
-
-
-def _as_table(x: Any) -> pa.Table:
-    import pyarrow as pa
-
-    if isinstance(x, pa.Table):
-        return x
-    if isinstance(x, list) and all(isinstance(row, dict) for row in x):
-        return pa.Table.from_pylist(x)
-    if type(x).__module__.partition(".")[0] == "pandas":
-        return pa.Table.from_pandas(x, preserve_index=False)
-    return pa.table(x)
 
 
 def _is_expression(given: Any) -> bool:

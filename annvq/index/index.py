@@ -15,9 +15,10 @@ from annvq.arguments import as_count, as_number, as_path
 from annvq.errors import CorruptIndexError, DuplicateIdError, ParameterError, StateError, UnknownIdError
 from annvq.hits import Hits, RangeHits
 from annvq.index import commit, persist
+from annvq.index.attributes import new_attributes
 from annvq.index.commit import Version
 from annvq.index.depth import Depth
-from annvq.index.filters import Filter, as_attributes
+from annvq.index.filters import Filter
 from annvq.index.ids import IdColumn, as_ids
 from annvq.index.merge import insertion_order, merge
 from annvq.index.rangesearch import range_search
@@ -327,7 +328,7 @@ class Index:
     ) -> None:
         """Add checked vectors (n, d), of documents whose own vectors are coded."""
         column = self._new_ids(ids, len(matrix))
-        table = self._new_attributes(attributes, len(matrix))
+        table = new_attributes(attributes, len(matrix), self._now.snapshot.segments)
         if len(matrix) == 0:
             return
         writer = SegmentWriter(self._now.trained, len(matrix), pool.resolve(threads))
@@ -384,25 +385,6 @@ class Index:
             more = f" and {len(held) - 1} more" if len(held) > 1 else ""
             raise DuplicateIdError(f"the index already holds id {column.shown(held[0])}{more}; remove it first")
         return column
-
-    def _new_attributes(self, attributes: Any, n: int) -> Any:
-        segments = self._now.snapshot.segments
-        table = None if attributes is None else as_attributes(attributes, n)
-        if not segments:
-            return table
-        schema = None if segments[0].attributes is None else segments[0].attributes.schema
-        if (schema is None) != (table is None):
-            given = "none" if table is None else f"columns {table.column_names}"
-            held = "no attributes" if schema is None else f"attributes {schema.names}"
-            raise ParameterError(f"the index has {held}, the new vectors come with {given}")
-        if table is None or schema is None:
-            return None
-        if set(table.column_names) != set(schema.names):
-            raise ParameterError(f"the index has attributes {schema.names}, not {table.column_names}")
-        try:
-            return table.select(schema.names).cast(schema)
-        except (ValueError, TypeError) as error:  # pyarrow's errors derive from these
-            raise ParameterError(f"attributes do not fit the index's columns: {error}") from error
 
 
 def open_index(path: str | os.PathLike[str], mode: str = "r") -> Index:

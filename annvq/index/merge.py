@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from annvq.index.filters import intact
+from annvq.index.attributes import intact
 from annvq.index.ids import IdColumn
 from annvq.index.segment import Segment
 from annvq.index.trained import Trained

@@ -9,7 +9,7 @@ import numpy as np
 
 from annvq.errors import AnnvqError, CorruptIndexError, DuplicateIdError
 from annvq.index import spill
-from annvq.index.filters import intact
+from annvq.index.attributes import intact
 from annvq.index.ids import IdColumn
 from annvq.index.segment import NO_MASK, Segment, frozen
 from annvq.index.tablecodes import TableCodes

@@ -13,8 +13,8 @@ from annvq.arguments import as_count, as_path
 from annvq.errors import ParameterError, RecipeError, ShapeError
 from annvq.index import build as building
 from annvq.index import commit
+from annvq.index.attributes import as_attributes
 from annvq.index.depth import Depth
-from annvq.index.filters import as_attributes
 from annvq.index.ids import as_ids
 from annvq.index.index import Index
 from annvq.index.recipe_values import settled

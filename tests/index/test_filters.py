@@ -6,7 +6,8 @@ import pyarrow.compute as pc
 import pytest
 
 from annvq import errors
-from annvq.index.filters import Filter, as_attributes, resolve
+from annvq.index.attributes import as_attributes
+from annvq.index.filters import Filter, resolve
 from annvq.index.ids import as_ids
 
 IDS = as_ids([10, 11, 12, 13, 14], 5)
