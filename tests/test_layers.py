@@ -165,3 +165,11 @@ def test_importing_annvq_loads_nothing_heavy():
     code = f"import sys, annvq; print(*(set({HEAVY!r}) & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert ran.stdout.split() == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_files_are_put_in_place_by_one_mechanism(path):
+    """Renaming without syncing loses files when the power fails: `storage.filesystem` renames, `io.replacing` syncs."""
+    calls = {ast.unparse(node.func) for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call)}
+    if name_of(path) != "annvq.storage.filesystem":
+        assert not calls & {"os.replace", "os.rename", "os.renames", "shutil.move"}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from annvq.errors import MissingExtraError, ParameterError
+from annvq.io.replacing import replacing
 
 Side = Literal["document", "query"]
 _BATCH = 64
@@ -158,15 +158,13 @@ def _read(folder: Path, stem: str, key: dict[str, str], count: int) -> np.ndarra
 
 def _write(folder: Path, stem: str, key: dict[str, str], ids: list[str], vectors: np.ndarray) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{stem}.{os.getpid()}.partial"
-    with open(partial, "wb") as opened:
+    with replacing(folder / f"{stem}.npy") as partial, open(partial, "wb") as opened:
         np.save(opened, vectors)
-    os.replace(partial, folder / f"{stem}.npy")
-    partial.write_text(json.dumps(ids))
-    os.replace(partial, folder / f"{stem}.ids.json")
+    with replacing(folder / f"{stem}.ids.json") as partial:
+        partial.write_text(json.dumps(ids))
     entry = {**key, "shape": list(vectors.shape), "sha256": _array_digest(vectors)}
-    partial.write_text(json.dumps(entry, indent=1))
-    os.replace(partial, folder / f"{stem}.json")
+    with replacing(folder / f"{stem}.json") as partial:
+        partial.write_text(json.dumps(entry, indent=1))
 
 
 def _array_digest(vectors: np.ndarray) -> str:

@@ -32,6 +32,10 @@ class FileSystem(Protocol):
         """Create a file that does not exist yet, for writing; return its descriptor."""
         ...
 
+    def reopen(self, path: Path) -> int:
+        """Open a file that others wrote, for syncing; return its descriptor."""
+        ...
+
     def lock(self, path: Path) -> int:
         """Open a lock file, made if need be, and lock it until its descriptor is closed.
 
@@ -100,6 +104,10 @@ class LocalFileSystem:
     def create(self, path: Path) -> int:
         """Create a file that does not exist yet, for writing; return its descriptor."""
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+
+    def reopen(self, path: Path) -> int:
+        """Open a file that others wrote, for syncing; return its descriptor."""
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
     def lock(self, path: Path) -> int:
         """Open a lock file, made if need be, and lock it until its descriptor is closed."""

@@ -14,7 +14,7 @@ import numpy as np
 from annvq.errors import CorruptIndexError, StorageError
 from annvq.storage import LOCAL, Store
 
-DESCRIPTORS = {"open", "create", "lock"}  # operations that return a descriptor
+DESCRIPTORS = {"open", "create", "reopen", "lock"}  # operations that return a descriptor
 
 
 class Around:

@@ -17,6 +17,7 @@ from annvq.arguments import as_count, as_number
 from annvq.bench.tables.tasks import Task, models_of, tasks_of
 from annvq.bench.tables.training import UNCOMPRESSED, UNIFORM, Runs
 from annvq.errors import BudgetError, DataFormatError, ParameterError
+from annvq.io.replacing import replacing
 from annvq.tables.registry import METHODS, method_named
 
 RATIOS = (2.0, 10.0, 50.0)
@@ -186,7 +187,8 @@ def _read(kept: Path) -> dict[tuple, dict[str, Any]]:
                 done[key] = cell
         except (ValueError, TypeError, KeyError) as error:
             if number == len(lines) - 1 and not line.endswith("\n"):
-                kept.write_text("".join(lines[:-1]), encoding="utf-8")
+                with replacing(kept) as partial:
+                    partial.write_text("".join(lines[:-1]), encoding="utf-8")
                 break
             raise DataFormatError(f"{kept}: line {number + 1} is no finished cell: {error!r}") from error
     return done
