@@ -11,21 +11,33 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 DEMO_READY := $(VENV)/.ready-demo
 TEST_READY := $(VENV)/.ready-test
 BENCH_READY := $(VENV)/.ready-bench
+LOWEST ?= .venv-lowest
+LOWEST_READY := $(LOWEST)/.ready
+# What has no dependency but those of `pip install annvq`.
+CORE := tests/contract tests/index tests/io tests/storage tests/cli/test_build_and_search.py \
+	tests/cli/test_exit_codes.py tests/test_imports.py tests/test_vectors.py
 MULTIVECTOR := $(foreach r,flat muvera muvera-4bit centroid-interaction chamfer-exact $(wildcard bench/encodings/*.toml),\
 	--recipe $(r))
 ANN := --every-mode --threads $$(nproc) --recipe fast
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench tables clean
+.PHONY: help demo test test-lowest lint soak bench tables clean
 
 help: ## Say what there is to make
-	@grep -hE '^[a-z]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+	@grep -hE '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
 demo: $(DEMO_READY) ## Build and search indexes over an embedded text collection, in demo-out/
 	$(BIN)/annvq demo --out $(or $(OUT),demo-out)
 
 test: $(TEST_READY) ## Run the tests
 	$(BIN)/python -m pytest -m "not data and not slow" -n auto --maxprocesses 4 --dist worksteal
+
+test-lowest: $(LOWEST_READY) ## Run the tests of the core with the lowest versions that pyproject.toml declares
+	NUMBA_CACHE_DIR=$(abspath $(LOWEST)/kernels) $(LOWEST)/bin/python -m pytest -m "not data and not slow" \
+		-n auto --maxprocesses 4 --dist worksteal $(CORE)
+
+soak: $(TEST_READY) ## Try to break it at random (MINUTES=20, SEED=another one every time)
+	$(BIN)/python tests/soak --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED))
 
 lint: $(TEST_READY) ## Check style, format and types
 	$(BIN)/ruff check .
@@ -93,7 +105,7 @@ tables: $(BENCH_READY) ## Measure all embedding tables in all recommenders, in b
 		--json $(OUT)/tables-gowalla.json --out $(OUT)
 
 clean: ## Remove what the other targets made, the environment included
-	rm -rf $(VENV) demo-out bench-out build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) demo-out bench-out build dist .pytest_cache .ruff_cache .hypothesis
 	find annvq tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -108,6 +120,14 @@ $(DEMO_READY): pyproject.toml constraints.txt | $(BIN)/python
 $(TEST_READY): pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) -e '.[dev]'
 	@touch $(DEMO_READY) $@
+
+$(LOWEST_READY): pyproject.toml tests/lowest_versions.py
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check "tomli; python_version < '3.11'"
+	$(LOWEST)/bin/python tests/lowest_versions.py pyproject.toml > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(LOWEST)/constraints.txt \
+		-e . hypothesis psutil pytest pytest-xdist
+	@touch $@
 
 $(BENCH_READY): pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) -e '.[bench]'
