@@ -9,6 +9,7 @@ from annvq.cli.progress import progress_bar
 from annvq.index import recipe as recipes
 from annvq.index.build import METRICS
 from annvq.index.warmup import warm_up
+from annvq.kernels import cache
 
 
 def command(recipe: Recipes = None) -> None:
@@ -24,3 +25,5 @@ def command(recipe: Recipes = None) -> None:
                 warm_up(name, metric)
             bar.advance(task)
     typer.echo(f"compiled: {', '.join(names)}")
+    folder, reason = cache.where()
+    typer.echo(f"kept in {folder}" if folder else f"kept nowhere, every process compiles them: {reason}")

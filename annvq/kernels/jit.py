@@ -1,77 +1,23 @@
-"""The one way kernels are compiled: lazily, without the GIL, cached on disk.
-
-Numba's own disk cache looks only at the file of the compiled function. Kernels call each other
-across files and are generated differently per instruction set, so the cache key here also holds
-the active instruction set and a digest of all kernel sources. A cache that cannot be read or
-written is never an error: the kernel is compiled again.
-"""
+"""The one way kernels are compiled: lazily, without the GIL, kept on disk (`annvq.kernels.cache`)."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numba
 import numba.extending
-from numba.core.caching import FunctionCache
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.sigutils import normalize_signature
 
-from annvq.kernels import isa
+from annvq.kernels import compiling
+from annvq.kernels.cache import cache_of
 
 # An intrinsic is called with other arguments than its code generator takes: typed so that checkers know.
 intrinsic: Callable[[Callable], Callable[..., Any]] = numba.extending.intrinsic
 
 # Reassociation and contraction vectorize reductions; NaN and infinity keep their meaning.
 REASSOCIATE = {"reassoc", "contract", "nsz", "arcp"}
-
-
-def _digest_of_sources() -> str:
-    digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(source.read_bytes())
-    return digest.hexdigest()
-
-
-_KEY = (isa.ACTIVE, _digest_of_sources())
-_log = logging.getLogger("annvq")
-_told = False
-
-
-def _tell() -> None:
-    """Say once a process why the first call takes so long; without any handler it goes to stderr."""
-    global _told
-    if not _told:
-        _told = True
-        _log.warning("annvq: compiling kernels for this machine, once (ahead of use: annvq warmup)")
-
-
-class _KernelCache(FunctionCache):
-    """Numba's function cache, keyed also by instruction set and kernel sources."""
-
-    def _index_key(self, sig: Any, codegen: Any) -> Any:
-        return (*super()._index_key(sig, codegen), _KEY)
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        try:
-            found = super().load_overload(sig, target_context)
-        except Exception:  # truncated or foreign cache file: compile again, and let that be kept
-            with contextlib.suppress(Exception):
-                self.flush()
-            found = None
-        if found is None:
-            _tell()
-        return found
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        try:
-            super().save_overload(sig, data)
-        except Exception:  # full disk, read-only folder: work on without a cache
-            self.disable()
 
 
 class _Compiling:
@@ -107,6 +53,8 @@ class _Compiling:
                 return self._compile(sig)
             finally:
                 _Compiling.depth -= 1
+                if not is_inner:
+                    compiling.end()
 
     def _compile_inner(self, sig: Any, key: Any) -> _Inner:
         args, return_type = normalize_signature(sig)
@@ -145,10 +93,7 @@ def kernel(function: Callable | None = None, *, fastmath: Any = False, inline: s
         dispatcher = numba.njit(**options)(py_func)
         if hasattr(dispatcher, "_cache"):  # a plain function under NUMBA_DISABLE_JIT
             _Compiling(dispatcher)
-            try:
-                dispatcher._cache = _KernelCache(py_func)
-            except RuntimeError:  # no writable place for a cache
-                pass
+            dispatcher._cache = cache_of(py_func)
         return dispatcher
 
     return compile_lazily if function is None else compile_lazily(function)
