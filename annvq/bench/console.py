@@ -71,7 +71,8 @@ def speed_table(result: AnnResult, mode: Mode, narrow: bool = False) -> Table:
 
 
 def _best_own(groups: Mapping[tuple[str, str], Sequence[Point]], target: float) -> Point | None:
-    return chosen([point for (lib, _), points in groups.items() if lib == "annvq" for point in points], target)
+    found = [chosen(points, target) for (lib, _), points in groups.items() if lib == "annvq"]
+    return max((point for point in found if point is not None), key=lambda point: point.qps, default=None)
 
 
 def _speed(point: Point | None, own: Point | None, gap: str) -> str:
@@ -87,12 +88,15 @@ def _header(name: str, narrow: bool) -> str:
 
 
 def tables_table(result: TablesResult, model: str, narrow: bool = False) -> Table:
-    """Return bytes and measures, mean and spread over seeds, of every method and ratio with one model."""
+    """Return bytes and measures, mean and spread over seeds, of every method and ratio with one model.
+
+    ``ratio`` is what was asked for, ``reached`` how many times smaller than float32 the table really is.
+    """
     config = result.config
     title = f"{config['data']}, {model}: {config['rows']:,} rows of {config['dim']}, {config['seeds']} seeds"
     table = _table(title, narrow)
     table.add_column("method")
-    for name in ("ratio", "bytes", *(_HEADERS.get(name, name) for name in result.measures)):
+    for name in ("ratio", "reached", "bytes", *(_HEADERS.get(name, name) for name in result.measures)):
         table.add_column(name, justify="right")
     for row in result.rows():
         if row["params"]["model"] == model:
@@ -101,10 +105,10 @@ def tables_table(result: TablesResult, model: str, narrow: bool = False) -> Tabl
                 gap = "\n" if narrow else " "
                 spreads = [f"± {row[f'{name}_std']:.4f}" for name in result.measures]
                 values = [f"{value}{gap}{spread}" for value, spread in zip(values, spreads, strict=True)]
-            table.add_row(row["method"], f"{row['ratio']:g}x", f"{row['bytes']:,}", *values)
+            table.add_row(row["method"], f"{row['ratio']:g}x", f"{row['reached']:.1f}x", f"{row['bytes']:,}", *values)
     for name in result.refused():
         method, ratio = name.split()
-        table.add_row(method, ratio, "too small", style="dim")
+        table.add_row(method, ratio, "", "too small", style="dim")
     return table
 
 

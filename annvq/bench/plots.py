@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from annvq.bench.quality import Quality
 from annvq.bench.sweep import Point, pareto
 from annvq.errors import MissingExtraError
@@ -112,6 +114,14 @@ def quality_against_bytes(rows: Sequence[Mapping[str, Any]], path: Path, title: 
             axes.axhline(row[measure], color="0.5", linestyle="--", linewidth=1, zorder=0, label=row["method"])
     axes.set_xscale("log", base=10)
     axes.set_xlabel("bytes of the table (log scale)")
+    full = rows[0]["bytes"] * rows[0]["reached"]
+
+    def other(value: np.ndarray) -> np.ndarray:  # bytes to times smaller, and back; matplotlib also asks of 0
+        return full / np.maximum(value, 1e-9)
+
+    above = axes.secondary_xaxis("top", functions=(other, other))
+    above.set_xlabel("times smaller than float32, as reached")
+    _label_log_axis(above.xaxis, (1, 2, 5))
     axes.set_ylabel(f"{measure} (higher is better)")
     finish(figure, axes, path, title)
 

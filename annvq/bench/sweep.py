@@ -230,14 +230,24 @@ def near_front(points: Sequence[Point]) -> list[Point]:
 
 def pareto(points: Sequence[Point]) -> list[Point]:
     """Return the points that no other beats in both recall and queries a second, by rising recall."""
-    front: list[Point] = []
-    for point in sorted(points, key=lambda point: (point.recall, point.qps), reverse=True):
-        if not front or point.qps > front[-1].qps:
-            front.append(point)
-    return front[::-1]
+    return _front(points, lambda point: (point.recall, point.qps))
 
 
 def chosen(points: Sequence[Point], target: float) -> Point | None:
-    """Return the fastest point that reaches a recall, both judged by the tuning half; None if none does."""
-    reaching = [point for point in points if point.tuning_recall >= target]
-    return max(reaching, key=lambda point: point.tuning_qps, default=None)
+    """Return the setting with which a recall is reported; None if none reaches it.
+
+    The tuning half chooses: settings that no other beats there in both recall and speed are those that are fastest
+    for a recall of their own, and all that reach ``target`` or more may serve. Of them the reporting half shows the
+    fastest. So a lower target is never reported as slower than a higher one, whatever the noise of the clock.
+    """
+    front = _front(points, lambda point: (point.tuning_recall, point.tuning_qps))
+    return max((point for point in front if point.tuning_recall >= target), key=lambda point: point.qps, default=None)
+
+
+def _front(points: Sequence[Point], figures: Callable[[Point], tuple[float, float]]) -> list[Point]:
+    """Return the points whose ``figures``, recall and speed, no other beats in both, by rising recall."""
+    front: list[Point] = []
+    for point in sorted(points, key=figures, reverse=True):
+        if not front or figures(point)[1] > figures(front[-1])[1]:
+            front.append(point)
+    return front[::-1]

@@ -24,3 +24,12 @@ def test_quality_is_drawn_for_more_recipes_than_colours(tmp_path):
     qualities.append(Quality("flat", {"ndcg@10": 0.6}, 1536.0, 1.0, 1.0, 1.0, 1.0))
     plots.quality_against_size(qualities, tmp_path / "quality.png", "title")
     assert (tmp_path / "quality.png").read_bytes().startswith(PNG)
+
+
+def test_tables_are_drawn_with_what_they_reached(tmp_path):
+    rows = [
+        {"method": method, "ratio": ratio, "reached": 64_000 / size, "bytes": size, "auc": 0.7, "auc_std": 0.01}
+        for method, ratio, size in (("uncompressed", 1.0, 64_000), ("PEP", 2.0, 22_000), ("PEP", 10.0, 4_384))
+    ]
+    plots.quality_against_bytes(rows, tmp_path / "tables.png", "title", "auc")
+    assert (tmp_path / "tables.png").read_bytes().startswith(PNG)

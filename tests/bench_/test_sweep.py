@@ -161,9 +161,27 @@ def test_the_front_holds_what_nothing_beats():
     assert pareto([]) == []
 
 
-def test_choosing_looks_at_the_tuning_half_only():
+def test_settings_are_chosen_by_the_tuning_half():
     lucky = point(recall=0.99, qps=1000, tuning_recall=0.85, tuning_qps=1000)
     honest = point(recall=0.89, qps=10, tuning_recall=0.91, tuning_qps=20)
-    slower = point(recall=0.95, qps=500, tuning_recall=0.95, tuning_qps=10)
-    assert chosen([lucky, honest, slower], 0.9) is honest
+    beaten = point(recall=0.95, qps=500, tuning_recall=0.90, tuning_qps=10)
+    assert chosen([lucky, honest, beaten], 0.9) is honest
     assert chosen([lucky], 0.9) is None
+
+
+def test_a_target_is_reported_with_the_best_of_all_settings_that_reach_it():
+    low = point(recall=0.91, qps=217_685, tuning_recall=0.92, tuning_qps=250_000)
+    high = point(recall=0.96, qps=247_698, tuning_recall=0.96, tuning_qps=246_000)
+    assert chosen([low, high], 0.90) is chosen([low, high], 0.95) is high
+
+
+def test_a_lower_target_is_never_reported_as_slower():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        recalls = np.sort(rng.uniform(0.8, 1, 12))
+        speeds = 1e5 * (1.01 - recalls)[:, None] * rng.uniform(0.7, 1.3, (12, 2))
+        points = [point(recall, speed[0], recall, speed[1]) for recall, speed in zip(recalls, speeds.tolist())]
+        found = [chosen(points, target) for target in (0.8, 0.9, 0.95, 0.99)]
+        reported = [best.qps for best in found if best is not None]
+        assert reported == sorted(reported, reverse=True)
+        assert found[0] is not None

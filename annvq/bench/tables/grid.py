@@ -18,6 +18,7 @@ from annvq.bench.tables.tasks import Task, models_of, tasks_of
 from annvq.bench.tables.training import UNCOMPRESSED, UNIFORM, Runs
 from annvq.errors import BudgetError, DataFormatError, ParameterError
 from annvq.io.replacing import replacing
+from annvq.tables.budget import FLOAT
 from annvq.tables.registry import METHODS, method_named
 
 RATIOS = (2.0, 10.0, 50.0)
@@ -82,13 +83,17 @@ class TablesResult:
         return list(dict.fromkeys(names))
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one row a model, method and ratio: mean measures over seeds, ``*_std`` their spread."""
+        """Return one row a model, method and ratio: mean measures over seeds, ``*_std`` their spread.
+
+        ``reached`` is how many times smaller than float32 the table is, at least the ``ratio`` that was asked for.
+        """
         rows = []
         for cells in self.groups():
             first, row = cells[0], {name: cells[0][name] for name in ("method", "ratio")}
             if "refused" in first:
                 continue
-            row["bytes"] = first["bytes"]
+            row["bytes"] = max(cell["bytes"] for cell in cells)  # what a search leaves depends on the seed
+            row["reached"] = FLOAT * self.config["rows"] * self.config["dim"] / row["bytes"]
             for name in first["measures"]:
                 values = np.array([cell["measures"][name] for cell in cells])
                 row[name] = float(values.mean())
