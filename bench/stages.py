@@ -15,6 +15,7 @@ import numpy as np
 from figures import Figures, machine_line
 
 import annvq
+from annvq.index import row_bytes
 from annvq.kernels import coarse, gemm, pipeline, scan4, scanflat, tables, topk
 from annvq.kernels.dots import padded
 from annvq.kernels.jit import kernel
@@ -148,7 +149,7 @@ def main() -> None:
     add("pools", 0.0, shrink, refill)
     store, minimum, step = trained.refine.flat(segment)
     wide = padded(queries)
-    size = rerank * trained.refine.bytes_per_row
+    size = rerank * row_bytes.of_numbers(trained.refine.kind, trained.dim)
     add("rescoring", size, lambda: rescore(wide, store, trained.dim, minimum, step, trained.l2, pool))
     best, best_rows = np.empty((QUERIES, K), np.float32), np.empty((QUERIES, K), np.int64)
     add("sorting", 0.0, lambda: topk.take_best(*pool[:3], K, keys, best, best_rows))

@@ -119,7 +119,7 @@ class RaBitQCodebook:
     @property
     def factor_columns(self) -> int:
         """Number of floats kept with a code: add1, mul1, err1, and from two bits on add, mul."""
-        return 3 if self.bits == 1 else 5
+        return factor_columns(self.bits)
 
     @property
     def code_bytes(self) -> int:
@@ -260,6 +260,11 @@ class RaBitQCodebook:
             if encoded[name].dtype != dtype:
                 raise DtypeError(f"{name} must be {np.dtype(dtype)}, not {encoded[name].dtype}")
         return [np.ascontiguousarray(encoded[name]) for name in expected]
+
+
+def factor_columns(bits: int) -> int:
+    """Return how many floats are kept with a code of so many bits a dimension."""
+    return 3 if bits == 1 else 5
 
 
 def _check_metric(metric: str) -> None:

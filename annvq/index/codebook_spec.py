@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -70,6 +71,10 @@ class CodebookSpec:
         self._check_only_for("beam", "rvq")
         if self.beam is not None:
             check_count("codebook.beam", self.beam)
+
+    def number_of_codes(self, d: int) -> int | None:
+        """Return M of d-dimensional vectors; None for kinds without."""
+        return math.ceil(d / int(self.M.removeprefix("d/"))) if isinstance(self.M, str) else self.M
 
     def _check_m(self) -> None:
         self._check_only_for("M", "pq", "rvq")

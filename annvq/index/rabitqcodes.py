@@ -41,11 +41,6 @@ class RaBitQCodes:
     copies = 1  # how often a scan may find a row
     scan_is_final = True
 
-    @property
-    def bytes_per_row(self) -> int:
-        """Bytes that a row takes, its factors included."""
-        return self.codebook.code_bytes
-
     def layout(self, rows: int, blocks: int) -> dict[str, tuple[type, tuple[int, ...]]]:
         """Return dtype and shape of the sections of a segment of so many rows."""
         plane = self.codebook.padded_dim // 8

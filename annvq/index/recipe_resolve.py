@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from annvq.errors import RecipeError
+from annvq.index import row_bytes
 from annvq.index.codebook_spec import SCALAR_BITS, CodebookSpec
 from annvq.index.recipe_values import check_one_of
 
@@ -25,8 +26,6 @@ LEAST_N_FOR_LISTS = 1000
 LEAST_LIST_LENGTH = 30
 # Fewer cost questions against passages more quality than the codes do (the README's judged collections).
 LEAST_ROWS_SCANNED = 16_384
-# Float32 factors kept with a RaBitQ code: what to add and what to multiply the bits' product with.
-RABITQ_FACTORS = 2
 
 
 def auto_nlist(n: int) -> int | None:
@@ -109,30 +108,26 @@ def _settle_codes(recipe: Recipe, d: int) -> Recipe:
     codebook = replace(recipe.codebook, M=_number_of_codes(recipe.codebook, d))
     search = recipe.search
     if search.rerank == "auto":
-        search = replace(search, rerank=auto_rerank(8 * code_bytes(codebook, d) / d))
+        search = replace(search, rerank=auto_rerank(8 * _told_bytes(codebook, d) / d))
     return replace(recipe, codebook=codebook, search=search)
 
 
 def _number_of_codes(codebook: CodebookSpec, d: int) -> int | None:
-    if isinstance(codebook.M, str):
-        return math.ceil(d / int(codebook.M.removeprefix("d/")))
-    if codebook.kind == "pq" and codebook.M is not None and codebook.M > d:
-        raise RecipeError(f"codebook.M = {codebook.M} sub-quantizers do not fit d = {d}: use at most {d}, or M = 'd/2'")
-    return codebook.M
+    M = codebook.number_of_codes(d)
+    if codebook.kind == "pq" and M is not None and M > d:
+        raise RecipeError(f"codebook.M = {M} sub-quantizers do not fit d = {d}: use at most {d}, or M = 'd/2'")
+    return M
 
 
-def code_bytes(codebook: CodebookSpec, d: int) -> int:
-    """Return the bytes of one packed code of a d-dimensional vector, without constants."""
-    if codebook.kind in SCALAR_BITS:
-        return math.ceil(SCALAR_BITS[codebook.kind] * d / 8)
-    assert codebook.nbits is not None  # settled when the spec was made
-    if codebook.kind == "rabitq":
-        return math.ceil(codebook.nbits * d / 8)
+def _told_bytes(codebook: CodebookSpec, d: int) -> int:
+    """Return the bytes that tell something of a d-dimensional vector: no factors, no padding of dimensions."""
+    nbits = SCALAR_BITS.get(codebook.kind, codebook.nbits)
+    assert nbits is not None  # settled when the spec was made
+    if codebook.kind in SCALAR_BITS or codebook.kind == "rabitq":
+        return math.ceil(nbits * d / 8)
     M = _number_of_codes(codebook, d)
     assert M is not None  # checked when the spec was made
-    if codebook.nbits == 4:
-        return 2 * math.ceil(M / 4)  # packed in groups of four sub-quantizers
-    return M
+    return row_bytes.of_table_codes(M, nbits)
 
 
 def bytes_per_vector(recipe: Recipe, d: int, metric: str = "ip") -> int:
@@ -140,17 +135,10 @@ def bytes_per_vector(recipe: Recipe, d: int, metric: str = "ip") -> int:
 
     Where ``dims`` is a share of the variance this is what all d components would take: a bound.
 
-    A constant (4 bytes) goes with codes of residuals, and with codes of several stages, under "l2";
-    RaBitQ keeps two factors (8 bytes) under every metric.
+    Lists' padding to blocks of 32 is not counted, that of a row is: to four sub-quantizers of 4 bits, to 64 dimensions
+    of RaBitQ, which keeps 3 factors (12 bytes) with codes of one bit and 5 (20 bytes) with others. A constant (4 bytes)
+    goes with codes of residuals, and with codes of several stages, under "l2".
     """
     check_one_of("metric", metric, METRICS)
-    codebook = recipe.codebook
-    constants = 0
-    if codebook.kind == "rabitq":
-        constants = 4 * RABITQ_FACTORS
-    elif metric == "l2" and (codebook.residual or codebook.kind == "rvq"):
-        constants = 4
-    refine = math.ceil(SCALAR_BITS[recipe.refine] * d / 8) if recipe.refine else 0
-    coded = recipe.dims if isinstance(recipe.dims, int) else d
-    spilled = recipe.spill and metric != "l2"
-    return code_bytes(codebook, coded) * (2 if spilled else 1) + (4 if spilled else 0) + constants + refine
+    _number_of_codes(recipe.codebook, recipe.dims if isinstance(recipe.dims, int) else d)  # checked
+    return row_bytes.of_recipe(recipe, d, metric == "l2")

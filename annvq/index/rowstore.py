@@ -20,7 +20,6 @@ from annvq.kernels.dots import padded
 
 _NOTHING = frozen(np.empty(0, np.float32))
 _DTYPES = {"fp32": np.float32, "fp16": np.float16, "sq8": np.uint8}
-BYTES = {kind: np.dtype(dtype).itemsize for kind, dtype in _DTYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -68,11 +67,6 @@ class RowStore:
             assert self.scalar is not None
             return self.scalar.decode(np.ascontiguousarray(rows))
         return rows.astype(np.float32)
-
-    @property
-    def bytes_per_row(self) -> int:
-        """Bytes that a row takes."""
-        return BYTES[self.kind] * self.dim
 
     def layout(self, rows: int, blocks: int) -> dict[str, tuple[type, tuple[int, ...]]]:
         """Return dtype and shape of the section of a segment of so many rows."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 import numpy as np
 
 from annvq.errors import CorruptIndexError
+from annvq.index import row_bytes
 from annvq.kernels import gemm, scan4, spill
 from annvq.kernels import threads as pool
 from annvq.kernels.tiles import readonly
@@ -90,5 +91,5 @@ def check(arrays: dict[str, np.ndarray], M: int, n: int, nlist: int) -> dict[str
     return {
         OFFSETS: (np.int64, (nlist + 1,)),
         ROWS: (np.uint32, (n,)),
-        CODES: (np.uint8, (blocks * 64 * scan4.groups_for(M),)),
+        CODES: (np.uint8, (blocks * scan4.BLOCK * row_bytes.of_table_codes(M, 4),)),
     }

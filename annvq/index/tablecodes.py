@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from annvq.codebooks import ProductCodebook, ResidualCodebook, ScalarCodebook
-from annvq.index import spill
+from annvq.index import row_bytes, spill
 from annvq.index.pools import Pools
 from annvq.index.probes import Probes
 from annvq.index.segment import Segment, frozen
@@ -68,15 +68,10 @@ class TableCodes:
         """Whether each row carries a constant, see "Residual codes" in docs/design.md."""
         return self.codebook.needs_constants(self.metric, self.residual)
 
-    @property
-    def bytes_per_row(self) -> int:
-        """Bytes that a row takes, its constant included."""
-        return self.copies * self.codebook.code_bytes + (4 if self.with_constants else 0) + (4 if self.spill else 0)
-
     def layout(self, rows: int, blocks: int) -> dict[str, tuple[type, tuple[int, ...]]]:
         """Return dtype and shape of the sections of a segment of so many rows and blocks of 32."""
-        block_bytes = 64 * scan4.groups_for(self.M) if self.nbits == 4 else 32 * self.M
-        sections: dict[str, tuple[type, tuple[int, ...]]] = {self.section: (np.uint8, (blocks * block_bytes,))}
+        size = blocks * scan4.BLOCK * row_bytes.of_table_codes(self.M, self.nbits)
+        sections: dict[str, tuple[type, tuple[int, ...]]] = {self.section: (np.uint8, (size,))}
         if self.with_constants:
             sections["constants"] = (np.float32, (rows,))
         return sections

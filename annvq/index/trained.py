@@ -11,6 +11,7 @@ import numpy as np
 
 from annvq.codebooks import ProductCodebook, RaBitQCodebook, ResidualCodebook, Rotation, ScalarCodebook
 from annvq.errors import CorruptIndexError
+from annvq.index import row_bytes
 from annvq.index.probes import Coarse
 from annvq.index.rabitqcodes import RaBitQCodes
 from annvq.index.recipe import Recipe
@@ -115,7 +116,7 @@ class Trained:
     @property
     def bytes_per_vector(self) -> int:
         """Bytes that codes, constants and refine store take per vector, ids not counted."""
-        return self.codes.bytes_per_row + (self.refine.bytes_per_row if self.refine else 0)
+        return row_bytes.of_recipe(self.recipe, self.dim, self.l2)
 
     def rotate(self, vectors: np.ndarray) -> np.ndarray:
         """Return vectors (n, d) as lists and codes see them."""

@@ -383,7 +383,7 @@ def test_auto_nprobe_and_rerank_stay_in_their_bounds():
         ("Flat", "ip", 4 * 30),
         ("SQfp16", "l2", 2 * 30),
         ("SQ8", "ip", 30),
-        ("SQ4", "ip", 15),
+        ("SQ4", "ip", 16),
         ("PQ8", "ip", 8),
         ("PQ9x4", "ip", 6),
         ("IVF4,PQ8x8", "ip", 8),
@@ -391,8 +391,9 @@ def test_auto_nprobe_and_rerank_stay_in_their_bounds():
         ("IVF4,PQ8x4fs,RFlat", "l2", 4 + 120),
         ("RQ8", "l2", 12),
         ("RQ8", "cosine", 8),
-        ("RaBitQ", "ip", 4 + 8),
-        ("RaBitQ4,Refine(SQ8)", "l2", 15 + 8 + 30),
+        ("PQ5x4", "ip", 4),
+        ("RaBitQ", "ip", 8 + 12),
+        ("RaBitQ4,Refine(SQ8)", "l2", 32 + 20 + 30),
     ],
 )
 def test_bytes_per_vector(text, metric, expected):
