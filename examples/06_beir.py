@@ -4,23 +4,21 @@ The collection and its embeddings are the demo's (Cranfield, MiniLM); `annvq ben
 does this for any. Needs `pip install 'annvq[eval]'`.
 """
 
-from pathlib import Path
-
 import numpy as np
 
 import annvq
-from annvq.evaluation import BeirDataset, evaluate, exact_neighbors, recall, run_from_ids
+from annvq.demo import cranfield
+from annvq.evaluation import evaluate, exact_neighbors, recall, run_from_ids
 
-folder = Path(annvq.__file__).parent / "demo/data"
-dataset = BeirDataset.load(folder, split="test")
-documents, queries = np.load(folder / "documents.npy"), np.load(folder / "queries.npy")
-names = np.array(list(dataset.documents))
+dataset = cranfield.texts()  # of your own: BeirDataset.load(folder, split="test")
+embedded = cranfield.embeddings(dataset)  # of unit length
+names = np.array(embedded.document_ids)
 
-exact, _ = exact_neighbors(documents, queries, 10)
+exact, _ = exact_neighbors(embedded.documents, embedded.queries, 10)
 for recipe in ("flat", "balanced", "ivf-pq-fastscan", "ivf-rabitq", "small"):
-    index = annvq.build(documents, recipe, ids=names)
-    hits = index.search(queries, k=100)
-    run = run_from_ids(list(dataset.queries), hits.ids)
+    index = annvq.build(embedded.documents, recipe, ids=names)
+    hits = index.search(embedded.queries, k=100)
+    run = run_from_ids(embedded.query_ids, hits.ids)
     measured = evaluate(dataset.qrels, run, ["ndcg@10", "recall@100"])
     found = recall(hits.ids[:, :10], names[exact])
     print(

@@ -4,6 +4,8 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,16 +21,23 @@ NEEDS = {
 }
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_example_runs(path, tmp_path):
+@cache
+def printed(path):
+    """Return what an example prints, run once."""
     for package in NEEDS.get(path.stem, ()):
         pytest.importorskip(package)
     command = [sys.executable, str(path)]
     found = {**os.environ, "PYTHONPATH": str(ROOT)}  # also where annvq is not installed
-    ran = subprocess.run(command, cwd=tmp_path, env=found, capture_output=True, text=True, timeout=300)
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout
-    assert not list(tmp_path.iterdir())
+    with tempfile.TemporaryDirectory() as folder:
+        ran = subprocess.run(command, cwd=folder, env=found, capture_output=True, text=True, timeout=300)
+        assert ran.returncode == 0, ran.stderr
+        assert not os.listdir(folder)
+    return ran.stdout
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_runs(path):
+    assert printed(path)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
