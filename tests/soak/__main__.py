@@ -6,6 +6,7 @@ kind and its number alone: what is printed for a fault runs it again.
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import shutil
@@ -15,6 +16,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -80,14 +82,18 @@ class Trial:
         if pid == 0:
             if time.monotonic() - self.begin < MOST_SECONDS:
                 return None
-            os.killpg(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
+            self.kill()
             return f"no end after {MOST_SECONDS} s\n{self._log()}"
         code = os.waitstatus_to_exitcode(status)
         if code == 0:
             return ""
         how = f"died of {signal.Signals(-code).name}" if code < 0 else "failed"
         return f"{how}\n{self._log()}"
+
+    def kill(self) -> None:
+        """End it and what it started."""
+        os.killpg(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
 
     def counts(self) -> Counter:
         """Return what a good trial did."""
@@ -102,6 +108,37 @@ class Trial:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def run(seed: int, kinds: list[str], numbers: Iterable[int], stop: float, jobs: int) -> dict[str, Counter]:
+    """Begin trials until ``stop`` or until the numbers end; return counts by kind, faults among them."""
+    done: dict[str, Counter] = {kind: Counter(trials=0, faults=0) for kind in kinds}
+    planned = ((kind, number) for number in numbers for kind in kinds)
+    running: list[Trial] = []
+    try:
+        while True:
+            if time.monotonic() < stop and len(running) < jobs and (following := next(planned, None)) is not None:
+                running.append(Trial(seed, *following))
+                continue
+            if not running:
+                return done
+            time.sleep(0.01)
+            for trial in list(running):
+                fault = trial.end()
+                if fault is None:
+                    continue
+                running.remove(trial)
+                done[trial.kind].update(trials=1, faults=int(bool(fault)))
+                if fault:
+                    again = f"python tests/soak --seed {seed} --only {trial.kind} --number {trial.number}"
+                    typer.echo(f"\nFAULT in {trial.kind} {trial.number} ({again}): {fault}")
+                else:
+                    done[trial.kind].update(trial.counts())
+                trial.clean()
+    finally:
+        for trial in running:
+            trial.kill()
+            trial.clean()
+
+
 def soak(
     minutes: Annotated[float, typer.Option(help="How long to begin new trials.")] = 20,
     seed: Annotated[int | None, typer.Option(help="By default another one every time.")] = None,
@@ -110,39 +147,15 @@ def soak(
     jobs: Annotated[int, typer.Option(min=1, help="Trials at a time.")] = len(os.sched_getaffinity(0)),
 ) -> None:
     """Run random trials and stop at the end of the time; exit with 1 where one found a fault."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     seed = random.SystemRandom().randrange(2**31) if seed is None else seed
     kinds = list(only or KINDS)
     typer.echo(f"seed {seed}: {', '.join(kinds)}")
-    stop = time.monotonic() + 60 * minutes
-    done: dict[str, Counter] = {kind: Counter() for kind in kinds}
-    running: list[Trial] = []
-    following = 0 if number is None else number * len(kinds)
-    last = None if number is None else following + len(kinds)
-    faults = 0
-    while True:
-        more = time.monotonic() < stop and (last is None or following < last)
-        if not more and not running:
-            break
-        if more and len(running) < jobs:
-            running.append(Trial(seed, kinds[following % len(kinds)], following // len(kinds)))
-            following += 1
-            continue
-        time.sleep(0.01)
-        for trial in list(running):
-            result = trial.end()
-            if result is None:
-                continue
-            running.remove(trial)
-            done[trial.kind]["trials"] += 1
-            if result:
-                faults += 1
-                again = f"python tests/soak --seed {seed} --only {trial.kind} --number {trial.number}"
-                typer.echo(f"\nFAULT in {trial.kind} {trial.number} ({again}): {result}")
-            else:
-                done[trial.kind] += trial.counts()
-            trial.clean()
+    numbers = itertools.count() if number is None else [number]
+    done = run(seed, kinds, numbers, time.monotonic() + 60 * minutes, jobs)
     for kind, counts in done.items():
         typer.echo(f"{kind}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))
+    faults = sum(counts["faults"] for counts in done.values())
     typer.echo(f"seed {seed}: {faults} faults")
     raise typer.Exit(1 if faults else 0)
 
