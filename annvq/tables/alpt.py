@@ -51,6 +51,7 @@ class ALPT(Table):
     """
 
     method: ClassVar[str] = "ALPT"
+    structure: ClassVar[tuple[str, ...]] = ("bits",)
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from annvq.arguments import as_count, as_number
 from annvq.errors import ParameterError
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
-from annvq.tables.mixed import MixedTable, Split, mixed_bytes
+from annvq.tables.mixed import MixedTable, Split, empty_mixed, mixed_bytes
 from annvq.tables.searched import Searched, as_groups
 from annvq.tables.selection import gradient_of
 from annvq.tables.table import gathered, normal
@@ -64,6 +64,7 @@ class AutoDim(Searched):
     has_sparse_gradients: ClassVar[bool] = True
     uses_frequencies: ClassVar[bool] = True
     next_model: ClassVar[str] = "fresh"
+    final_mark: ClassVar[str] = "place"
 
     def __init__(
         self,
@@ -86,19 +87,25 @@ class AutoDim(Searched):
         self._budget, self._std = budget, std
         self.candidates = _candidates(candidates, budget.d)
         group = as_groups(groups, budget.n, frequencies)
-        self._sizes = np.bincount(group)
-        count = len(self._sizes)
-        budget.check(self.method, mixed_bytes(budget.n, budget.d, self._sizes, [self.candidates[0]] * count))
+        sizes = np.bincount(group)
+        count = len(sizes)
+        budget.check(self.method, mixed_bytes(budget.n, budget.d, sizes, [self.candidates[0]] * count))
         self.cooling = as_number("cooling", cooling, above=-1e-300)
         self.tables = torch.nn.ParameterList(normal(budget.n, c, std=std) for c in self.candidates)
         self.maps = torch.nn.ParameterList(normal(count, c, budget.d, std=1 / math.sqrt(c)) for c in self.candidates)
         self.norms = torch.nn.ModuleList(torch.nn.BatchNorm1d(budget.d, affine=False) for _ in self.candidates)
         self.alpha = torch.nn.Parameter(torch.zeros(count, len(self.candidates)), requires_grad=False)
-        self._optimizer = torch.optim.Adam([self.alpha], lr=as_number("alpha_lr", alpha_lr, above=0.0))
+        self.alpha_lr = as_number("alpha_lr", alpha_lr, above=0.0)
         self.group: Tensor
         self.steps: Tensor
+        self.alpha_steps: Tensor
+        self.alpha_mean: Tensor
+        self.alpha_square: Tensor
         self.register_buffer("group", torch.from_numpy(group))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("alpha_steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("alpha_mean", torch.zeros_like(self.alpha))
+        self.register_buffer("alpha_square", torch.zeros_like(self.alpha))
 
     def _shares(self) -> Tensor:
         """Return how much of every candidate each group takes, (groups, candidates)."""
@@ -112,7 +119,7 @@ class AutoDim(Searched):
     def rows(self, ids: Tensor) -> Tensor:
         """Return rows (m, d) of ids (m,)."""
         group, shares = self.group[ids], self._shares()
-        split = Split.of(group, len(self._sizes))
+        split = Split.of(group, len(self.alpha))
         found = self.tables[0].new_zeros(len(ids), self.embedding_dim)
         for c, (table, maps, norm) in enumerate(zip(self.tables, self.maps, self.norms)):
             narrow = gathered(table, ids, self.sparse)
@@ -129,14 +136,24 @@ class AutoDim(Searched):
     def search(self, loss: Callable[[], Tensor]) -> None:
         """Move the choice along the gradient of a loss on validation data."""
         self.alpha.grad = gradient_of(loss, self.alpha)
-        self._optimizer.step()
+        optimizer = torch.optim.Adam([self.alpha], lr=self.alpha_lr)
+        optimizer.state[self.alpha] = {  # buffers, so that they are part of a checkpoint
+            "step": self.alpha_steps.float(), "exp_avg": self.alpha_mean, "exp_avg_sq": self.alpha_square,
+        }  # fmt: skip
+        optimizer.step()
+        self.alpha_steps += 1
         self.alpha.grad = None
+
+    def empty_final(self) -> MixedTable:
+        """Return a table whose rows have no floats."""
+        return empty_mixed(self._budget, self.padding_idx, self.sparse, self.method)
 
     def finish(self, evaluate: Callable[[], float] | None = None) -> MixedTable:
         """Return a table of the chosen dimensions, to be trained anew."""
         scores = torch.log_softmax(self.alpha.detach(), 1).double().cpu().numpy()
-        dims = dims_within(scores, self.candidates, self._sizes, self._budget)
         group = self.group.cpu().numpy()
+        sizes = np.bincount(group, minlength=len(scores))
+        dims = dims_within(scores, self.candidates, sizes, self._budget)
         made = MixedTable(self._budget, self.padding_idx, self.sparse, group, dims, std=self._std, method=self.method)
         return made.to(self.group.device)
 

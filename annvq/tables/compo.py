@@ -49,6 +49,7 @@ class CompoEmb(Table):
 
     method: ClassVar[str] = "CompoEmb"
     has_sparse_gradients: ClassVar[bool] = True
+    structure: ClassVar[tuple[str, ...]] = ("op",)
 
     def __init__(
         self,

@@ -48,6 +48,7 @@ class Dedup(Table):
 
     method: ClassVar[str] = "Dedup"
     has_sparse_gradients: ClassVar[bool] = True
+    structure: ClassVar[tuple[str, ...]] = ("block_rows",)
 
     def __init__(
         self,

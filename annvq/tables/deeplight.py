@@ -11,7 +11,7 @@ from annvq.arguments import as_count, as_number
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
 from annvq.tables.searched import Searched
-from annvq.tables.sparse import SparseTable, largest_within, least_sparse_bytes, most_values
+from annvq.tables.sparse import SparseTable, empty_sparse, largest_within, least_sparse_bytes, most_values
 from annvq.tables.table import array_of, gathered, normal, set_, weights_of
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class DeepLight(Searched):
     method: ClassVar[str] = "DeepLight"
     has_sparse_gradients: ClassVar[bool] = True
     next_model: ClassVar[str] = "done"
+    final_mark: ClassVar[str] = "mask"
 
     def __init__(
         self,
@@ -93,6 +94,10 @@ class DeepLight(Searched):
         if zeros:
             sizes = self.weight.abs()
             self.weight.masked_fill_(sizes <= sizes.flatten().kthvalue(zeros).values, 0.0)
+
+    def empty_final(self) -> SparseTable:
+        """Return a table without values."""
+        return empty_sparse(self._budget, self.padding_idx, self.sparse, self.method)
 
     def finish(self, evaluate: Callable[[], float] | None = None) -> SparseTable:
         """Return the table of the largest values that fill the budget."""

@@ -54,6 +54,7 @@ class DHE(Table):
     """
 
     method: ClassVar[str] = "DHE"
+    structure: ClassVar[tuple[str, ...]] = ("seed",)
 
     def __init__(
         self,

@@ -119,6 +119,7 @@ class DPQ(Quantized):
     """
 
     method: ClassVar[str] = "DPQ"
+    structure: ClassVar[tuple[str, ...]] = ("mode",)
 
     def __init__(
         self,

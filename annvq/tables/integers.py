@@ -46,6 +46,7 @@ class Whole(Table):
 
     bits: ClassVar[int]
     has_sparse_gradients: ClassVar[bool] = True
+    structure: ClassVar[tuple[str, ...]] = ("has_row_scales",)
 
     def __init__(
         self,

@@ -52,6 +52,7 @@ class MGQE(Quantized):
 
     method: ClassVar[str] = "MGQE"
     uses_frequencies: ClassVar[bool] = True
+    structure: ClassVar[tuple[str, ...]] = ("frequent",)
 
     def __init__(
         self,
@@ -76,7 +77,7 @@ class MGQE(Quantized):
 
         M = max(1, subspaces(budget.d, most_that_fits(fits, budget.d)))
         super().__init__(budget, padding_idx, sparse, CodeSizes(M, HIGH_BITS), std)
-        self._frequent = frequent
+        self.frequent = frequent
         is_low = np.ones(budget.n, bool)
         is_low[by_frequency(frequencies, budget.n)[:frequent]] = False
         self.is_low: Tensor
@@ -85,7 +86,7 @@ class MGQE(Quantized):
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays that are needed at inference."""
-        return _bytes(self.num_embeddings, self.embedding_dim, self.sizes.M, self._frequent)
+        return _bytes(self.num_embeddings, self.embedding_dim, self.sizes.M, self.frequent)
 
     def nearest(self, query: Tensor, ids: Tensor) -> Tensor:
         """Return the codes (m, M) of float32 rows (m, d) of ids (m,)."""

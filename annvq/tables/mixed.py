@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from itertools import count, takewhile
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from annvq.errors import ParameterError
 from annvq.learn.runtime import torch
 from annvq.tables.budget import FLOAT, Budget
 from annvq.tables.frozen.mixed import Mixed
 from annvq.tables.frozen.partition import Partition, places_of
-from annvq.tables.frozen.table import FrozenTable
+from annvq.tables.state import check_budget, check_method
 from annvq.tables.table import Table, array_of, gathered, normal, set_, weights_of
 
 if TYPE_CHECKING:
@@ -82,14 +84,18 @@ class MixedTable(Table):
         self._named = method or self.method
         sizes = np.bincount(groups, minlength=len(self.dims))
         self.weights = torch.nn.ParameterList(normal(int(size), dim, std=std) for size, dim in zip(sizes, self.dims))
-        narrow = [g for g, dim in enumerate(self.dims) if 0 < dim < budget.d and is_projected]
         self.projections = torch.nn.ParameterDict(
-            {str(g): normal(self.dims[g], budget.d, std=1 / math.sqrt(self.dims[g])) for g in narrow}
+            {str(g): normal(self.dims[g], budget.d, std=1 / math.sqrt(self.dims[g])) for g in self._narrow()}
         )
         self.group: Tensor
         self.place: Tensor
         self.register_buffer("group", torch.from_numpy(groups.astype(np.uint8)))
         self.register_buffer("place", torch.from_numpy(places_of(groups, len(self.dims))))
+
+    @property
+    def made_by(self) -> str:
+        """Name of the method that made it."""
+        return self._named
 
     @property
     def nbytes(self) -> int:
@@ -119,9 +125,31 @@ class MixedTable(Table):
         projections = {int(g): array_of(matrix) for g, matrix in self.projections.items()}
         return Mixed(self.num_embeddings, self.embedding_dim, partition, weights, projections)
 
-    def freeze(self) -> FrozenTable:
-        """Return the table for inference, under the name of the method that made it."""
-        return FrozenTable(self._named, self.form(), self.padding_idx)
+    def prepare(self, given: Mapping[str, Any], prefix: str) -> None:
+        """Take a state's groups and dimensions; errors as of `Table.prepare`, and of groups that do not fit."""
+        check_method(self, given, prefix)
+        found = _Structure.read(given, prefix, self.num_embeddings, self.embedding_dim)
+        if found is not None:
+            sizes = [int(size) for size in np.bincount(found.groups, minlength=len(found.dims))]
+            taken = mixed_bytes(self.num_embeddings, self.embedding_dim, sizes, found.dims, found.is_projected)
+            check_budget(self, taken)
+            if found.dims != self.dims or sizes != [len(weight) for weight in self.weights]:
+                self._resize(sizes, found)
+        super().prepare(given, prefix)
+
+    def _resize(self, sizes: Sequence[int], found: _Structure) -> None:
+        like, d = self.weights[0], self.embedding_dim
+
+        def empty(*shape: int) -> torch.nn.Parameter:
+            return torch.nn.Parameter(like.new_empty(shape), requires_grad=like.requires_grad)
+
+        self.dims, self.is_projected = found.dims, found.is_projected
+        self.weights = torch.nn.ParameterList(empty(size, dim) for size, dim in zip(sizes, self.dims))
+        self.projections = torch.nn.ParameterDict({str(g): empty(self.dims[g], d) for g in self._narrow()})
+
+    def _narrow(self) -> list[int]:
+        """Return the groups that have a projection."""
+        return [g for g, dim in enumerate(self.dims) if 0 < dim < self.embedding_dim and self.is_projected]
 
     def approximate(self, weight: np.ndarray, *, frequencies: np.ndarray | None = None, seed: int = 0) -> None:
         """Take each group's singular vectors, weighted by frequency; without projections the first dimensions."""
@@ -139,6 +167,62 @@ class MixedTable(Table):
                 set_(self.projections[str(g)], basis.T)
                 rows = rows @ basis
             set_(self.weights[g], rows[:, :dim])
+
+
+def empty_mixed(budget: Budget, padding_idx: int | None, sparse: bool, method: str) -> MixedTable:
+    """Return a table of one group whose rows have no floats, for a state to be loaded into."""
+    return MixedTable(budget, padding_idx, sparse, np.zeros(budget.n, np.int64), [0], std=1.0, method=method)
+
+
+@dataclass(frozen=True)
+class _Structure:
+    """Groups (n,) int64, their dimensions, and whether there are projections, of a state dictionary."""
+
+    groups: np.ndarray
+    dims: tuple[int, ...]
+    is_projected: bool
+
+    @classmethod
+    def read(cls, given: Mapping[str, Any], prefix: str, n: int, d: int) -> _Structure | None:
+        """Return what a state says, or None where it lacks groups or weights: torch tells what is missing.
+
+        Raises
+        ------
+        ParameterError
+            Groups of other rows, weights of other dimensions, or such as do not fit each other.
+
+        """
+        group, place = given.get(prefix + "group"), given.get(prefix + "place")
+        weights = [given[name] for name in _numbered(given, prefix + "weights.")]
+        if group is None or place is None or not weights:
+            return None
+        made = cls._fitting(group, place, weights, given, prefix, d) if group.shape == place.shape == (n,) else None
+        if made is None:
+            names = "group, place, weights and projections"
+            raise ParameterError(f"{names} of the state do not fit each other and {n} rows of {d}")
+        return made
+
+    @classmethod
+    def _fitting(
+        cls, group: Tensor, place: Tensor, weights: list[Tensor], given: Mapping[str, Any], prefix: str, d: int
+    ) -> _Structure | None:
+        if group.dtype != torch.uint8 or any(weight.dim() != 2 or weight.shape[1] > d for weight in weights):
+            return None
+        groups, dims = group.cpu().numpy().astype(np.int64), tuple(weight.shape[1] for weight in weights)
+        if int(groups.max()) >= len(dims) or not np.array_equal(place.cpu().numpy(), places_of(groups, len(dims))):
+            return None
+        if np.bincount(groups, minlength=len(dims)).tolist() != [len(weight) for weight in weights]:
+            return None
+        start = prefix + "projections."
+        found = {name[len(start) :]: tuple(given[name].shape) for name in given if name.startswith(start)}
+        if found not in ({}, {str(g): (dim, d) for g, dim in enumerate(dims) if 0 < dim < d}):
+            return None
+        return cls(groups, dims, bool(found))
+
+
+def _numbered(given: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    """Yield the names prefix + "0", prefix + "1" and so on that there are."""
+    return takewhile(given.__contains__, (f"{prefix}{number}" for number in count()))
 
 
 def mixed_bytes(

@@ -10,7 +10,7 @@ import numpy as np
 from annvq.arguments import as_count, as_number
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
-from annvq.tables.mixed import MixedTable, mixed_bytes
+from annvq.tables.mixed import MixedTable, empty_mixed, mixed_bytes
 from annvq.tables.searched import Searched, as_groups
 from annvq.tables.table import gathered, normal
 
@@ -62,6 +62,7 @@ class OptEmbed(Searched):
     method: ClassVar[str] = "OptEmbed"
     uses_frequencies: ClassVar[bool] = True
     next_model: ClassVar[str] = "fresh"
+    final_mark: ClassVar[str] = "place"
 
     def __init__(
         self,
@@ -120,6 +121,10 @@ class OptEmbed(Searched):
     def penalty(self) -> Tensor:
         """Return what draws the thresholds up."""
         return self._alpha * torch.exp(-self.threshold).sum()
+
+    def empty_final(self) -> MixedTable:
+        """Return a table whose rows have no floats."""
+        return empty_mixed(self._budget, self.padding_idx, self.sparse, self.method)
 
     @torch.no_grad()
     def finish(self, evaluate: Callable[[], float] | None = None) -> MixedTable:

@@ -10,7 +10,7 @@ from annvq.errors import ParameterError
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
 from annvq.tables.searched import Searched
-from annvq.tables.sparse import SparseTable, largest_within, least_sparse_bytes, most_values
+from annvq.tables.sparse import SparseTable, empty_sparse, largest_within, least_sparse_bytes, most_values
 from annvq.tables.table import array_of, gathered, normal
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class PEP(Searched):
 
     method: ClassVar[str] = "PEP"
     next_model: ClassVar[str] = "fresh"
+    final_mark: ClassVar[str] = "mask"
 
     def __init__(
         self,
@@ -88,6 +89,10 @@ class PEP(Searched):
         """Whether no more values are above their threshold than the budget has room for."""
         with torch.no_grad():
             return int((self.weight.abs() > torch.sigmoid(self.s)).sum()) <= most_values(self._budget)
+
+    def empty_final(self) -> SparseTable:
+        """Return a table without values."""
+        return empty_sparse(self._budget, self.padding_idx, self.sparse, self.method)
 
     def finish(self, evaluate: Callable[[], float] | None = None) -> SparseTable:
         """Return the table of the values to be trained once more, as they were at the start."""

@@ -52,6 +52,7 @@ class ROBE(Table):
 
     method: ClassVar[str] = "ROBE"
     has_sparse_gradients: ClassVar[bool] = True
+    structure: ClassVar[tuple[str, ...]] = ("Z", "seed")
 
     def __init__(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -9,6 +11,7 @@ import numpy as np
 from annvq.errors import DtypeError, ParameterError, ShapeError, StateError
 from annvq.tables.frozen.partition import MOST_GROUPS
 from annvq.tables.mde import popularity_groups
+from annvq.tables.state import become, check_method
 from annvq.tables.table import Table
 
 if TYPE_CHECKING:
@@ -18,9 +21,13 @@ _GROUPS = 8
 
 
 class Searched(Table):
-    """A table that `finish` turns into its final structure; until then it has no inference form."""
+    """A table that `finish` turns into its final structure; until then it has no inference form.
+
+    Loading the state of a finished one turns it into that final table where it stands.
+    """
 
     is_final: ClassVar[bool] = False
+    final_mark: ClassVar[str]  # a tensor that the final table has and this one has not
 
     @property
     def nbytes(self) -> int:
@@ -30,6 +37,21 @@ class Searched(Table):
     def form(self) -> Form:
         """Raise StateError: the structure is not known yet."""
         raise StateError(f"{self.method} is still searching: call finish() and train what it returns")
+
+    @abstractmethod
+    def empty_final(self) -> Table:
+        """Return a final table that holds nothing yet, which a state gives its structure."""
+
+    def prepare(self, given: Mapping[str, Any], prefix: str) -> None:
+        """Become the final table where the state is of one; errors as of `Table.prepare`, and nothing has changed."""
+        if prefix + self.final_mark not in given:
+            super().prepare(given, prefix)
+            return
+        check_method(self, given, prefix)
+        learned = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        final = self.empty_final().to(next(self.parameters())).train(self.training).requires_grad_(bool(learned))
+        final.prepare(given, prefix)
+        become(self, final)
 
 
 def as_groups(groups: Any, n: int, frequencies: Any) -> np.ndarray:

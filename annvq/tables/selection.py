@@ -11,7 +11,7 @@ from annvq.arguments import as_count, as_number
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
 from annvq.tables.searched import Searched
-from annvq.tables.sparse import SparseTable, largest_within, least_sparse_bytes
+from annvq.tables.sparse import SparseTable, empty_sparse, largest_within, least_sparse_bytes
 from annvq.tables.table import array_of, by_frequency, gathered, normal
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class Selected(Searched):
     has_sparse_gradients: ClassVar[bool] = True
     uses_frequencies: ClassVar[bool] = True
     next_model: ClassVar[str] = "continue"
+    final_mark: ClassVar[str] = "mask"
     alpha_l1: ClassVar[float]
 
     def __init__(
@@ -103,6 +104,10 @@ class Selected(Searched):
             slope += self.alpha_l1 * self.alpha.sign()
             slope /= slope.abs().mean(1, keepdim=True) + 1e-8
             self.alpha.sub_(self.alpha_lr * slope).clamp_(0.0, 1.0)
+
+    def empty_final(self) -> SparseTable:
+        """Return a table without values."""
+        return empty_sparse(self._budget, self.padding_idx, self.sparse, self.method)
 
     def finish(self, evaluate: Callable[[], float] | None = None) -> SparseTable:
         """Return the table of the largest selected values that fill the budget."""

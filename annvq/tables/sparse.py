@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
 from annvq.tables.frozen.sparse import Sparse, sparse_bytes
-from annvq.tables.frozen.table import FrozenTable
+from annvq.tables.state import check_budget
 from annvq.tables.table import Table, array_of, gathered
 
 if TYPE_CHECKING:
@@ -45,9 +46,17 @@ class SparseTable(Table):
         self.weight = torch.nn.Parameter(torch.where(self.mask, weight.detach(), torch.zeros_like(weight)))
 
     @property
+    def made_by(self) -> str:
+        """Name of the method that pruned it."""
+        return self._named
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all arrays that are needed at inference."""
-        lengths = self.mask.sum(1)
+        return self._bytes_of(self.mask)
+
+    def _bytes_of(self, mask: Tensor) -> int:
+        lengths = mask.sum(1)
         return int(sparse_bytes(self.num_embeddings, self.embedding_dim, int((lengths > 0).sum()), int(lengths.sum())))
 
     def rows(self, ids: Tensor) -> Tensor:
@@ -59,9 +68,18 @@ class SparseTable(Table):
         """Return the arrays for inference."""
         return Sparse.of(array_of(self.weight), self.mask.cpu().numpy())
 
-    def freeze(self) -> FrozenTable:
-        """Return the table for inference, under the name of the method that pruned it."""
-        return FrozenTable(self._named, self.form(), self.padding_idx)
+    def prepare(self, given: Mapping[str, Any], prefix: str) -> None:
+        """Raise where a state does not fit; ParameterError also where its values take more than the budget."""
+        super().prepare(given, prefix)
+        mask = given.get(prefix + "mask")
+        if mask is not None:
+            check_budget(self, self._bytes_of(mask))
+
+
+def empty_sparse(budget: Budget, padding_idx: int | None, sparse: bool, method: str) -> SparseTable:
+    """Return a table of which no value is left, for a state to be loaded into."""
+    shape = (budget.n, budget.d)
+    return SparseTable(budget, padding_idx, sparse, torch.zeros(shape), np.zeros(shape, bool), method)
 
 
 def least_sparse_bytes(n: int, d: int) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from annvq.arguments import as_count
 from annvq.errors import DtypeError, ParameterError, ShapeError
 from annvq.learn.runtime import torch
+from annvq.tables import state
 from annvq.tables.frozen.form import Form
 from annvq.tables.frozen.table import FrozenTable
 
@@ -31,6 +33,10 @@ class Table(torch.nn.Module, ABC):
     A training loop drives every method by the same five calls, which do nothing where a method has no use for them:
     `penalty` is added to the loss, `step_end` follows the optimizer's step, `search` takes a loss on validation
     data, and `finish` returns the table of the next stage until `is_final`.
+
+    A state dictionary fits every new table of the same arguments, whatever stage it was taken at: that of a finished
+    table finishes the one that loads it. Make optimizers after loading. A state of another method or of other sizes is
+    a ParameterError, ShapeError or DtypeError.
 
     Parameters
     ----------
@@ -54,6 +60,7 @@ class Table(torch.nn.Module, ABC):
     uses_frequencies: ClassVar[bool] = False  # the constructor takes them
     is_final: ClassVar[bool] = True
     next_model: ClassVar[str] = "done"  # after `finish`: "fresh", "continue" or "done" with training
+    structure: ClassVar[tuple[str, ...]] = ()  # attributes by which tensors of the same shapes mean other rows
 
     def __init__(self, budget: Budget, padding_idx: int | None, sparse: bool) -> None:
         super().__init__()
@@ -68,6 +75,11 @@ class Table(torch.nn.Module, ABC):
         if isinstance(padding_idx, int) and -self.num_embeddings <= padding_idx < 0:
             return padding_idx + self.num_embeddings
         return as_count("padding_idx", padding_idx, least=0, most=self.num_embeddings - 1)
+
+    @property
+    def made_by(self) -> str:
+        """Name of the method that made it."""
+        return self.method
 
     @abstractmethod
     def rows(self, ids: Tensor) -> Tensor:
@@ -123,7 +135,7 @@ class Table(torch.nn.Module, ABC):
         was_training = self.training
         self.eval()
         rows = np.empty((self.num_embeddings, self.embedding_dim), np.float32)
-        device = next(iter(self.state_dict().values())).device
+        device = next(chain(self.parameters(), self.buffers())).device
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             ids = torch.arange(start, min(start + _ROWS_AT_ONCE, len(rows)), device=device)
             rows[start : start + len(ids)] = self(ids).float().cpu().numpy()
@@ -152,7 +164,7 @@ class Table(torch.nn.Module, ABC):
 
     def freeze(self) -> FrozenTable:
         """Return the table for inference: NumPy arrays, no torch."""
-        return FrozenTable(self.method, self.form(), self.padding_idx)
+        return FrozenTable(self.made_by, self.form(), self.padding_idx)
 
     def export(self, path: str | os.PathLike[str]) -> None:
         """Write the table for inference to a safetensors file, which `annvq.tables.open` reads."""
@@ -208,6 +220,30 @@ class Table(torch.nn.Module, ABC):
 
         """
         return self
+
+    def get_extra_state(self) -> Tensor:
+        """Return what a state dictionary says of the table besides its tensors."""
+        return state.described(self)
+
+    def set_extra_state(self, state: Any) -> None:
+        """Do nothing: `prepare` has looked at it before any tensor was taken."""
+
+    def prepare(self, given: Mapping[str, Any], prefix: str) -> None:
+        """Take the sizes that a state needs; raise, as `annvq.tables.state.check` does, where it does not fit.
+
+        Parameters
+        ----------
+        given
+            Tensors by name.
+        prefix
+            What the names of this table's begin with.
+
+        """
+        state.check(self, given, prefix)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *more: Any) -> None:
+        self.prepare(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *more)
 
     def extra_repr(self) -> str:
         """Return what repr() shows."""
