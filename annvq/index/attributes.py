@@ -1,27 +1,33 @@
-"""Attributes of an index's rows: Arrow columns, which filters speak of."""
+"""Attributes of an index's rows: Arrow columns, which filters speak of.
+
+Columns may come late: segments have what their rows were given, and a column that a segment lacks is null there.
+A column's type may only grow without a loss (`annvq.index.attribute_types.joined`).
+"""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from annvq.errors import CorruptIndexError, FilterError, ParameterError, ShapeError
+import numpy as np
+
+from annvq.errors import AnnvqError, CorruptIndexError, DtypeError, FilterError, ShapeError
+from annvq.index import attribute_types as types
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from annvq.index.segment import Segment
 
-
-def as_attributes(x: Any, n: int | None) -> pa.Table:
-    """Return attributes as an Arrow table of n rows.
+def as_attributes(x: Any, n: int | None) -> pa.Table | None:
+    """Return attributes as an Arrow table of n rows, of plain types; None where there is no column.
 
     Parameters
     ----------
     x
-        Arrow table or record batch, dict of columns, list of dicts (one a row), pandas or other data
-        frame that exports Arrow.
+        Arrow table or record batch, dict of columns, list of dicts (one a row; a key that a row lacks is null
+        there), pandas, polars or other data frame that exports Arrow. Dictionaries and runs are decoded, views
+        become plain strings and bytes.
     n
         How many rows there must be; None where that is not known yet.
 
@@ -29,6 +35,9 @@ def as_attributes(x: Any, n: int | None) -> pa.Table:
     ------
     ShapeError
         Another number of rows.
+    DtypeError
+        Values of two types in a column, of which one does not hold the other (column, row and types are named), or a
+        type that attributes cannot have.
     FilterError
         Nothing that makes a table, or two columns of one name.
 
@@ -37,33 +46,76 @@ def as_attributes(x: Any, n: int | None) -> pa.Table:
 
     try:
         table = _as_table(x)
-    except (pa.ArrowException, TypeError, ValueError) as error:
+    except AnnvqError:
+        raise
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise FilterError(f"attributes: {type(x).__name__} that makes no Arrow table ({error})") from error
-    if len(set(table.schema.names)) != len(table.schema.names):
-        raise FilterError(f"attributes: column names are not unique: {', '.join(table.schema.names)}")
-    if n is not None and len(table) != n:
-        raise ShapeError(f"attributes: {len(table)} rows for {n} vectors")
-    return table
+    names = table.schema.names
+    if len(set(names)) != len(names):
+        raise FilterError(f"attributes: column names are not unique: {', '.join(names)}")
+    rows = len(x) if isinstance(x, list | tuple) else len(table)  # a table without columns has no rows
+    if n is not None and rows != n:
+        raise ShapeError(f"attributes: {rows} rows for {n} vectors")
+    return pa.table({name: types.plain(table.column(name), name) for name in names}) if names else None
 
 
-def new_attributes(given: Any, n: int, segments: Sequence[Segment]) -> pa.Table | None:
-    """Return the attributes of n rows that come to an index of ``segments``, with its columns (ParameterError)."""
+def new_attributes(given: Any, n: int, held: pa.Schema | None) -> pa.Table | None:
+    """Return the attributes of n rows that come to an index which has the columns ``held``.
+
+    Values have the columns' types: those held, or where a value does not fit, the least that holds both. Columns that
+    are not given are left out, and so null; new ones are taken on.
+
+    Raises
+    ------
+    ShapeError, DtypeError, FilterError
+        As `as_attributes`; also for a value that is of another type than the index's column.
+
+    """
     table = None if given is None else as_attributes(given, n)
-    if not segments:
+    if table is None or held is None:
         return table
-    schema = None if segments[0].attributes is None else segments[0].attributes.schema
-    if (schema is None) != (table is None):
-        columns = "none" if table is None else f"columns {table.column_names}"
-        held = "no attributes" if schema is None else f"attributes {schema.names}"
-        raise ParameterError(f"the index has {held}, the new vectors come with {columns}")
-    if table is None or schema is None:
-        return None
-    if set(table.column_names) != set(schema.names):
-        raise ParameterError(f"the index has attributes {schema.names}, not {table.column_names}")
-    try:
-        return table.select(schema.names).cast(schema)
-    except (ValueError, TypeError) as error:  # pyarrow's errors derive from these
-        raise ParameterError(f"attributes do not fit the index's columns: {error}") from error
+    import pyarrow as pa
+
+    known = [name for name in held.names if name in table.schema.names]
+    columns = {name: types.fitted(table.column(name), held.field(name).type, name) for name in known}
+    new = {name: table.column(name) for name in table.schema.names if name not in columns}
+    return pa.table(columns | new)
+
+
+def joined_schema(schemas: Iterable[pa.Schema]) -> pa.Schema | None:
+    """Return the columns of an index from those of its segments, None without any (DtypeError: types in conflict)."""
+    distinct: list[pa.Schema] = []
+    for schema in schemas:
+        if schema not in distinct:
+            distinct.append(schema)
+    if len(distinct) < 2:
+        return distinct[0] if distinct else None
+    import pyarrow as pa
+
+    columns: dict[str, pa.DataType] = {}
+    for field in (field for schema in distinct for field in schema):
+        held = columns.get(field.name, field.type)
+        both = held if held == field.type else types.joined(types.plain_type(held), types.plain_type(field.type))
+        if both is None:
+            raise DtypeError(f"attributes: column {field.name!r} is {held} and {field.type}")
+        columns[field.name] = both
+    return pa.schema(list(columns.items()))
+
+
+def widened(table: pa.Table | None, schema: pa.Schema, n: int) -> pa.Table:
+    """Return n rows of attributes with all columns of the index; what they lack is null."""
+    import pyarrow as pa
+
+    if table is not None and table.schema == schema:
+        return table
+    held = [] if table is None else table.schema.names
+    columns = [
+        types.widened(table.column(field.name), field.type, field.name)
+        if table is not None and field.name in held
+        else pa.chunked_array([pa.nulls(n, field.type)])
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
 
 
 def intact(attributes: pa.Table) -> pa.Table:
@@ -88,13 +140,71 @@ def intact(attributes: pa.Table) -> pa.Table:
 _INTACT: dict[int, weakref.ref] = {}  # tables have no hash
 
 
+# From what users hold to tables
+
+
 def _as_table(x: Any) -> pa.Table:
     import pyarrow as pa
 
     if isinstance(x, pa.Table):
         return x
-    if isinstance(x, list) and all(isinstance(row, dict) for row in x):
-        return pa.Table.from_pylist(x)
-    if type(x).__module__.partition(".")[0] == "pandas":
-        return pa.Table.from_pandas(x, preserve_index=False)
+    if isinstance(x, list | tuple):
+        return _from_rows(x)
+    if isinstance(x, dict):
+        return pa.table({name: _column_of(values, name) for name, values in x.items()})
+    if _is_pandas(x):
+        return _from_pandas(x)
     return pa.table(x)
+
+
+def _from_rows(rows: Sequence[Any]) -> pa.Table:
+    import pyarrow as pa
+
+    names: dict[str, None] = {}
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise FilterError(f"attributes: row {number} is {type(row).__name__}, expected a dict")
+        names.update(dict.fromkeys(row))
+    wrong = next((name for name in names if not isinstance(name, str)), None)
+    if wrong is not None:
+        row = next(number for number, row in enumerate(rows) if wrong in row)
+        raise FilterError(f"attributes: row {row} has the key {wrong!r}, expected str")
+    return pa.table({name: types.array_of([row.get(name) for row in rows], name) for name in names})
+
+
+def _column_of(values: Any, name: str) -> Any:
+    """Return a column of a dict; Python's values are looked at one by one, for Arrow would mix types."""
+    import pyarrow as pa
+
+    if isinstance(values, str | bytes | dict):
+        raise FilterError(f"attributes: column {name!r} is {type(values).__name__}, expected a list or an array")
+    if isinstance(values, list | tuple):
+        return types.array_of(values, name)
+    if isinstance(values, np.ndarray) and values.dtype == object:
+        return types.array_of(list(values), name)
+    if _is_pandas(values) and values.dtype == object:
+        return types.array_of(_without_missing(values), name)
+    if not _is_pandas(values) and hasattr(values, "__arrow_c_stream__") and not isinstance(values, pa.ChunkedArray):
+        return pa.chunked_array(values)
+    return values
+
+
+def _is_pandas(x: Any) -> bool:
+    return type(x).__module__.partition(".")[0] == "pandas"
+
+
+def _from_pandas(frame: Any) -> pa.Table:
+    import pyarrow as pa
+
+    if not frame.columns.is_unique:
+        raise FilterError(f"attributes: column names are not unique: {', '.join(map(str, frame.columns))}")
+    objects = [name for name in frame.columns if frame[name].dtype == object]
+    table = pa.Table.from_pandas(frame.drop(columns=objects), preserve_index=False)
+    columns = dict(zip(table.schema.names, table.columns, strict=True))
+    columns |= {str(name): types.array_of(_without_missing(frame[name]), str(name)) for name in objects}
+    return pa.table({str(name): columns[str(name)] for name in frame.columns})
+
+
+def _without_missing(series: Any) -> list[Any]:
+    """Return the values of a pandas series of objects; NaN, NA and NaT mark missing ones there."""
+    return [None if missing else value for value, missing in zip(series, series.isna(), strict=True)]

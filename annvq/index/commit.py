@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from annvq.errors import CorruptIndexError
+from annvq.errors import CorruptIndexError, DtypeError
 from annvq.index import persist
 from annvq.index.depth import Depth
 from annvq.index.fused import Fused
@@ -63,10 +63,14 @@ def read(store: Store) -> Version:
     except CorruptIndexError as error:
         raise CorruptIndexError(f"{trained_name}: {error}") from error
     segments = [_segment(store, trained, name, live) for name, live in names]
-    schemas = [None if segment.attributes is None else segment.attributes.schema for segment in segments]
-    if len({segment.ids.kind for segment in segments}) > 1 or any(schema != schemas[0] for schema in schemas):
-        raise CorruptIndexError("segments disagree about the kind of ids or about attributes")
-    return Version(trained, Snapshot.of(segments), depth, next_id, store.version, trained_name)
+    snapshot = Snapshot.of(segments)
+    if len({segment.ids.kind for segment in segments}) > 1:
+        raise CorruptIndexError("segments disagree about the kind of ids")
+    try:
+        snapshot.schema  # noqa: B018
+    except DtypeError as error:
+        raise CorruptIndexError(f"segments disagree about attributes: {error}") from error
+    return Version(trained, snapshot, depth, next_id, store.version, trained_name)
 
 
 def _segment(store: Store, trained: Trained, name: str, live_name: str | None) -> Segment:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from annvq.errors import AnnvqError, FilterError
+from annvq.index.attribute_types import widened
 from annvq.index.attributes import intact
 from annvq.index.ids import IdColumn, Kind
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.compute as pc
+    from pyarrow import acero
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,10 +27,13 @@ class Filter:
     allowed
         Ids; booleans (n,) for the rows in the order of their insertion; or an expression over the
         attributes.
+    schema
+        Of the attributes of all segments, for an expression.
 
     """
 
     allowed: IdColumn | np.ndarray | pc.Expression
+    schema: pa.Schema | None = None
 
     @classmethod
     def parse(cls, given: Any, kind: Kind, schema: pa.Schema | None, rows: int | None = None) -> Filter:
@@ -56,8 +61,10 @@ class Filter:
         if isinstance(given, Filter):
             return given
         if _is_expression(given):
-            _by_expression(given, None if schema is None else schema.empty_table())
-            return cls(given)
+            if schema is None:
+                raise FilterError("the index has no attributes, so it cannot be filtered by an expression")
+            _by_expression(given, schema.empty_table(), schema)
+            return cls(given, schema)
         mask = _as_mask(given)
         if mask is None:
             return cls(_as_ids(given, kind))
@@ -85,7 +92,10 @@ class Filter:
             return _by_ids(self.allowed, ids)
         if isinstance(self.allowed, np.ndarray):
             return _by_number(self.allowed, numbers)
-        return _by_expression(self.allowed, attributes)
+        assert self.schema is not None
+        if attributes is None or not attributes.num_columns:  # null in every row
+            return np.repeat(_by_expression(self.allowed, _row_of_nulls(), self.schema), len(ids))
+        return _by_expression(self.allowed, attributes, self.schema)
 
 
 def resolve(given: Any, ids: IdColumn, attributes: pa.Table | None = None) -> np.ndarray:
@@ -148,21 +158,46 @@ def _by_number(allowed: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     return np.append(allowed, False)[numbers]  # -1 is the place that was appended
 
 
-def _by_expression(expression: pc.Expression, attributes: pa.Table | None) -> np.ndarray:
-    """Return where the expression is true; null counts as false."""
-    if attributes is None:
-        raise FilterError("the index has no attributes, so it cannot be filtered by an expression")
+def _by_expression(expression: pc.Expression, attributes: pa.Table, schema: pa.Schema) -> np.ndarray:
+    """Return where the expression is true, (n,) bool; null counts as false, and so does a column that is missing."""
     import pyarrow as pa
     from pyarrow import acero
 
-    rows = acero.Declaration("table_source", acero.TableSourceNodeOptions(intact(attributes)))
+    rows = _all_columns(intact(attributes), schema)
     values = acero.Declaration("project", acero.ProjectNodeOptions([expression], ["allow"]), [rows])
     try:
         # One thread, for the rows must stay in order.
         allow = values.to_table(use_threads=False).column("allow")
     except pa.ArrowException as error:
-        columns = ", ".join(f"{field.name}: {field.type}" for field in attributes.schema)
+        columns = ", ".join(f"{field.name}: {field.type}" for field in schema)
         raise FilterError(f"filter {expression}: {error}; attributes: {columns}") from error
     if not pa.types.is_boolean(allow.type):
         raise FilterError(f"filter {expression}: its value is {allow.type}, expected true or false")
     return allow.fill_null(False).to_numpy()
+
+
+def _all_columns(attributes: pa.Table, schema: pa.Schema) -> acero.Declaration:
+    """Return rows with all columns of the index; those that are missing are one null, whatever the number of rows."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from pyarrow import acero
+
+    if attributes.schema == schema:
+        return acero.Declaration("table_source", acero.TableSourceNodeOptions(attributes))
+    held = set(attributes.schema.names)
+    columns = {
+        name: widened(attributes.column(name), schema.field(name).type, name) for name in schema.names if name in held
+    }
+    if not columns:
+        columns = {"": attributes.column(0)}
+    rows = acero.Declaration("table_source", acero.TableSourceNodeOptions(pa.table(columns)))
+    values = [
+        pc.field(field.name) if field.name in held else pc.scalar(pa.scalar(None, field.type)) for field in schema
+    ]
+    return acero.Declaration("project", acero.ProjectNodeOptions(values, schema.names), [rows])
+
+
+def _row_of_nulls() -> pa.Table:
+    import pyarrow as pa
+
+    return pa.table({"": pa.nulls(1)})

@@ -227,7 +227,8 @@ class Index:
         """Add vectors (n, d), coded as the others are; on an index opened "rw" they are on disk when it returns.
 
         ``ids`` of the index's kind, not yet in it (DuplicateIdError); by default integers after the largest.
-        ``attributes`` as at build, same columns.
+        ``attributes`` as at build: columns that are left out are null, new ones are taken on, and were null before;
+        a value of another type than its column is a DtypeError.
         """
         with self._changing:
             self._check_writable()
@@ -328,7 +329,7 @@ class Index:
     ) -> None:
         """Add checked vectors (n, d), of documents whose own vectors are coded."""
         column = self._new_ids(ids, len(matrix))
-        table = new_attributes(attributes, len(matrix), self._now.snapshot.segments)
+        table = new_attributes(attributes, len(matrix), self._now.snapshot.schema)
         if len(matrix) == 0:
             return
         writer = SegmentWriter(self._now.trained, len(matrix), pool.resolve(threads))
@@ -357,8 +358,7 @@ class Index:
         segments = snapshot.segments
         if not segments:
             return snapshot
-        table = segments[0].attributes
-        parsed = Filter.parse(given, segments[0].ids.kind, None if table is None else table.schema, snapshot.live_count)
+        parsed = Filter.parse(given, segments[0].ids.kind, snapshot.schema, snapshot.live_count)
         start, narrowed = 0, []
         for segment in segments:
             order = insertion_order(segment)

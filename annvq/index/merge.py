@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from annvq.index.attributes import intact
+from annvq.index.attributes import intact, joined_schema, widened
 from annvq.index.ids import IdColumn
 from annvq.index.segment import Segment
 from annvq.index.trained import Trained
@@ -24,11 +24,10 @@ def merge(trained: Trained, segments: list[Segment]) -> Segment:
         labels.append(segment.labels()[order])
         batches.append(trained.unpack(segment, order))
         ids.append(segment.ids.reorder(order))
-        if segment.attributes is not None:
-            tables.append(intact(segment.attributes).take(order))
+        tables.append(None if segment.attributes is None else intact(segment.attributes).take(order))
     lists = np.concatenate(labels)
     positions = np.arange(len(lists), dtype=np.uint32)
-    return make_segment(trained, lists, joined(batches), IdColumn.concat(ids), positions, _concat_tables(tables))
+    return make_segment(trained, lists, joined(batches), IdColumn.concat(ids), positions, _concatenated(tables, ids))
 
 
 def insertion_order(segment: Segment) -> np.ndarray:
@@ -37,9 +36,10 @@ def insertion_order(segment: Segment) -> np.ndarray:
     return order[segment.live[order] == 1] if len(segment.live) else order
 
 
-def _concat_tables(tables: list[pa.Table]) -> pa.Table | None:
-    if not tables:
+def _concatenated(tables: list[pa.Table | None], ids: list[IdColumn]) -> pa.Table | None:
+    schema = joined_schema(table.schema for table in tables if table is not None)
+    if schema is None:
         return None
     import pyarrow as pa
 
-    return pa.concat_tables(tables)
+    return pa.concat_tables([widened(table, schema, len(rows)) for table, rows in zip(tables, ids, strict=True)])

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from annvq.index.attributes import joined_schema
 from annvq.index.ids import IdColumn, rank_across
 from annvq.index.segment import Segment, frozen
 from annvq.kernels.topk import take
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,11 @@ class Snapshot:
         else:
             keys = np.concatenate([column.order_keys() for column in columns])
         return frozen(keys)
+
+    @cached_property
+    def schema(self) -> pa.Schema | None:
+        """Columns of the attributes of all segments, which may lack some of them; None where there are none."""
+        return joined_schema(segment.attributes.schema for segment in self.segments if segment.attributes is not None)
 
     def live_per_list(self, nlist: int) -> np.ndarray:
         """Return how many rows of every list a search may return, (nlist,) int64."""

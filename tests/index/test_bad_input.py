@@ -41,7 +41,8 @@ def table(**columns):
         (lambda i: i.add(BASE[:2], ids=[1000, 1000]), errors.DuplicateIdError, ("1000",)),
         (lambda i: i.add(BASE[:2], ids=["a", "b"]), errors.DtypeError, ("int", "str")),
         (lambda i: i.add(BASE[:2], ids=[1000]), errors.ShapeError, ("1", "2")),
-        (lambda i: i.add(BASE[:2], attributes={"x": [1, 2]}), errors.ParameterError, ("attributes",)),
+        (lambda i: i.add(BASE[:2], attributes={"x": [1]}), errors.ShapeError, ("attributes", "1", "2")),
+        (lambda i: i.add(BASE[:2], attributes=[{"x": 1}, {"x": "a"}]), errors.DtypeError, ("'x'", "row 1", "string")),
         (lambda i: i.remove([3, 999]), errors.UnknownIdError, ("999",)),
         (lambda i: i.remove(["a"]), errors.DtypeError, ("str",)),
         (lambda i: i.reconstruct([999]), errors.UnknownIdError, ("999",)),
@@ -213,8 +214,8 @@ def test_an_emptied_index_keeps_what_ids_and_attributes_it_takes(kind, ids, reop
         assert len(index.range_search(BASE[:2], -1e9).ids) == 0
         with pytest.raises(errors.DtypeError, match="those of the index are"):
             index.add(BASE[:1], ids=["a"] if missing == -1 else [7], attributes={"year": [1]})
-        with pytest.raises(errors.ParameterError, match="attributes"):
-            index.add(BASE[:1], ids=ids[:1])
+        with pytest.raises(errors.DtypeError, match="'year', row 0: '1' of type string, the index holds int64"):
+            index.add(BASE[:1], ids=ids[:1], attributes={"year": ["1"]})
         index.compact()
         index.add(BASE[:120], ids=ids, attributes={"year": range(120)})
         index.verify()

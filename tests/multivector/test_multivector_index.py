@@ -7,6 +7,7 @@ import reference
 import annvq
 from annvq.errors import (
     CorruptIndexError,
+    DtypeError,
     DuplicateIdError,
     NonFiniteError,
     ParameterError,
@@ -86,6 +87,21 @@ def test_attributes_filter_by_expression():
     built = MultiVectorIndex.build(DOCUMENTS, recipe(kind="fp16"), attributes=table)
     hits = built.search(QUERIES, 5, filter=pc.field("year") >= 290)
     assert (hits.ids >= 290).all()
+
+
+def test_columns_of_attributes_may_come_late(tmp_path):
+    pc = pytest.importorskip("pyarrow.compute")
+    path = tmp_path / "index"
+    built = MultiVectorIndex.build(DOCUMENTS[:200], recipe(kind="fp16"), attributes=[{"a": 1}] * 200, path=path)
+    with built as index:
+        index.add(DOCUMENTS[200:202], attributes=[{"b": "x"}, {"a": 2}])
+        index.add(DOCUMENTS[202:204])
+        with pytest.raises(DtypeError, match="column 'b', row 0: 1 of type int64, the index holds string"):
+            index.add(DOCUMENTS[:1], ids=[999], attributes=[{"b": 1}])
+        assert index.search(DOCUMENTS[:1], 3, filter=pc.field("a") == 2).ids[0].tolist() == [201, -1, -1]
+    with MultiVectorIndex.open(path) as index:
+        found = index.search(DOCUMENTS[:1], 8, filter=pc.field("a").is_null()).ids[0].tolist()
+        assert sorted(set(found) - {-1}) == [200, 202, 203]
 
 
 @pytest.mark.parametrize("kind", ["fp32", "sq8", "pq", "rabitq"])
