@@ -115,7 +115,7 @@ def main() -> None:
             rows_a_second(lambda table=table: table(torch_ids), IDS),
             rows_a_second(lambda layer=layer: layer(torch_ids, torch_offsets), IDS),
             rows_a_second(lambda frozen=frozen: frozen(ids), IDS),
-            rows_a_second(lambda frozen=frozen: frozen.bag(ids, offsets), IDS),
+            rows_a_second(lambda frozen=frozen: frozen.bag(ids, offsets, mode="sum"), IDS),
         )
         figures.add(method, table.nbytes, 4 * n * d / table.nbytes, *measured, measured[2] * table.nbytes / n / 1e9)
     figures.show(machine_line(torch=torch.__version__), ["--json", asked.json] if asked.json else [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,10 +15,11 @@ from annvq.learn.runtime import torch
 from annvq.tables.bag import TableBag
 from annvq.tables.distillation import distill
 from annvq.tables.registry import method_named
+from annvq.tables.replaceable import PLAIN, Choice, Filter, check_replaceable, others_with
 from annvq.tables.table import Table, as_frequencies
 
 _LEAST_BYTES = 65_536
-PLAIN = (torch.nn.Embedding, torch.nn.EmbeddingBag)
+_log = logging.getLogger("annvq")
 
 
 def compress(
@@ -30,8 +32,13 @@ def compress(
     seed: int = 0,
     finetune_steps: int = 0,
     min_bytes: int = _LEAST_BYTES,
+    filter: Filter | None = None,
 ) -> Any:
     """Return a trained table, or a model with its tables, in fewer bytes.
+
+    Of a model it is told on the logger "annvq", without any handler on stderr, what was replaced, what was left as it
+    is and why. Embeddings of classes of their own, with hooks, parametrizations, max_norm or scale_grad_by_freq are
+    left: a table does not do what they do.
 
     Parameters
     ----------
@@ -50,18 +57,21 @@ def compress(
         Steps of gradient descent towards the trained rows after `approximate`, 1,024 rows each.
     min_bytes
         Of a model, tables below this size are left alone.
+    filter
+        Of a model, a function of a module's name and the module: whether it may be replaced. None: all may.
 
     Returns
     -------
     compressed
         A `Table`, a `TableBag`, or a copy of the model. Rows come as float32, gradients are sparse where they were
-        so and the method has such. A padding row that is zeros stays so; another is a row like any other. A layer
-        that shares the weight (a tied output) keeps it as it is.
+        so and the method has such. A padding row that is zeros stays so; another is a row like any other. Embeddings
+        that share their weight share a table; another layer that shares it (a tied output) keeps it as it is.
 
     Raises
     ------
     BudgetError, ParameterError, ShapeError, NonFiniteError
-        A budget that cannot be met; a method or an argument outside its range; weights with NaN or infinity.
+        A budget that cannot be met; a method or an argument outside its range; an embedding that a table cannot stand
+        in for; weights with NaN or infinity.
 
     """
     cls = method_named(method)
@@ -69,16 +79,16 @@ def compress(
     steps = as_count("finetune_steps", finetune_steps, least=0)
     least = as_count("min_bytes", min_bytes, least=0)
     if isinstance(what, PLAIN):
-        return _compressed(what, cls, ratio, bytes, frequencies, seed, steps)
+        check_replaceable(what)
+        return _in_place_of(what, _table(what, cls, ratio, bytes, frequencies, seed, steps))
     if not isinstance(what, torch.nn.Module):
         raise ParameterError(f"expected nn.Embedding, nn.EmbeddingBag or a model, not {type(what).__name__}")
-    return _model(what, cls, ratio, bytes, frequencies, seed, steps, least)
+    return _model(what, cls, ratio, bytes, frequencies, seed, steps, Choice.of(what, least, filter))
 
 
 def tables_of(model: Any, min_bytes: int = 0) -> dict[str, Any]:
-    """Return the nn.Embedding and nn.EmbeddingBag modules of a model of at least so many bytes, by name."""
-    found = {name: module for name, module in model.named_modules() if isinstance(module, PLAIN)}
-    return {name: module for name, module in found.items() if module.weight.numel() * 4 >= min_bytes}
+    """Return the embeddings of a model that `compress` replaces, of at least so many bytes, by name."""
+    return Choice.of(model, min_bytes).found
 
 
 def replace(model: Any, old: Any, new: Any) -> int:
@@ -100,31 +110,45 @@ def _model(
     frequencies: Any,
     seed: int,
     steps: int,
-    min_bytes: int,
+    choice: Choice,
 ) -> Any:
-    found = tables_of(model, min_bytes)
-    if not found:
-        raise ParameterError(f"{type(model).__name__} has no nn.Embedding or nn.EmbeddingBag of {min_bytes} bytes")
-    if frequencies is not None and not (isinstance(frequencies, Mapping) and set(frequencies) <= set(found)):
-        raise ParameterError(f"frequencies of a model go by the names of its tables: {', '.join(found)}")
+    if not choice.found:
+        why = f" ({choice.reasons()})" if choice.left else ""
+        raise ParameterError(f"{type(model).__name__} has no nn.Embedding or nn.EmbeddingBag to compress{why}")
+    if frequencies is not None and not (isinstance(frequencies, Mapping) and set(frequencies) <= set(choice.found)):
+        raise ParameterError(f"frequencies of a model go by the names of its tables: {', '.join(choice.found)}")
     if ratio is None and bytes is not None:
-        whole = 4 * sum(module.weight.numel() for module in found.values())
-        ratio, bytes = whole / as_count("bytes", bytes), None
+        weights = {id(module.weight): module.weight.numel() for module in choice.found.values()}
+        ratio, bytes = 4 * sum(weights.values()) / as_count("bytes", bytes), None
     copied = copy.deepcopy(model)
-    for name, module in tables_of(copied, min_bytes).items():
+    found = {name: copied.get_submodule(name) for name in choice.found}
+    given = {} if frequencies is None else {id(found[name].weight): counts for name, counts in frequencies.items()}
+    known, made = {id(module) for module in found.values()}, {}
+    for name, module in found.items():
+        key = (id(module.weight), module.padding_idx, module.sparse, module.training)
         try:
-            given = None if frequencies is None else frequencies.get(name)
-            replace(copied, module, _compressed(module, cls, ratio, bytes, given, seed, steps))
+            if key not in made:
+                made[key] = _table(module, cls, ratio, bytes, given.get(id(module.weight)), seed, steps)
         except AnnvqError as error:
             raise type(error)(f"table {name!r}: {error}") from None
+        tied = others_with(module.weight, copied, known)
+        _tell(name, module, made[key], tied)
+        replace(copied, module, _in_place_of(module, made[key]))
+    for reason, names in choice.left.items():
+        _log.warning("annvq: left as they are: %s (%s)", ", ".join(names), reason)
     return copied
 
 
-def _compressed(
+def _tell(name: str, module: Any, table: Table, tied: list[str]) -> None:
+    n, d = module.weight.shape
+    kept = f"; {', '.join(tied)} shares its weight and keeps it" if tied else ""
+    sizes = f"{table.nbytes:,} bytes of {4 * n * d:,}"
+    _log.warning("annvq: %s, %s of %d x %d: %s, %s%s", name, type(module).__name__, n, d, table.made_by, sizes, kept)
+
+
+def _table(
     module: Any, cls: Any, ratio: float | None, bytes: int | None, frequencies: Any, seed: int, steps: int
-) -> Table | TableBag:
-    if module.max_norm is not None or module.scale_grad_by_freq:
-        raise ParameterError("max_norm and scale_grad_by_freq have no meaning for a compressed table: expected none")
+) -> Table:
     weight = weight_of(module)
     n, d = weight.shape
     counts = None if frequencies is None else as_frequencies(frequencies, n)
@@ -141,9 +165,13 @@ def _compressed(
         table = table.finish()
         distill(table, weight, frequencies=counts, steps=steps, seed=seed)
     table.sparse = module.sparse and table.has_sparse_gradients
-    table.to(module.weight.device).train(module.training).requires_grad_(module.weight.requires_grad)
+    return table.to(module.weight.device).train(module.training).requires_grad_(module.weight.requires_grad)
+
+
+def _in_place_of(module: Any, table: Table) -> Table | TableBag:
+    """Return a table as what stands in for an embedding: rows, or bags pooled as the embedding's are."""
     if isinstance(module, torch.nn.EmbeddingBag):
-        return table.bag(module.mode, include_last_offset=module.include_last_offset)
+        return table.bag(module.mode, include_last_offset=module.include_last_offset).train(module.training)
     return table
 
 

@@ -14,7 +14,8 @@ from annvq.errors import BudgetError, ParameterError
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
 from annvq.tables.code_sizes import residual_sizes
-from annvq.tables.compression import PLAIN, compress, weight_of
+from annvq.tables.compression import compress, weight_of
+from annvq.tables.replaceable import check_replaceable
 from annvq.tables.table import as_frequencies, weights_of
 
 QUICK = (
@@ -92,8 +93,7 @@ def recommend(
         As of `compress`.
 
     """
-    if not isinstance(embedding, PLAIN):
-        raise ParameterError(f"expected nn.Embedding or nn.EmbeddingBag, not {type(embedding).__name__}")
+    check_replaceable(embedding)
     weight = weight_of(embedding)
     n = len(weight)
     counts = None if frequencies is None else as_frequencies(frequencies, n)

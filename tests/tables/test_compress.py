@@ -9,6 +9,7 @@ pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
 import torch
+import torch.nn.utils.prune
 
 from annvq import tables
 from annvq.errors import BudgetError, NonFiniteError, ParameterError, ShapeError
@@ -138,6 +139,97 @@ def test_a_models_tables_are_found_and_replaced():
     assert type(everything.small) is tables.FP16
     hot = tables.compress(model, "PQ", ratio=2, frequencies={"words": np.arange(1000)})
     assert hot.words.nbytes <= 2000 * 32
+
+
+class Scaled(torch.nn.Embedding):
+    def forward(self, ids):
+        return 8.0 * super().forward(ids)
+
+
+def test_embeddings_that_do_more_than_look_up_are_left_and_it_says_so(caplog):
+    model = torch.nn.ModuleDict({
+        "plain": torch.nn.Embedding(1000, 32),
+        "scaled": Scaled(1000, 32),
+        "hooked": torch.nn.Embedding(1000, 32),
+        "parametrized": torch.nn.utils.parametrizations.spectral_norm(torch.nn.Embedding(1000, 32)),
+        "pruned": torch.nn.Embedding(1000, 32),
+        "patched": torch.nn.Embedding(1000, 32),
+        "clipped": torch.nn.Embedding(1000, 32, max_norm=1.0),
+        "by_count": torch.nn.EmbeddingBag(1000, 32, scale_grad_by_freq=True),
+        "small": torch.nn.Embedding(10, 32),
+        "unwanted": torch.nn.Embedding(1000, 32),
+    })  # fmt: skip
+    with torch.no_grad():
+        torch.nn.utils.prune.random_unstructured(model["pruned"], "weight", 0.5)
+    model["hooked"].register_forward_hook(lambda *given: 2 * given[2])
+    model["patched"].forward = lambda ids: torch.zeros(len(ids), 32)
+    model["gradients"] = torch.nn.Embedding(1000, 32)
+    model["gradients"].weight.register_hook(lambda slope: 0 * slope)
+    compressed = tables.compress(model, "INT8", ratio=3, filter=lambda name, module: name != "unwanted")
+    changed = {name for name in model if type(compressed[name]) is not type(model[name])}
+    assert changed == {"plain"}
+    told = "\n".join(caplog.messages)
+    assert "plain, Embedding of 1000 x 32: INT8, 36,000 bytes of 128,000" in told
+    for name, reason in (
+        ("scaled", "Scaled is a class of its own"),
+        ("parametrized", "ParametrizedEmbedding is a class of its own"),
+        ("hooked", "it has forward hooks, which would be lost"),
+        ("pruned", "it has forward pre hooks"),
+        ("patched", "its forward was replaced"),
+        ("clipped", "max_norm has no meaning"),
+        ("by_count", "scale_grad_by_freq has no meaning"),
+        ("gradients", "its weight has hooks"),
+        ("small", "smaller than 65536 bytes"),
+    ):
+        assert f"left as they are: {name} ({reason}" in told
+        if name != "small":
+            with pytest.raises(ParameterError, match=f"cannot be compressed: {reason}"):
+                tables.compress(model[name], "INT8", ratio=3)
+            with pytest.raises(ParameterError, match=f"cannot be compressed: {reason}"):
+                tables.recommend(model[name], 3)
+    assert "unwanted" not in told
+    with pytest.raises(ParameterError, match=r"to compress .scaled: Scaled is a class of its own"):
+        tables.compress(torch.nn.ModuleDict({"scaled": Scaled(1000, 32)}), "INT8", ratio=3)
+    with pytest.raises(ParameterError, match="filter must be a function of name and module, not 'plain'"):
+        tables.compress(model, "INT8", ratio=3, filter="plain")
+
+
+def test_embeddings_that_share_a_weight_share_a_table_and_a_tied_output_keeps_it(caplog):
+    class Tied(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words = torch.nn.Embedding(1000, 32, padding_idx=1)
+            self.targets = torch.nn.Embedding(1000, 32, padding_idx=1)
+            self.bags = torch.nn.EmbeddingBag(1000, 32, mode="sum", padding_idx=1)
+            self.other = torch.nn.Embedding(1000, 32)
+            self.head = torch.nn.Linear(32, 1000, bias=False)
+            self.targets.weight = self.bags.weight = self.other.weight = self.head.weight = self.words.weight
+
+    model = Tied()
+    compressed = tables.compress(model, "INT8", bytes=40_000, frequencies={"targets": np.ones(1000)})
+    assert compressed.words is compressed.targets is compressed.bags.table
+    assert (compressed.words.padding_idx, compressed.other.padding_idx) == (1, None)
+    assert compressed.words.nbytes <= 40_000
+    assert torch.equal(compressed.head.weight, model.head.weight)
+    assert caplog.messages[0].endswith("; head shares its weight and keeps it")
+
+
+def test_a_model_whose_embeddings_are_scaled_and_positional_answers_as_before():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BartConfig(
+        vocab_size=900, d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=600,
+        scale_embedding=True,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = torch.nn.ModuleDict({"text": transformers.BartModel(config), "tags": torch.nn.Embedding(900, 32)}).eval()
+    compressed = tables.compress(model, "INT8", ratio=3)
+    assert type(compressed["tags"]) is tables.INT8
+    ids = torch.arange(3, 40)[None]
+    expected = model["text"](input_ids=ids).last_hidden_state
+    assert torch.equal(compressed["text"](input_ids=ids).last_hidden_state, expected)
+    with pytest.raises(ParameterError, match=r"has no .* to compress .*ScaledWordEmbedding is a class of its own"):
+        tables.compress(model["text"], "INT8", ratio=3)
 
 
 def test_what_cannot_be_compressed(embedding):

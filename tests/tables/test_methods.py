@@ -191,6 +191,12 @@ def test_bags_are_those_of_torch():
         layer = torch.nn.EmbeddingBag(50, D, mode=mode, padding_idx=7, _weight=table.weight.detach().clone())
         factors = weights if mode == "sum" else None
         torch.testing.assert_close(table.bag(mode)(ids, offsets, factors), layer(ids, offsets, factors))
+    layer = torch.nn.EmbeddingBag(50, D, padding_idx=7, _weight=table.weight.detach().clone())  # of the default mode
+    torch.testing.assert_close(table.bag()(ids, offsets), layer(ids, offsets))
+    frozen = table.freeze().bag(ids.numpy(), offsets.numpy())
+    torch.testing.assert_close(torch.from_numpy(frozen), layer(ids, offsets).detach())
+    with pytest.raises(ParameterError, match="mode 'sum'"):
+        table.freeze().bag(ids.numpy(), offsets.numpy(), weights=weights.numpy())
 
 
 def test_bad_bags_are_refused():
@@ -213,7 +219,7 @@ def test_bad_bags_are_refused():
     with pytest.raises(ParameterError, match="mode 'sum'"):
         table.bag("max")(some_ids(), None, torch.ones(5, 7))
     with pytest.raises(ShapeError, match="weights of shape"):
-        frozen.bag(ids.numpy(), [0], weights=np.ones(5, np.float32))
+        frozen.bag(ids.numpy(), [0], weights=np.ones(5, np.float32), mode="sum")
     for wrong in (torch.ones(6, dtype=torch.int64), [1.0] * 6):
         with pytest.raises(DtypeError, match="expected a tensor of floating point"):
             bag(ids, torch.tensor([0]), wrong)

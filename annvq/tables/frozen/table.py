@@ -86,7 +86,7 @@ class FrozenTable:
         offsets: Any = None,
         *,
         weights: Any = None,
-        mode: str = "sum",
+        mode: str = "mean",
         include_last_offset: bool = False,
     ) -> np.ndarray:
         """Return sums, means or maxima of rows, as torch.nn.EmbeddingBag does; empty bags are zeros.
@@ -100,7 +100,7 @@ class FrozenTable:
         weights
             Factors of the ids' rows, of their shape, for mode "sum".
         mode
-            "sum", "mean" or "max"; ids equal to ``padding_idx`` do not count.
+            "sum", "mean" or "max", as of torch.nn.EmbeddingBag; ids equal to ``padding_idx`` do not count.
 
         Returns
         -------
