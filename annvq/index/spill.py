@@ -33,7 +33,7 @@ _BLOCK_BYTES = 1 << 25  # of products of a block of vectors with all centroids
 def second_lists(vectors: np.ndarray, centroids: np.ndarray, labels: np.ndarray, threads: int) -> np.ndarray:
     """Return another list for every vector (n, d) of the lists ``labels`` (n,): (n,) int32."""
     panels = gemm.pack(centroids)
-    squares = np.einsum("ij,ij->i", centroids, centroids)
+    squares = _row_products(centroids, centroids)
     out = np.empty(len(vectors), np.int32)
     size = max(1, _BLOCK_BYTES // (4 * len(centroids)))
     by_list = np.argsort(labels, kind="stable")  # rows of a block then share few lists
@@ -50,8 +50,8 @@ def second_lists(vectors: np.ndarray, centroids: np.ndarray, labels: np.ndarray,
             readonly(of_rows),
             readonly(squares),
             readonly(labels[places]),
-            readonly(np.einsum("ij,ij->i", residuals, rows)),
-            readonly(np.einsum("ij,ij->i", residuals, residuals)),
+            readonly(_row_products(residuals, rows)),
+            readonly(_row_products(residuals, residuals)),
             np.float32(_WEIGHT),
             np.empty(len(centroids), np.float32),
             chosen,
@@ -60,6 +60,11 @@ def second_lists(vectors: np.ndarray, centroids: np.ndarray, labels: np.ndarray,
 
     pool.run(choose, [slice(start, start + size) for start in range(0, len(vectors), size)], threads)
     return out
+
+
+def _row_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the inner products (n,) float32 of rows (n, d) with rows; einsum's order would be that of the machine."""
+    return np.multiply(a, b, dtype=np.float64).sum(axis=1).astype(np.float32)
 
 
 def pack(lists: np.ndarray, codes: np.ndarray, nlist: int) -> dict[str, np.ndarray]:

@@ -23,9 +23,9 @@ def soft(distances: Tensor, temperature: float) -> Tensor:
     return torch.softmax(-distances / temperature, -1)
 
 
-def straight_through(weights: Tensor) -> Tensor:
-    """Return one-hot rows of the largest weights, whose gradient is that of the weights (Bengio et al. 2013)."""
-    hard = torch.zeros_like(weights).scatter_(-1, weights.argmax(-1, keepdim=True), 1.0)
+def straight_through(weights: Tensor, codes: Tensor) -> Tensor:
+    """Return one-hot rows (..., ksub) of codes (...), whose gradient is that of the weights (Bengio et al. 2013)."""
+    hard = torch.zeros_like(weights).scatter_(-1, codes[..., None], 1.0)
     return hard + weights - weights.detach()
 
 

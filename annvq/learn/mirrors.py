@@ -14,6 +14,7 @@ from annvq.codebooks import ProductCodebook, ResidualCodebook, Rotation
 from annvq.codebooks.product import encode_nearest
 from annvq.errors import ParameterError
 from annvq.kernels.encode import product_sites
+from annvq.learn.deciding import least_distance
 from annvq.learn.runtime import torch
 
 if TYPE_CHECKING:
@@ -62,11 +63,15 @@ class ProductMirror(torch.nn.Module):
 
     def distances(self, vectors: Tensor) -> Tensor:
         """Return squared distances (n, M, ksub) of the sub-vectors of (n, dim) from all centroids."""
+        shift = self.codebooks.detach().mean(1)  # far from the origin, digits would be lost
+        parts, codebooks = self.parts(vectors) - shift, self.codebooks - shift[:, None]
+        products = torch.einsum("nmd,mkd->nmk", parts, codebooks)
+        return parts.square().sum(2, keepdim=True) - 2 * products + codebooks.square().sum(2)
+
+    def parts(self, vectors: Tensor) -> Tensor:
+        """Return the sub-vectors (n, M, dsub) of (n, dim)."""
         M, _, dsub = self.codebooks.shape
-        padded = torch.nn.functional.pad(vectors, (0, M * dsub - self.dim))
-        parts = padded.reshape(len(vectors), M, dsub)
-        products = torch.einsum("nmd,mkd->nmk", parts, self.codebooks)
-        return parts.square().sum(2, keepdim=True) - 2 * products + self.codebooks.square().sum(2)
+        return torch.nn.functional.pad(vectors, (0, M * dsub - self.dim)).reshape(len(vectors), M, dsub)
 
     @torch.no_grad()
     def nearest(self, vectors: Tensor, ksub: int | None = None) -> Tensor:
@@ -77,8 +82,8 @@ class ProductMirror(torch.nn.Module):
         codebooks = self.codebooks[:, :ksub]
         if vectors.device.type == "cpu" and vectors.dtype == codebooks.dtype == torch.float32:
             return nearest_codes(vectors, codebooks)
-        with torch.autocast(vectors.device.type, enabled=False):  # as precise as for inference
-            return self.distances(vectors)[:, :, :ksub].argmin(2)
+        parts = self.parts(vectors.to(codebooks.dtype)).transpose(0, 1)
+        return least_distance(parts, codebooks).T
 
     def mix(self, weights: Tensor) -> Tensor:
         """Return the vectors (n, dim) that weights (n, M, ksub) of the centroids make; one-hot rows decode."""

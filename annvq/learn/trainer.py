@@ -415,7 +415,7 @@ class Run:
             return codebook.decode(self.devices.tensor(coded))
         if how.assignment == "soft":
             weights = soft(codebook.distances(targets), how.softness)
-            return codebook.mix(straight_through(weights))
+            return codebook.mix(straight_through(weights, codebook.nearest(targets)))
         with torch.no_grad():
             codes = sinkhorn(codebook.distances(targets), how.epsilon).argmax(2)
         return codebook.decode(codes)

@@ -10,6 +10,7 @@ import numpy as np
 from annvq.codebooks import ProductCodebook
 from annvq.errors import ParameterError
 from annvq.learn.assignment import straight_through
+from annvq.learn.deciding import largest_logit
 from annvq.learn.mirrors import ProductMirror
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
@@ -147,14 +148,14 @@ class DPQ(Quantized):
 
     def nearest(self, query: Tensor, ids: Tensor) -> Tensor:
         """Return the codes (m, M) of float32 rows (m, d) of ids (m,)."""
-        return super().nearest(query, ids) if self.values is None else self._products(query).argmax(2)
+        if self.values is None:
+            return super().nearest(query, ids)
+        return largest_logit(self.mirror.parts(query).transpose(0, 1), self.mirror.codebooks).T
 
     def _products(self, query: Tensor) -> Tensor:
         """Return inner products (m, M, ksub) of sub-rows with keys."""
-        M, _, dsub = self.mirror.codebooks.shape
-        padded = torch.nn.functional.pad(query, (0, M * dsub - self.embedding_dim))
         with torch.autocast(query.device.type, enabled=False):
-            return torch.einsum("nmd,mkd->nmk", padded.reshape(len(query), M, dsub), self.mirror.codebooks)
+            return torch.einsum("nmd,mkd->nmk", self.mirror.parts(query), self.mirror.codebooks)
 
     def rows(self, ids: Tensor) -> Tensor:
         """Return rows (m, d) of ids (m,)."""
@@ -163,7 +164,8 @@ class DPQ(Quantized):
         query = gathered(self.query, ids, self.sparse)
         if not (self.training and torch.is_grad_enabled()):
             return self.values.decode(of_distinct(self._codes_of, ids))
-        return self.values.mix(straight_through(torch.softmax(self._products(query), 2)))
+        codes = self.nearest(query.detach(), ids)
+        return self.values.mix(straight_through(torch.softmax(self._products(query), 2), codes))
 
     def form(self) -> Form:
         """Return the arrays for inference."""

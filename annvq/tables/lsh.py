@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from annvq.kernels import gemm
+
 _TABLES = 90  # Zhou et al. 2022, and the configuration of the comparison by Zhang et al. 2024
 _WIDTH = 0.5  # of a bucket, in standard deviations of the projections
 _SIMILAR = 0.7  # share of a block's values that must be close
@@ -38,7 +40,7 @@ def nearest_before(blocks: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarra
     _improve(ordered, np.arange(1, count), np.arange(count - 1), before, distance)
     for _ in range(_TABLES):
         direction = rng.standard_normal(blocks.shape[1]).astype(np.float32)
-        projected = ordered @ direction
+        projected = gemm.products(ordered, gemm.pack(direction[None]), 1)[:, 0]  # of equal blocks the same
         width = _WIDTH * float(projected.std()) or 1.0  # blocks that are all alike share any bucket
         buckets = np.floor(projected / width + rng.random()).astype(np.int64)
         sorted_rows = np.argsort(buckets, kind="stable")

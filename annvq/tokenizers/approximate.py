@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import annvq
+from annvq.learn.deciding import tree_sum
 from annvq.learn.runtime import torch
 
 if TYPE_CHECKING:
@@ -67,9 +68,9 @@ class ApproximateCodes:
         found = torch.from_numpy(hits.ids).sort(1).values  # the lowest code first among equals
         candidates = codes[found.clamp_min(0)]
         if self._metric == "ip":
-            scores = torch.einsum("nkd,nd->nk", candidates, rows)
+            scores = tree_sum(candidates * rows[:, None])
         else:
-            scores = -(candidates - rows[:, None]).square().sum(2)
+            scores = -tree_sum((candidates - rows[:, None]).square())
         best = scores.masked_fill(found < 0, -torch.inf).argmax(1, keepdim=True)
         return found.gather(1, best)[:, 0]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from annvq.learn.deciding import largest_logit
 from annvq.learn.runtime import torch
 
 if TYPE_CHECKING:
@@ -22,6 +23,12 @@ _LEAST_COLUMNS = 16
 def distance_logits(codes: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
     """Return weights (k, d) and bias (k,) of the logits -|x - c|^2 / temperature, less a constant of each row."""
     return codes * (2 / temperature), codes.square().sum(1) / -temperature
+
+
+def centred(rows: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both less the codes' mean, from which products have digits enough however far the origin is."""
+    shift = codes.detach().mean(0)
+    return rows - shift, codes - shift
 
 
 def blocks(rows: Tensor, weights: Tensor, bias: Tensor, seed: int | None = None) -> Iterator[tuple[slice, Tensor]]:
@@ -69,7 +76,9 @@ def noise_seed() -> int:
 
 @torch.no_grad()
 def argmax(rows: Tensor, weights: Tensor, bias: Tensor, seed: int | None = None) -> Tensor:
-    """Return the code (n,) int64 of the largest logit; of equal ones the lowest."""
+    """Return the code (n,) int64 of the largest logit; of equal ones the lowest, where no noise parts them."""
+    if seed is None:
+        return largest_logit(rows, weights, bias)
     best = rows.new_full((len(rows),), -torch.inf)
     codes = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
     for part, logits in blocks(rows, weights, bias, seed):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from annvq.arguments import as_count, as_number
 from annvq.errors import ParameterError
 from annvq.learn.assignment import EPSILON, ITERATIONS, LEAST_EPSILON, sinkhorn
-from annvq.tokenizers.blocked import argmax, distance_logits, noise_seed
+from annvq.tokenizers.blocked import argmax, centred, distance_logits, noise_seed
 from annvq.tokenizers.nearest import CodeSearch
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Stochastic:
 
     def choose(self, rows: Tensor, codes: Tensor, search: CodeSearch) -> Tensor:
         """Return codes (n,) for rows (n, d) and a codebook (k, d)."""
+        rows, codes = centred(rows, codes)
         return argmax(rows, *distance_logits(codes, self.temperature), seed=noise_seed())
 
 
@@ -69,6 +70,7 @@ class Balanced:
 
     def choose(self, rows: Tensor, codes: Tensor, search: CodeSearch) -> Tensor:
         """Return codes (n,) for rows (n, d) and a codebook (k, d)."""
+        rows, codes = centred(rows, codes)
         products = rows @ codes.T
         distances = rows.square().sum(1, keepdim=True) - 2 * products + codes.square().sum(1)
         return sinkhorn(distances, self.epsilon, self.iterations).argmax(1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from annvq.arguments import as_number, as_weight
-from annvq.tokenizers.blocked import distance_logits, entropies
+from annvq.tokenizers.blocked import centred, distance_logits, entropies
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,6 +44,7 @@ class Entropy:
 
     def of_codes(self, rows: Tensor, codes: Tensor) -> Tensor:
         """Return the loss of rows (n, d) and a codebook (k, d); no n x k are held at a time."""
+        rows, codes = centred(rows, codes)
         return self.weighted(*entropies(rows, *distance_logits(codes, self.temperature)))
 
     def weighted(self, of_rows: Tensor, of_mean: Tensor) -> Tensor:

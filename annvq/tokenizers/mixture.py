@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from annvq.arguments import as_count, as_number, as_weight
 from annvq.learn.runtime import torch
-from annvq.tokenizers.blocked import indexed, log_sums, noise_seed
+from annvq.tokenizers.blocked import centred, indexed, log_sums, noise_seed
 from annvq.tokenizers.losses import squared_error
 from annvq.tokenizers.nearest import CodeSearch
 from annvq.tokenizers.quantized import Quantized
@@ -85,8 +85,8 @@ class _Mixture(torch.nn.Module):
         self._search = CodeSearch()
 
     def quantize(self, rows: Tensor) -> Quantized:
-        weights, bias = self._joint(rows)
-        squares = _with_squares(rows)
+        near, weights, bias = self._joint(rows)
+        squares = _with_squares(near)
         if self.training:
             soft = weights / self.temperature, bias / self.temperature
             q, codes = indexed(squares, *soft, self.means.to(rows.dtype), noise_seed())
@@ -100,22 +100,22 @@ class _Mixture(torch.nn.Module):
 
     @torch.no_grad()
     def assign(self, rows: Tensor) -> Tensor:
-        weights, bias = self._joint(rows)
-        queries = torch.cat([_with_squares(rows), torch.ones_like(rows[:, :1])], 1)
+        near, weights, bias = self._joint(rows)
+        queries = torch.cat([_with_squares(near), torch.ones_like(rows[:, :1])], 1)
         return self._search(queries, torch.cat([weights, bias[:, None]], 1), "ip", moving=self.training)
 
     def lookup(self, codes: Tensor) -> Tensor:
         return table_rows(self.means, codes)
 
-    def _joint(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Return weights (k, d + 1) and bias (k,) of log prior + log density."""
-        means, priors = self.means.to(like.dtype), self.priors.to(like.dtype)
-        variances = self.log_variances.to(like.dtype).exp() + _LEAST_VARIANCE
+    def _joint(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return rows less the middle of the means, and weights (k, d + 1) and bias (k,) of log prior + density."""
+        (near, means), priors = centred(rows, self.means.to(rows.dtype)), self.priors.to(rows.dtype)
+        variances = self.log_variances.to(rows.dtype).exp() + _LEAST_VARIANCE
         precisions = 0.5 / variances
         weights = torch.cat([means * (2 * precisions)[:, None], -precisions[:, None]], 1)
         constants = -0.5 * means.shape[1] * (2 * math.pi * variances).log()
         bias = priors.log_softmax(0) + constants - precisions * means.square().sum(1)
-        return weights, bias
+        return near, weights, bias
 
 
 def _with_squares(rows: Tensor) -> Tensor:

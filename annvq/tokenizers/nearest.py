@@ -1,7 +1,8 @@
 """The nearest code of each row, without the matrix of all distances.
 
 On the CPU float32 rows go through the engine's own arg-min (`annvq.kernels.assign`); on other devices, and in
-float64, blocks of columns do. Equal distances go to the lowest code.
+float64, products propose and sums in a fixed order decide (`annvq.learn.deciding`). Equal distances go to the lowest
+code.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from annvq.kernels.assign import assign
+from annvq.learn.deciding import largest_logit, least_distance
 from annvq.learn.runtime import torch
 from annvq.tokenizers.approximate import ApproximateCodes
-from annvq.tokenizers.blocked import argmax
 from annvq.tokenizers.kinds import check_kind
 
 if TYPE_CHECKING:
@@ -36,11 +37,7 @@ def nearest(rows: Tensor, codes: Tensor, metric: str = "l2") -> Tensor:
         vectors, sites = (tensor.detach().contiguous().numpy() for tensor in (rows, codes))
         labels, _ = assign(vectors, sites, metric=metric, threads=torch.get_num_threads())
         return torch.from_numpy(labels).long()
-    if metric == "ip":
-        return argmax(rows, codes, codes.new_zeros(len(codes)))
-    shift = codes.mean(0)  # far from the origin, digits would be lost
-    moved = codes - shift
-    return argmax(rows - shift, moved, moved.square().sum(1) / -2)
+    return largest_logit(rows, codes) if metric == "ip" else least_distance(rows, codes)
 
 
 class CodeSearch:

@@ -9,7 +9,8 @@ pytest.importorskip("torch")
 
 import torch
 
-from annvq.tokenizers import Learning, VectorQuantizer, blocked, nearest
+from annvq.learn import deciding
+from annvq.tokenizers import Learning, VectorQuantizer, nearest
 from annvq.tokenizers.approximate import ApproximateCodes
 from annvq.tokenizers.nearest import CodeSearch
 
@@ -22,7 +23,7 @@ def distances(rows, codes):
 @pytest.mark.parametrize(("n", "k", "d"), [(1, 1, 1), (17, 5, 3), (33, 130, 7), (64, 257, 16), (5, 1000, 33)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_nearest_is_that_of_float64(n, k, d, dtype, monkeypatch):
-    monkeypatch.setattr(blocked, "_BLOCK", 500)
+    monkeypatch.setattr(deciding, "_BLOCK", 500)
     rng = np.random.default_rng(n * k)
     rows, codes = rng.normal(size=(n, d)).astype(np.float32), rng.normal(size=(k, d)).astype(np.float32)
     rows += 100  # far from the origin, where squares would eat the digits
@@ -39,7 +40,7 @@ def test_nearest_is_that_of_float64(n, k, d, dtype, monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("copies", [2, 5])
 def test_equal_distances_go_to_the_lowest_code(copies, dtype, monkeypatch):
-    monkeypatch.setattr(blocked, "_BLOCK", 100)
+    monkeypatch.setattr(deciding, "_BLOCK", 100)
     rng = np.random.default_rng(0)
     codes = rng.integers(-3, 4, (41, 6)).astype(np.float32)  # exact in any order of summation
     rows = rng.integers(-3, 4, (53, 6)).astype(np.float32)
@@ -125,15 +126,15 @@ def test_copies_make_their_own_index(many):
 
 def test_memory_does_not_grow_with_rows_times_codes(monkeypatch):
     seen = []
-    plain = torch.addmm
+    plain = torch.baddbmm
 
     def watched(bias, rows, weights, **options):
         made = plain(bias, rows, weights, **options)
         seen.append(made.numel())
         return made
 
-    monkeypatch.setattr(torch, "addmm", watched)
-    monkeypatch.setattr(blocked, "_BLOCK", 1 << 12)
+    monkeypatch.setattr(torch, "baddbmm", watched)
+    monkeypatch.setattr(deciding, "_BLOCK", 1 << 12)
     nearest.nearest(torch.randn(100, 4).double(), torch.randn(2000, 4).double())
     assert max(seen) <= 1 << 12
     assert sum(seen) == 100 * 2000

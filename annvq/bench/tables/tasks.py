@@ -204,19 +204,29 @@ class GraphTask:
 
 
 def best_columns(scores: Tensor, k: int) -> Tensor:
-    """Return the columns (n, k) of the k largest scores (n, m) of each row, best first.
+    """Return the columns (n, k) of the k largest scores (n, m) of each row, best first, then the lower column.
 
     They are in the k runs of columns with the largest maxima; to find these takes one pass over the scores.
     """
     n, m = scores.shape
     runs = m // _RUN
     if runs <= 2 * k:
-        return scores.topk(k, 1).indices
+        return _largest(scores, k)
     maxima = scores[:, : runs * _RUN].reshape(n, runs, _RUN).amax(2)
-    starts = maxima.topk(k, 1).indices * _RUN
+    starts = _largest(maxima, k).sort(1).values * _RUN
     inside = (starts[:, :, None] + torch.arange(_RUN, device=scores.device)).reshape(n, k * _RUN)
     columns = torch.cat([inside, torch.arange(runs * _RUN, m, device=scores.device).expand(n, -1)], 1)
-    return columns.gather(1, scores.gather(1, columns).topk(k, 1).indices)
+    return columns.gather(1, _largest(scores.gather(1, columns), k))
+
+
+def _largest(scores: Tensor, k: int) -> Tensor:
+    """Return what `best_columns` returns; topk alone takes any of equal scores at the cut."""
+    scores = scores.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)  # of a model that diverged
+    least = scores.topk(k, 1).values[:, -1:]
+    above, equal = scores > least, scores == least
+    equal &= equal.cumsum(1) <= k - above.sum(1, keepdim=True)
+    columns = (above | equal).nonzero()[:, 1].reshape(len(scores), k)
+    return columns.gather(1, scores.gather(1, columns).sort(dim=1, descending=True, stable=True).indices)
 
 
 Task = ClickTask | GraphTask
