@@ -6,27 +6,32 @@ then row ascending.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from annvq.errors import ParameterError, ShapeError, ZeroVectorError
+from annvq.errors import NonFiniteError, ParameterError, ShapeError, ZeroVectorError
+from annvq.evaluation.pairs import score_pairs
 
 METRICS = ("ip", "cosine", "l2")
 _QUERY_BLOCK = 256
 _BASE_BLOCK = 32_768
+_SHIFT_ROWS = 4096  # of which the mean is taken
 
 
 def exact_neighbors(base: np.ndarray, queries: np.ndarray, k: int, metric: str = "ip") -> tuple[np.ndarray, np.ndarray]:
     """Find the k exact nearest rows of ``base`` for every query.
 
-    A matrix product in float64 preselects; the survivors are scored again one by one, so that equal
-    rows get equal scores wherever they stand in the matrix (a blocked product does not promise that).
+    A matrix product in float64, of vectors less their mean, names the rows that can be among them, to within the
+    product's rounding error; these are scored one by one (`annvq.evaluation.pairs`). So equal rows get equal scores
+    wherever they stand, and a large offset that all vectors share takes no digits.
 
     Parameters
     ----------
     base
-        (n, d), any real dtype.
+        (n, d), any real dtype, finite.
     queries
-        (nq, d).
+        (nq, d), finite.
     k
         Neighbours a query, at least 1.
     metric
@@ -35,11 +40,14 @@ def exact_neighbors(base: np.ndarray, queries: np.ndarray, k: int, metric: str =
     Returns
     -------
     rows, scores
-        (nq, k) int64 rows of ``base`` and (nq, k) float64 scores; places beyond n hold -1 and -inf.
+        (nq, k) int64 rows of ``base`` and (nq, k) float64 scores; places beyond n hold -1 and -inf. Order is that of
+        the scores before they were rounded to float64, then row ascending.
 
     Raises
     ------
     ShapeError, ParameterError, ZeroVectorError
+    NonFiniteError
+        NaN or infinity in vectors, or scores that overflow float64.
 
     """
     base, queries = _prepare(base, metric), _prepare(queries, metric)
@@ -47,16 +55,13 @@ def exact_neighbors(base: np.ndarray, queries: np.ndarray, k: int, metric: str =
         raise ShapeError(f"queries have {queries.shape[1]} dimensions, the base has {base.shape[1]}")
     if k < 1:
         raise ParameterError(f"k must be at least 1, got {k}")
-    rows = np.full((len(queries), k), -1, np.int64)
-    scores = np.full((len(queries), k), -np.inf)
-    for start in range(0, len(queries), _QUERY_BLOCK):
-        block = queries[start : start + _QUERY_BLOCK]
-        for q, candidates in enumerate(_preselect(base, block, k, metric)):
-            exact = _row_scores(base, block[q], candidates, metric)
-            order = np.lexsort((candidates, -exact))[:k]
-            rows[start + q, : len(order)] = candidates[order]
-            scores[start + q, : len(order)] = exact[order]
-    return rows, scores
+    shift = _shift(base)
+    parts = [
+        _neighbors(base, queries[start : start + _QUERY_BLOCK], shift, k, metric)
+        for start in range(0, len(queries), _QUERY_BLOCK)
+    ]
+    rows, scores = zip(*parts) if parts else ([np.empty((0, k), np.int64)], [np.empty((0, k))])
+    return np.concatenate(rows), np.concatenate(scores)
 
 
 def exact_scores(base: np.ndarray, queries: np.ndarray, rows: np.ndarray, metric: str = "ip") -> np.ndarray:
@@ -78,9 +83,8 @@ def exact_scores(base: np.ndarray, queries: np.ndarray, rows: np.ndarray, metric
     base, queries = _prepare(base, metric), _prepare(queries, metric)
     rows = np.asarray(rows)
     scores = np.full(rows.shape, -np.inf)
-    for q in range(len(queries)):
-        present = rows[q] >= 0
-        scores[q, present] = _row_scores(base, queries[q], rows[q, present], metric)
+    owners, places = np.nonzero(rows >= 0)
+    scores[owners, places] = _checked(*score_pairs(base, queries, rows[owners, places], owners, metric))[0]
     return scores
 
 
@@ -93,47 +97,113 @@ def _prepare(vectors: np.ndarray, metric: str) -> np.ndarray:
         raise ShapeError(f"expected vectors of shape (n, d), got {vectors.shape}")
     if metric != "cosine":
         return vectors
-    vectors = vectors.astype(np.float64)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    if not np.all(lengths > 0):
-        row = int(np.argmin(lengths))
+    vectors = _finite(vectors.astype(np.float64), 0)
+    largest = np.abs(vectors).max(axis=1, initial=0.0, keepdims=True)
+    if not np.all(largest > 0):
+        row = int(np.argmin(largest))
         raise ZeroVectorError(f"row {row} has no direction: cosine needs non-zero vectors")
-    return vectors / lengths
+    vectors = np.ldexp(vectors, -np.frexp(largest)[1])  # exactly, so that no square over- or underflows
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def _preselect(base: np.ndarray, queries: np.ndarray, k: int, metric: str) -> list[np.ndarray]:
-    """Return for every query the rows that can be among its k nearest (more than k at near-ties)."""
-    found: list[list[np.ndarray]] = [[] for _ in queries]
-    best = np.full((len(queries), 0), -np.inf)
+def _finite(block: np.ndarray, first_row: int) -> np.ndarray:
+    good = np.isfinite(block).all(axis=1)
+    if not good.all():
+        raise NonFiniteError(f"row {first_row + int(np.argmin(good))} holds NaN or infinity; expected finite numbers")
+    return block
+
+
+def _shift(base: np.ndarray) -> np.ndarray:
+    """Return the mean (d,) of some rows."""
+    some = base[:: max(1, -(-len(base) // _SHIFT_ROWS))].astype(np.float64)
+    with np.errstate(all="ignore"):
+        return np.nan_to_num(some.mean(axis=0), posinf=0.0, neginf=0.0) if len(some) else np.zeros(base.shape[1])
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The best of what was seen, by owner, then score: at most k of every query."""
+
+    owners: np.ndarray
+    rows: np.ndarray
+    scores: np.ndarray
+    finer: np.ndarray
+
+    @classmethod
+    def none(cls) -> _Best:
+        return cls(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0))
+
+    def with_more(self, more: _Best, k: int) -> _Best:
+        pairs = zip(
+            (self.owners, self.rows, self.scores, self.finer), (more.owners, more.rows, more.scores, more.finer)
+        )
+        owners, rows, scores, finer = (np.concatenate(pair) for pair in pairs)
+        order = np.lexsort((rows, -finer, -scores, owners))
+        kept = order[_place_among_equals(owners[order]) < k]
+        return _Best(owners[kept], rows[kept], scores[kept], finer[kept])
+
+
+def _place_among_equals(ordered: np.ndarray) -> np.ndarray:
+    """Return how many equal numbers stand before each of an ascending array."""
+    return np.arange(len(ordered)) - np.searchsorted(ordered, ordered)
+
+
+def _neighbors(
+    base: np.ndarray, queries: np.ndarray, shift: np.ndarray, k: int, metric: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `exact_neighbors` does, for some queries."""
+    asked = _finite(queries.astype(np.float64), 0)
+    largest = np.full((len(queries), 0), -np.inf)
+    best = _Best.none()
     for start in range(0, len(base), _BASE_BLOCK):
-        block = _block_scores(base[start : start + _BASE_BLOCK], queries, metric)
-        best = np.concatenate([best, _largest(block, k)], axis=1)
-        threshold = _largest(best, k).min(axis=1, initial=np.inf)
-        # Rounding of the product: far below any difference that matters, far above float64's.
-        margin = 1e-9 * (1.0 + np.abs(block).max(axis=1, initial=0.0))
-        for q in range(len(queries)):
-            found[q].append(start + np.flatnonzero(block[q] >= threshold[q] - margin[q]))
-    return [np.concatenate(parts) if parts else np.empty(0, np.int64) for parts in found]
+        block = _finite(base[start : start + _BASE_BLOCK].astype(np.float64), start)  # the base may be a memory map
+        with np.errstate(all="ignore"):  # what overflows is compared pair by pair
+            products, margin = _proposals(block, asked, shift, metric)
+            largest = _largest(np.concatenate([largest, _largest(products, k) - margin], axis=1), k)
+            least = largest.min(axis=1, keepdims=True) if largest.shape[1] == k else -np.inf
+            owners, places = np.nonzero(~(products < least - margin))
+        scores, finer = _checked(*score_pairs(base, queries, start + places, owners, metric))
+        best = best.with_more(_Best(owners, start + places, scores, finer), k)
+    rows, scores = np.full((len(queries), k), -1, np.int64), np.full((len(queries), k), -np.inf)
+    places = _place_among_equals(best.owners)
+    rows[best.owners, places], scores[best.owners, places] = best.rows, best.scores
+    return rows, scores
 
 
-def _block_scores(base: np.ndarray, queries: np.ndarray, metric: str) -> np.ndarray:
-    base = base.astype(np.float64)  # a block at a time: the base may be a memory map
-    queries = queries.astype(np.float64)
-    products = queries @ base.T  # (nq, block)
-    if metric != "l2":
-        return products
-    return 2.0 * products - (base * base).sum(axis=1) - (queries * queries).sum(axis=1)[:, None]
+def _proposals(block: np.ndarray, queries: np.ndarray, shift: np.ndarray, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return numbers (nq, block) that are as scores are but for a constant of each query, and how far off (nq, 1).
+
+    A sum of d products, whatever its order, is off by at most d units of rounding of the sum of their absolute values
+    (Higham 2002, "Accuracy and stability of numerical algorithms", section 3.1). The margin is twice that or more, and
+    has in it the rounding of the pairs' own scores, which is relative to the distance (l2, cosine), or to the products
+    in twice the digits.
+    """
+    d, unit = block.shape[1], np.finfo(np.float64).eps
+    near = block - shift
+    size = np.sqrt(np.square(near).sum(axis=1)).max(initial=0.0)
+    if metric == "ip":
+        products = queries @ near.T
+        lengths = np.sqrt(np.square(queries).sum(axis=1, keepdims=True))
+        whole = np.sqrt(np.square(block).sum(axis=1)).max(initial=0.0)
+        margin = 2 * (d + 8) * unit * lengths * (size + (d + 8) * unit * whole)
+    else:
+        moved = queries - shift
+        products = moved @ near.T
+        products -= np.square(near).sum(axis=1) / 2
+        lengths = np.sqrt(np.square(moved).sum(axis=1, keepdims=True))
+        margin = 2 * (d + 8) * unit * size * (lengths + size) + 2 * (d.bit_length() + 8) * unit * (lengths + size) ** 2
+    return products, margin + d * np.finfo(np.float64).tiny
+
+
+def _checked(scores: np.ndarray, finer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if not np.isfinite(scores).all():
+        raise NonFiniteError(
+            "scores that are not finite: NaN or infinity in the vectors, or products that overflow float64"
+        )
+    return scores, finer
 
 
 def _largest(scores: np.ndarray, k: int) -> np.ndarray:
     """Return the min(k, columns) largest entries of each row, in no order."""
     columns = scores.shape[1]
     return scores if columns <= k else np.partition(scores, columns - k, axis=1)[:, columns - k :]
-
-
-def _row_scores(base: np.ndarray, query: np.ndarray, rows: np.ndarray, metric: str) -> np.ndarray:
-    vectors = base[rows].astype(np.float64)
-    query = query.astype(np.float64)
-    if metric == "l2":
-        return -((vectors - query) ** 2).sum(axis=1)
-    return (vectors * query).sum(axis=1)
