@@ -4,7 +4,7 @@ from annvq import errors
 from annvq.hits import Hits, RangeHits
 from annvq.index.build import build
 from annvq.index.index import Index
-from annvq.index.index import open_index as open
+from annvq.index.opening import open_index as open
 from annvq.index.recipe import Recipe
 
 __version__ = "0.1.0"

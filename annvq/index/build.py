@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from annvq import vectors as door
 from annvq.arguments import as_count, as_path
-from annvq.errors import NonFiniteError, ParameterError, RecipeError, ShapeError, ZeroVectorError
+from annvq.errors import NonFiniteError, ParameterError, RecipeError, ShapeError, StorageError, ZeroVectorError
 from annvq.index import commit
 from annvq.index import recipe as recipes
 from annvq.index.attributes import as_attributes
@@ -101,7 +102,8 @@ def build(
         return Index(version if store is None else commit.write(store, version, moved=False), store)
     except BaseException:
         if store is not None:
-            store.close()
+            with suppress(StorageError):  # what went wrong first is what is told
+                store.close()
         raise
 
 

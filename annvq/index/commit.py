@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
-from annvq.errors import CorruptIndexError, DtypeError
+from annvq.errors import CorruptIndexError, DtypeError, StorageError
 from annvq.index import persist
 from annvq.index.depth import Depth
 from annvq.index.fused import Fused
@@ -38,6 +40,25 @@ class Version:
     def fused(self) -> Fused | None:
         """What a search for one query takes, None where the index is of another kind."""
         return Fused.of(self.trained, self.snapshot, self.snapshot.searchable_per_list)
+
+
+def open_version(path: Path, mode: str) -> tuple[Store, Version]:
+    """Open a folder's current version; errors are those of `Store.open` and `read`."""
+    store = Store.open(path, mode)
+    try:
+        return store, _read_or_verify(store)
+    except BaseException:
+        with suppress(StorageError):  # what went wrong first is what is told
+            store.close()
+        raise
+
+
+def _read_or_verify(store: Store) -> Version:
+    try:
+        return read(store)
+    except CorruptIndexError:
+        store.verify()  # where a checksum is wrong, it says better what is damaged
+        raise
 
 
 def read(store: Store) -> Version:

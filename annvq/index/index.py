@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -12,9 +14,9 @@ import numpy as np
 
 from annvq import vectors as door
 from annvq.arguments import as_count, as_number, as_path
-from annvq.errors import CorruptIndexError, DuplicateIdError, ParameterError, StateError, UnknownIdError
+from annvq.errors import DuplicateIdError, ParameterError, StateError, StorageError, UnknownIdError
 from annvq.hits import Hits, RangeHits
-from annvq.index import commit, persist
+from annvq.index import commit, figures, persist
 from annvq.index.attributes import new_attributes
 from annvq.index.commit import Version
 from annvq.index.depth import Depth
@@ -30,7 +32,6 @@ from annvq.index.tokens import TokenRows
 from annvq.index.trained import Trained
 from annvq.index.tune import TuneReport, tune
 from annvq.index.writer import SegmentWriter
-from annvq.kernels import isa
 from annvq.kernels import threads as pool
 from annvq.storage import Store
 
@@ -42,9 +43,11 @@ class Index:
     one thread changes the index: a search sees the version that was current when it began.
     """
 
-    def __init__(self, version: Version, store: Store | None = None) -> None:
-        self._now = version
+    def __init__(self, version: Version, store: Store | None = None, tuned: Depth | None = None) -> None:
+        """Take a version, and the store it stands in; ``tuned``: a reader's own depth of search."""
+        self._now = version if tuned is None else replace(version, depth=tuned)
         self._store = store
+        self._tuned = tuned
         self._closed = False
         self._changing = threading.RLock()
         _ALL.add(self)
@@ -72,7 +75,7 @@ class Index:
 
     @property
     def version(self) -> int:
-        """Version, one more after every change."""
+        """Version, one more after every change; that of the folder, where the index is of one."""
         return self._now.number
 
     @property
@@ -86,6 +89,8 @@ class Index:
         return self._now.depth.rerank
 
     def __repr__(self) -> str:
+        if self._closed:
+            return "Index(closed)"
         return f"Index(n={len(self)}, dim={self.dim}, metric={self.metric!r}, recipe={self.recipe.name!r})"
 
     def stats(self) -> dict[str, Any]:
@@ -94,25 +99,7 @@ class Index:
         ``bytes_per_vector`` counts what stands for a vector: codes, constants, refine store. ``bytes`` says what else
         there is: ids, positions, centroids and codebooks, attributes; its codes hold lists padded to blocks of 32.
         """
-        snapshot, trained = self._now.snapshot, self._now.trained
-        shared = sum(array.nbytes for array in trained.sections().values())
-        return {
-            "n": snapshot.live_count,
-            "dim": self.dim,
-            "metric": self.metric,
-            "recipe": self.recipe.name,
-            "bytes_per_vector": trained.bytes_per_vector,
-            "compression": 4 * self.dim / trained.bytes_per_vector,
-            "bytes": {"shared": shared, **_bytes_by_part(snapshot)},
-            "segments": len(snapshot.segments),
-            "deleted": snapshot.rows - snapshot.live_count,
-            "nlist": trained.nlist,
-            "nprobe": self._now.depth.nprobe,
-            "rerank": self._now.depth.rerank,
-            "version": self._now.number,
-            "isa": isa.ACTIVE,
-            "path": None if self._store is None else str(self._store.path),
-        }
+        return figures.of(self._now, None if self._store is None else str(self._store.path))
 
     # -- searching ----------------------------------------------------------------------------
 
@@ -156,8 +143,8 @@ class Index:
             if hits is not None:
                 return hits
         snapshot = now.snapshot
-        matrix = self._queries(queries)
-        depth = self._depth_for(nprobe, rerank)
+        matrix = self._queries(now, queries)
+        depth = self._depth_for(now, nprobe, rerank)
         k = as_count("k", k, most=max(_MOST_PLACES, snapshot.live_count))
         if filter is not None:
             snapshot = self._narrowed(snapshot, filter)
@@ -176,15 +163,15 @@ class Index:
         belongs to the result. Scores are the best that the index can make (refine store, else codes).
         """
         self._check_open()
-        snapshot = self._now.snapshot
-        matrix = self._queries(queries)
-        depth = self._depth_for(nprobe, None)
-        least = as_number("radius", radius) * (-1 if self._now.trained.l2 else 1)
+        now = self._now
+        snapshot = now.snapshot
+        matrix = self._queries(now, queries)
+        depth = self._depth_for(now, nprobe, None)
+        least = as_number("radius", radius) * (-1 if now.trained.l2 else 1)
         if filter is not None:
             snapshot = self._narrowed(snapshot, filter)
         found = [
-            range_search(self._now.trained, snapshot, matrix[q : q + 1], least, depth.nprobe)
-            for q in range(len(matrix))
+            range_search(now.trained, snapshot, matrix[q : q + 1], least, depth.nprobe) for q in range(len(matrix))
         ]
         offsets = np.cumsum([0, *(len(scores) for scores, _ in found)]).astype(np.int64)
         scores = np.concatenate([np.empty(0, np.float32), *(scores for scores, _ in found)])
@@ -195,30 +182,31 @@ class Index:
         """Set nprobe and rerank to the fastest that reach ``recall`` at k on these queries.
 
         Measured against exhaustive search with the best scores that the index has. The setting is stored: in memory,
-        and on disk where the index is open for writing. StateError for an index of documents.
+        and on disk where the index is open for writing. On an index that is open for reading it is this object's own,
+        and the version stays. StateError for an index of documents.
         """
         self._check_open()
         self._check_single()
-        matrix = self._queries(queries)
-        if len(matrix) == 0 or len(self) == 0:
-            raise ParameterError(f"tuning needs queries and vectors, got {len(matrix)} and {len(self)}")
+        now = self._now
+        matrix = self._queries(now, queries)
+        if len(matrix) == 0 or now.snapshot.live_count == 0:
+            raise ParameterError(f"tuning needs queries and vectors, got {len(matrix)} and {now.snapshot.live_count}")
         k, recall = as_count("k", k), as_number("recall", recall, above=0, most=1)
-        report = tune(self._now.trained, self._now.snapshot, matrix, k, recall, pool.resolve(threads))
-        with self._changing:
-            self._check_open()
-            self._change(depth=Depth(report.chosen.nprobe, report.chosen.rerank))
+        report = tune(now.trained, now.snapshot, matrix, k, recall, pool.resolve(threads))
+        self._set_depth(Depth(report.chosen.nprobe, report.chosen.rerank))
         return report
 
     def reconstruct(self, ids: Any) -> np.ndarray:
         """Return the vectors of ``ids`` as the index holds them, (len(ids), d) float32 (UnknownIdError)."""
         self._check_open()
-        snapshot = self._now.snapshot
+        now = self._now
+        trained, snapshot = now.trained, now.snapshot
         rows = self._known_rows(snapshot, ids)
-        vectors = np.empty((len(rows), self.dim), np.float32)
+        vectors = np.empty((len(rows), trained.dim), np.float32)
         for segment in snapshot.segments:
             inside = np.flatnonzero((rows >= segment.base) & (rows < segment.base + segment.n))
             if len(inside):
-                vectors[inside] = self._now.trained.decode(segment, rows[inside] - segment.base)
+                vectors[inside] = trained.decode(segment, rows[inside] - segment.base)
         return vectors
 
     # -- changing -----------------------------------------------------------------------------
@@ -274,32 +262,61 @@ class Index:
     def verify(self) -> None:
         """Read every byte of the index's files; CorruptIndexError names the section that is wrong."""
         self._check_open()
-        if self._store is not None:
-            self._store.verify()
-        segments = self._now.snapshot.segments
+        store, segments = self._store, self._now.snapshot.segments
+        if store is not None:
+            store.verify()
         for segment in segments:
             persist.verify_segment(segment)
         persist.verify_together(segments)
 
+    def is_current(self) -> bool:
+        """Return whether the folder still holds the version that is shown; always, where there is no folder.
+
+        False after a writer's commit in the meantime. StorageError, CorruptIndexError: the folder cannot be read.
+        """
+        self._check_open()
+        return self._store is None or self._store.is_current()
+
+    def refresh(self) -> bool:
+        """Take the current version of the folder; return whether it is another than was shown.
+
+        For readers. A search that is under way ends with the version that it began with. The depth that `tune` found
+        on this object stays, unless another index was saved to the folder: that one comes with its own. An index in
+        memory, or open for writing, shows the current version as it is. StorageError, CorruptIndexError where the
+        folder cannot be read: what was shown stays.
+        """
+        return self._refresh(lambda trained: None)
+
     def close(self) -> None:
-        """Let go of files and lock; every later call is a StateError. Closing twice is fine."""
+        """Let go of files, memory and lock; every later call is a StateError, but repr. Closing twice is fine.
+
+        Mapped files are let go of when the last search that is under way has ended. StorageError where the system
+        reports one; the index is closed all the same.
+        """
         with self._changing:  # a change that is under way is finished: it holds the lock of the folder
-            self._closed = True
+            self._closed, self._now = True, _CLOSED
             if self._store is not None:
                 self._store.close()
 
     def __enter__(self) -> Index:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        with suppress(*[] if kind is None else [StorageError]):  # what went wrong first is what is told
+            self.close()
 
     def __reduce__(self) -> tuple:
-        """Ship an opened index as its path; one in memory cannot be shipped."""
+        """Ship an opened index as path, version and depth of search: it is opened there for reading (see `reopen`).
+
+        So do `copy.copy` and `copy.deepcopy`. StateError for an index in memory, and, there, where the folder has
+        another version by then: answers would be others than here.
+        """
         self._check_open()
         if self._store is None:
-            raise StateError("an index in memory cannot be sent to another process: save it and open it there")
-        return open_index, (str(self._store.path),)
+            raise StateError("an index in memory is not copied or sent to another process: save it and open it")
+        from annvq.index.opening import reopen
+
+        return reopen, (str(self._store.path), self._store.uuid, self._store.version, self._tuned)
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -314,6 +331,31 @@ class Index:
                     self._now = commit.read(self._store)
                 raise
         self._now = version
+
+    def _set_depth(self, depth: Depth) -> None:
+        """Make a depth of search the default, on disk where the index is open for writing."""
+        with self._changing:
+            self._check_open()
+            if self._store is None or self._store.mode == "rw":
+                self._change(depth=depth)
+            else:
+                self._tuned, self._now = depth, replace(self._now, depth=depth)
+
+    def _refresh(self, check: Callable[[Trained], object]) -> bool:
+        """Take the folder's version if ``check`` raises no error of its trained parts."""
+        with self._changing:
+            self._check_open()
+            held = self._store
+            if held is None or held.is_current():
+                return False
+            if held.mode == "rw":
+                raise StateError(f"{held.path} has changed, though it is open for writing: close it and open it again")
+            store, version = commit.open_version(held.path, "r")
+            check(version.trained)
+            if store.uuid != held.uuid:
+                self._tuned = None
+            self._store, self._now = store, replace(version, depth=self._tuned or version.depth)
+            return True
 
     def _check_open(self) -> None:
         if self._closed:
@@ -337,19 +379,19 @@ class Index:
         segments = _merge_small(self._now.trained, [*self._now.snapshot.segments, writer.take(column, table)])
         self._change(snapshot=Snapshot.of(segments), next_id=next_id(column, self._now.next_id))
 
-    def _queries(self, queries: Any) -> np.ndarray:
-        matrix = door.as_matrix(queries, dim=self.dim, name="queries")
-        return door.for_metric(matrix, self.metric, "queries")
+    def _queries(self, now: Version, queries: Any) -> np.ndarray:
+        matrix = door.as_matrix(queries, dim=now.trained.dim, name="queries")
+        return door.for_metric(matrix, now.trained.metric, "queries")
 
     def _check_single(self) -> None:
         if self._now.trained.tokens is not None:  # its rows stand for documents
             raise StateError("this index is of documents: open it with annvq.multivector.MultiVectorIndex")
 
-    def _depth_for(self, nprobe: int | None, rerank: int | None) -> Depth:
-        default = self._now.depth
+    def _depth_for(self, now: Version, nprobe: int | None, rerank: int | None) -> Depth:
+        default = now.depth
         if nprobe is None and rerank is None:
             return default
-        nprobe = default.nprobe if nprobe is None else min(as_count("nprobe", nprobe), self._now.trained.nlist)
+        nprobe = default.nprobe if nprobe is None else min(as_count("nprobe", nprobe), now.trained.nlist)
         rerank = default.rerank if rerank is None else as_count("rerank", rerank)
         return Depth(nprobe, rerank)
 
@@ -387,41 +429,14 @@ class Index:
         return column
 
 
-def open_index(path: str | os.PathLike[str], mode: str = "r") -> Index:
-    """Open a saved index, memory-mapped.
+class _Closed:
+    """In the place of the version when the index is closed: nothing stays mapped, every use is an error."""
 
-    Parameters
-    ----------
-    path
-        The folder.
-    mode
-        "r": any number of readers, each keeps the version that it opened. "rw": one writer, which
-        holds a lock; `add`, `remove`, `compact` and `tune` are on disk when they return.
-
-    Raises
-    ------
-    StorageError, CorruptIndexError, VersionError, LockedError
-        What is there is not an index, is damaged, comes from a newer annvq, or is being written.
-
-    """
-    if mode not in ("r", "rw"):
-        raise ParameterError(f"mode {mode!r}: expected 'r' or 'rw'")
-    store = Store.open(path, mode)
-    try:
-        return Index(_read(store), store)
-    except BaseException:
-        store.close()
-        raise
+    def __getattr__(self, name: str) -> Any:
+        raise StateError("the index is closed")
 
 
-def _read(store: Store) -> Version:
-    try:
-        return commit.read(store)
-    except CorruptIndexError:
-        store.verify()  # where a checksum is wrong, it says better what is damaged
-        raise
-
-
+_CLOSED: Any = _Closed()
 _ALL: weakref.WeakSet[Index] = weakref.WeakSet()
 
 
@@ -468,15 +483,3 @@ def _padded(hits: Hits, k: int) -> Hits:
     scores = np.full((nq, k), -np.inf, np.float32)
     ids[:, :found], scores[:, :found] = hits.ids, hits.scores
     return Hits(ids, scores)
-
-
-def _bytes_by_part(snapshot: Snapshot) -> dict[str, int]:
-    parts = {"codes": 0, "constants": 0, "refine": 0, "ids": 0, "positions": 0, "attributes": 0}
-    for segment in snapshot.segments:
-        for name, array in segment.arrays.items():
-            part = "tokens" if name.startswith("tokens.") else name if name in parts else "codes"
-            parts[part] = parts.get(part, 0) + array.nbytes
-        parts["ids"] += sum(array.nbytes for array in segment.ids.sections().values())
-        parts["positions"] += segment.positions.nbytes
-        parts["attributes"] += 0 if segment.attributes is None else segment.attributes.nbytes
-    return parts

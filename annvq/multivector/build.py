@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
 from annvq.arguments import as_count, as_path
-from annvq.errors import ParameterError, RecipeError, ShapeError
+from annvq.errors import ParameterError, RecipeError, ShapeError, StorageError
 from annvq.index import build as building
 from annvq.index import commit
 from annvq.index.attributes import as_attributes
@@ -73,7 +74,8 @@ def build(
         return Index(version if store is None else commit.write(store, version, moved=False), store)
     except BaseException:
         if store is not None:
-            store.close()
+            with suppress(StorageError):  # what went wrong first is what is told
+                store.close()
         raise
 
 

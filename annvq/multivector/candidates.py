@@ -32,7 +32,8 @@ class Finder:
     _lists: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     @property
-    def _tokens(self) -> TokenStore:
+    def tokens(self) -> TokenStore:
+        """The store of the documents' own vectors."""
         assert self.trained.tokens is not None
         return self.trained.tokens
 
@@ -105,8 +106,8 @@ class Finder:
         rows = np.full((0, total), -1, np.int64)
         for segment in snapshot.segments:
             for documents in _blocks(segment):
-                tokens = self._tokens.unpack(segment.arrays, documents)
-                scores = gemm.products(self._tokens.decode(tokens), panels, total, threads=threads)
+                tokens = self.tokens.unpack(segment.arrays, documents)
+                scores = gemm.products(self.tokens.decode(tokens), panels, total, threads=threads)
                 owners = np.repeat(documents, np.diff(tokens.offsets)) + segment.base
                 if distinct:
                     scores = np.maximum.reduceat(scores, tokens.offsets[:-1], axis=0)
@@ -148,7 +149,7 @@ class Finder:
             if len(segment.allow):
                 found = found[segment.allow[found] == 1]
             rows.append(found + segment.base)
-            approximate.append(self._tokens.score_roughly(query, segment.arrays, found))
+            approximate.append(self.tokens.score_roughly(query, segment.arrays, found))
         joined, of_all = np.concatenate(rows), np.concatenate(approximate)
         return joined[np.lexsort((snapshot.keys[joined], -of_all))]
 
@@ -158,8 +159,8 @@ class Finder:
         held = self._lists.get(id(labels))
         if held is None:
             owners = np.repeat(np.arange(segment.n, dtype=np.uint32), np.diff(segment.arrays[OFFSETS]))
-            assert self._tokens.centroids is not None
-            counts = np.bincount(labels, minlength=len(self._tokens.centroids))
+            assert self.tokens.centroids is not None
+            counts = np.bincount(labels, minlength=len(self.tokens.centroids))
             starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
             held = (labels, starts, owners[np.argsort(labels, kind="stable")])
             self._lists[id(labels)] = held

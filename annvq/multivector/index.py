@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from annvq.arguments import as_count, as_number
-from annvq.errors import CorruptIndexError, ParameterError, StateError
+from annvq.errors import CorruptIndexError, ParameterError, StateError, StorageError
 from annvq.hits import Hits
 from annvq.index import tune as tuning
 from annvq.index.build import Progress
+from annvq.index.commit import Version
 from annvq.index.depth import Depth
-from annvq.index.index import Index, open_index
+from annvq.index.index import Index
+from annvq.index.opening import open_index, reopen
 from annvq.index.recipe import Recipe
 from annvq.index.snapshot import Snapshot
-from annvq.index.tokens import Prepared, TokenStore
+from annvq.index.tokens import Prepared
+from annvq.index.trained import Trained
 from annvq.index.tune import Measured, TuneReport
 from annvq.kernels import threads as pool
 from annvq.multivector.build import build
@@ -45,20 +49,8 @@ class MultiVectorIndex:
 
     def __init__(self, index: Index) -> None:
         """Take what `build` and `open` make (StateError, CorruptIndexError where its rows are no documents)."""
-        tokens = index._now.trained.tokens
-        if tokens is None:
-            raise StateError("rows of this index are single vectors: open it with annvq.open")
-        try:
-            self._encoder = FixedDimensionalEncoder(dim=tokens.dim, **tokens.settings["encoder"])
-            by = tokens.settings["candidates_by"]
-        except (KeyError, TypeError, ParameterError) as error:
-            raise CorruptIndexError(f"the index's encoder cannot be read: {error!r}") from error
-        if self._encoder.output_dim != index.dim or by not in CANDIDATES:
-            raise CorruptIndexError(f"encodings of {self._encoder.output_dim} numbers, candidates by {by!r} do not fit")
         self._index = index
-        self._by = by
-        self._tokens: TokenStore = tokens
-        self._forget()
+        self._finder: Finder | None = _finder_of(index._now.trained)
 
     @classmethod
     def build(
@@ -112,12 +104,7 @@ class MultiVectorIndex:
     @classmethod
     def open(cls, path: str | os.PathLike[str], mode: str = "r") -> MultiVectorIndex:
         """Open a saved index of documents, memory-mapped; parameters and errors as for `annvq.open`."""
-        index = open_index(path, mode)
-        try:
-            return cls(index)
-        except BaseException:
-            index.close()
-            raise
+        return _of(open_index(path, mode))
 
     # -- what it is ---------------------------------------------------------------------------
 
@@ -128,12 +115,12 @@ class MultiVectorIndex:
     @property
     def dim(self) -> int:
         """Dimension d of documents' vectors."""
-        return self._tokens.dim
+        return self._current()[1].tokens.dim
 
     @property
     def encoder(self) -> FixedDimensionalEncoder:
         """What makes one vector of a document's or a query's vectors."""
-        return self._encoder
+        return self._current()[1].encoder
 
     @property
     def recipe(self) -> Recipe:
@@ -156,19 +143,22 @@ class MultiVectorIndex:
         return self._index.nprobe
 
     def __repr__(self) -> str:
+        if self._index._closed:
+            return "MultiVectorIndex(closed)"
         return f"MultiVectorIndex(n={len(self)}, dim={self.dim}, recipe={self.recipe.name!r})"
 
     def stats(self) -> dict[str, Any]:
         """Return figures about the index; ``bytes_per_document`` by part, ids and what is shared included."""
+        now, finder = self._current()
         stats = self._index.stats()
         rows = max(1, stats["n"] + stats["deleted"])
-        held = sum(int(segment.arrays["tokens.offsets"][-1]) for segment in self._index._now.snapshot.segments)
+        held = sum(int(segment.arrays["tokens.offsets"][-1]) for segment in now.snapshot.segments)
         del stats["bytes_per_vector"], stats["compression"], stats["rerank"]
         stats |= {
-            "dim": self.dim,
-            "encoding_dim": self._encoder.output_dim,
+            "dim": finder.tokens.dim,
+            "encoding_dim": finder.encoder.output_dim,
             "tokens": held,
-            "candidates_by": self._by,
+            "candidates_by": finder.by,
             "candidates": self.candidates,
             "bytes_per_document": {part: size / rows for part, size in stats["bytes"].items()},
         }
@@ -206,8 +196,8 @@ class MultiVectorIndex:
 
         """
         k = as_count("k", k, most=max(1 << 24, len(self)))
-        snapshot, sets, depth = self._asked(queries, k, candidates, nprobe, filter)
-        scores, rows = self._search(snapshot, sets, k, depth, filter is not None, pool.resolve(threads))
+        finder, snapshot, sets, depth = self._asked(queries, k, candidates, nprobe, filter)
+        scores, rows = _search(finder, snapshot, sets, k, depth, filter is not None, pool.resolve(threads))
         return Hits(snapshot.take_ids(rows), scores)
 
     def find_candidates(
@@ -225,8 +215,8 @@ class MultiVectorIndex:
         Best first, where they are not simply all documents.
         """
         k = as_count("k", k, most=max(1 << 24, len(self)))
-        snapshot, sets, depth = self._asked(queries, k, candidates, nprobe, filter)
-        _, found = self._found(snapshot, sets, k, depth, filter is not None, pool.resolve(threads))
+        finder, snapshot, sets, depth = self._asked(queries, k, candidates, nprobe, filter)
+        _, found = _found(finder, snapshot, sets, k, depth, filter is not None, pool.resolve(threads))
         return [snapshot.take_ids(rows) for rows in found]
 
     def tune(self, queries: Any, k: int = 10, recall: float = 0.95, *, threads: int | None = None) -> TuneReport:
@@ -235,55 +225,46 @@ class MultiVectorIndex:
         Exact is: every document scored by the vectors that the index keeps. The setting is stored as
         `annvq.Index.tune` does; in the report ``rerank`` are candidates.
         """
-        index = self._index
-        index._check_open()
+        now, finder = self._current()
         k, recall = as_count("k", k), as_number("recall", recall, above=0, most=1)
-        sets = self._queries(queries)
+        sets = _queries(finder, queries)
         if len(sets) == 0 or len(self) <= k:
             raise ParameterError(f"tuning needs queries and more than k documents, got {len(sets)} and {len(self)}")
-        now, workers = index._now, pool.resolve(threads)
-        every = Finder(now.trained, self._encoder, "all")
-        prepared = [self._tokens.prepare(one) for one in sets]
-        whole = every.find(now.snapshot, sets, prepared, Depth(1, 1), k, False, workers)
-        _, truth = self._rescored(now.snapshot, prepared, whole, k, workers, narrow=False)
+        snapshot, workers = now.snapshot, pool.resolve(threads)
+        every = Finder(now.trained, finder.encoder, "all")
+        prepared = [finder.tokens.prepare(one) for one in sets]
+        whole = every.find(snapshot, sets, prepared, Depth(1, 1), k, False, workers)
+        _, truth = _rescored(finder, snapshot, prepared, whole, k, workers, narrow=False)
         most = min(_MOST_CANDIDATES, len(self))
         measured, probes = [], [1]
-        if self._by in ("encoding", "centroids"):
-            all_probes = now.trained.nlist if self._by == "encoding" else len(prepared[0].centroid_scores)
+        if finder.by in ("encoding", "centroids"):
+            all_probes = now.trained.nlist if finder.by == "encoding" else len(prepared[0].centroid_scores)
             probes = sorted({min(1 << step, all_probes) for step in range(all_probes.bit_length() + 1)})
         for nprobe in probes:
-            found = self._finder.find(now.snapshot, sets, prepared, Depth(nprobe, most), k, False, workers)
-            wanted = most if self._by == "all" else _least_candidates(found, truth, recall, k, most)
-            measured.append(self._measured(Depth(nprobe, wanted), sets, truth, k, workers))
+            found = finder.find(snapshot, sets, prepared, Depth(nprobe, most), k, False, workers)
+            wanted = most if finder.by == "all" else _least_candidates(found, truth, recall, k, most)
+            measured.append(_measured(finder, snapshot, Depth(nprobe, wanted), sets, truth, k, workers))
             while measured[-1].recall < recall and wanted < most:  # what narrowing lost takes more of them
                 wanted = min(most, int(1.5 * wanted) + 1)
-                measured.append(self._measured(Depth(nprobe, wanted), sets, truth, k, workers))
+                measured.append(_measured(finder, snapshot, Depth(nprobe, wanted), sets, truth, k, workers))
         good = [one for one in measured if one.recall >= recall] or [max(measured, key=lambda one: one.recall)]
         chosen = max(good, key=lambda one: one.qps)
-        with index._changing:
-            index._check_open()
-            index._change(depth=Depth(chosen.nprobe, chosen.rerank))
+        self._index._set_depth(Depth(chosen.nprobe, chosen.rerank))
         return TuneReport(chosen, chosen.recall >= recall, recall, k, len(sets), "tokens", tuple(measured))
-
-    def _measured(self, depth: Depth, sets: Ragged, truth: np.ndarray, k: int, threads: int) -> Measured:
-        _, rows = self._search(self._index._now.snapshot, sets, k, depth, False, threads)
-        some = [Ragged(one, np.array([0, len(one)])) for one in sets][:64]
-        seconds = tuning.best_of(lambda: [self._search(self._index._now.snapshot, s, k, depth, False, 1) for s in some])
-        return Measured(depth.nprobe, depth.rerank, tuning.recall_of(rows, truth), len(some) / seconds)
 
     def reconstruct(self, ids: Any) -> Ragged:
         """Return the vectors of documents ``ids`` as the index keeps them, float32 (UnknownIdError)."""
-        self._index._check_open()
-        snapshot = self._index._now.snapshot
+        now, finder = self._current()
+        snapshot, dim = now.snapshot, finder.tokens.dim
         rows = self._index._known_rows(snapshot, ids)
-        parts: list[np.ndarray] = [np.empty((0, self.dim), np.float32)] * len(rows)
+        parts: list[np.ndarray] = [np.empty((0, dim), np.float32)] * len(rows)
         for segment in snapshot.segments:
             inside = np.flatnonzero((rows >= segment.base) & (rows < segment.base + segment.n))
-            tokens = self._tokens.unpack(segment.arrays, rows[inside] - segment.base)
-            decoded = self._tokens.decode(tokens)
+            tokens = finder.tokens.unpack(segment.arrays, rows[inside] - segment.base)
+            decoded = finder.tokens.decode(tokens)
             for place, begin, end in zip(inside, tokens.offsets[:-1], tokens.offsets[1:], strict=True):
                 parts[place] = decoded[begin:end]
-        return Ragged.of(parts, dim=self.dim)
+        return Ragged.of(parts, dim=dim)
 
     # -- changing -----------------------------------------------------------------------------
 
@@ -293,8 +274,9 @@ class MultiVectorIndex:
         with index._changing:
             index._check_writable()
             sets = Ragged.of(documents, dim=self.dim).without_empty("documents").floats()
-            vectors = self._encoder.encode_documents(sets, threads=workers)
-            index._insert(vectors, self._tokens.encode(sets.vectors, sets.offsets, workers), ids, attributes, threads)
+            _, finder = self._current()
+            vectors = finder.encoder.encode_documents(sets, threads=workers)
+            index._insert(vectors, finder.tokens.encode(sets.vectors, sets.offsets, workers), ids, attributes, threads)
             self._forget()
 
     def remove(self, ids: Any) -> None:
@@ -309,7 +291,8 @@ class MultiVectorIndex:
 
     def _forget(self) -> None:
         """Begin anew with what finding candidates keeps of segments."""
-        self._finder = Finder(self._index._now.trained, self._encoder, self._by)
+        _, finder = self._current()
+        self._finder = Finder(finder.trained, finder.encoder, finder.by)
 
     # -- keeping ------------------------------------------------------------------------------
 
@@ -321,100 +304,163 @@ class MultiVectorIndex:
         """Read every byte of the index's files; CorruptIndexError names the section that is wrong."""
         self._index.verify()
 
+    def is_current(self) -> bool:
+        """Return whether the folder still holds the version that is shown; see `annvq.Index.is_current`."""
+        return self._index.is_current()
+
+    def refresh(self) -> bool:
+        """Take the current version of the folder; return whether it is another than was shown.
+
+        As `annvq.Index.refresh`. StateError where an index of single vectors was saved there: what was shown stays.
+        """
+        return self._index._refresh(_finder_of)
+
     def close(self) -> None:
-        """Let go of files and lock; every later call is a StateError. Closing twice is fine."""
-        self._index.close()
+        """Let go of files, memory and lock; see `annvq.Index.close`."""
+        try:
+            self._index.close()
+        finally:
+            self._finder = None
 
     def __enter__(self) -> MultiVectorIndex:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        with suppress(*[] if kind is None else [StorageError]):  # what went wrong first is what is told
+            self.close()
 
     def __reduce__(self) -> tuple:
-        """Ship an opened index as its path (StateError for one in memory)."""
-        return MultiVectorIndex.open, self._index.__reduce__()[1]
+        """Ship an opened index as path, version and depth of search; see `annvq.Index.__reduce__`."""
+        return _reopen, self._index.__reduce__()[1]
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _queries(self, queries: Any) -> Ragged:
-        if getattr(queries, "ndim", None) == 2:
-            queries = queries[None]
-        return Ragged.of(queries, dim=self.dim, name="queries").without_empty("queries").floats()
+    def _current(self) -> tuple[Version, Finder]:
+        """Return a version and what finds candidates in it: a search uses these two from beginning to end."""
+        now, finder = self._index._now, self._finder
+        if finder is None or finder.trained is not now.trained:  # another one was taken from the folder
+            finder = self._finder = _finder_of(now.trained)
+        return now, finder
 
     def _asked(
         self, queries: Any, k: int, candidates: int | None, nprobe: int | None, filter: Any
-    ) -> tuple[Snapshot, Ragged, Depth]:
-        """Return the documents that may be returned, the queries and the depth of a search, checked."""
-        index = self._index
-        index._check_open()
-        snapshot = index._now.snapshot
+    ) -> tuple[Finder, Snapshot, Ragged, Depth]:
+        """Return finder, documents that may be returned, queries and depth of a search, checked."""
+        (now, finder), index = self._current(), self._index
+        snapshot = now.snapshot
         if filter is not None:
             snapshot = index._narrowed(snapshot, filter)
         if candidates is None:
-            candidates = max(index.rerank, 2 * k)
+            candidates = max(now.depth.rerank, 2 * k)
         wanted = as_count("candidates", candidates)
-        depth = index._depth_for(None if self._by == "centroids" else nprobe, wanted)
-        if self._by == "centroids":  # there are more of these than lists of encodings
-            depth = replace(depth, nprobe=index.nprobe if nprobe is None else as_count("nprobe", nprobe))
-        return snapshot, self._queries(queries), depth
+        depth = index._depth_for(now, None if finder.by == "centroids" else nprobe, wanted)
+        if finder.by == "centroids":  # there are more of these than lists of encodings
+            depth = replace(depth, nprobe=now.depth.nprobe if nprobe is None else as_count("nprobe", nprobe))
+        return finder, snapshot, _queries(finder, queries), depth
 
-    def _found(
-        self, snapshot: Snapshot, sets: Ragged, k: int, depth: Depth, filtered: bool, threads: int
-    ) -> tuple[list[Prepared], list[np.ndarray]]:
-        """Return the queries prepared for scoring, and the rows of their candidates, at least ``k``."""
-        allowed = sum(
-            int(np.count_nonzero(segment.allow)) if len(segment.allow) else segment.n for segment in snapshot.segments
-        )
-        prepared = [self._tokens.prepare(one) for one in sets]
-        if allowed == 0 or len(sets) == 0:
-            return prepared, [np.empty(0, np.int64)] * len(sets)
-        least, depth = min(k, allowed), replace(depth, rerank=max(depth.rerank, k))
-        return prepared, self._finder.find(snapshot, sets, prepared, depth, least, filtered, threads)
 
-    def _search(
-        self, snapshot: Snapshot, sets: Ragged, k: int, depth: Depth, filtered: bool, threads: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        prepared, found = self._found(snapshot, sets, k, depth, filtered, threads)
-        narrow = self._by != "all" and self._tokens.spec.kind == "pq"
-        return self._rescored(snapshot, prepared, found, k, threads, narrow=narrow)
+def _of(index: Index) -> MultiVectorIndex:
+    """Return an opened index as one of documents; it is closed where it is none."""
+    try:
+        return MultiVectorIndex(index)
+    except BaseException:
+        index.close()
+        raise
 
-    def _rescored(
-        self,
-        snapshot: Snapshot,
-        prepared: list[Prepared],
-        found: list[np.ndarray],
-        k: int,
-        threads: int,
-        *,
-        narrow: bool,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the best k of every query's candidates, ties by id; missing places -inf and row -1.
 
-        ``narrow``: whether centroids alone choose half of the candidates first.
-        """
-        best = np.full((len(found), k), -np.inf, np.float32)
-        best_rows = np.full((len(found), k), -1, np.int64)
+def _reopen(*sent: Any) -> MultiVectorIndex:
+    """Open what was pickled; parameters and errors are those of `annvq.index.opening.reopen`."""
+    return _of(reopen(*sent))
 
-        def ranked(score: Score, q: int, rows: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-            scores = np.empty(len(rows), np.float32)
-            for segment in snapshot.segments:
-                inside = np.flatnonzero((rows >= segment.base) & (rows < segment.base + segment.n))
-                if len(inside):
-                    scores[inside] = score(prepared[q], segment.arrays, rows[inside] - segment.base)
-            order = np.lexsort((snapshot.keys[rows], -scores))[:most]
-            return scores[order], rows[order]
 
-        def run(q: int) -> None:
-            rows = found[q]
-            least = max(_LEAST * k, len(rows) // _NARROWED)
-            if narrow and len(rows) > least:
-                _, rows = ranked(self._tokens.score_roughly, q, rows, least)
-            scores, rows = ranked(self._tokens.score, q, rows, k)
-            best[q, : len(rows)], best_rows[q, : len(rows)] = scores, rows
+def _finder_of(trained: Trained) -> Finder:
+    """Return what finds candidates; StateError, CorruptIndexError where an index's rows are no documents."""
+    tokens = trained.tokens
+    if tokens is None:
+        raise StateError("rows of this index are single vectors: open it with annvq.open")
+    try:
+        encoder = FixedDimensionalEncoder(dim=tokens.dim, **tokens.settings["encoder"])
+        by = tokens.settings["candidates_by"]
+    except (KeyError, TypeError, ParameterError) as error:
+        raise CorruptIndexError(f"the index's encoder cannot be read: {error!r}") from error
+    if encoder.output_dim != trained.dim or by not in CANDIDATES:
+        raise CorruptIndexError(f"encodings of {encoder.output_dim} numbers, candidates by {by!r} do not fit")
+    return Finder(trained, encoder, by)
 
-        pool.run(run, range(len(found)), threads)
-        return best, best_rows
+
+def _queries(finder: Finder, queries: Any) -> Ragged:
+    if getattr(queries, "ndim", None) == 2:
+        queries = queries[None]
+    return Ragged.of(queries, dim=finder.tokens.dim, name="queries").without_empty("queries").floats()
+
+
+def _found(
+    finder: Finder, snapshot: Snapshot, sets: Ragged, k: int, depth: Depth, filtered: bool, threads: int
+) -> tuple[list[Prepared], list[np.ndarray]]:
+    """Return the queries prepared for scoring, and the rows of their candidates, at least ``k``."""
+    allowed = sum(
+        int(np.count_nonzero(segment.allow)) if len(segment.allow) else segment.n for segment in snapshot.segments
+    )
+    prepared = [finder.tokens.prepare(one) for one in sets]
+    if allowed == 0 or len(sets) == 0:
+        return prepared, [np.empty(0, np.int64)] * len(sets)
+    least, depth = min(k, allowed), replace(depth, rerank=max(depth.rerank, k))
+    return prepared, finder.find(snapshot, sets, prepared, depth, least, filtered, threads)
+
+
+def _search(
+    finder: Finder, snapshot: Snapshot, sets: Ragged, k: int, depth: Depth, filtered: bool, threads: int
+) -> tuple[np.ndarray, np.ndarray]:
+    prepared, found = _found(finder, snapshot, sets, k, depth, filtered, threads)
+    narrow = finder.by != "all" and finder.tokens.spec.kind == "pq"
+    return _rescored(finder, snapshot, prepared, found, k, threads, narrow=narrow)
+
+
+def _rescored(
+    finder: Finder,
+    snapshot: Snapshot,
+    prepared: list[Prepared],
+    found: list[np.ndarray],
+    k: int,
+    threads: int,
+    *,
+    narrow: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the best k of every query's candidates, ties by id; missing places -inf and row -1.
+
+    ``narrow``: whether centroids alone choose half of the candidates first.
+    """
+    best = np.full((len(found), k), -np.inf, np.float32)
+    best_rows = np.full((len(found), k), -1, np.int64)
+
+    def ranked(score: Score, q: int, rows: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+        scores = np.empty(len(rows), np.float32)
+        for segment in snapshot.segments:
+            inside = np.flatnonzero((rows >= segment.base) & (rows < segment.base + segment.n))
+            if len(inside):
+                scores[inside] = score(prepared[q], segment.arrays, rows[inside] - segment.base)
+        order = np.lexsort((snapshot.keys[rows], -scores))[:most]
+        return scores[order], rows[order]
+
+    def run(q: int) -> None:
+        rows = found[q]
+        least = max(_LEAST * k, len(rows) // _NARROWED)
+        if narrow and len(rows) > least:
+            _, rows = ranked(finder.tokens.score_roughly, q, rows, least)
+        scores, rows = ranked(finder.tokens.score, q, rows, k)
+        best[q, : len(rows)], best_rows[q, : len(rows)] = scores, rows
+
+    pool.run(run, range(len(found)), threads)
+    return best, best_rows
+
+
+def _measured(
+    finder: Finder, snapshot: Snapshot, depth: Depth, sets: Ragged, truth: np.ndarray, k: int, threads: int
+) -> Measured:
+    _, rows = _search(finder, snapshot, sets, k, depth, False, threads)
+    some = [Ragged(one, np.array([0, len(one)])) for one in sets][:64]
+    seconds = tuning.best_of(lambda: [_search(finder, snapshot, s, k, depth, False, 1) for s in some])
+    return Measured(depth.nprobe, depth.rerank, tuning.recall_of(rows, truth), len(some) / seconds)
 
 
 def _least_candidates(found: list[np.ndarray], truth: np.ndarray, recall: float, k: int, most: int) -> int:

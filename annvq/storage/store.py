@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from annvq.arguments import as_path
-from annvq.errors import CorruptIndexError, ParameterError, StateError, VersionError
+from annvq.errors import CorruptIndexError, LockedError, ParameterError, StateError, StorageError, VersionError
 from annvq.storage import container, folders, lock, manifest
 from annvq.storage.container import Container, Entry
 from annvq.storage.filesystem import LOCAL, FileSystem, make_folders, os_errors, write_file
@@ -73,7 +73,10 @@ class Store:
             try:
                 make_folders(fs, folder, made)
                 held = WriterLock(fs, folder)
-            except BaseException:
+            except BaseException as error:
+                if folder in made and isinstance(error, OSError) and not isinstance(error, LockedError):
+                    with suppress(OSError):  # where files cannot be locked nobody holds this one
+                        fs.remove(folder / lock.NAME)
                 folders.remove_empty(fs, made)
                 raise
         store = cls(folder, fs, Manifest(uuids.uuid4(), 0, {}, ()), {}, held)
@@ -246,7 +249,8 @@ class Store:
     def close(self) -> None:
         """Let go of files and lock and remove what was made in vain; closing twice is fine.
 
-        Arrays that were handed out stay valid.
+        Arrays that were handed out stay valid. StorageError where the lock's file does not close cleanly; the store is
+        closed, and the lock let go of, all the same.
         """
         if self._closed:
             return
@@ -255,15 +259,18 @@ class Store:
             if self.version == 0 and self._in_doubt is None:
                 self._remove([lock.NAME] if self._made_lock else [])  # while it is held, see `FileSystem.lock`
                 folders.remove_empty(self._fs, self._made_folders)
-            self._lock.release()
         self._closed = True
         self._open.clear()
+        if self._lock is not None:
+            with os_errors("close", self.path / lock.NAME):
+                self._lock.release()
 
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        with suppress(*[] if kind is None else [StorageError]):  # what went wrong first is what is told
+            self.close()
 
     def _container(self, name: str) -> Container:
         if name not in self._open:

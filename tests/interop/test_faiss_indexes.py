@@ -6,7 +6,7 @@ import pytest
 from annvq import errors
 from annvq.codebooks import Rotation
 from annvq.index.build import build
-from annvq.index.index import open_index
+from annvq.index.opening import open_index
 from annvq.interop.faiss import from_faiss, to_faiss
 
 faiss = pytest.importorskip("faiss")

@@ -125,8 +125,8 @@ def test_saved_opened_changed_and_merged(kind, tmp_path):
         assert np.array_equal(changed.scores, compacted.scores)
     with MultiVectorIndex.open(tmp_path / "index") as again:
         assert np.array_equal(again.search(QUERIES, 7, candidates=298).ids, changed.ids)
-        shipped, (path,) = again.__reduce__()
-        with shipped(path) as other:
+        shipped, sent = again.__reduce__()
+        with shipped(*sent) as other:
             assert np.array_equal(other.search(QUERIES, 7, candidates=298).ids, changed.ids)
         kept = again.reconstruct([17, 280])
         assert kept.lengths.tolist() == [len(DOCUMENTS[17]), len(DOCUMENTS[280])]
@@ -217,7 +217,7 @@ def test_what_find_candidates_names_is_what_search_scores():
 
 def test_centroids_are_never_more_than_a_quarter_of_the_vectors():
     built = MultiVectorIndex.build(many(20, 13), "centroid-interaction")
-    assert len(built._tokens.centroids) <= sum(len(one) for one in many(20, 13)) // 4
+    assert len(built._current()[1].tokens.centroids) <= sum(len(one) for one in many(20, 13)) // 4
 
 
 def test_an_index_of_documents_is_not_tuned_as_one_of_vectors(tmp_path):

@@ -1,0 +1,44 @@
+"""Figures about an index: what it holds, in how many bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from annvq.index.commit import Version
+from annvq.index.snapshot import Snapshot
+from annvq.kernels import isa
+
+
+def of(version: Version, path: str | None) -> dict[str, Any]:
+    """Return what `annvq.Index.stats` returns."""
+    snapshot, trained = version.snapshot, version.trained
+    shared = sum(array.nbytes for array in trained.sections().values())
+    return {
+        "n": snapshot.live_count,
+        "dim": trained.dim,
+        "metric": trained.metric,
+        "recipe": trained.recipe.name,
+        "bytes_per_vector": trained.bytes_per_vector,
+        "compression": 4 * trained.dim / trained.bytes_per_vector,
+        "bytes": {"shared": shared, **_bytes_by_part(snapshot)},
+        "segments": len(snapshot.segments),
+        "deleted": snapshot.rows - snapshot.live_count,
+        "nlist": trained.nlist,
+        "nprobe": version.depth.nprobe,
+        "rerank": version.depth.rerank,
+        "version": version.number,
+        "isa": isa.ACTIVE,
+        "path": path,
+    }
+
+
+def _bytes_by_part(snapshot: Snapshot) -> dict[str, int]:
+    parts = {"codes": 0, "constants": 0, "refine": 0, "ids": 0, "positions": 0, "attributes": 0}
+    for segment in snapshot.segments:
+        for name, array in segment.arrays.items():
+            part = "tokens" if name.startswith("tokens.") else name if name in parts else "codes"
+            parts[part] = parts.get(part, 0) + array.nbytes
+        parts["ids"] += sum(array.nbytes for array in segment.ids.sections().values())
+        parts["positions"] += segment.positions.nbytes
+        parts["attributes"] += 0 if segment.attributes is None else segment.attributes.nbytes
+    return parts
