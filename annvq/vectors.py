@@ -10,6 +10,7 @@ import numpy as np
 from annvq.errors import DtypeError, NonFiniteError, ParameterError, ShapeError, ZeroVectorError
 from annvq.io.source import MatrixSource, StreamSource, VectorSource
 from annvq.kernels.finite import first_non_finite
+from annvq.kernels.tiles import readonly
 from annvq.kernels.unit import unit_rows
 
 _FLOAT32 = np.dtype(np.float32)
@@ -55,7 +56,7 @@ def as_matrix(
         return raw.astype(np.float32, order="C")
     flags = raw.flags
     matrix = raw if raw.dtype == _FLOAT32 and flags.c_contiguous and flags.aligned else _to_float32(raw)
-    bad = first_non_finite(matrix)
+    bad = first_non_finite(readonly(matrix))
     if bad >= 0:
         _raise_non_finite(raw, matrix, int(bad), first_row, name)
     return matrix
@@ -78,7 +79,7 @@ def normalized(x: np.ndarray, name: str = "vectors", first_row: int = 0) -> np.n
 
     """
     out = np.empty_like(x, order="C")
-    zero = unit_rows(x, out)
+    zero = unit_rows(readonly(x), out)
     if zero >= 0:
         raise ZeroVectorError(f"{name}: row {first_row + zero} is zero, so its cosine with anything is undefined")
     return out

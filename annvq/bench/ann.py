@@ -16,7 +16,7 @@ from annvq.bench.sweep import TARGETS, Half, Mode, Point, Problem, chosen, sweep
 from annvq.errors import MissingExtraError, ParameterError
 from annvq.evaluation import exact_neighbors, exact_scores
 from annvq.index import recipe as recipes
-from annvq.index.warmup import warm_up
+from annvq.index.warmup import warmup
 from annvq.io import read_ann_dataset
 
 DEFAULT_RECIPES = ("ivf-flat", "ivf-sq8", "ivf-pq-fastscan", "ivf-rabitq", "fast", "balanced")
@@ -110,7 +110,7 @@ def run(path: Path, bench: AnnBench, progress: Progress, keep: Callable[[AnnResu
         return AnnResult(_config(path, problem, bench, points, skipped), points, skipped)
 
     for recipe in bench.recipes:
-        warm_up(recipe, problem.metric)  # compiling is no part of a build
+        warmup(recipe, metric=problem.metric)  # compiling is no part of a build
         points += _sweep_with_bar(AnnvqPeer(recipe), problem, bench, progress)
         keep(result())
     for peer in _peers(problem, bench, skipped):

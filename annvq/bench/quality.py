@@ -12,7 +12,7 @@ import annvq
 from annvq.bench.timing import time_batches
 from annvq.evaluation import evaluate, exact_neighbors, exact_scores, recall_with_ties, run_from_ids
 from annvq.evaluation.ranking import DEFAULT_METRICS
-from annvq.index.warmup import warm_up
+from annvq.index.warmup import warmup
 
 DEPTH = 100  # documents retrieved for a query
 _NEIGHBORS = 10
@@ -100,7 +100,7 @@ def measure(
     quality, index
 
     """
-    warm_up(recipe, "ip")  # compiling is no part of a build
+    warmup(recipe, metric="ip")  # compiling is no part of a build
     begin = time.perf_counter()
     index = annvq.build(judged.documents, recipe=recipe, metric="ip", threads=threads)
     build_s = time.perf_counter() - begin

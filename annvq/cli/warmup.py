@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import typer
 
+from annvq import multivector
 from annvq.cli.options import Recipes
 from annvq.cli.progress import progress_bar
 from annvq.index import recipe as recipes
-from annvq.index.build import METRICS
-from annvq.index.warmup import warm_up
+from annvq.index.warmup import warmup
 from annvq.kernels import cache
+from annvq.multivector import recipe as multivector_recipes
 
 
 def command(recipe: Recipes = None) -> None:
     """Compile the kernels of RECIPEs (by default all) for this machine and keep them on disk."""
-    names = list(recipe or recipes.names())
-    for name in names:
-        recipes.load(name)
+    names = list(recipe or (*recipes.names(), *multivector_recipes.names()))
+    of_documents = [multivector_recipes.is_multivector(name) for name in names]
+    for name, documents in zip(names, of_documents):
+        if not documents and name != "auto":
+            recipes.load(name)
     with progress_bar() as bar:
         task = bar.add_task("compiling", total=len(names))
-        for name in names:
+        for name, documents in zip(names, of_documents):
             bar.update(task, description=f"compiling {name}")
-            for metric in METRICS:
-                warm_up(name, metric)
+            if documents:
+                multivector.warmup(name)
+            else:
+                warmup(name)
             bar.advance(task)
     typer.echo(f"compiled: {', '.join(names)}")
     folder, reason = cache.where()

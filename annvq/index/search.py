@@ -28,6 +28,8 @@ def search(
     depth: Depth,
     filtered: bool,
     threads: int,
+    *,
+    split_rows: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the best k rows of every query.
 
@@ -46,6 +48,8 @@ def search(
         pool wants, else only until they hold k.
     threads
         Threads over blocks of queries or, for few queries, over parts of the lists.
+    split_rows
+        Rows of a part at least, `SPLIT_ROWS` if None.
 
     Returns
     -------
@@ -59,7 +63,7 @@ def search(
     keep = _pool_depth(trained, k, depth)
     need = keep if filtered else k
     fused = Fused.of(trained, snapshot, live)
-    if fused is not None and threads >= 2 * len(queries) and depth.nprobe >= fused.most_lists:
+    if fused is not None and threads >= 2 * len(queries) and (split_rows or depth.nprobe >= fused.most_lists):
         fused = None
     most = _BLOCK if fused is None else _FUSED_BLOCK
     size = max(1, min(most, -(-len(queries) // threads), _POOL_BYTES // (12 * capacity_for(keep))))
@@ -69,7 +73,7 @@ def search(
     def run_block(block: slice) -> tuple[np.ndarray, np.ndarray]:
         if fused is not None:
             return fused.search_block(queries[block], k, keep, depth.nprobe, need)
-        return _search_block(trained, snapshot, queries[block], k, keep, depth.nprobe, need, live, spare)
+        return _search_block(trained, snapshot, queries[block], k, keep, depth.nprobe, need, live, spare, split_rows)
 
     if len(blocks) == 1:
         return run_block(blocks[0])
@@ -93,11 +97,12 @@ def _search_block(
     need: int,
     live: np.ndarray,
     threads: int,
+    split_rows: int | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     rotated = trained.rotate(queries)
     probes = probe(trained, rotated, nprobe, need, live)
     prepared: Any = trained.codes.prepare(rotated, probes)
-    share = _parts(live, probes, threads)
+    share = _parts(live, probes, threads, split_rows or SPLIT_ROWS)
 
     def scan(part: Probes) -> Pools:
         pools = Pools.empty(len(queries), keep * trained.codes.copies)
@@ -122,12 +127,12 @@ def probe(trained: Trained, rotated: np.ndarray, nprobe: int, need: int, live: n
     return Probes.choose(rotated, trained.coarse, nprobe, need, live)
 
 
-def _parts(live: np.ndarray, probes: Probes, threads: int) -> int:
+def _parts(live: np.ndarray, probes: Probes, threads: int, split_rows: int) -> int:
     """Return among how many threads the scan of a block is shared."""
     if threads <= 1:
         return 1
     rows = int(live.sum() * probes.counts.sum() // max(1, len(live)))
-    return max(1, min(threads, rows // SPLIT_ROWS))
+    return max(1, min(threads, rows // split_rows))
 
 
 def rescore(trained: Trained, snapshot: Snapshot, queries: np.ndarray, prepared: Any, pools: Pools) -> None:

@@ -7,48 +7,79 @@ from dataclasses import replace
 
 import numpy as np
 
+from annvq.errors import ParameterError, StateError
 from annvq.index import recipe as recipes
-from annvq.index.build import build
+from annvq.index.build import METRICS, build
+from annvq.index.depth import Depth
+from annvq.index.index import Index
 from annvq.index.recipe import Recipe, SearchDefaults
+from annvq.index.search import search
 
-_ROWS = 512  # enough to learn 256 centroids, few enough to cost nothing
+_ROWS = 1024  # enough to learn 256 centroids and many lists, few enough to cost nothing
 _DIM = 32
 _M = 4
 _NLIST = 4
+_MANY = 768  # lists, of which the centroids are coded
+_ADDED = 40
 
 
-def warm_up(recipe: Recipe | str | os.PathLike[str], metric: str = "ip") -> None:
-    """Compile what building and searching a recipe runs, and keep it in the cache on disk.
+def warmup(recipe: Recipe | str | os.PathLike[str] | Index, *, metric: str | None = None) -> None:
+    """Compile whatever an index of this recipe can run, and keep it on disk for other processes.
 
-    A tiny index is built and searched in every way; kernels that are compiled or cached already cost
-    nothing.
+    Tiny indexes are built, searched in every way, with and without filters, changed and searched again; kernels that
+    are compiled or kept already cost nothing. Kernels are kept where `NUMBA_CACHE_DIR` says, else beside annvq's
+    sources, else in the user's folder of caches, if it belongs to the user (or root) and nobody else may write to it;
+    else nowhere, and every process compiles its own. What is compiled, and where it is kept, the logger "annvq" says.
 
     Parameters
     ----------
     recipe
-        As for `annvq.build`.
+        As for `annvq.build`, or an index, which stays as it is. For documents: `annvq.multivector.warmup`.
     metric
-        "ip", "l2" or "cosine": some kernels differ.
+        "ip", "l2" or "cosine"; by default the index's, or all three. Kernels do not depend on the dimension.
 
     """
+    if isinstance(recipe, Index):
+        if recipe._now.trained.tokens is not None:
+            raise StateError("this index is of documents: annvq.multivector.warmup")
+        recipe, metric = recipe.recipe, metric or recipe.metric
+    if metric is not None and metric not in METRICS:
+        raise ParameterError(f"metric {metric!r}: expected one of {', '.join(METRICS)}")
+    small = small_recipe(recipe)
+    for one in METRICS if metric is None else (metric,):
+        for ids in ([*range(_ROWS + _ADDED)], [str(i) for i in range(_ROWS + _ADDED)]):
+            _run(small, one, ids)
+
+
+def _run(recipe: Recipe, metric: str, ids: list) -> None:
     vectors = np.random.default_rng(0).normal(size=(_ROWS, _DIM)).astype(np.float32)
-    index = build(vectors, _small(recipe), metric=metric, threads=1)
-    index.search(vectors[:1], threads=1)
-    index.search(vectors[:9], filter=np.arange(_ROWS) % 2 == 0)
-    index.range_search(vectors[:1], 1.0)
-    index.reconstruct([0])
-    index.add(vectors[:8], ids=np.arange(_ROWS, _ROWS + 8))
-    index.remove([0])
+    index = build(vectors, recipe, metric=metric, ids=ids[:_ROWS], threads=1)
+    _search(index, vectors, ids)
+    index.add(vectors[:_ADDED], ids=ids[_ROWS:])  # a segment of its own
+    index.remove(ids[:1])
+    _search(index, vectors, ids)
     index.compact()
-    index.search(vectors[:1], threads=1)
 
 
-def _small(recipe: Recipe | str | os.PathLike[str]) -> Recipe:
+def _search(index: Index, vectors: np.ndarray, ids: list) -> None:
+    index.search(vectors[0], threads=1)
+    index.search(vectors[:9], threads=1)
+    index.search(vectors[:9], filter=ids[4:99], threads=1)
+    index.range_search(vectors[:1], 1.0)
+    index.reconstruct(ids[4:5])
+    # One query's lists shared among threads, as they are where there are many rows.
+    now = index._now
+    search(now.trained, now.snapshot, index._queries(vectors[:1]), 5, Depth(_NLIST, 10), False, 2, split_rows=1)
+
+
+def small_recipe(recipe: Recipe | str | os.PathLike[str]) -> Recipe:
     """Return a recipe that runs the same kernels on little data; "auto" may end as "balanced"."""
     small = recipes.load("balanced" if recipe == "auto" else recipe)
     if isinstance(small.codebook.M, int):
         small = replace(small, codebook=replace(small.codebook, M=_M))
     if isinstance(small.dims, int):
         small = replace(small, dims=2 * _M)
-    nlist = None if small.nlist is None else _NLIST
+    nlist = small.nlist
+    if nlist is not None:
+        nlist = _MANY if nlist == "auto" or nlist >= _MANY else _NLIST
     return replace(small, nlist=nlist, search=SearchDefaults(), learn=None)

@@ -6,6 +6,7 @@ from annvq.multivector.index import MultiVectorIndex
 from annvq.multivector.ragged import Ragged
 from annvq.multivector.recipe import MultiVectorRecipe
 from annvq.multivector.reduce import carve_queries, pool_tokens
+from annvq.multivector.warmup import warmup
 
 __all__ = [
     "FixedDimensionalEncoder",
@@ -15,4 +16,5 @@ __all__ = [
     "carve_queries",
     "chamfer",
     "pool_tokens",
+    "warmup",
 ]
