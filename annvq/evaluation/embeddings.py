@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from annvq.arguments import as_path
 from annvq.errors import MissingExtraError, ParameterError
 from annvq.io.replacing import replacing
 
@@ -22,7 +24,14 @@ _BATCH = 64
 _PROMPTS = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 
-def load_model(name: str) -> Any:
+def as_model_name(model: Any) -> str:
+    """Return the name or folder of a model as text; ParameterError where it is neither str nor os.PathLike."""
+    if not isinstance(model, str | os.PathLike):
+        raise ParameterError(f"a model is given by its name or folder, not {model!r}")
+    return str(as_path(model)) if isinstance(model, os.PathLike) else model
+
+
+def load_model(name: str | os.PathLike[str]) -> Any:
     """Load a sentence-transformers model by name or folder.
 
     Raises
@@ -33,6 +42,7 @@ def load_model(name: str) -> Any:
         There is no such model, or it cannot be loaded.
 
     """
+    name = as_model_name(name)
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError:
@@ -43,11 +53,12 @@ def load_model(name: str) -> Any:
         raise ParameterError(f"model {name!r} cannot be loaded: {type(error).__name__}: {error}") from error
 
 
-def model_key(name: str) -> dict[str, str]:
+def model_key(name: str | os.PathLike[str]) -> dict[str, str]:
     """Identify a model without its path: its name and, for a folder, a digest of its files.
 
     A folder called "model", as packages of weights have it, goes by the name of the one around it.
     """
+    name = as_model_name(name)
     folder = Path(name).resolve()
     if not folder.is_dir():
         return {"model": name}
@@ -96,8 +107,8 @@ def features_of(model: Any, texts: Sequence[str], side: Side) -> dict[str, Any]:
 
 
 def cached_embeddings(
-    folder: Path,
-    model_name: str,
+    folder: str | os.PathLike[str],
+    model_name: str | os.PathLike[str],
     texts: dict[str, str],
     side: Side,
     *,
@@ -124,7 +135,7 @@ def cached_embeddings(
         (n, d) float32, rows in the order of ``texts``.
 
     """
-    model = model_key(model_name)
+    folder, model = as_path(folder), model_key(model_name)
     if "model_sha256" in model:
         del model["model"]  # a folder that is renamed holds the same model
     key = {**model, "side": side, "texts_sha256": texts_digest(texts)}

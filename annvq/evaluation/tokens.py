@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import string
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from annvq.arguments import as_path
 from annvq.evaluation.embeddings import Side, features_of, load_model, model_key, texts_digest
 from annvq.io.replacing import replacing
 
@@ -85,8 +87,8 @@ def _dropped(tokenizer: Any, side: Side) -> np.ndarray:
 
 
 def cached_tokens(
-    folder: Path,
-    model_name: str,
+    folder: str | os.PathLike[str],
+    model_name: str | os.PathLike[str],
     texts: dict[str, str],
     side: Side,
     *,
@@ -97,7 +99,7 @@ def cached_tokens(
 
     Parameters as for `annvq.evaluation.embeddings.cached_embeddings` and `token_embeddings`; returns as the latter.
     """
-    model = model_key(model_name)
+    folder, model = as_path(folder), model_key(model_name)
     if "model_sha256" in model:
         del model["model"]  # a folder that is renamed holds the same model
     key: dict[str, Any] = {**model, "side": side, "texts_sha256": texts_digest(texts), "tokens": _FORMAT}

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from annvq.arguments import as_path
 from annvq.errors import ParameterError
 from annvq.evaluation import BeirDataset
-from annvq.evaluation.embeddings import Side, cached_embeddings
+from annvq.evaluation.embeddings import Side, as_model_name, cached_embeddings
+from annvq.learn import processes
 from annvq.learn.data import Texts
+from annvq.learn.devices import Devices
 from annvq.learn.learned import Learned
 from annvq.learn.methods import Method
 from annvq.learn.trainer import Report
@@ -34,8 +37,31 @@ class Collection:
     dev_pairs: np.ndarray | None
 
     @classmethod
-    def load(cls, folder: Path, model: str, cache: Path, *, split: str = "train", progress: bool = False) -> Collection:
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        model: str | os.PathLike[str],
+        cache: str | os.PathLike[str],
+        *,
+        split: str = "train",
+        progress: bool = False,
+    ) -> Collection:
         """Read a folder, embed what the cache does not hold.
+
+        Of several processes the first embeds, and the others read the cache.
+
+        Parameters
+        ----------
+        folder
+            In BEIR's layout.
+        model
+            Name or folder of a sentence-transformers model.
+        cache
+            Folder of embeddings, made when absent.
+        split
+            Judgements to learn from.
+        progress
+            Show a progress bar while embedding.
 
         Raises
         ------
@@ -45,6 +71,14 @@ class Collection:
         """
         if split == "test":
             raise ParameterError("the test split is what results are reported on: learn from another")
+        devices = Devices()
+        given = (as_path(folder), as_model_name(model), as_path(cache), split, progress)
+        if processes.are_several():
+            devices.by_first(lambda: cls._read(*given))
+        return cls._read(*given)
+
+    @classmethod
+    def _read(cls, folder: Path, model: str, cache: Path, split: str, progress: bool) -> Collection:
         dataset = BeirDataset.load(folder, split)
         documents = _texts(cache, model, dataset.documents, "document", progress)
         rows = {name: row for row, name in enumerate(dataset.documents)}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from annvq.errors import MissingExtraError
+from annvq.learn import processes
 from annvq.learn.runtime import torch
 
 if TYPE_CHECKING:
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
 class Devices:
     """The device of this process, and what its processes do together (``accelerate launch`` starts several).
 
-    Every process holds the whole index and searches it; each takes its share of a batch's queries, and their
-    gradients are averaged, so that all students stay the same. The encoder runs in bfloat16 on a GPU; scores and
-    codebooks stay float32 everywhere.
+    Processes that are a group of torch.distributed's already are taken as they are. Every process holds the whole index
+    and searches it; each takes its share of a batch's queries, and their gradients are averaged, so that all students
+    stay the same. The first writes all files. The encoder runs in bfloat16 on a GPU; scores and codebooks stay float32
+    everywhere.
     """
 
     def __init__(self) -> None:
@@ -42,7 +44,19 @@ class Devices:
     @property
     def is_first(self) -> bool:
         """Whether this process writes files and reports."""
-        return self._accelerator is None or self._accelerator.is_main_process
+        return processes.number() == 0
+
+    def by_first(self, action: Callable[[], object]) -> None:
+        """Let the first process write files; see `annvq.learn.processes.by_first`."""
+        processes.by_first(action, self.device)
+
+    def check_alike(self, text: str, what: str) -> None:
+        """Raise ParameterError where the processes do not all have the same text."""
+        processes.check_alike(text, what, self.device)
+
+    def from_first(self, value: Tensor) -> Tensor:
+        """Return the first process's tensor, on the CPU."""
+        return processes.from_first(value.to(self.device).contiguous()).cpu() if processes.are_several() else value
 
     def tensor(self, array: np.ndarray) -> Tensor:
         """Return an array on the device."""
@@ -54,16 +68,15 @@ class Devices:
 
     def share(self, rows: np.ndarray) -> np.ndarray:
         """Return this process's part of a batch's queries; all of them where there are fewer than processes."""
-        if self._accelerator is None or len(rows) < self._accelerator.num_processes:
-            return rows
-        return rows[self._accelerator.process_index :: self._accelerator.num_processes]
+        count = processes.count()
+        return rows if len(rows) < count else rows[processes.number() :: count]
 
     def average_gradients(self, parameters: Iterable[Any]) -> None:
         """Replace gradients by their mean over the processes."""
-        if self._accelerator is None or self._accelerator.num_processes == 1:
+        if not processes.are_several():
             return
         for parameter in parameters:
             if parameter.requires_grad:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
-                parameter.grad = self._accelerator.reduce(parameter.grad, reduction="mean")
+                parameter.grad = processes.sum_over_processes(parameter.grad) / processes.count()

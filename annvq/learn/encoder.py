@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,8 +70,8 @@ class Adapter(torch.nn.Module):
 
 def load(encoder: Any) -> TextEncoder:
     """Return an encoder of a sentence-transformers model, its name or folder."""
-    if isinstance(encoder, str | Path):
-        return TextEncoder(embeddings.load_model(str(encoder)))
+    if isinstance(encoder, str | os.PathLike):
+        return TextEncoder(embeddings.load_model(encoder))
     if isinstance(encoder, torch.nn.Module):
         return TextEncoder(encoder)
     raise ParameterError(f"an encoder is a SentenceTransformer, its name or folder, not {type(encoder).__name__}")

@@ -97,9 +97,13 @@ class Learned:
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write ``index``, ``encoder`` or ``adapter.npy``, ``history.json`` and pictures into a folder.
 
-        Those of an earlier training there are replaced or removed; other files stay.
+        Those of an earlier training there are replaced or removed; other files stay. Of several processes, all of
+        which call it, the first writes.
         """
-        folder = as_path(folder)
+        place = as_path(folder)
+        self._last.devices.by_first(lambda: self._save(place))
+
+    def _save(self, folder: Path) -> None:
         check_out(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.index.save(folder / "index")

@@ -196,6 +196,7 @@ class Run:
         self.dev = DevSet.of(dev, start.originals, threads)
         self.progress = Progress()
         self._asked = f"{how.describe()}; data {checkpoint.digest(*start.arrays(), *queries.arrays(), *dev.arrays())}"
+        self.devices.check_alike(self._asked, "what they learn from, and how")
 
     def end(self) -> Start:
         """Return what the next stage begins with."""
@@ -222,6 +223,7 @@ class Run:
         best = self._state()
         if file is not None and resume and file.exists():
             best = self._resume(file, optimizer)
+        self.devices.check_alike(f"{self.progress.step} {self.progress.best}", "the checkpoint that they go on from")
         if not self.progress.history:
             self._measure(float("nan"), report)
         every = how.measure_every or max(1, self.steps // 20)
@@ -236,11 +238,15 @@ class Run:
             if self._measure(float(np.mean(losses)), report):
                 best = self._state()
             losses.clear()
-            if file is not None and self.devices.is_first:
-                parts = {"student": self._state(), "best": best}
-                checkpoint.save(file, parts, optimizer, self.progress, self._asked)
-        self._set_state(best)
+            if file is not None:
+                self._save(file, best, optimizer)
+        self._set_state({name: self.devices.from_first(value) for name, value in best.items()})
         student.eval()
+
+    def _save(self, file: Path, best: dict[str, Tensor], optimizer: Any) -> None:
+        """Write a checkpoint, once for all processes."""
+        parts = {"student": self._state(), "best": best}
+        self.devices.by_first(lambda: checkpoint.save(file, parts, optimizer, self.progress, self._asked))
 
     def _resume(self, file: Path, optimizer: Any) -> dict[str, Tensor]:
         parts, state, self.progress = checkpoint.load(file, self._asked, self._state())

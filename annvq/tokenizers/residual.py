@@ -9,10 +9,10 @@ import numpy as np
 from annvq.arguments import as_count, as_weight
 from annvq.codebooks import ResidualCodebook
 from annvq.errors import ParameterError
+from annvq.learn.processes import from_first
 from annvq.learn.runtime import torch
 from annvq.tokenizers.kinds import check_kind
 from annvq.tokenizers.learning import PLAIN, Learning
-from annvq.tokenizers.processes import from_first
 from annvq.tokenizers.product import check_scannable
 from annvq.tokenizers.quantized import MASKED, Quantized, mean_of
 from annvq.tokenizers.tokenizer import Tokenizer

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import hashlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+from annvq.errors import ParameterError, StorageError
 from annvq.learn.runtime import torch
 
 if TYPE_CHECKING:
@@ -42,3 +45,49 @@ def rows_of_all(rows: Tensor) -> Tensor:
     gathered = [torch.empty_like(padded) for _ in range(world)]
     torch.distributed.all_gather(gathered, padded)
     return torch.cat([part[: int(length)] for part, length in zip(gathered, lengths)])
+
+
+def number() -> int:
+    """Return which of the processes this is, from 0."""
+    return torch.distributed.get_rank() if are_several() else 0
+
+
+def count() -> int:
+    """Return how many processes there are."""
+    return torch.distributed.get_world_size() if are_several() else 1
+
+
+def by_first(action: Callable[[], object], device: Any) -> None:
+    """Let the first process do something, such as writing a file; the others return when it is done.
+
+    Raises
+    ------
+    Exception
+        In the first process: what ``action`` raises.
+    StorageError
+        In the others: the first did not do it.
+
+    """
+    if not are_several():
+        action()
+        return
+    failed = torch.zeros(1, device=device)
+    try:
+        if number() == 0:
+            failed += 1
+            action()
+            failed.zero_()
+    finally:
+        sum_over_processes(failed)
+    if number() and failed:
+        raise StorageError("the first process of this training did not write its files: its own error says why")
+
+
+def check_alike(text: str, what: str, device: Any) -> None:
+    """Raise ParameterError, in all processes, where they do not all have the same text."""
+    if not are_several():
+        return
+    own = torch.tensor(list(hashlib.sha256(text.encode()).digest()), dtype=torch.int64, device=device)
+    found = rows_of_all(own[None])
+    if bool((found != found[0]).any()):
+        raise ParameterError(f"the processes of this training differ in {what}: expected the same in all")
