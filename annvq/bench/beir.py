@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from annvq.bench.multivector import JudgedTokens
 from annvq.bench.quality import DEPTH, JudgedVectors, Quality, Tuning, measure, measure_index
 from annvq.errors import AnnvqError, ParameterError
 from annvq.evaluation import BeirDataset, evaluate
-from annvq.evaluation.embeddings import cached_embeddings, model_key
+from annvq.evaluation.embeddings import as_model_name, cached_embeddings, model_key
 from annvq.index import recipe as recipes
 from annvq.multivector.recipe import is_multivector
 
@@ -33,6 +34,7 @@ DEFAULT_RECIPES = (
     "fast",
 )
 _TUNING_QUERIES = 1000
+OWN = "each recipe's own defaults"
 TOKENS = "last hidden states of the model's tokens, scaled to length one, without special tokens and punctuation"
 
 
@@ -66,7 +68,7 @@ class BeirBench:
 
     """
 
-    model: str
+    model: str | os.PathLike[str]
     recipes: tuple[str, ...] = DEFAULT_RECIPES
     split: str = "test"
     threads: int | None = None
@@ -75,6 +77,7 @@ class BeirBench:
     bfloat16: bool = False
 
     def __post_init__(self) -> None:
+        as_model_name(self.model)
         if self.queries is not None:
             as_count("queries", self.queries, least=1 if self.tune is None else 2)
         for recipe in self.recipes:
@@ -125,16 +128,17 @@ def run(
     if any(is_multivector(recipe) for recipe in bench.recipes):
         tokens = JudgedTokens.embedded(dataset, bench.model, cache, shown, bench.bfloat16)
         truth = multivector.Truth.of(tokens, bench.threads)
-    judged = _embedded(dataset, bench, cache, shown)
-    judged, tuning, how = _tuning(folder, judged, bench, cache, shown)
+    judged, tuning, how = None, None, OWN
+    if not bench.recipes or not all(map(is_multivector, bench.recipes)):  # multi-vector ones look at no whole text
+        judged, tuning, how = _tuning(folder, _embedded(dataset, bench, cache, shown), bench, cache, shown)
     config = {
         "data": dataset.name,
         "split": dataset.split,
         **model_key(bench.model),
-        "documents": len(judged.documents),
-        "queries": len(judged.queries),
+        "documents": len(dataset.documents),
+        "queries": len(dataset.queries) if judged is None else len(judged.queries),
         **({"queries_of_the_split": of} if bench.queries is not None else {}),
-        "dim": judged.documents.shape[1],
+        "dim": _dim(judged, tokens),
         "metric": "ip",
         "depth": DEPTH,
         "threads": bench.threads,
@@ -148,6 +152,7 @@ def run(
             assert tokens is not None
             assert truth is not None
             return multivector.measure(tokens, truth, recipe, bench.threads)[0]
+        assert judged is not None
         if is_learned(recipe):
             return _learned(folder, dataset, judged, recipe, bench, cache, shown)
         return measure(judged, recipe, threads=bench.threads, tuning=tuning)[0]
@@ -165,6 +170,14 @@ def run(
         keep(result)
         progress.advance(bar)
     return result
+
+
+def _dim(judged: JudgedVectors | None, tokens: JudgedTokens | None) -> int:
+    """Return the dimension of whole texts' embeddings, or where there are none of tokens'."""
+    if judged is not None:
+        return judged.documents.shape[1]
+    assert tokens is not None
+    return tokens.documents.dim
 
 
 def _learned(
@@ -204,7 +217,7 @@ def _tuning(
 ) -> tuple[JudgedVectors, Tuning | None, str]:
     """Return what is reported, what is tuned on, and how to say it."""
     if bench.tune is None:
-        return judged, None, "each recipe's own defaults"
+        return judged, None, OWN
     others = [split for split in ("dev", "train") if split in BeirDataset.splits(folder) and split != bench.split]
     if others:
         texts = BeirDataset.load(folder, others[0]).queries

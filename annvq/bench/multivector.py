@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,7 +33,7 @@ class JudgedTokens:
 
     @classmethod
     def embedded(
-        cls, dataset: BeirDataset, model: str, cache: Path, shown: bool, bfloat16: bool = False
+        cls, dataset: BeirDataset, model: str | os.PathLike[str], cache: Path, shown: bool, bfloat16: bool = False
     ) -> JudgedTokens:
         """Embed a data set, or take its embeddings from ``cache``."""
         how = {"progress": shown, "bfloat16": bfloat16}

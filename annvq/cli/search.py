@@ -39,7 +39,7 @@ def command(
     if out is not None and out.suffix.lower() not in PARQUET:
         raise typer.BadParameter(f"{str(out)!r}: hits are written as Parquet, to a name ending in .parquet")
     with annvq.open(index) as opened:
-        vectors = io.read(queries, vector_column=vector_column)
+        vectors = io.read_queries(queries, vector_column=vector_column)
         hits = opened.search(vectors, k=k, nprobe=nprobe, rerank=rerank, threads=threads)
     if out is None:
         typer.echo(f"first {min(_SHOWN, len(vectors))} of {len(vectors):,} queries (-o FILE for all)")

@@ -26,7 +26,7 @@ def command(
 ) -> None:
     """Measure settings of INDEX on QUERIES and store the fastest that reaches the recall."""
     with annvq.open(index, mode="rw") as opened:
-        report = opened.tune(io.read(queries, vector_column=vector_column), k=k, recall=recall, threads=threads)
+        report = opened.tune(io.read_queries(queries, vector_column=vector_column), k=k, recall=recall, threads=threads)
     typer.echo(f"recall@{report.k} against every row scored with the {report.truth}, {report.queries:,} queries")
     screen().print(_table(report))
     best = report.chosen

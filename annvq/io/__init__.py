@@ -6,7 +6,8 @@
     .fvecs .ivecs .bvecs    TEXMEX; mapped
     .hdf5 .h5               HDF5, also of ann-benchmarks (extra "hdf5")
 
-Every format is one module with ``open_file`` and ``write_file``, imported when it is needed.
+Every format is one module with ``open_file`` and ``write_file``, imported when it is needed, and, where a file can
+hold an array of one axis, ``read_single``.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ __all__ = [
     "open_vectors",
     "read",
     "read_ann_dataset",
+    "read_queries",
     "write",
 ]
 
@@ -95,6 +97,17 @@ def read(path: str | os.PathLike[str], *, vector_column: str | None = None) -> n
         return source.matrix
     blocks = list(source.batches(max(1, source.count or 1)))
     return np.concatenate(blocks) if blocks else np.empty((0, source.dim), dtype=np.float32)
+
+
+def read_queries(path: str | os.PathLike[str], *, vector_column: str | None = None) -> np.ndarray:
+    """Return the queries of a file, (nq, d), as `read` does; an array saved as (d,) is one query.
+
+    In Arrow and Parquet files that is a column of floating-point numbers, where it is the only one or the one named.
+    """
+    path = as_path(path)
+    single = getattr(_format_of(path), "read_single", None)
+    found = None if single is None else single(path, vector_column)
+    return read(path, vector_column=vector_column) if found is None else found[None]
 
 
 def write(path: str | os.PathLike[str], vectors: np.ndarray, ids: Any = None) -> None:

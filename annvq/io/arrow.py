@@ -51,6 +51,31 @@ def open_file(path: Path, vector_column: str | None, id_column: str | None) -> V
         return _open_ipc(path, vector_column, id_column)
 
 
+def read_single(path: Path, vector_column: str | None) -> np.ndarray | None:
+    """Return the numbers (d,) of the floating-point column that is named, or the only column, or None."""
+    with _as_format_errors(path):
+        schema = _schema_of(path)
+        name = schema.names[0] if vector_column is None and len(schema) == 1 else vector_column
+        if name is None or name not in schema.names or not pa.types.is_floating(schema.field(name).type):
+            return None
+        if path.suffix.lower() in PARQUET:
+            with pq.ParquetFile(path) as file:
+                column = _column(file.read(columns=[name]), name)
+        else:
+            with _record_batches(path) as (_, batches):
+                column = pa.chunked_array([batch.column(name) for batch in batches], schema.field(name).type)
+        column.validate(full=True)
+        flat = column.combine_chunks()
+        return matrix_of(pa.FixedSizeListArray.from_arrays(flat, len(flat)), name)[0] if len(flat) else None
+
+
+def _schema_of(path: Path) -> pa.Schema:
+    if path.suffix.lower() in PARQUET:
+        return pq.read_schema(path)
+    with _record_batches(path) as (schema, _):
+        return schema
+
+
 def source_of(x: Any, name: str) -> VectorSource:
     """Return the vectors of an Arrow column, record batch, table, or (read once) record batch reader."""
     if isinstance(x, pa.RecordBatchReader):

@@ -43,13 +43,25 @@ def open_file(path: Path, vector_column: str | None, id_column: str | None) -> V
         h5py is not installed.
 
     """
-    with opened(path) as file:
-        names = [name for name in file if isinstance(file.get(name), _h5py().Dataset)]
+    names = _names(path)
     vectors = _choose(names, vector_column, path)
     ids = id_column or (_IDS if _IDS in names else None)
     if ids is not None and ids not in names:
         raise ParameterError(f"{path}: no dataset {ids!r}; datasets: {', '.join(names)}")
     return matrix_source(path, vectors, ids)
+
+
+def read_single(path: Path, vector_column: str | None) -> np.ndarray | None:
+    """Return the numbers (d,) of the dataset that `open_file` takes, if it is of one axis, or None."""
+    name = _choose(_names(path), vector_column, path)
+    with opened(path) as file:
+        dataset = dataset_of(file, name, path)
+        return dataset[:] if len(dataset.shape) == 1 and dataset.dtype.kind in "fiu" else None
+
+
+def _names(path: Path) -> list[str]:
+    with opened(path) as file:
+        return [name for name in file if isinstance(file.get(name), _h5py().Dataset)]
 
 
 def write_file(path: Path, vectors: np.ndarray, ids: np.ndarray | None) -> None:

@@ -47,6 +47,16 @@ def open_file(path: Path, vector_column: str | None, id_column: str | None) -> V
     return MatrixSource(as_vectors(map_array(path), path))
 
 
+def read_single(path: Path, vector_column: str | None) -> np.ndarray | None:
+    """Return the numbers (d,) of a file that holds an array of one axis, or None."""
+    return as_single(map_array(path)) if vector_column is None else None
+
+
+def as_single(array: np.ndarray) -> np.ndarray | None:
+    """Return an array if it is of one axis and of numbers, or None."""
+    return array if array.ndim == 1 and array.dtype.kind in "fiu" else None
+
+
 def write_file(path: Path, vectors: np.ndarray, ids: np.ndarray | None) -> None:
     """Write a matrix; ids need another format (ParameterError)."""
     if ids is not None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from annvq.errors import DataFormatError, ParameterError
-from annvq.io.npy import NpyHeader, as_vectors, check_size, mapped, read_header
+from annvq.io.npy import NpyHeader, as_single, as_vectors, check_size, mapped, read_header
 from annvq.io.replacing import replacing
 from annvq.io.source import MatrixSource, VectorSource
 
@@ -55,6 +55,14 @@ def open_file(path: Path, vector_column: str | None, id_column: str | None) -> V
         raise ParameterError(f"{path}: no array {ids!r}; arrays: {', '.join(names)}")
     matrix = as_vectors(read_array(path, vectors), path)
     return MatrixSource(matrix, lambda: None if ids is None else _as_ids(read_array(path, ids), path))
+
+
+def read_single(path: Path, vector_column: str | None) -> np.ndarray | None:
+    """Return the numbers (d,) of the array that `open_file` takes, if it is of one axis, or None."""
+    name = _choose(array_names(path), vector_column, path)
+    with _archive(path) as archive, archive.open(f"{name}.npy") as file:
+        axes = len(read_header(file, f"{path}: {name}").shape)  # type: ignore[arg-type]
+    return as_single(read_array(path, name)) if axes == 1 else None
 
 
 def write_file(path: Path, vectors: np.ndarray, ids: np.ndarray | None) -> None:

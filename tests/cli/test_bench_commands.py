@@ -118,6 +118,28 @@ def test_bench_beir_measures_some_queries(folder, tmp_path, annvq_command):
     assert annvq_command(*arguments, "--queries", 0)[0] == 2
 
 
+def test_multi_vector_recipes_alone_embed_no_whole_text(folder, tmp_path, annvq_command, monkeypatch):
+    from annvq.evaluation import tokens
+
+    def few_tokens(model, texts, side, **how):
+        vectors = np.random.default_rng(0).normal(size=(3 * len(texts), 8)).astype(np.float16)
+        return vectors, np.arange(len(texts) + 1) * 3
+
+    def refused(*given, **more):
+        raise AssertionError("a whole text is embedded")
+
+    monkeypatch.setattr(tokens, "token_embeddings", few_tokens)
+    monkeypatch.setattr(tokens, "load_model", lambda name: None)
+    monkeypatch.setattr("annvq.bench.beir.cached_embeddings", refused)
+    arguments = ("bench", "beir", folder, "--model", "letters", "--out", tmp_path / "out", "--threads", 1)
+    code, _, err = annvq_command(*arguments, "--recipe", "muvera", "--json", tmp_path / "r.json")
+    assert code == 0, err
+    config = json.loads((tmp_path / "r.json").read_text())["config"]
+    assert (config["queries"], config["dim"]) == (8, 8)
+    with pytest.raises(AssertionError, match="a whole text is embedded"):
+        annvq_command(*arguments, "--recipe", "muvera", "--recipe", "flat")
+
+
 def test_bench_beir_keeps_what_other_recipes_measured(folder, tmp_path, annvq_command):
     arguments = ("bench", "beir", folder, "--model", "letters", "--out", tmp_path / "out")
     recipes = ("--recipe", "flat", "--recipe", "IVF4000,Flat")  # more lists than documents

