@@ -14,6 +14,7 @@ import numpy as np
 
 from annvq.errors import AnnvqError, CorruptIndexError, DtypeError, FilterError, ShapeError
 from annvq.index import attribute_types as types
+from annvq.index.arrowfile import in_memory
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -119,7 +120,7 @@ def widened(table: pa.Table | None, schema: pa.Schema, n: int) -> pa.Table:
 
 
 def intact(attributes: pa.Table) -> pa.Table:
-    """Return a table after every offset and index in it was looked at, which is done once a table.
+    """Return the same rows, in memory, after every offset and index was looked at, which is done once a table.
 
     Opening does not read the attributes of an index, and Arrow follows offsets without looking
     (CorruptIndexError where they lead astray).
@@ -128,16 +129,19 @@ def intact(attributes: pa.Table) -> pa.Table:
 
     key = id(attributes)
     known = _INTACT.get(key)
-    if known is None or known() is not attributes:
-        try:
-            attributes.validate(full=True)
-        except pa.ArrowException as error:
-            raise CorruptIndexError(f"section attributes is damaged: {error}") from error
-        _INTACT[key] = weakref.ref(attributes, lambda _: _INTACT.pop(key, None))
-    return attributes
+    if known is not None and known[0]() is attributes:
+        return attributes if known[1] is None else known[1]
+    table = in_memory(attributes)
+    try:
+        table.validate(full=True)
+    except pa.ArrowException as error:
+        raise CorruptIndexError(f"section attributes is damaged: {error}") from error
+    copied = None if table is attributes else table  # a reference to itself would keep it for ever
+    _INTACT[key] = weakref.ref(attributes, lambda _: _INTACT.pop(key, None)), copied
+    return table
 
 
-_INTACT: dict[int, weakref.ref] = {}  # tables have no hash
+_INTACT: dict[int, tuple[weakref.ref, pa.Table | None]] = {}  # tables have no hash
 
 
 # From what users hold to tables

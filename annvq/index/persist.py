@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from annvq.errors import AnnvqError, CorruptIndexError, DuplicateIdError
-from annvq.index import spill
+from annvq.index import arrowfile, spill, tokens
 from annvq.index.attributes import intact
 from annvq.index.ids import IdColumn
 from annvq.index.segment import NO_MASK, Segment, frozen
 from annvq.index.tablecodes import TableCodes
 from annvq.index.trained import Trained
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 _ARRAY = "array."  # prefix of the sections that hold codes, constants and refine rows
+# What kernels follow without looking is kept in memory, where it stays what was checked whatever becomes of the file.
+FOLLOWED = ("offsets", "id_offsets", *(_ARRAY + name for name in (spill.OFFSETS, spill.ROWS, tokens.OFFSETS)))
+LIVE = ("live", "rows")
 
 
 def segment_sections(segment: Segment) -> dict[str, np.ndarray]:
@@ -27,7 +26,7 @@ def segment_sections(segment: Segment) -> dict[str, np.ndarray]:
     sections |= {_ARRAY + name: array for name, array in segment.arrays.items()}
     sections |= segment.ids.sections()
     if segment.attributes is not None:
-        sections["attributes"] = _arrow_bytes(segment.attributes)
+        sections["attributes"] = arrowfile.to_section(intact(segment.attributes))
     return sections
 
 
@@ -41,7 +40,7 @@ def segment_from_sections(sections: dict[str, np.ndarray], trained: Trained, nam
         if trained.tokens is not None:
             arrays = trained.tokens.relaid(arrays)
         ids = IdColumn.from_sections(sections)
-        table = _arrow_table(sections["attributes"]) if "attributes" in sections else None
+        table = arrowfile.from_section(sections["attributes"]) if "attributes" in sections else None
         segment = Segment(offsets, arrays, ids, frozen(sections["positions"]), table, name=name)
         _check(segment, trained)
     except CorruptIndexError as error:
@@ -131,25 +130,3 @@ def live_from_sections(sections: dict[str, np.ndarray], n: int, name: str) -> np
     if rows.dtype != np.int64 or rows.tolist() != [n]:
         raise CorruptIndexError(f"{name}: a deletion bitmap of {rows.dtype} {rows.tolist()} rows for a segment of {n}")
     return frozen(np.unpackbits(bits, count=n)) if n else NO_MASK
-
-
-def _arrow_bytes(table: pa.Table) -> np.ndarray:
-    import pyarrow as pa
-
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-    return np.frombuffer(sink.getvalue(), np.uint8)
-
-
-def _arrow_table(section: np.ndarray) -> pa.Table:
-    import pyarrow as pa
-
-    if section.dtype != np.uint8 or section.ndim != 1:
-        raise CorruptIndexError(f"section attributes is {section.dtype} {section.shape}, expected bytes")
-    try:
-        table = pa.ipc.open_file(pa.py_buffer(section)).read_all()
-        table.validate()
-        return table
-    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
-        raise CorruptIndexError(f"section attributes is not an Arrow file: {error}") from error
