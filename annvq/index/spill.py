@@ -84,17 +84,29 @@ def unpack(arrays: dict[str, np.ndarray], M: int, rows: np.ndarray) -> dict[str,
 
 
 def check(arrays: dict[str, np.ndarray], M: int, n: int, nlist: int) -> dict[str, tuple[type, tuple[int, ...]]]:
-    """Return dtype and shape of the sections of ``n`` rows; CorruptIndexError where they name other rows or lists."""
+    """Return dtype and shape of the sections of ``n`` rows.
+
+    CorruptIndexError where they name other rows or lists, or a row twice: merging puts every row in its place.
+    """
     offsets, rows = arrays.get(OFFSETS), arrays.get(ROWS)
     if offsets is None or offsets.dtype != np.int64 or offsets.shape != (nlist + 1,):
         raise CorruptIndexError(f"section {OFFSETS} is missing or has not {nlist + 1} int64")
     if offsets[0] != 0 or (offsets[1:] < offsets[:-1]).any() or offsets[-1] != n:
         raise CorruptIndexError(f"section {OFFSETS} does not rise from 0 to {n}")
-    if rows is not None and rows.dtype == np.uint32 and rows.shape == (n,) and n and rows.max() >= n:
-        raise CorruptIndexError(f"section {ROWS} names row {rows.max()} of {n}")
+    if rows is not None and rows.dtype == np.uint32 and rows.shape == (n,):
+        _check_rows(rows, n)
     blocks = int(scan4.blocks_for(np.diff(offsets))[-1])
     return {
         OFFSETS: (np.int64, (nlist + 1,)),
         ROWS: (np.uint32, (n,)),
         CODES: (np.uint8, (blocks * scan4.BLOCK * row_bytes.of_table_codes(M, 4),)),
     }
+
+
+def _check_rows(rows: np.ndarray, n: int) -> None:
+    if n and rows.max() >= n:
+        raise CorruptIndexError(f"section {ROWS} names row {rows.max()} of {n}")
+    named = np.zeros(n, bool)
+    named[rows] = True
+    if not named.all():
+        raise CorruptIndexError(f"section {ROWS} does not name row {int(np.argmin(named))}, and another twice")

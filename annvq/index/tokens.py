@@ -382,6 +382,8 @@ class TokenStore:
             or len(centroids) < 1 or not np.isfinite(centroids).all()
         ):  # fmt: skip
             raise CorruptIndexError(f"tokens.centroids {centroids.dtype} {centroids.shape}, expected (c, {dim})")
+        if spec.kind == "rabitq" and centroids is not None and len(centroids) != 1:
+            raise CorruptIndexError(f"tokens.centroids are {len(centroids)}, expected the one that RaBitQ's codes have")
         return cls(spec, dim, settings, centroids, codebook)
 
 

@@ -28,7 +28,7 @@ from annvq.kernels import threads as pool
 from annvq.multivector.build import build
 from annvq.multivector.candidates import Finder
 from annvq.multivector.fde import FixedDimensionalEncoder
-from annvq.multivector.ragged import Ragged
+from annvq.multivector.ragged import Ragged, offsets_of
 from annvq.multivector.recipe import CANDIDATES, MultiVectorRecipe
 
 _NARROWED = 2  # of candidates one in so many stays when centroids have ordered them
@@ -102,9 +102,9 @@ class MultiVectorIndex:
         )  # fmt: skip
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], mode: str = "r") -> MultiVectorIndex:
+    def open(cls, path: str | os.PathLike[str], mode: str = "r", *, verify: bool = False) -> MultiVectorIndex:
         """Open a saved index of documents, memory-mapped; parameters and errors as for `annvq.open`."""
-        return _of(open_index(path, mode))
+        return _of(open_index(path, mode, verify=verify))
 
     # -- what it is ---------------------------------------------------------------------------
 

@@ -142,6 +142,7 @@ def test_recipes_that_cannot_spill_are_refused(options):
     ("name", "change"),
     [
         (spill.ROWS, lambda a: np.where(np.arange(len(a)) == 5, len(a), a).astype(np.uint32)),
+        (spill.ROWS, lambda a: np.where(np.arange(len(a)) == 5, a[6], a).astype(np.uint32)),  # a row twice
         (spill.ROWS, lambda a: a.astype(np.int64)),
         (spill.ROWS, lambda a: a[:-1]),
         (spill.OFFSETS, lambda a: a[:-1]),
