@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -79,6 +80,8 @@ def read(store: Store) -> Version:
         raise CorruptIndexError("the manifest's configuration names a segment twice")
     if not named <= set(store.names()):
         raise CorruptIndexError("the manifest's configuration names files that the manifest does not list")
+    # Opening reads all of it, and everything that is added is coded with it.
+    store.check([trained_name])
     try:
         trained = Trained.from_sections(store.sections(trained_name))
     except CorruptIndexError as error:
@@ -95,11 +98,21 @@ def read(store: Store) -> Version:
 
 
 def _segment(store: Store, trained: Trained, name: str, live_name: str | None) -> Segment:
-    segment = persist.segment_from_sections(store.sections(name), trained, name)
+    segment = persist.segment_from_sections(store.sections(name, persist.FOLLOWED), trained, name)
     if live_name is None:
         return segment
-    live = persist.live_from_sections(store.sections(live_name), segment.n, live_name)
+    live = persist.live_from_sections(store.sections(live_name, persist.LIVE), segment.n, live_name)
     return replace(segment, live=live, allow=live, live_name=live_name)
+
+
+def check(store: Store | None, segments: Iterable[Segment], *, trained_name: str | None = None) -> None:
+    """Check the checksums of what segments have in files, and of the trained parts where they are named.
+
+    For whoever is about to write it again: damage would get a checksum of its own (CorruptIndexError).
+    """
+    names = (trained_name, *(segment.name for segment in segments))
+    if store is not None:
+        store.check(name for name in names if name is not None)
 
 
 def stage(store: Store, trained: Trained, segment: Segment) -> Segment:

@@ -29,7 +29,6 @@ from annvq.index.search import search
 from annvq.index.segment import Segment
 from annvq.index.snapshot import Snapshot
 from annvq.index.tokens import TokenRows
-from annvq.index.trained import Trained
 from annvq.index.tune import TuneReport, tune
 from annvq.index.writer import SegmentWriter
 from annvq.kernels import threads as pool
@@ -244,6 +243,7 @@ class Index:
             segments = list(self._now.snapshot.segments)
             if not segments or (len(segments) == 1 and not len(segments[0].live)):
                 return
+            commit.check(self._store, segments)
             # One without rows stays: it knows the kind of ids and the attributes' columns.
             self._change(snapshot=Snapshot.of([merge(self._now.trained, segments)]))
 
@@ -256,6 +256,7 @@ class Index:
             if self._store is not None and self._store.path.resolve() == as_path(path).resolve():
                 self._check_writable()  # it is on disk already, after every change
                 return
+            self._check_files()
             with Store.create(path) as store:
                 commit.write(store, self._now, moved=True)
 
@@ -376,8 +377,19 @@ class Index:
             return
         writer = SegmentWriter(self._now.trained, len(matrix), pool.resolve(threads))
         writer.add(matrix, tokens)
-        segments = _merge_small(self._now.trained, [*self._now.snapshot.segments, writer.take(column, table)])
+        segments = self._merge_small([*self._now.snapshot.segments, writer.take(column, table)])
         self._change(snapshot=Snapshot.of(segments), next_id=next_id(column, self._now.next_id))
+
+    def _merge_small(self, segments: list[Segment]) -> list[Segment]:
+        """Merge the newest segments while one is less than twice as long as the next: log n segments stay."""
+        while len(segments) > 1 and segments[-2].n < 2 * segments[-1].n and segments[-2].n < _LARGE:
+            commit.check(self._store, segments[-2:])
+            segments = [*segments[:-2], merge(self._now.trained, segments[-2:])]
+        return segments
+
+    def _check_files(self) -> None:
+        """Check the checksums of all that is about to be written elsewhere (CorruptIndexError)."""
+        commit.check(self._store, self._now.snapshot.segments, trained_name=self._now.trained_name)
 
     def _queries(self, now: Version, queries: Any) -> np.ndarray:
         matrix = door.as_matrix(queries, dim=now.trained.dim, name="queries")
@@ -448,13 +460,6 @@ def _forget_changes() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_changes)
-
-
-def _merge_small(trained: Trained, segments: list[Segment]) -> list[Segment]:
-    """Merge the newest segments while one is less than twice as long as the next: log n segments stay."""
-    while len(segments) > 1 and segments[-2].n < 2 * segments[-1].n and segments[-2].n < _LARGE:
-        segments = [*segments[:-2], merge(trained, segments[-2:])]
-    return segments
 
 
 _LARGE = 1 << 20  # rows; longer segments are merged only by `compact`

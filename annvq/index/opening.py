@@ -11,7 +11,7 @@ from annvq.index.depth import Depth
 from annvq.index.index import Index
 
 
-def open_index(path: str | os.PathLike[str], mode: str = "r") -> Index:
+def open_index(path: str | os.PathLike[str], mode: str = "r", *, verify: bool = False) -> Index:
     """Open a saved index, memory-mapped.
 
     Parameters
@@ -21,6 +21,9 @@ def open_index(path: str | os.PathLike[str], mode: str = "r") -> Index:
     mode
         "r": any number of readers, each keeps the version that it opened. "rw": one writer, which
         holds a lock; `add`, `remove`, `compact` and `tune` are on disk when they return.
+    verify
+        Read every byte and check it first, as `Index.verify` does. By default only what an index cannot be opened
+        without is read; the rest is checked before any of it is written again.
 
     Raises
     ------
@@ -31,7 +34,14 @@ def open_index(path: str | os.PathLike[str], mode: str = "r") -> Index:
     if mode not in ("r", "rw"):
         raise ParameterError(f"mode {mode!r}: expected 'r' or 'rw'")
     store, version = commit.open_version(as_path(path), mode)
-    return Index(version, store)
+    index = Index(version, store)
+    if verify:
+        try:
+            index.verify()
+        except BaseException:
+            index.close()
+            raise
+    return index
 
 
 def reopen(path: str, uuid: str, number: int, tuned: Depth | None) -> Index:

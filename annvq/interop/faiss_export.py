@@ -74,6 +74,7 @@ def to_faiss(index: Index) -> Any:
     kind = trained.recipe.codebook.kind
     if kind not in _KINDS:
         raise ParameterError(f"Faiss has no codes like those of {kind!r}; what can be converted: {', '.join(_KINDS)}")
+    index._check_files()
     rows = _live_rows(index)
     in_lists = trained.centroids is not None and trained.refine is None
     width = trained.dim if trained.rotation is None else trained.rotation.dim_out

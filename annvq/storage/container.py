@@ -9,15 +9,18 @@ footer    64 bytes   table offset, table bytes, table crc, file bytes, file uuid
 from __future__ import annotations
 
 import math
+import os
 import re
 import stat
 import struct
 import uuid as uuids
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -142,27 +145,57 @@ class Container:
         self.path = path
         self._fs = fs
         with opened(fs, path) as descriptor, os_errors("read", path):
-            size = self._check_size(descriptor, entry)
+            self._status = fs.stat(descriptor)
+            size = self._check_size(entry)
             start = self._check_ends(descriptor, size, index, entry)
             self.table = self._read_table(descriptor, start, size)
             self._map = fs.map(descriptor, size)
 
-    def sections(self) -> dict[str, np.ndarray]:
-        """Return the arrays: mapped, read-only, C-contiguous."""
-        return {section.name: self._array(section) for section in self.table}
+    def sections(self, owned: Collection[str] = ()) -> dict[str, np.ndarray]:
+        """Return the arrays, read-only and C-contiguous: mapped, but for those named in ``owned``.
+
+        These are read into memory and their checksums are checked: what becomes of the file changes nothing in them
+        (CorruptIndexError, OSError).
+        """
+        arrays = {section.name: self._array(section, self._map) for section in self.table if section.name not in owned}
+        with self._reading() as read:
+            for section in self.table:
+                if section.name in owned:
+                    arrays[section.name] = self._array(section, self._checked(section, read), section.offset)
+        return arrays
 
     def verify(self) -> None:
-        """Read every section from the file; CorruptIndexError names the one that is wrong. OSError."""
-        # Read, not mapped: a disk's error is an exception here and would be a signal there.
-        with opened(self._fs, self.path) as descriptor, os_errors("read", self.path):
-            self._verify(partial(read_fully, self._fs, descriptor))
+        """Read every section; CorruptIndexError names the one that is wrong. OSError."""
+        with self._reading() as read:
+            for section in self.table:
+                crc = 0
+                for offset in range(section.offset, section.end, _CHUNK):
+                    crc = zlib.crc32(read(offset, min(_CHUNK, section.end - offset)), crc)
+                self._check_crc(section, crc)
 
-    def verify_mapped(self) -> None:
-        """Like `verify`, for a file that has been removed and lives on as this mapping only."""
-        self._verify(lambda offset, count: self._map[offset : offset + count])
+    @contextmanager
+    def _reading(self) -> Iterator[Callable[[int, int], bytes]]:
+        """Give a function that reads what is mapped, from an offset so many bytes.
 
-    def _check_size(self, descriptor: int, entry: Entry | None) -> int:
-        status = self._fs.stat(descriptor)
+        From the file: a disk's error is an exception there and a signal in the mapping. From the mapping where the
+        file has been removed, or another has taken its place.
+        """
+        try:
+            descriptor = self._fs.open(self.path)
+        except FileNotFoundError:
+            descriptor = None
+        try:
+            if descriptor is not None and os.path.samestat(self._fs.stat(descriptor), self._status):
+                with os_errors("read", self.path):
+                    yield partial(read_fully, self._fs, descriptor)
+            else:
+                yield lambda offset, count: self._map[offset : offset + count]
+        finally:
+            if descriptor is not None:
+                self._fs.close(descriptor)
+
+    def _check_size(self, entry: Entry | None) -> int:
+        status = self._status
         if not stat.S_ISREG(status.st_mode):
             raise self._corrupt("not a regular file")
         if entry is not None and status.st_size != entry.bytes:
@@ -211,22 +244,26 @@ class Container:
         except ValueError as error:
             raise self._corrupt(f"section table: {error}") from error
 
-    def _array(self, section: Section) -> np.ndarray:
+    @staticmethod
+    def _array(section: Section, content: Any, start: int = 0) -> np.ndarray:
+        """Return a section of ``content``, the file's bytes from ``start`` on."""
         count = math.prod(section.shape)
         if count:
-            array = np.frombuffer(self._map, section.dtype, count, section.offset)
+            array = np.frombuffer(content, section.dtype, count, section.offset - start)
         else:
             array = np.empty(0, section.dtype)
             array.flags.writeable = False
         return array.reshape(section.shape)
 
-    def _verify(self, read: Callable[[int, int], bytes]) -> None:
-        for section in self.table:
-            crc = 0
-            for offset in range(section.offset, section.end, _CHUNK):
-                crc = zlib.crc32(read(offset, min(_CHUNK, section.end - offset)), crc)
-            if crc != section.crc:
-                raise self._corrupt(f"section {section.name}: wrong checksum")
+    def _checked(self, section: Section, read: Callable[[int, int], bytes]) -> bytes:
+        """Return the bytes of a section, padding included."""
+        content = read(section.offset, section.end - section.offset)
+        self._check_crc(section, zlib.crc32(content))
+        return content
+
+    def _check_crc(self, section: Section, crc: int) -> None:
+        if crc != section.crc:
+            raise self._corrupt(f"section {section.name}: wrong checksum")
 
     def _corrupt(self, problem: str) -> CorruptIndexError:
         return CorruptIndexError(f"{self.path}: {problem}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import uuid as uuids
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -135,14 +135,33 @@ class Store:
         """Return the names of the version's containers."""
         return tuple(entry.name for entry in self._manifest.files)
 
-    def sections(self, name: str) -> dict[str, np.ndarray]:
+    def sections(self, name: str, owned: Collection[str] = ()) -> dict[str, np.ndarray]:
         """Return the arrays of a container of this version, or staged here: mapped, read-only, C-contiguous.
 
-        They stay valid when the store is closed and when the file is removed.
+        They stay valid when the store is closed and when the file is removed. Those named in ``owned`` are not mapped
+        but read, and their checksums checked: nothing that happens to the file changes them (CorruptIndexError).
         """
         self._check_open()
         with os_errors("read", self.path / name):
-            return self._container(name).sections()
+            return self._container(name).sections(owned)
+
+    def check(self, names: Iterable[str]) -> None:
+        """Check all checksums of containers of this version, or staged here, as `sections` shows them.
+
+        Before any of it is written again: damage would get a checksum of its own.
+
+        Raises
+        ------
+        CorruptIndexError
+            Naming the file and the section that is not what was written.
+        StorageError
+            A file cannot be read.
+
+        """
+        self._check_open()
+        for name in names:
+            with os_errors("read", self.path / name):
+                self._container(name).verify()
 
     def stage(self, kind: str, sections: Mapping[str, np.ndarray]) -> str:
         """Write a container, synced, which the next commit may name; return its name.
@@ -285,7 +304,7 @@ class Store:
         except FileNotFoundError as error:
             if self.is_current():
                 raise folders.missing(self.path / name) from error
-            self._open[name].verify_mapped()  # removed by a later commit
+            self._open[name].verify()  # removed by a later commit, and lives on as a mapping
 
     def _replace_manifest(self, raw: bytes) -> None:
         """Pass the point of commit. An interrupt may come between the renaming and its being noticed."""
