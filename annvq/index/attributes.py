@@ -132,11 +132,12 @@ def intact(attributes: pa.Table) -> pa.Table:
     if known is not None and known[0]() is attributes:
         return attributes if known[1] is None else known[1]
     table = in_memory(attributes)
-    try:
-        table.validate(full=True)
-    except pa.ArrowException as error:
-        raise CorruptIndexError(f"section attributes is damaged: {error}") from error
     copied = None if table is attributes else table  # a reference to itself would keep it for ever
+    if copied is None:
+        try:
+            table.validate(full=True)
+        except pa.ArrowException as error:
+            raise CorruptIndexError(f"attributes are damaged: {error}") from error
     _INTACT[key] = weakref.ref(attributes, lambda _: _INTACT.pop(key, None)), copied
     return table
 

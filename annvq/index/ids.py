@@ -37,6 +37,9 @@ class IdColumn:
         (n,) int64, for kind "int".
     offsets, data
         (n + 1,) int64 and (bytes,) uint8, for kind "str": id i is ``data[offsets[i]:offsets[i + 1]]``.
+    file
+        Name of the file that the arrays lie in, None where there is none. It may change: kernels follow a copy of
+        ``offsets``.
 
     """
 
@@ -44,6 +47,7 @@ class IdColumn:
     values: np.ndarray = field(default_factory=lambda: _NONE)
     offsets: np.ndarray = field(default_factory=lambda: _NONE)
     data: np.ndarray = field(default_factory=lambda: _NO_BYTES)
+    file: str | None = None
 
     @classmethod
     def of(cls, ids: Any) -> IdColumn:
@@ -80,7 +84,7 @@ class IdColumn:
             for place, start, end in zip(present.tolist(), starts, ends, strict=True):
                 ids[place] = str(text[start:end], "utf-8")
         except UnicodeDecodeError as error:
-            raise CorruptIndexError("section id_bytes: not UTF-8") from error
+            raise self._corrupt("id_bytes: not UTF-8") from error
         return ids.reshape(rows.shape)
 
     def shown(self, row: int) -> str:
@@ -98,8 +102,8 @@ class IdColumn:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        buffers = [None, pa.py_buffer(self.offsets), pa.py_buffer(self.data)]
-        array = pa.Array.from_buffers(pa.large_string(), len(self._lengths), buffers)
+        buffers = [None, pa.py_buffer(self._starts), pa.py_buffer(self.data)]
+        array = pa.Array.from_buffers(pa.large_string(), len(self), buffers)
         return pc.sort_indices(array).to_numpy().astype(np.int64)
 
     @cached_property
@@ -107,18 +111,23 @@ class IdColumn:
         return self.values[self.order]
 
     @cached_property
+    def _starts(self) -> np.ndarray:
+        """The offsets of string ids as kernels follow them: checked (CorruptIndexError), and not in a file."""
+        offsets = _frozen(self.offsets.copy(), np.int64) if self.file else self.offsets
+        if offsets[0] != 0 or offsets[-1] != len(self.data) or (offsets[1:] < offsets[:-1]).any():  # differences wrap
+            raise self._corrupt("id_offsets: not ascending from 0 to the number of bytes of id_bytes")
+        return offsets
+
+    @property
     def _lengths(self) -> np.ndarray:
-        """Bytes of every string id; checked, for kernels follow the offsets (CorruptIndexError)."""
-        starts, ends = self.offsets[:-1], self.offsets[1:]
-        if self.offsets[0] != 0 or self.offsets[-1] != len(self.data) or (ends < starts).any():  # differences wrap
-            raise CorruptIndexError("section id_offsets: not ascending from 0 to the number of bytes of id_bytes")
-        return ends - starts
+        """Bytes of every string id."""
+        return np.diff(self._starts)
 
     @cached_property
     def _ranks(self) -> tuple[np.ndarray, int]:
         """Dense ranks of string ids, and a row whose id another row has too, or -1."""
         ranks = np.empty(len(self), np.int64)
-        repeated = strings.dense_ranks(self.offsets, self.data, _frozen(self.order, np.int64), ranks)
+        repeated = strings.dense_ranks(self._starts, self.data, _frozen(self.order, np.int64), ranks)
         ranks.flags.writeable = False
         return ranks, int(repeated)
 
@@ -142,9 +151,9 @@ class IdColumn:
         if wanted.kind != self.kind:
             raise DtypeError(f"ids are {wanted.kind}, but those of the index are {self.kind}")
         if self.kind == "str":
-            rows = np.empty(len(wanted._lengths), np.int64)
+            rows = np.empty(len(wanted), np.int64)
             order = _frozen(self.order, np.int64)
-            strings.find(self.offsets, self.data, order, wanted.offsets, wanted.data, rows)
+            strings.find(self._starts, self.data, order, wanted._starts, wanted.data, rows)
             return rows
         places = np.minimum(np.searchsorted(self._sorted_values, wanted.values), len(self) - 1)
         return np.where(self._sorted_values[places] == wanted.values, self.order[places], -1)
@@ -172,7 +181,7 @@ class IdColumn:
         order = _frozen(order, np.int64)
         offsets = np.concatenate([[0], np.cumsum(self._lengths[order])]).astype(np.int64)
         data = np.empty(offsets[-1], np.uint8)
-        strings.gather(self.offsets, self.data, order, offsets, data)
+        strings.gather(self._starts, self.data, order, offsets, data)
         return IdColumn("str", offsets=_frozen(offsets, np.int64), data=_frozen(data, np.uint8))
 
     @classmethod
@@ -194,8 +203,8 @@ class IdColumn:
         return {"id_offsets": self.offsets, "id_bytes": self.data}
 
     @classmethod
-    def from_sections(cls, sections: dict[str, np.ndarray]) -> IdColumn:
-        """Return the column stored in ``sections``, which may hold others too; arrays are shared.
+    def from_sections(cls, sections: dict[str, np.ndarray], file: str) -> IdColumn:
+        """Return the column stored in ``sections`` of a file, which may hold others too; arrays are shared.
 
         Offsets are followed only after all of them were looked at, which opening does not do.
 
@@ -212,25 +221,29 @@ class IdColumn:
             if sections[name].dtype != dtype or sections[name].ndim != 1:
                 raise CorruptIndexError(f"section {name}: {sections[name].dtype} {sections[name].shape}")
         if "ids" in sections:
-            return cls("int", values=_frozen(sections["ids"], np.int64))
+            return cls("int", values=_frozen(sections["ids"], np.int64), file=file)
         if len(sections["id_offsets"]) == 0:
             raise CorruptIndexError("section id_offsets: empty, expected at least one offset")
         return cls(
             "str",
             offsets=_frozen(sections["id_offsets"], np.int64),
             data=_frozen(sections["id_bytes"], np.uint8),
+            file=file,
         )
 
     def check(self) -> None:
         """Look at every id, as `verify` does (CorruptIndexError: offsets, encoding, missing mark, repeats)."""
         try:
             if self.kind == "str":
-                self.take(np.arange(len(self._lengths)))
+                self.take(np.arange(len(self._starts) - 1))
             elif (self.values == -1).any():
-                raise CorruptIndexError("section ids: -1, which marks missing places")
+                raise self._corrupt("ids: -1, which marks missing places")
             self.check_unique()
         except DuplicateIdError as error:
-            raise CorruptIndexError(f"section {next(iter(self.sections()))}: {error}") from error
+            raise self._corrupt(f"{next(iter(self.sections()))}: {error}") from error
+
+    def _corrupt(self, problem: str) -> CorruptIndexError:
+        return CorruptIndexError(f"{self.file}: section {problem}" if self.file else f"section {problem}")
 
 
 def as_ids(ids: Any, n: int | None, start: int = 0, *, kind: Kind | None = None) -> IdColumn:

@@ -16,7 +16,8 @@ from annvq.index.trained import Trained
 
 _ARRAY = "array."  # prefix of the sections that hold codes, constants and refine rows
 # What kernels follow without looking is kept in memory, where it stays what was checked whatever becomes of the file.
-FOLLOWED = ("offsets", "id_offsets", *(_ARRAY + name for name in (spill.OFFSETS, spill.ROWS, tokens.OFFSETS)))
+# (Offsets of string ids too, from their first use on: `IdColumn`. Numbers of tokens' centroids are cut by the kernel.)
+FOLLOWED = ("offsets", *(_ARRAY + name for name in (spill.OFFSETS, spill.ROWS, tokens.OFFSETS)))
 LIVE = ("live", "rows")
 
 
@@ -39,8 +40,8 @@ def segment_from_sections(sections: dict[str, np.ndarray], trained: Trained, nam
             arrays = trained.codes.relaid(arrays)
         if trained.tokens is not None:
             arrays = trained.tokens.relaid(arrays)
-        ids = IdColumn.from_sections(sections)
-        table = arrowfile.from_section(sections["attributes"]) if "attributes" in sections else None
+        ids = IdColumn.from_sections(sections, name)
+        table = arrowfile.from_section(sections["attributes"], name) if "attributes" in sections else None
         segment = Segment(offsets, arrays, ids, frozen(sections["positions"]), table, name=name)
         _check(segment, trained)
     except CorruptIndexError as error:
@@ -85,13 +86,15 @@ def verify_segment(segment: Segment) -> None:
     """Check what opening does not read: positions are a permutation, ids unique, numbers finite, attributes intact."""
     if not np.array_equal(np.sort(segment.positions), np.arange(segment.n)):
         raise CorruptIndexError(f"{segment.name}: section positions is not a permutation of the rows")
+    segment.ids.check()
+    if segment.attributes is not None:
+        intact(segment.attributes)
     try:
-        segment.ids.check()
+        if spill.ROWS in segment.arrays:
+            spill.check_rows(segment.arrays)
         for name, array in segment.arrays.items():
             if array.dtype.kind == "f" and not all(np.isfinite(part).all() for part in _parts(array)):
                 raise CorruptIndexError(f"section {_ARRAY}{name} holds NaN or infinity")
-        if segment.attributes is not None:
-            intact(segment.attributes)
     except CorruptIndexError as error:
         raise CorruptIndexError(f"{segment.name}: {error}") from error
 

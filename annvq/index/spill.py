@@ -75,7 +75,8 @@ def pack(lists: np.ndarray, codes: np.ndarray, nlist: int) -> dict[str, np.ndarr
 
 
 def unpack(arrays: dict[str, np.ndarray], M: int, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Return second lists and codes of some rows (int64) of what `pack` packed."""
+    """Return second lists and codes of some rows (int64) of what `pack` packed (CorruptIndexError of `check_rows`)."""
+    check_rows(arrays)
     places = np.empty(len(arrays[ROWS]), np.int64)
     places[arrays[ROWS]] = np.arange(len(places))
     wanted = places[rows]
@@ -84,17 +85,14 @@ def unpack(arrays: dict[str, np.ndarray], M: int, rows: np.ndarray) -> dict[str,
 
 
 def check(arrays: dict[str, np.ndarray], M: int, n: int, nlist: int) -> dict[str, tuple[type, tuple[int, ...]]]:
-    """Return dtype and shape of the sections of ``n`` rows.
-
-    CorruptIndexError where they name other rows or lists, or a row twice: merging puts every row in its place.
-    """
+    """Return dtype and shape of the sections of ``n`` rows; CorruptIndexError where they name other rows or lists."""
     offsets, rows = arrays.get(OFFSETS), arrays.get(ROWS)
     if offsets is None or offsets.dtype != np.int64 or offsets.shape != (nlist + 1,):
         raise CorruptIndexError(f"section {OFFSETS} is missing or has not {nlist + 1} int64")
     if offsets[0] != 0 or (offsets[1:] < offsets[:-1]).any() or offsets[-1] != n:
         raise CorruptIndexError(f"section {OFFSETS} does not rise from 0 to {n}")
-    if rows is not None and rows.dtype == np.uint32 and rows.shape == (n,):
-        _check_rows(rows, n)
+    if rows is not None and rows.dtype == np.uint32 and rows.shape == (n,) and n and rows.max() >= n:
+        raise CorruptIndexError(f"section {ROWS} names row {rows.max()} of {n}")
     blocks = int(scan4.blocks_for(np.diff(offsets))[-1])
     return {
         OFFSETS: (np.int64, (nlist + 1,)),
@@ -103,10 +101,9 @@ def check(arrays: dict[str, np.ndarray], M: int, n: int, nlist: int) -> dict[str
     }
 
 
-def _check_rows(rows: np.ndarray, n: int) -> None:
-    if n and rows.max() >= n:
-        raise CorruptIndexError(f"section {ROWS} names row {rows.max()} of {n}")
-    named = np.zeros(n, bool)
-    named[rows] = True
+def check_rows(arrays: dict[str, np.ndarray]) -> None:
+    """Raise CorruptIndexError unless every row is named once: `unpack` puts each one's code in its place."""
+    named = np.zeros(len(arrays[ROWS]), bool)
+    named[arrays[ROWS]] = True
     if not named.all():
         raise CorruptIndexError(f"section {ROWS} does not name row {int(np.argmin(named))}, and another twice")

@@ -213,7 +213,7 @@ class TokenStore:
         codebook = self.codebook
         if isinstance(codebook, ProductCodebook):
             assert self.centroids is not None
-            return codebook.decode(rows.arrays["codes"]) + self.centroids[rows.arrays[LABELS]]
+            return codebook.decode(rows.arrays["codes"]) + self.centroids.take(rows.arrays[LABELS], 0, mode="clip")
         if isinstance(codebook, RaBitQCodebook):
             arrays = {name: rows.arrays[f"tokens.{name}"] for name in _RABITQ}
             return codebook.decode(arrays, metric="ip") + self.centroids
@@ -241,8 +241,8 @@ class TokenStore:
         offsets = arrays.get(OFFSETS)
         if offsets is None or offsets.dtype != np.int64 or offsets.shape != (n + 1,):
             raise CorruptIndexError(f"section {OFFSETS} is missing or has not {n + 1} int64")
-        if offsets[0] != 0 or (offsets[1:] < offsets[:-1]).any() or offsets[-1] >= 1 << 40:
-            raise CorruptIndexError(f"section {OFFSETS} does not rise from 0")
+        if offsets[0] != 0 or (offsets[1:] <= offsets[:-1]).any() or offsets[-1] >= 1 << 40:
+            raise CorruptIndexError(f"section {OFFSETS} does not rise from 0: no document is without vectors")
         total = int(offsets[-1])
         expected: dict[str, tuple[type, tuple[int, ...]]] = {OFFSETS: (np.int64, (n + 1,))}
         for name, (dtype, columns) in self._row_arrays().items():
@@ -378,9 +378,8 @@ class TokenStore:
         if (spec.kind in ("pq", "rabitq")) != (centroids is not None):
             raise CorruptIndexError("the tokens' centroids and kind disagree")
         if centroids is not None and (
-            centroids.dtype != np.float32 or centroids.ndim != 2 or centroids.shape[1] != dim
-            or len(centroids) < 1 or not np.isfinite(centroids).all()
-        ):  # fmt: skip
+            centroids.dtype != np.float32 or centroids.ndim != 2 or centroids.shape[1] != dim or len(centroids) < 1
+        ):
             raise CorruptIndexError(f"tokens.centroids {centroids.dtype} {centroids.shape}, expected (c, {dim})")
         if spec.kind == "rabitq" and centroids is not None and len(centroids) != 1:
             raise CorruptIndexError(f"tokens.centroids are {len(centroids)}, expected the one that RaBitQ's codes have")

@@ -20,10 +20,12 @@ from annvq.index.segment import Segment
 from annvq.index.tablecodes import TableCodes
 from annvq.index.tokens import TokenStore
 from annvq.kernels.assign import assign
+from annvq.vectors import LONGEST
 
 Codebook = ProductCodebook | ResidualCodebook | ScalarCodebook | RaBitQCodebook
 Codes = RowStore | TableCodes | RaBitQCodes
 
+_LARGEST = 4 * LONGEST  # of numbers that are learned: sums of a few, and what codes stand for, are finite
 TOKENS = "tokens"  # among unpacked rows, their documents' vectors (`annvq.index.tokens.TokenRows`)
 _CODEBOOKS = {cls.__name__: cls for cls in (ProductCodebook, ResidualCodebook, ScalarCodebook, RaBitQCodebook)}
 
@@ -185,6 +187,9 @@ class Trained:
     @classmethod
     def from_sections(cls, sections: dict[str, np.ndarray]) -> Trained:
         """Build from named arrays; CorruptIndexError where they do not fit together."""
+        for name, array in sections.items():
+            if array.dtype.kind == "f" and array.size and not max(array.max(), -array.min()) <= _LARGEST:
+                raise CorruptIndexError(f"section {name} holds NaN, or numbers beyond {_LARGEST:g}")
         try:
             config = _config(sections["config"])
             recipe, metric, dim = Recipe.from_dict(config["recipe"]), config["metric"], config["dim"]
@@ -224,14 +229,10 @@ class Trained:
             nlist = 1  # its codes are of differences from one centre
         if (nlist is None) != (self.centroids is None):
             raise CorruptIndexError("centroids and recipe disagree about lists")
-        if self.centroids is not None and (
-            self.centroids.dtype != np.float32
-            or self.centroids.shape != (nlist, inner)
-            or not np.isfinite(self.centroids).all()
-        ):
-            raise CorruptIndexError(
-                f"centroids {self.centroids.dtype} {self.centroids.shape}, expected finite float32 ({nlist}, {inner})"
-            )
+        centroids = self.centroids
+        if centroids is not None and (centroids.dtype != np.float32 or centroids.shape != (nlist, inner)):
+            wanted = f"expected float32 ({nlist}, {inner})"
+            raise CorruptIndexError(f"centroids {centroids.dtype} {centroids.shape}, {wanted}")
         self._check_preparation(inner)
         kind, wants = self.recipe.codebook.kind, {"fp32": None, "fp16": None, "sq8": ScalarCodebook}
         wants |= {
@@ -258,13 +259,8 @@ class Trained:
         if self.coarse_codebook is not None and (self.centroids is None or self.coarse_codebook.nbits != 4):
             raise CorruptIndexError("a codebook of centroids that are not there, or not of 4 bits")
         center = self.center
-        if center is not None and (
-            self.metric != "l2"
-            or center.dtype != np.float32
-            or center.shape != (inner,)
-            or not np.isfinite(center).all()
-        ):
-            raise CorruptIndexError(f"center {center.dtype} {center.shape}, expected finite float32 ({inner},) and l2")
+        if center is not None and (self.metric != "l2" or center.dtype != np.float32 or center.shape != (inner,)):
+            raise CorruptIndexError(f"center {center.dtype} {center.shape}, expected float32 ({inner},) and l2")
 
     def _check_codebook(self) -> None:
         """Raise CorruptIndexError where codes have another length than the recipe says."""

@@ -121,12 +121,18 @@ def score_codes(
 
 
 @kernel
+def _label(labels, row, centroid_scores):
+    """Return a vector's centroid, the last one for what is none: labels lie in a file, which may change."""
+    return min(np.int64(labels[row]), np.int64(centroid_scores.shape[0] - 1))
+
+
+@kernel
 def _fill_bases(labels, centroid_scores, biases, first, begin, end, bases):
     """Write what the sums of 32 vectors from row ``first`` on are added to, minus infinity outside the document."""
     if first < begin or first + 32 > end:
         bases[:] = MINUS_INFINITY
     for row in range(max(first, begin), min(first + 32, end)):
-        label = np.int64(labels[row])
+        label = _label(labels, row, centroid_scores)
         for t in range(centroid_scores.shape[1]):
             bases[t * 32 + row - first] = biases[t] + centroid_scores[label, t]
 
@@ -189,7 +195,7 @@ def score_labels(centroid_scores, labels, offsets, documents, scores):
     for place in range(documents.size):
         best[:] = MINUS_INFINITY
         for row in range(offsets[documents[place]], offsets[documents[place] + 1]):
-            label = np.int64(labels[row])
+            label = _label(labels, row, centroid_scores)
             for t in range(tq):
                 best[t] = max(best[t], centroid_scores[label, t])
         total = np.float32(0.0)

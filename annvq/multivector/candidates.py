@@ -160,9 +160,10 @@ class Finder:
         if held is None:
             owners = np.repeat(np.arange(segment.n, dtype=np.uint32), np.diff(segment.arrays[OFFSETS]))
             assert self.tokens.centroids is not None
-            counts = np.bincount(labels, minlength=len(self.tokens.centroids))
+            kept = np.minimum(labels, len(self.tokens.centroids) - 1)  # the file may have changed since it was opened
+            counts = np.bincount(kept, minlength=len(self.tokens.centroids))
             starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-            held = (labels, starts, owners[np.argsort(labels, kind="stable")])
+            held = (labels, starts, owners[np.argsort(kept, kind="stable")])
             self._lists[id(labels)] = held
         return held[1:]
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from annvq.arguments import as_count, as_path
 from annvq.errors import DataFormatError, DtypeError, ParameterError, ShapeError
+from annvq.io.arrow_messages import messages
 from annvq.io.replacing import replacing
 from annvq.learn.runtime import torch
 from annvq.tokenizers.tokenizer import is_integers
@@ -242,10 +243,12 @@ def read_codes(path: str | os.PathLike[str]) -> Iterator[Tensor]:
     place = as_path(path)
     with pa.memory_map(os.fspath(place)) as mapped:
         try:
-            reader = pa.ipc.open_file(mapped)
-            for number in range(reader.num_record_batches):
-                batch = reader.get_batch(number)
+            found = messages(mapped.read_buffer())
+            schema = pa.ipc.read_schema(next(found))
+            CodesLayout.of(schema)
+            for message in found:
+                batch = pa.ipc.read_record_batch(message, schema)
                 batch.validate(full=True)
                 yield codes_from_arrow(batch)
-        except pa.ArrowException as error:
+        except (pa.ArrowException, StopIteration, DataFormatError) as error:
             raise DataFormatError(f"{place}: {error}") from error

@@ -202,7 +202,7 @@ class TestProperties:
         joined = IdColumn.concat([chosen, column, column.reorder(np.empty(0, np.int64))])
         stored = {name: np.frombuffer(array.tobytes(), array.dtype) for name, array in joined.sections().items()}
         expected = [ids[row] for row in rows] + ids
-        for result in (joined, IdColumn.from_sections({"codes": np.zeros(3), **stored})):
+        for result in (joined, IdColumn.from_sections({"codes": np.zeros(3), **stored}, "a")):
             assert result.take(np.arange(len(result))).tolist() == expected
 
     @PROPERTY
@@ -246,7 +246,7 @@ class TestStorage:
     )
     def test_sections_of_the_wrong_kind(self, sections):
         with pytest.raises(errors.CorruptIndexError, match="section"):
-            IdColumn.from_sections(sections)
+            IdColumn.from_sections(sections, "a")
 
     @pytest.mark.parametrize("offsets", [[1, 2, 4], [0, 5, 4], [0, 2, 3], [0, 2, 2**40], [0, -8, 4]])
     @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ class TestStorage:
     def test_offsets_are_checked_before_they_are_followed(self, offsets, use):
         sections = {"id_offsets": np.array(offsets, np.int64), "id_bytes": np.full(4, 97, np.uint8)}
         with pytest.raises(errors.CorruptIndexError, match="id_offsets"):
-            use(IdColumn.from_sections(sections))
+            use(IdColumn.from_sections(sections, "a"))
 
     def test_check(self):
         as_ids(WORDS, len(WORDS)).check()
@@ -268,12 +268,12 @@ class TestStorage:
             ({"id_offsets": np.array([0, 1, 2]), "id_bytes": np.array([97, 200], np.uint8)}, "UTF-8"),
         ):
             with pytest.raises(errors.CorruptIndexError, match=words):
-                IdColumn.from_sections(sections).check()
+                IdColumn.from_sections(sections, "a").check()
 
     def test_mapped_sections_are_shared(self, tmp_path):
         np.arange(5).tofile(tmp_path / "ids")
         mapped = np.memmap(tmp_path / "ids", np.int64, mode="r")
-        column = IdColumn.from_sections({"ids": mapped})
+        column = IdColumn.from_sections({"ids": mapped}, "a")
         assert type(column.values) is np.ndarray
         assert np.shares_memory(column.values, mapped)
         assert column.find([3, 9]).tolist() == [3, -1]

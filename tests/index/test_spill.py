@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from small_indexes import Parts
 
 import annvq
 from annvq.errors import CorruptIndexError, RecipeError
@@ -142,7 +143,6 @@ def test_recipes_that_cannot_spill_are_refused(options):
     ("name", "change"),
     [
         (spill.ROWS, lambda a: np.where(np.arange(len(a)) == 5, len(a), a).astype(np.uint32)),
-        (spill.ROWS, lambda a: np.where(np.arange(len(a)) == 5, a[6], a).astype(np.uint32)),  # a row twice
         (spill.ROWS, lambda a: a.astype(np.int64)),
         (spill.ROWS, lambda a: a[:-1]),
         (spill.OFFSETS, lambda a: a[:-1]),
@@ -163,3 +163,22 @@ def test_damaged_second_lists_are_refused(name, change):
         sections[f"array.{name}"] = changed
     with pytest.raises(CorruptIndexError):
         segment_from_sections(sections, index._now.trained, "segment")
+
+
+def test_second_lists_that_name_a_row_twice_are_neither_verified_nor_merged(tmp_path):
+    """Another row's code would have no place, and merging would take it from anywhere."""
+    annvq.build(BASE[:1200], recipe(True)).save(tmp_path / "good")
+    parts = Parts(tmp_path / "good")
+    rows = parts.segments[0][f"array.{spill.ROWS}"].copy()
+    rows[5] = rows[6]
+    parts.segments[0][f"array.{spill.ROWS}"] = rows
+    parts.write(tmp_path / "index")
+    with annvq.open(tmp_path / "index", "rw") as index:
+        hits = index.search(BASE[:5], 50, nprobe=64)
+        assert all(len(set(ids)) == 50 for ids in hits.ids.tolist())
+        index.remove([1])
+        before = index.version
+        for use in (index.verify, index.compact, lambda: index.add(BASE[1200:2400])):  # which merges
+            with pytest.raises(CorruptIndexError, match=r"spill\.rows does not name row"):
+                use()
+        assert index.version == before
