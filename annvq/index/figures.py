@@ -40,5 +40,6 @@ def _bytes_by_part(snapshot: Snapshot) -> dict[str, int]:
             parts[part] = parts.get(part, 0) + array.nbytes
         parts["ids"] += sum(array.nbytes for array in segment.ids.sections().values())
         parts["positions"] += segment.positions.nbytes
-        parts["attributes"] += 0 if segment.attributes is None else segment.attributes.nbytes
+        if segment.attributes is not None:  # whose offsets are not looked at for this, as `nbytes` would
+            parts["attributes"] += segment.attributes.get_total_buffer_size()
     return parts

@@ -264,7 +264,8 @@ class MultiVectorIndex:
             decoded = finder.tokens.decode(tokens)
             for place, begin, end in zip(inside, tokens.offsets[:-1], tokens.offsets[1:], strict=True):
                 parts[place] = decoded[begin:end]
-        return Ragged.of(parts, dim=dim)
+        vectors = np.concatenate([np.empty((0, dim), np.float32), *parts])
+        return Ragged(vectors, offsets_of(np.array([len(part) for part in parts], np.int64)))
 
     # -- changing -----------------------------------------------------------------------------
 

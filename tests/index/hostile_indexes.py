@@ -41,6 +41,11 @@ def is_multi(kind):
     return kind in TOKENS
 
 
+def attributes(n):
+    names = [f"n{i % 5}" for i in range(n)]
+    return pa.table({"year": np.arange(n) % 9, "name": names, "tags": [[name, "x"] for name in names]})
+
+
 def opened(path, kind, mode="r", **options):
     return (MultiVectorIndex.open if is_multi(kind) else annvq.open)(path, mode, **options)
 
@@ -48,7 +53,7 @@ def opened(path, kind, mode="r", **options):
 def save(kind, path):
     """Save an index with two segments, one of them with removed rows."""
     if is_multi(kind):
-        table = pa.table({"year": np.arange(60) % 9, "name": [f"n{i % 5}" for i in range(60)]})
+        table = attributes(60)
         recipe = MultiVectorRecipe(
             encoder=EncoderSpec(repetitions=2, simhash_bits=2, projection_dim=4), index=FLAT_PQ, tokens=TOKENS[kind],
             candidates_by=CANDIDATES_BY[kind],
@@ -58,14 +63,13 @@ def save(kind, path):
         index.remove([3, 4, 5])
     else:
         index = built(kind, "ip") if kind in RECIPES else _built(SPILL if kind == "spill" else FLAT_PQ)
-        table = pa.table({"year": np.arange(40) % 9, "name": [f"n{i % 5}" for i in range(40)]})
+        table = attributes(40)
         index.add(BASE[:40] + np.float32(0.5), ids=new_ids(kind, 0, 40), attributes=table)
     index.save(path)
 
 
 def _built(recipe):
-    table = pa.table({"year": np.arange(len(BASE)) % 9, "name": [f"n{i % 5}" for i in range(len(BASE))]})
-    index = annvq.build(BASE, recipe, attributes=table, seed=1)
+    index = annvq.build(BASE, recipe, attributes=attributes(len(BASE)), seed=1)
     index.remove([0, 1, 2])
     return index
 
@@ -100,7 +104,7 @@ def read(index, kind):
 
 def write(index, kind, folder):
     """Yield every way of writing what an index holds, with reading in between."""
-    table = pa.table({"year": np.arange(40) % 9, "name": [f"n{i % 5}" for i in range(40)]})
+    table = attributes(40)
     vectors = NEW_SETS if is_multi(kind) else BASE[:40] - np.float32(0.5)
     yield "save elsewhere", lambda: index.save(folder / "elsewhere")
     yield "remove", lambda: index.remove(held_ids(kind)[:2])
