@@ -29,6 +29,7 @@ from annvq.index.search import search
 from annvq.index.segment import Segment
 from annvq.index.snapshot import Snapshot
 from annvq.index.tokens import TokenRows
+from annvq.index.trained import Trained
 from annvq.index.tune import TuneReport, tune
 from annvq.index.writer import SegmentWriter
 from annvq.kernels import threads as pool

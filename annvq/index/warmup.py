@@ -69,7 +69,7 @@ def _search(index: Index, vectors: np.ndarray, ids: list) -> None:
     index.reconstruct(ids[4:5])
     # One query's lists shared among threads, as they are where there are many rows.
     now = index._now
-    search(now.trained, now.snapshot, index._queries(vectors[:1]), 5, Depth(_NLIST, 10), False, 2, split_rows=1)
+    search(now.trained, now.snapshot, index._queries(now, vectors[:1]), 5, Depth(_NLIST, 10), False, 2, split_rows=1)
 
 
 def small_recipe(recipe: Recipe | str | os.PathLike[str]) -> Recipe:

@@ -44,9 +44,9 @@ def _search(index: MultiVectorIndex, vectors: np.ndarray, ids: list) -> None:
 
 
 def _recipe_of(index: MultiVectorIndex) -> MultiVectorRecipe:
-    tokens = index._tokens
-    encoder = EncoderSpec(**tokens.settings["encoder"])
-    return MultiVectorRecipe(index=index.recipe, encoder=encoder, tokens=tokens.spec, candidates_by=index._by)
+    _, finder = index._current()
+    encoder = EncoderSpec(**finder.tokens.settings["encoder"])
+    return MultiVectorRecipe(index=index.recipe, encoder=encoder, tokens=finder.tokens.spec, candidates_by=finder.by)
 
 
 def _small(recipe: MultiVectorRecipe) -> MultiVectorRecipe:
