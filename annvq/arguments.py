@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,11 @@ def as_weight(name: str, value: Any) -> float:
 
 
 def as_path(path: Any) -> Path:
-    """Return a path that a file can have."""
+    """Return a path that a local file can have, with ``~`` as the home folder; what looks like a URL is refused.
+
+    Every path that a user gives goes through this door: else "s3://b/x" and "~/x" would become local folders of
+    these names.
+    """
     given = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(given, str):
         raise ParameterError(f"a path must be a str or an os.PathLike of str, not {path!r}")
@@ -56,7 +61,17 @@ def as_path(path: Any) -> Path:
         is_possible = False
     if not is_possible:
         raise ParameterError(f"path {given!r}: expected valid Unicode without NUL")
-    return Path(given)
+    if _URL.match(given):
+        raise ParameterError(
+            f"path {given!r} looks like a URL: annvq reads and writes local files only; give what is local absolute"
+        )
+    expanded = os.path.expanduser(given)  # where there is no such user it stays as it is, as in a shell
+    if expanded.split(os.sep)[0] == "~":
+        raise ParameterError(f"path {given!r}: the home folder is not known")
+    return Path(expanded)
+
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # one slash, since Path drops the second; a drive has one letter
 
 
 def _plain(value: Any) -> Any:

@@ -15,7 +15,7 @@ from annvq.bench.console import print_fitting, quality_table, speed_table, table
 from annvq.bench.peers import PEERS
 from annvq.bench.report import check_place, write_json
 from annvq.bench.sweep import Mode
-from annvq.cli.options import JsonFile, Recipes, Threads, check_recall
+from annvq.cli.options import JsonFile, Recipes, Threads, check_recall, local_path
 from annvq.cli.progress import progress_bar
 from annvq.cli.screen import screen
 from annvq.errors import MissingExtraError
@@ -27,7 +27,10 @@ _DEFAULT_OUT = Path("bench-out")
 @app.command("ann")
 def ann_command(
     dataset: Annotated[
-        Path, typer.Argument(metavar="DATA", help="ann-benchmarks HDF5, or npz with base, query, metric, gt.")
+        Path,
+        typer.Argument(
+            parser=local_path, metavar="DATA", help="ann-benchmarks HDF5, or npz with base, query, metric, gt."
+        ),
     ],
     recipe: Recipes = None,
     peers: Annotated[str, typer.Option(help=f"Libraries, with commas: {', '.join(PEERS)}.")] = "",
@@ -43,7 +46,7 @@ def ann_command(
     ] = False,
     queries: Annotated[int, typer.Option(min=2, help="Use so many, evenly spaced; half of them are reported.")] = 2000,
     json: JsonFile = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a picture there.")] = None,
+    out: Annotated[Path | None, typer.Option(parser=local_path, metavar="DIR", help="Write a picture there.")] = None,
 ) -> None:
     """Sweep search parameters of recipes and peers on DATA: recall, queries/s, latency, bytes.
 
@@ -81,7 +84,10 @@ def ann_command(
 @app.command("beir")
 def beir_command(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv (.gz accepted).")
+        Path,
+        typer.Argument(
+            parser=local_path, metavar="DIR", help="corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv (.gz accepted)."
+        ),
     ],
     model: Annotated[str, typer.Option(help="sentence-transformers model: name or folder.")],
     recipe: Recipes = None,
@@ -100,7 +106,7 @@ def beir_command(
     threads: Threads = None,
     json: JsonFile = None,
     out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Embeddings are kept and a picture written there.")
+        Path, typer.Option(parser=local_path, metavar="DIR", help="Embeddings are kept and a picture written there.")
     ] = _DEFAULT_OUT,
 ) -> None:
     """Embed a judged text collection and measure nDCG, recall, MRR, MAP, bytes and speed of recipes."""
@@ -136,7 +142,10 @@ def beir_command(
 @app.command("tables")
 def tables_command(
     folder: Annotated[
-        Path, typer.Argument(metavar="DATA", help="Folder of MovieLens 100K, Diabetes 130, or pairs (Gowalla).")
+        Path,
+        typer.Argument(
+            parser=local_path, metavar="DATA", help="Folder of MovieLens 100K, Diabetes 130, or pairs (Gowalla)."
+        ),
     ],
     method: Annotated[
         list[str] | None, typer.Option("--method", metavar="M", help="Repeatable; by default all.")
@@ -153,7 +162,8 @@ def tables_command(
     epochs: Annotated[int | None, typer.Option(min=1, help="Of every stage, at most.")] = None,
     json: JsonFile = None,
     out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Finished cells are kept and a picture written there.")
+        Path,
+        typer.Option(parser=local_path, metavar="DIR", help="Finished cells are kept and a picture written there."),
     ] = _DEFAULT_OUT,
 ) -> None:
     """Train recommenders with compressed embedding tables: quality against bytes.
@@ -187,6 +197,7 @@ def tokenizers_command(
     folder: Annotated[
         Path | None,
         typer.Argument(
+            parser=local_path,
             metavar="[DATA]",
             help="Folder of Fashion-MNIST (IDX, gz) or CIFAR-10 as JPEG (tar.gz); by default fashion-mnist in the "
             "folder that ANNVQ_DATA names.",
@@ -210,7 +221,8 @@ def tokenizers_command(
     ] = False,
     json: JsonFile = None,
     out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Finished trainings are kept and pictures drawn there.")
+        Path,
+        typer.Option(parser=local_path, metavar="DIR", help="Finished trainings are kept and pictures drawn there."),
     ] = _DEFAULT_OUT,
 ) -> None:
     """Train a small autoencoder with each quantizer: bits, PSNR, utilization, perplexity; mean and spread of seeds.
@@ -227,7 +239,7 @@ def tokenizers_command(
     if folder is None:
         if "ANNVQ_DATA" not in os.environ:
             raise typer.BadParameter("give DATA, or a folder with fashion-mnist in it as ANNVQ_DATA")
-        folder = Path(os.environ["ANNVQ_DATA"]) / "fashion-mnist"
+        folder = local_path(os.environ["ANNVQ_DATA"]) / "fashion-mnist"
     setting = Setting(steps=steps, batch=batch, normalize=normalize, usage_images=usage_images, test_images=test_images)
     asked = run.TokenizerBench(chosen, seeds, setting, search)
     _check_places(json, out / run.CELLS)

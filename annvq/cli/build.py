@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import annvq
-from annvq.cli.options import FORMATS, Metric, Threads, VectorColumn
+from annvq.cli.options import FORMATS, Metric, Threads, VectorColumn, local_path
 from annvq.cli.progress import progress_bar
 from annvq.io import open_vectors
 
@@ -16,10 +16,13 @@ from annvq.io import open_vectors
 def command(
     embeddings: Annotated[
         Path,
-        typer.Argument(metavar="EMBEDDINGS", help=f"{FORMATS}."),
+        typer.Argument(parser=local_path, metavar="EMBEDDINGS", help=f"{FORMATS}."),
     ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="INDEX", help="Folder to make; an index there is replaced.")
+        Path,
+        typer.Option(
+            "--out", "-o", parser=local_path, metavar="INDEX", help="Folder to make; an index there is replaced."
+        ),
     ],
     recipe: Annotated[str, typer.Option(help="Name, factory string or TOML file.")] = "auto",
     metric: Annotated[Metric, typer.Option(help="What is close.")] = "ip",

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from annvq.cli.options import local_path
 from annvq.cli.screen import screen
 from annvq.demo.run import run
 
@@ -14,7 +15,9 @@ _DEFAULT_OUT = Path("annvq-demo")
 
 
 def command(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where index and picture stay.")] = _DEFAULT_OUT,
+    out: Annotated[
+        Path, typer.Option(parser=local_path, metavar="DIR", help="Where index and picture stay.")
+    ] = _DEFAULT_OUT,
 ) -> None:
     """Build several recipes over Cranfield's abstracts, search, and compare quality, size and speed."""
     run(out, screen())

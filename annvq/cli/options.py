@@ -7,12 +7,24 @@ from typing import Annotated, Literal
 
 import typer
 
+from annvq.arguments import as_path
+from annvq.errors import ParameterError
+
+
+def local_path(given: str | Path) -> Path:
+    """Return the value of an option that is a path (`as_path`); a usage error where it can be none."""
+    try:
+        return as_path(given)
+    except ParameterError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 FORMATS = "npy, npz, Parquet, Arrow, fvecs, bvecs or HDF5"
 
 Metric = Literal["ip", "l2", "cosine"]
 
-IndexPath = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of an index.")]
-QueriesPath = Annotated[Path, typer.Argument(metavar="QUERIES", help=f"Vectors, or one: {FORMATS}.")]
+IndexPath = Annotated[Path, typer.Argument(parser=local_path, metavar="INDEX", help="Folder of an index.")]
+QueriesPath = Annotated[Path, typer.Argument(parser=local_path, metavar="QUERIES", help=f"Vectors, or one: {FORMATS}.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads; by default all CPUs of the process.")]
 VectorColumn = Annotated[
     str | None, typer.Option(help="Column (Parquet, Arrow), array (npz) or dataset (HDF5) of the vectors.")
@@ -21,7 +33,8 @@ Recipes = Annotated[
     list[str] | None, typer.Option("--recipe", metavar="R", help="Name, factory string or TOML; repeatable.")
 ]
 JsonFile = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Write config, machine and rows as JSON.")
+    Path | None,
+    typer.Option("--json", parser=local_path, metavar="FILE", help="Write config, machine and rows as JSON."),
 ]
 
 

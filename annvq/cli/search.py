@@ -13,7 +13,7 @@ from rich.table import Table
 
 import annvq
 from annvq import io
-from annvq.cli.options import IndexPath, QueriesPath, Threads, VectorColumn
+from annvq.cli.options import IndexPath, QueriesPath, Threads, VectorColumn, local_path
 from annvq.cli.screen import one_line, screen
 from annvq.hits import Hits
 from annvq.io.arrow import PARQUET
@@ -28,7 +28,7 @@ def command(
     k: Annotated[int, typer.Option("-k", min=1, help="Hits a query.")] = 10,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="HITS.parquet", help="Columns query, rank, id, score."),
+        typer.Option("--out", "-o", parser=local_path, metavar="HITS.parquet", help="Columns query, rank, id, score."),
     ] = None,
     nprobe: Annotated[int | None, typer.Option(min=1, help="Lists scanned a query.")] = None,
     rerank: Annotated[int | None, typer.Option(min=1, help="Candidates scored again a query.")] = None,

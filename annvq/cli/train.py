@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from annvq.bench.report import check_place
-from annvq.cli.options import Threads
+from annvq.cli.options import Threads, local_path
 from annvq.cli.progress import progress_bar
 from annvq.cli.screen import screen
 from annvq.index import recipe as recipes
@@ -17,9 +17,16 @@ from annvq.index import recipe as recipes
 
 def command(
     method: Annotated[Literal["jpq", "repconc", "distill-vq"], typer.Argument(metavar="METHOD", help="How to learn.")],
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv.")],
+    folder: Annotated[
+        Path, typer.Argument(parser=local_path, metavar="DIR", help="corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv.")
+    ],
     model: Annotated[str, typer.Option(help="sentence-transformers model: name or folder.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="Folder for index, encoder and checkpoints.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", parser=local_path, metavar="OUT", help="Folder for index, encoder and checkpoints."
+        ),
+    ],
     recipe: Annotated[str, typer.Option(help="Product or residual codes; by default 48 bytes at 384 dimensions.")] = "",
     both: Annotated[
         bool,

@@ -28,7 +28,7 @@ def as_model_name(model: Any) -> str:
     """Return the name or folder of a model as text; ParameterError where it is neither str nor os.PathLike."""
     if not isinstance(model, str | os.PathLike):
         raise ParameterError(f"a model is given by its name or folder, not {model!r}")
-    return str(as_path(model)) if isinstance(model, os.PathLike) else model
+    return str(as_path(model)) if isinstance(model, os.PathLike) else os.path.expanduser(model)
 
 
 def load_model(name: str | os.PathLike[str]) -> Any:

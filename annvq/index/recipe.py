@@ -10,7 +10,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from annvq.errors import RecipeError
+from annvq.arguments import as_path
+from annvq.errors import ParameterError, RecipeError
 from annvq.index.codebook_spec import CodebookSpec
 from annvq.index.recipe_factory import parse, to_factory
 from annvq.index.recipe_spec import Expectation, Recipe, SearchDefaults
@@ -59,7 +60,10 @@ def load(recipe: Recipe | str | os.PathLike[str]) -> Recipe:
     if isinstance(recipe, Recipe):
         return recipe
     if isinstance(recipe, os.PathLike) or (isinstance(recipe, str) and recipe.endswith(".toml")):
-        return _read(Path(recipe))
+        try:
+            return _read(as_path(recipe))
+        except ParameterError as error:
+            raise RecipeError(f"cannot read recipe {os.fspath(recipe)!r}: {error}") from error
     if not isinstance(recipe, str):
         kind = type(recipe).__name__
         raise RecipeError(f"a recipe is a Recipe, a name, a path or a factory string, not {kind}")

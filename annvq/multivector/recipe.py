@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from annvq.arguments import as_path
 from annvq.errors import RecipeError
 from annvq.index import recipe as recipes
 from annvq.index.recipe import Recipe
@@ -125,15 +126,15 @@ def load(recipe: MultiVectorRecipe | str | os.PathLike[str]) -> MultiVectorRecip
         return recipe
     files = _files()
     if isinstance(recipe, str) and recipe in files:
-        path = files[recipe]
+        path: Any = files[recipe]
     elif isinstance(recipe, os.PathLike) or (isinstance(recipe, str) and recipe.endswith(".toml")):
-        path = Path(recipe)
+        path = recipe
     else:
         hint = did_you_mean(recipe, tuple(files)) if isinstance(recipe, str) else ""
         known = ", ".join(sorted(files))
         raise RecipeError(f"{recipe!r} is no multi-vector recipe's name ({known}{hint}) and no path to a .toml file")
     try:
-        return MultiVectorRecipe.from_toml(path.read_text(encoding="utf-8"))
+        return MultiVectorRecipe.from_toml(as_path(path).read_text(encoding="utf-8"))
     except RecipeError as error:
         raise RecipeError(f"recipe {str(path)!r}: {error}") from error
     except (OSError, ValueError) as error:
@@ -145,7 +146,7 @@ def is_multivector(recipe: str) -> bool:
     if not recipe.endswith(".toml"):
         return recipe in names()
     try:
-        return "index" in tomllib.loads(Path(recipe).read_text(encoding="utf-8"))
+        return "index" in tomllib.loads(as_path(recipe).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return False
 
