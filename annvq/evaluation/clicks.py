@@ -22,12 +22,10 @@ def auc(scores: np.ndarray, labels: np.ndarray) -> float:
     Raises
     ------
     ShapeError, ParameterError
-        Arrays of different length; labels of one kind only.
+        Arrays of different length; labels of one kind only; scores that are not finite.
 
     """
-    scores, positive = np.asarray(scores, np.float64), np.asarray(labels).astype(bool)
-    if scores.shape != positive.shape or scores.ndim != 1:
-        raise ShapeError(f"scores {scores.shape} and labels {positive.shape}, expected (n,) each")
+    scores, positive = _checked(scores, labels, "scores")
     positives = int(positive.sum())
     negatives = len(positive) - positives
     if not positives or not negatives:
@@ -38,9 +36,25 @@ def auc(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the mean of -log of the probability (n,) of what happened (n,), probabilities cut at 1e-7 from 0 and 1."""
-    p = np.clip(np.asarray(probabilities, np.float64), 1e-7, 1 - 1e-7)
-    return float(-np.where(np.asarray(labels).astype(bool), np.log(p), np.log1p(-p)).mean())
+    """Return the mean of -log of the probability (n,) of what happened (n,), probabilities cut at 1e-7 from 0 and 1.
+
+    ShapeError, ParameterError: as of `auc`, though labels may be of one kind.
+    """
+    given, positive = _checked(probabilities, labels, "probabilities")
+    p = np.clip(given, 1e-7, 1 - 1e-7)
+    return float(-np.where(positive, np.log(p), np.log1p(-p)).mean())
+
+
+def _checked(given: np.ndarray, labels: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return finite float64 numbers (n,), and which are of label 1 (n,)."""
+    numbers, labels = np.asarray(given, np.float64), np.asarray(labels)
+    if numbers.shape != labels.shape or numbers.ndim != 1:
+        raise ShapeError(f"{name} {numbers.shape} and labels {labels.shape}, expected (n,) each")
+    if not np.isfinite(numbers).all():
+        raise ParameterError(f"{name} hold NaN or infinity: expected finite numbers")
+    if not np.isin(labels, (0, 1)).all():
+        raise ParameterError("labels: expected 0 and 1 only")
+    return numbers, labels.astype(bool)
 
 
 def recall_and_ndcg(found: np.ndarray, wanted: list[np.ndarray]) -> tuple[float, float]:

@@ -3,7 +3,8 @@
 ``qrels`` is ``{query id: {document id: grade}}``, ``run`` is ``{query id: {document id: score}}``,
 larger scores first. Values come from trec_eval's own code through pytrec_eval, with its conventions:
 
-- equal scores are ordered by document id, *descending* (`run_from_ids` makes runs without ties);
+- equal scores are ordered by document id, *descending* (`run_from_ids` makes runs without ties); scores are compared
+  as float64, and trec_eval, which would round them to float32, is given the places;
 - gains are the grades themselves: DCG = sum of grade / log2(rank + 1) (trec_eval's ndcg_cut);
 - a document counts as relevant from grade 1 on for the other measures;
 - every judged query counts; one without results counts 0 (plain pytrec_eval leaves it out of the
@@ -77,9 +78,9 @@ def evaluate_per_query(
     kinds = {metric: _parse(metric) for metric in metrics}
     results = {qid: _results(qid, run, ignore_identical_ids) for qid in qrels}
     measured = _trec_eval(qrels, results, {_trec_name(*kind) for kind in kinds.values() if kind[0] != "mrr"})
-    # trec_eval's recip_rank knows no cut: each cut is a run of its own, cut in trec_eval's order.
+    # trec_eval's recip_rank knows no cut: each cut is a run of its own.
     reciprocal = {
-        k: _trec_eval(qrels, {qid: _cut(docs, k) for qid, docs in results.items()}, {"recip_rank"})
+        k: _trec_eval(qrels, {qid: docs[:k] for qid, docs in results.items()}, {"recip_rank"})
         for kind, k in kinds.values()
         if kind == "mrr"
     }
@@ -122,20 +123,34 @@ def run_from_ids(query_ids: Sequence[str], found: Iterable[Iterable[Any]]) -> di
 
     Compressed codes give equal scores to different documents; trec_eval would order them anew by
     document id. Here the place itself becomes the score (minus the rank), so that what the index
-    returned is what is measured. Missing places (id -1, None) are left out.
+    returned is what is measured. Missing places (id -1, None) are left out; of a document that
+    stands at several places the first counts.
 
     Parameters
     ----------
     query_ids
-        nq names.
+        nq names, no two alike.
     found
         (nq, k) document ids, best first: integers or strings.
 
+    Raises
+    ------
+    ParameterError
+        Two queries of one name, or not as many names as rows.
+
     """
-    return {
-        qid: {str(key): -float(rank) for rank, key in enumerate(row) if not (key is None or key == -1)}
-        for qid, row in zip(query_ids, found, strict=True)
-    }
+    names, rows = list(query_ids), list(found)
+    if len(names) != len(rows):
+        raise ParameterError(f"{len(names)} query ids for the results of {len(rows)} queries: expected as many")
+    run: dict[str, dict[str, float]] = {}
+    for qid, row in zip(names, rows):
+        if qid in run:
+            raise ParameterError(f"query id {qid!r} is given twice: one's results would take the place of the other's")
+        run[qid] = documents = {}
+        for rank, key in enumerate(row):
+            if not (key is None or key == -1):
+                documents.setdefault(str(key), -float(rank))
+    return run
 
 
 def _parse(metric: str) -> tuple[str, int]:
@@ -150,20 +165,16 @@ def _trec_name(kind: str, k: int) -> str:
     return _TREC_NAMES[kind].format(k=k)
 
 
-def _results(qid: str, run: Run, ignore_identical_ids: bool) -> dict[str, float]:
+def _results(qid: str, run: Run, ignore_identical_ids: bool) -> list[str]:
+    """Return a query's documents in trec_eval's order: score descending, then document id descending."""
     documents = {_checked_id(key): _checked_score(score) for key, score in run.get(qid, {}).items()}
     if ignore_identical_ids:
         documents.pop(qid, None)
-    return documents
+    return sorted(documents, key=lambda key: (documents[key], key), reverse=True)
 
 
-def _cut(documents: dict[str, float], k: int) -> dict[str, float]:
-    """Keep the first k in trec_eval's order: score descending, then document id descending."""
-    ordered = sorted(documents.items(), key=lambda item: (item[1], item[0]), reverse=True)
-    return dict(ordered[:k])
-
-
-def _trec_eval(qrels: Qrels, results: Run, names: set[str]) -> dict[str, dict[str, float]]:
+def _trec_eval(qrels: Qrels, results: Mapping[str, Sequence[str]], names: set[str]) -> dict[str, dict[str, float]]:
+    """Return trec_eval's values for ordered documents; whole numbers up to 2^24, as scores, are places to float32."""
     try:
         import pytrec_eval
     except ImportError:
@@ -174,7 +185,8 @@ def _trec_eval(qrels: Qrels, results: Run, names: set[str]) -> dict[str, dict[st
         _checked_id(qid): {_checked_id(key): _checked_grade(grade) for key, grade in documents.items()}
         for qid, documents in qrels.items()
     }
-    return pytrec_eval.RelevanceEvaluator(plain, names).evaluate(dict(results))
+    placed = {qid: {key: -float(rank) for rank, key in enumerate(keys)} for qid, keys in results.items()}
+    return pytrec_eval.RelevanceEvaluator(plain, names).evaluate(placed)
 
 
 def is_plain_text(key: str) -> bool:
@@ -203,7 +215,7 @@ def _checked_grade(grade: Any) -> int:
 def _checked_score(score: Any) -> float:
     try:
         number = float(score)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if math.isnan(number):
         raise ParameterError(f"score {score!r}: expected a number, by which documents can be ordered")

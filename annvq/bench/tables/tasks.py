@@ -22,6 +22,7 @@ K = 20
 _ROWS_AT_ONCE = 8192
 _USERS_AT_ONCE = 256
 _RUN = 32  # columns whose largest score is looked at first
+_SURE = 700.0  # a logit of which the exponential is still a number
 _DECAY = 1e-4  # of the rows of a batch (He et al. 2020, section 4.1.2)
 _VALIDATED = 4096  # users, drawn once: enough to choose an epoch by
 
@@ -104,6 +105,7 @@ class ClickTask:
             for start in range(0, len(split.labels), _ROWS_AT_ONCE)
         ]
         scores = np.concatenate(logits).astype(np.float64)
+        scores = np.nan_to_num(scores, posinf=_SURE, neginf=-_SURE)  # a model that diverged says nothing
         return {"auc": auc(scores, split.labels), "logloss": log_loss(1 / (1 + np.exp(-scores)), split.labels)}
 
 
