@@ -20,7 +20,7 @@ _SEARCHES = 200
 
 
 class ApproximateCodes:
-    """An index of codes as they were when it was made.
+    """An index of codes as they were when it was made, and a copy of them.
 
     Codes are kept as residuals from their lists in 4-bit product codes, which one scan of 32 lists reads; the 32 best
     are compared as they are now. The index should be
@@ -41,9 +41,10 @@ class ApproximateCodes:
     def __init__(self, codes: Tensor, metric: str) -> None:
         self._metric = metric
         self._watched = slice(None, None, -(-len(codes) // _WATCHED))
-        self._before = codes[self._watched].detach().clone()
-        self._spread = float((self._before - self._before.mean(0)).square().mean())
-        self._searches, self._mark = 0, _mark(codes)
+        self._before = codes.detach().clone()
+        watched = self._before[self._watched]
+        self._spread = float((watched - watched.mean(0)).square().mean())
+        self._searches = 0
         nlist = 1 << (len(codes).bit_length() // 2)
         vectors = codes.detach().float().contiguous().numpy()
         sample = vectors[:: max(1, len(vectors) // (32 * nlist))]
@@ -53,13 +54,15 @@ class ApproximateCodes:
 
     def is_stale(self, codes: Tensor, moving: bool) -> bool:
         """Return whether the index should be made anew for these codes (k, d), which may be moving or should stand."""
-        if len(codes) != len(self._index) or codes.shape[1] != self._index.dim:
+        if codes.shape != self._before.shape or codes.dtype != self._before.dtype:
             return True
         if not moving:
-            return _mark(codes) != self._mark
+            return not torch.equal(codes, self._before)
         self._searches += 1
-        moved = float((codes[self._watched] - self._before).square().mean())
-        return moved > _DRIFT**2 * self._spread or (moved > 0 and self._searches > _SEARCHES)
+        moved = float((codes[self._watched] - self._before[self._watched]).square().mean())
+        if moved > _DRIFT**2 * self._spread:
+            return True
+        return self._searches > _SEARCHES and not torch.equal(codes, self._before)
 
     def nearest(self, rows: Tensor, codes: Tensor) -> Tensor:
         """Return the nearest code (n,) int64 of each row (n, d), of those that the index names."""
@@ -73,8 +76,3 @@ class ApproximateCodes:
             scores = -tree_sum((candidates - rows[:, None]).square())
         best = scores.masked_fill(found < 0, -torch.inf).argmax(1, keepdim=True)
         return found.gather(1, best)[:, 0]
-
-
-def _mark(codes: Tensor) -> tuple[float, float]:
-    """Return numbers that are hardly ever the same for other codes."""
-    return float(codes.sum()), float(torch.linalg.vector_norm(codes))

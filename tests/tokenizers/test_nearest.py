@@ -110,6 +110,71 @@ def test_codes_that_stand_are_searched_as_they_are(many):
     assert quantizer._search._approximate is index
 
 
+def _all_rows_permuted(codes):
+    return codes[torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))]
+
+
+def _two_rows_swapped(codes):
+    order = torch.arange(len(codes))
+    order[[1234, 4000]] = order[[4000, 1234]]
+    return codes[order]
+
+
+def _one_sign_flipped(codes):
+    signs = torch.ones_like(codes)
+    signs[1233, 5] = -1
+    return codes * signs
+
+
+OTHERS = {
+    "permuted": _all_rows_permuted,
+    "reversed": lambda codes: codes.flip(0),
+    "columns permuted": lambda codes: codes.flip(1),
+    "negated": lambda codes: -codes,
+    "two rows swapped": _two_rows_swapped,
+    "one sign flipped": _one_sign_flipped,
+    "one bit of one number": lambda codes: torch.cat([codes[:-1], torch.nextafter(codes[-1:], codes[-1:] + 1)]),
+    "another dtype": lambda codes: codes.double(),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_other_codes_are_another_index_even_of_the_same_sums(many, other):
+    rows, codes = many
+    search = CodeSearch(exact=False)
+    search(rows, codes)
+    index, changed = search._approximate, OTHERS[other](codes)
+    found = search(rows.to(changed.dtype), changed)
+    assert search._approximate is not index
+    assert (found == nearest.nearest(rows.to(changed.dtype), changed)).float().mean() > 0.9
+    fresh = CodeSearch(exact=False)(rows.to(changed.dtype), changed)
+    assert torch.equal(found, fresh)
+
+
+@pytest.mark.parametrize("other", ["permuted", "reversed", "columns permuted", "negated"])
+@pytest.mark.parametrize("training", [False, True])
+def test_tokenizers_follow_codes_that_changed_places(many, other, training):
+    rows, codes = many
+    quantizer = VectorQuantizer(12, len(codes), Learning(exact=False)).train(training)
+    quantizer.set_codes(codes.numpy())
+    quantizer.encode(rows)
+    changed = OTHERS[other](codes)
+    quantizer.set_codes(changed.numpy())
+    assert (quantizer.encode(rows) == nearest.nearest(rows, changed)).float().mean() > 0.9
+
+
+def test_a_few_codes_that_changed_in_training_are_found_in_the_end(many, monkeypatch):
+    from annvq.tokenizers import approximate
+
+    rows, codes = many
+    monkeypatch.setattr(approximate, "_SEARCHES", 3)
+    monkeypatch.setattr(approximate, "_WATCHED", 16)
+    index, changed = ApproximateCodes(codes, "l2"), codes.clone()
+    changed[[1, 2]] = codes[[2, 1]]  # none of those that are watched
+    assert [index.is_stale(changed, True) for _ in range(5)] == [False, False, False, True, True]
+    assert not any(index.is_stale(codes, True) for _ in range(5))
+
+
 def test_few_codes_and_no_rows_are_searched_exactly(many):
     rows, codes = many
     search = CodeSearch(exact=False)
