@@ -91,7 +91,8 @@ class Finder:
         """Search every query vector over all documents' vectors, exhaustively.
 
         A query's candidates are its vectors' first hits, their second hits and so on, until there are ``wanted``: hits,
-        of which several may be of one document, or different documents (``distinct``).
+        of which several may be of one document, or different documents (``distinct``). Equal hits stand in the order of
+        their documents' ids.
         """
         groups = np.split(np.arange(len(queries)), np.flatnonzero(np.diff(queries.offsets[1:] // _TOGETHER)) + 1)
         parts = [self._by_some_tokens(snapshot, queries[some], wanted, distinct, threads) for some in groups]
@@ -115,9 +116,9 @@ class Finder:
                 best = np.concatenate([best, scores])
                 rows = np.concatenate([rows, np.broadcast_to(owners[:, None], scores.shape)])
                 if len(best) > wanted:
-                    kept = np.argpartition(-best, wanted - 1, axis=0)[:wanted]
+                    kept = _best(best, rows, snapshot.keys, wanted)
                     best, rows = np.take_along_axis(best, kept, 0), np.take_along_axis(rows, kept, 0)
-        order = np.argsort(-best, axis=0, kind="stable")
+        order = np.lexsort((snapshot.keys[rows], -best), axis=0)
         rows = np.take_along_axis(rows, order, 0)
         found = []
         for begin, end in zip(queries.offsets[:-1], queries.offsets[1:], strict=True):
@@ -141,7 +142,8 @@ class Finder:
     def _in_lists(self, snapshot: Snapshot, query: Prepared, probes: int) -> np.ndarray:
         """Return the rows of all documents in the lists of a query's vectors' ``probes`` best centroids, best first."""
         scores = query.centroid_scores
-        near = np.unique(np.argpartition(-scores, probes - 1, axis=0)[:probes])
+        every = np.arange(len(scores))
+        near = np.unique(_best(scores, np.broadcast_to(every[:, None], scores.shape), every, probes))
         rows, approximate = [_NONE], [np.empty(0, np.float32)]
         for segment in snapshot.segments:
             starts, documents = self._lists_of(segment)
@@ -166,6 +168,23 @@ class Finder:
             held = (labels, starts, owners[np.argsort(kept, kind="stable")])
             self._lists[id(labels)] = held
         return held[1:]
+
+
+def _best(scores: np.ndarray, rows: np.ndarray, keys: np.ndarray, count: int) -> np.ndarray:
+    """Return the places (count, t) of the best ``count`` <= m of each column of scores (m, t), in no order.
+
+    Of equal ones those are taken whose ``rows`` (m, t) have the lowest ``keys`` (rows,).
+    """
+    places = np.argpartition(-scores, count - 1, axis=0)[:count]
+    taken = np.take_along_axis(scores, places, 0)
+    cut = taken.min(axis=0)
+    tied = np.count_nonzero(scores == cut, axis=0) > np.count_nonzero(taken == cut, axis=0)
+    for column in np.flatnonzero(tied):  # argpartition takes any of those that are equal at the cut
+        above = np.flatnonzero(scores[:, column] > cut[column])
+        equal = np.flatnonzero(scores[:, column] == cut[column])
+        order = np.argsort(keys[rows[equal, column]], kind="stable")
+        places[:, column] = np.concatenate([above, equal[order[: count - len(above)]]])
+    return places
 
 
 def _allowed(segment: Segment) -> np.ndarray:

@@ -17,6 +17,7 @@ from annvq.errors import (
     UnknownIdError,
 )
 from annvq.multivector import MultiVectorIndex, MultiVectorRecipe, Ragged
+from annvq.multivector import candidates as finding
 from annvq.multivector.recipe import CANDIDATES, load, names
 
 D = 24
@@ -239,6 +240,56 @@ def test_more_hits_than_documents_and_none_at_all():
 def test_equal_documents_are_ordered_by_id():
     built = MultiVectorIndex.build([DOCUMENTS[0]] * 40, recipe(kind="fp32"), ids=np.arange(40)[::-1].copy())
     assert built.search(QUERIES, 5, candidates=40).ids.tolist() == [[0, 1, 2, 3, 4]] * 12
+
+
+def with_equal_tokens(n):
+    """Documents that all begin with the same vector, and share others with many."""
+    rng = np.random.default_rng(5)
+    shared = reference.topical(1, D, 6)[0][:4]
+    return [np.concatenate([shared[:1], shared[rng.integers(0, 4, 2)], DOCUMENTS[i % 7][:2]]) for i in range(n)]
+
+
+@pytest.mark.parametrize("by", CANDIDATES)
+@pytest.mark.parametrize("names", ["integers", "strings"])
+def test_equal_vectors_are_found_alike_in_any_segments(by, names, monkeypatch):
+    documents = with_equal_tokens(120)
+    numbers = np.random.default_rng(7).permutation(120) * 3
+    ids = numbers if names == "integers" else np.array([f"d{number}" for number in numbers])
+    made = recipe(by, "fp32" if by != "centroids" else "pq")
+    whole = MultiVectorIndex.build(documents, made, ids=ids)
+    queries = [QUERIES[0], np.concatenate([documents[0][:1], QUERIES[1][:2]]), documents[5]]
+    wanted = {"candidates": 9, "nprobe": 2}
+    expected = whole.search(queries, 5, **wanted)
+    for order, cuts in ((np.arange(120), (1, 50, 90)), (np.arange(120)[::-1], (30,)), (numbers.argsort(), (7, 8, 100))):
+        parts = np.split(order, cuts)
+        grown = MultiVectorIndex.build(documents, made, ids=ids)  # codebooks are those of the whole
+        grown.remove(list(ids[np.concatenate(parts[1:])]))
+        for part in parts[1:]:
+            grown.add([documents[i] for i in part], ids=ids[part])
+        for _ in range(2):
+            found = grown.search(queries, 5, **wanted)
+            assert np.array_equal(found.ids, expected.ids)
+            assert np.array_equal(found.scores, expected.scores)
+            grown.compact()
+    for threads in (1, 3):
+        singly = [whole.search(one, 5, threads=threads, **wanted).ids[0] for one in queries]
+        assert np.array_equal(singly, expected.ids)
+    monkeypatch.setattr(finding, "_BLOCK", 16)  # vectors that are looked at together
+    assert np.array_equal(whole.search(queries, 5, **wanted).ids, expected.ids)
+
+
+@pytest.mark.parametrize("count", [1, 3, 10, 39, 40])
+def test_cuts_are_by_score_then_key(count):
+    rng = np.random.default_rng(count)
+    scores = rng.integers(0, 4, (40, 30)).astype(np.float32)
+    rows, keys = rng.integers(0, 60, (40, 30)), rng.permutation(60)
+    places = finding._best(scores, rows, keys, count)
+    for column in range(30):
+        order = np.lexsort((keys[rows[:, column]], -scores[:, column]))[:count]
+        expected = sorted(zip(scores[order, column], rows[order, column]))
+        found = places[:, column]
+        assert sorted(zip(scores[found, column], rows[found, column])) == expected
+        assert len(set(found)) == count
 
 
 def test_bytes_are_said_by_part(index):
