@@ -166,7 +166,7 @@ def test_tokenizers_follow_codes_that_changed_places(many, other, training):
 def test_a_few_codes_that_changed_in_training_are_found_in_the_end(many, monkeypatch):
     from annvq.tokenizers import approximate
 
-    rows, codes = many
+    _, codes = many
     monkeypatch.setattr(approximate, "_SEARCHES", 3)
     monkeypatch.setattr(approximate, "_WATCHED", 16)
     index, changed = ApproximateCodes(codes, "l2"), codes.clone()
