@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import os
 import re
+import stat
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from annvq.errors import ParameterError
+from annvq.errors import DataFormatError, ParameterError
 
 
 def as_count(name: str, value: Any, *, least: int = 1, most: int | None = None) -> int:
@@ -72,6 +73,22 @@ def as_path(path: Any) -> Path:
 
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # one slash, since Path drops the second; a drive has one letter
+
+
+def as_file(path: Any) -> Path:
+    """Return the path of a file to read, which must be a regular one where there is any (DataFormatError).
+
+    A named pipe would be waited for, and nothing else can be mapped or read twice.
+    """
+    given = as_path(path)
+    try:
+        mode = os.stat(given).st_mode
+    except OSError:  # opening says it better
+        return given
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+        raise DataFormatError(f"{given} is {kinds.get(stat.S_IFMT(mode), 'a device')}, expected a file")
+    return given
 
 
 def _plain(value: Any) -> Any:

@@ -31,9 +31,9 @@ def as_matrix(
     ----------
     x
         (n, d): NumPy array or memmap (float32, float16, float64, int8, uint8), torch tensor (any
-        float dtype, int8, uint8; any device), Arrow column of lists, lists of numbers, or an object
-        with ``__array__``. float64 is rounded to float32. Named "queries", a single vector (d,) is
-        taken as (1, d). An empty list is (0, dim).
+        float dtype, int8, uint8; any device), column of lists or arrays (Arrow, pandas, polars) or a
+        table with one such, lists of numbers, or an object with ``__array__``. float64 is rounded to
+        float32. Named "queries", a single vector (d,) is taken as (1, d). An empty list is (0, dim).
     dim
         Dimension that the vectors must have; by default any.
     name
@@ -115,7 +115,7 @@ def for_metric(x: np.ndarray, metric: str, name: str = "vectors", first_row: int
     return x
 
 
-def as_source(x: Any, *, dim: int | None = None, name: str = "vectors") -> VectorSource:
+def as_source(x: Any, *, dim: int | None = None, name: str = "vectors", first_row: int = 0) -> VectorSource:
     """Return ``x`` as a source of blocks; nothing is converted or checked for NaN yet.
 
     Parameters
@@ -123,7 +123,7 @@ def as_source(x: Any, *, dim: int | None = None, name: str = "vectors") -> Vecto
     x
         What `as_matrix` accepts, an Arrow table or record batch reader with one vector column, a
         `VectorSource`, or an iterable of batches, which is read once and block by block.
-    dim, name
+    dim, name, first_row
         As in `as_matrix`.
 
     Raises
@@ -132,8 +132,9 @@ def as_source(x: Any, *, dim: int | None = None, name: str = "vectors") -> Vecto
         As `as_matrix`; for streams only the first batch is seen here.
 
     """
+    x = _as_arrow(x)
     if _comes_from(x, "pyarrow"):
-        source = _arrow_source(x, name)
+        source = _arrow_source(x, name, first_row)
     elif isinstance(x, VectorSource):
         source = x
     elif _is_batches(x):
@@ -199,6 +200,7 @@ def sample(source: VectorSource, rows: int, seed: int, *, name: str = "vectors")
 
 def _as_array(x: Any, dim: int | None, name: str) -> np.ndarray:
     """Return ``x`` as an array (n, d) of an accepted dtype, shared where possible."""
+    x = _as_arrow(x)
     if _comes_from(x, "torch"):
         array = _from_torch(x, name)
     elif _comes_from(x, "pyarrow"):
@@ -254,13 +256,43 @@ def _from_array_like(x: Any, name: str) -> np.ndarray:
         raise DtypeError(f"{name}: masked values, expected a number in every place")
     if not isinstance(x, np.ndarray) and not hasattr(x, "__array__"):
         raise DtypeError(f"{name}: {type(x).__name__}, expected an array (n, d) of {', '.join(_ACCEPTED)}")
-    return np.asarray(x)
+    array = np.asarray(x)
+    if array.dtype == object and array.ndim and array.size == len(array) > 0:  # a column of arrays
+        return _from_column(array.reshape(-1), name)
+    return array
 
 
-def _arrow_source(x: Any, name: str) -> VectorSource:
+def _from_column(column: np.ndarray, name: str) -> np.ndarray:
+    """Return arrays or lists of numbers (n,) as rows of a matrix."""
+    rows = [np.asarray(row) for row in column.tolist()]
+    for number, row in enumerate(rows):
+        if row.ndim != 1 or row.dtype.kind not in "fiu":
+            raise DtypeError(f"{name}: row {number} is {type(column[number]).__name__}, expected a list of numbers")
+        if len(row) != len(rows[0]):
+            raise ShapeError(f"{name}: row {number} has length {len(row)}, rows before have {len(rows[0])}")
+    return _from_list(rows, None, name)
+
+
+def _as_arrow(x: Any) -> Any:
+    """Return the Arrow column, or table with a column of vectors, that a data frame or series of others exports."""
+    if isinstance(x, np.ndarray) or not hasattr(x, "__arrow_c_stream__") or _comes_from(x, "pyarrow"):
+        return x
+    import pyarrow as pa
+
+    from annvq.io.columns import is_vector_type
+
+    try:
+        exported = pa.table(x) if hasattr(x, "columns") else pa.chunked_array(x)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):  # of pandas' objects; NumPy may take them
+        return x
+    types = exported.schema.types if isinstance(exported, pa.Table) else [exported.type]
+    return exported if any(is_vector_type(kind) for kind in types) else x
+
+
+def _arrow_source(x: Any, name: str, first_row: int) -> VectorSource:
     from annvq.io.arrow import source_of
 
-    return source_of(x, name)
+    return source_of(x, name, first_row)
 
 
 def _is_batches(x: Any) -> bool:
@@ -272,13 +304,16 @@ def _is_batches(x: Any) -> bool:
 
 def _blocks(x: Iterable[Any], dim: int | None, name: str) -> Iterator[np.ndarray]:
     """Yield the batches of an iterable as arrays, of the same dimension throughout."""
+    row = 0
     for batch in x:
         if _is_batches(batch) and not _comes_from(batch, "pyarrow") and not isinstance(batch, VectorSource):
             # Also a sparse matrix: its rows are sparse matrices, whose rows are again.
             raise DtypeError(f"{name}: batches of {type(batch).__name__}, expected dense matrices (n, d)")
-        source = as_source(batch, dim=dim, name=name)
+        source = as_source(batch, dim=dim, name=name, first_row=row)
         dim = source.dim
-        yield from source.batches(_WHOLE)
+        for block in source.batches(_WHOLE):
+            row += len(block)
+            yield block
 
 
 def _to_float32(raw: np.ndarray) -> np.ndarray:

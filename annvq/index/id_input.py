@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _LARGEST = np.iinfo(np.int64).max
-_EXPECTED = "expected integers of at most 64 bits, or str"
+_KINDS = "integers of at most 64 bits, or of str"
+_EXPECTED = f"expected {_KINDS}"
 
 
 def parse_ids(ids: Any, name: str = "ids") -> np.ndarray | pa.LargeStringArray:
@@ -48,7 +49,7 @@ def parse_ids(ids: Any, name: str = "ids") -> np.ndarray | pa.LargeStringArray:
         array = array.tolist()
     if not isinstance(array, list | tuple):
         given = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
-        raise DtypeError(f"{name}: {given}, {_EXPECTED}")
+        raise DtypeError(f"{name}: {given}, expected a list or an array of {_KINDS}")
     return _from_list(array, name)
 
 
@@ -73,7 +74,8 @@ def _from_list(ids: list[Any] | tuple[Any, ...], name: str) -> np.ndarray | pa.L
         except OverflowError as error:
             raise DtypeError(f"{name}: an integer outside -2^63 to 2^63 - 1") from error
     names = ", ".join(sorted(kind.__name__ for kind in kinds))
-    raise DtypeError(f"{name}: {names}; {_EXPECTED}, and not both")
+    none = ", and None marks places without a hit, it is no id" if type(None) in kinds else ""
+    raise DtypeError(f"{name}: {names}; {_EXPECTED}, and not both{none}")
 
 
 def _from_arrow(column: Any, name: str) -> np.ndarray | pa.LargeStringArray:

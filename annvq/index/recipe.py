@@ -10,7 +10,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from annvq.arguments import as_path
+from annvq.arguments import as_file, as_path
 from annvq.errors import ParameterError, RecipeError
 from annvq.index.codebook_spec import CodebookSpec
 from annvq.index.recipe_factory import parse, to_factory
@@ -148,7 +148,7 @@ def _files() -> dict[str, Path]:
 
 def _read(path: Path) -> Recipe:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = as_file(path).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:  # not UTF-8; NUL in the path
         raise RecipeError(f"cannot read recipe {str(path)!r}: {error}") from error
     try:

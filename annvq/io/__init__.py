@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from annvq.arguments import as_path
-from annvq.errors import DataFormatError, DtypeError, ParameterError, ShapeError
+from annvq.arguments import as_file
+from annvq.errors import DtypeError, ParameterError, ShapeError
 from annvq.io.source import ChunkedSource, MatrixSource, StreamSource, VectorSource
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def open_vectors(
         The file cannot be opened.
 
     """
-    path = as_path(path)
+    path = as_file(path)
     return _format_of(path).open_file(path, vector_column, id_column)
 
 
@@ -104,7 +104,7 @@ def read_queries(path: str | os.PathLike[str], *, vector_column: str | None = No
 
     In Arrow and Parquet files that is a column of floating-point numbers, where it is the only one or the one named.
     """
-    path = as_path(path)
+    path = as_file(path)
     single = getattr(_format_of(path), "read_single", None)
     found = None if single is None else single(path, vector_column)
     return read(path, vector_column=vector_column) if found is None else found[None]
@@ -132,7 +132,7 @@ def write(path: str | os.PathLike[str], vectors: np.ndarray, ids: Any = None) ->
         The format's package is not installed.
 
     """
-    path = as_path(path)
+    path = as_file(path)
     vectors = np.asarray(vectors)
     if vectors.ndim != 2 or vectors.shape[1] == 0:
         raise ShapeError(f"vectors of shape {vectors.shape}, expected (n, d)")
@@ -152,8 +152,6 @@ def _format_of(path: Path) -> ModuleType:
     name = FORMATS.get(path.suffix.lower())
     if name is None:
         raise ParameterError(f"{path}: suffix {path.suffix!r}, expected one of {', '.join(FORMATS)}")
-    if path.is_dir():
-        raise DataFormatError(f"{path} is a folder, expected a file")
     return importlib.import_module(f"annvq.io.{name}")
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from annvq.arguments import as_path
+from annvq.arguments import as_file
 from annvq.errors import DataFormatError
 from annvq.io import hdf5, npz
-from annvq.io.npy import as_vectors
+from annvq.io.hdf5_strings import check_attribute, check_collections
+from annvq.io.npy import as_texts, as_vectors
 
 _METRICS = {
     "angular": "cosine",
@@ -63,7 +64,7 @@ def read_ann_dataset(path: str | os.PathLike[str]) -> AnnDataset:
         An HDF5 file, and h5py is not installed.
 
     """
-    path = as_path(path)
+    path = as_file(path)
     if path.suffix.lower() in _OTHER_FORMATS:
         raise DataFormatError(f"{path}: expected an HDF5 file of ann-benchmarks or a .npz file")
     dataset = _from_npz(path) if path.suffix.lower() == ".npz" else _from_hdf5(path)
@@ -82,15 +83,19 @@ def _from_npz(path: Path) -> AnnDataset:
     names = npz.array_names(path)
     base, query = (as_vectors(npz.read_array(path, name), path) for name in ("base", "query"))
     gt = npz.read_array(path, "gt") if "gt" in names else None
-    return AnnDataset(base, query, _metric(str(npz.read_array(path, "metric")), path), _neighbors(gt, path))
+    metric = npz.read_array(path, "metric")
+    name = str(as_texts(metric, str(path)) if metric.dtype.kind == "U" else metric)
+    return AnnDataset(base, query, _metric(name, path), _neighbors(gt, path))
 
 
 def _from_hdf5(path: Path) -> AnnDataset:
     base, query = (_all_rows(path, name) for name in ("train", "test"))
+    check_collections(path)
+    check_attribute(path, "distance")
     with hdf5.opened(path) as file:
         metric = file.attrs.get("distance", "none")
-        gt = hdf5.dataset_of(file, "neighbors", path)[:] if "neighbors" in file else None
-    metric = metric.decode() if isinstance(metric, bytes) else str(metric)
+        gt = hdf5.dataset_of(file, "neighbors", path)[:] if "neighbors" in list(file) else None
+    metric = metric.decode(errors="replace") if isinstance(metric, bytes) else str(metric)
     return AnnDataset(base, query, _metric(metric, path), _neighbors(gt, path))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +56,16 @@ def read_single(path: Path, vector_column: str | None) -> np.ndarray | None:
     with _as_format_errors(path):
         schema = _schema_of(path)
         name = schema.names[0] if vector_column is None and len(schema) == 1 else vector_column
-        if name is None or name not in schema.names or not pa.types.is_floating(schema.field(name).type):
+        if name is None or name not in schema.names or not pa.types.is_floating(schema.types[_index(schema, name)]):
             return None
         if path.suffix.lower() in PARQUET:
             with pq.ParquetFile(path) as file:
                 column = _column(file.read(columns=[name]), name)
         else:
             with _record_batches(path) as (_, batches):
-                column = pa.chunked_array([batch.column(name) for batch in batches], schema.field(name).type)
+                column = pa.chunked_array(
+                    [_column(batch, name) for batch in batches], schema.field(_index(schema, name)).type
+                )
         column.validate(full=True)
         flat = column.combine_chunks()
         return matrix_of(pa.FixedSizeListArray.from_arrays(flat, len(flat)), name)[0] if len(flat) else None
@@ -76,28 +78,38 @@ def _schema_of(path: Path) -> pa.Schema:
         return schema
 
 
-def source_of(x: Any, name: str) -> VectorSource:
-    """Return the vectors of an Arrow column, record batch, table, or (read once) record batch reader."""
+def source_of(x: Any, name: str, first_row: int = 0) -> VectorSource:
+    """Return the vectors of an Arrow column, record batch, table, or (read once) record batch reader.
+
+    ``first_row`` is the number of the first row in messages.
+    """
     if isinstance(x, pa.RecordBatchReader):
-        column = vector_column_of(x.schema)
-        return StreamSource(matrix_of(batch.column(column), name) for batch in x if len(batch))
+        return StreamSource(_stream(x, name, first_row))
     if isinstance(x, pa.Table | pa.RecordBatch):
-        return _columns_source(x.column(vector_column_of(x.schema)), _id_loader(x), name)
+        return _columns_source(_column(x, vector_column_of(x.schema)), _id_loader(x), name, first_row)
     if isinstance(x, pa.Array | pa.ChunkedArray):
-        return _columns_source(x, _no_ids, name)
+        return _columns_source(x, _no_ids, name, first_row)
     raise DtypeError(f"{name}: {type(x).__name__}, expected an Arrow column, table or record batch reader")
 
 
+def _stream(batches: pa.RecordBatchReader, name: str, row: int) -> Iterator[np.ndarray]:
+    column, dim = vector_column_of(batches.schema), None
+    for batch in batches:
+        if len(batch):
+            matrix = matrix_of(_column(batch, column), name, dim=dim, first_row=row)
+            row, dim = row + len(matrix), matrix.shape[1]
+            yield matrix
+
+
 def _columns_source(
-    column: pa.Array | pa.ChunkedArray, load_ids: Callable[[], np.ndarray | None], name: str
+    column: pa.Array | pa.ChunkedArray, load_ids: Callable[[], np.ndarray | None], name: str, first_row: int
 ) -> VectorSource:
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
 
-    def read(chunk: int, rows: int) -> Iterator[np.ndarray]:
-        for start in range(0, len(chunks[chunk]), rows):
-            yield matrix_of(chunks[chunk].slice(start, rows), name)
+    def read(chunk: int, rows: int) -> Iterator[pa.Array]:
+        yield chunks[chunk]
 
-    return _chunked_source([len(chunk) for chunk in chunks], column.type, read, load_ids)
+    return _chunked_source([len(chunk) for chunk in chunks], column.type, read, load_ids, name, first_row)
 
 
 def _id_loader(table: pa.Table | pa.RecordBatch) -> Callable[[], np.ndarray | None]:
@@ -141,21 +153,26 @@ def _open_parquet(path: Path, vector_column: str | None, id_column: str | None) 
         lengths = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
     vectors, ids = vector_column_of(schema, vector_column), id_column_of(schema, id_column)
 
-    def read(chunk: int, rows: int) -> Iterator[np.ndarray]:
-        with _as_format_errors(path), pq.ParquetFile(path) as file:
+    def read(chunk: int, rows: int) -> Iterator[pa.Array]:
+        with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(min(rows, max(1, lengths[chunk])), [chunk], columns=[vectors]):
-                yield matrix_of(_column(batch, vectors), vectors)
+                yield _column(batch, vectors)
 
     def load_ids() -> np.ndarray | None:
         with _as_format_errors(path), pq.ParquetFile(path) as file:
             return None if ids is None else ids_of(_column(file.read(columns=[ids]), ids), ids)
 
-    return _chunked_source(lengths, schema.field(vectors).type, read, load_ids)
+    return _chunked_source(lengths, schema.field(_index(schema, vectors)).type, read, load_ids, vectors, path=path)
 
 
 def _column(read: pa.Table | pa.RecordBatch, name: str) -> Any:
     """Return a column of what Parquet gave for ``name``, which is also the path "a.b" of fields b in structs a."""
-    return read.column(read.schema.names.index(name))
+    return read.column(_index(read.schema, name))
+
+
+def _index(schema: pa.Schema, name: str) -> int:
+    """Return the first column of a name: names may be there twice, and Arrow then finds none."""
+    return schema.names.index(name)
 
 
 def _open_ipc(path: Path, vector_column: str | None, id_column: str | None) -> VectorSource:
@@ -165,24 +182,25 @@ def _open_ipc(path: Path, vector_column: str | None, id_column: str | None) -> V
     if not _has_footer(path):  # a stream: only readable from its beginning, so one chunk
         lengths = [sum(lengths)]
 
-    def read(chunk: int, rows: int) -> Iterator[np.ndarray]:
+    def read(chunk: int, rows: int) -> Iterator[pa.Array]:
         only = chunk if _has_footer(path) else None
-        with _as_format_errors(path), _record_batches(path, only) as (_, batches):
+        with _record_batches(path, only) as (_, batches):
             for batch in batches:
-                column = batch.column(vectors)
+                column = _column(batch, vectors)
                 column.validate(full=True)  # offsets from a file may point anywhere
-                for start in range(0, len(column), rows):
-                    yield matrix_of(column.slice(start, rows), vectors)
+                yield column
 
     def load_ids() -> np.ndarray | None:
         if ids is None:
             return None
         with _as_format_errors(path), _record_batches(path) as (_, batches):
-            column = pa.chunked_array([batch.column(ids) for batch in batches], schema.field(ids).type)
+            column = pa.chunked_array(
+                [_column(batch, ids) for batch in batches], schema.field(_index(schema, ids)).type
+            )
             column.validate(full=True)
             return ids_of(column, ids)
 
-    return _chunked_source(lengths, schema.field(vectors).type, read, load_ids)
+    return _chunked_source(lengths, schema.field(_index(schema, vectors)).type, read, load_ids, vectors, path=path)
 
 
 def _has_footer(path: Path) -> bool:
@@ -207,17 +225,37 @@ def _record_batches(path: Path, only: int | None = None) -> Iterator[tuple[pa.Sc
 def _chunked_source(
     lengths: list[int],
     kind: pa.DataType,
-    read: Callable[[int, int], Iterator[np.ndarray]],
+    read: Callable[[int, int], Iterator[pa.Array]],
     load_ids: Callable[[], np.ndarray | None],
+    name: str,
+    first_row: int = 0,
+    path: Path | None = None,
 ) -> ChunkedSource:
-    """Return the source, with the dimension that the type declares or else the first row has."""
+    """Return the source, with the dimension that the type declares or else the first row has.
+
+    ``read(chunk, rows)`` gives the columns of a chunk, which are cut to ``rows`` rows here; what is wrong with them
+    is an error of the file's format, where there is a file.
+    """
+    starts = np.cumsum([first_row, *lengths]).tolist()
+
+    def matrices(chunk: int, rows: int, dim: int | None) -> Iterator[np.ndarray]:
+        row = starts[chunk]
+        with nullcontext() if path is None else _as_format_errors(path):
+            for column in read(chunk, rows):
+                for start in range(0, len(column), rows):
+                    yield matrix_of(column.slice(start, rows), name, dim=dim, first_row=row + start)
+                row += len(column)
+
     dim = vector_dim(kind)
     if dim is None:
         first = next((chunk for chunk, length in enumerate(lengths) if length), None)
         if first is None:
             raise ShapeError(f"no rows in a column of {kind}, so the dimension is not known")
-        dim = next(read(first, 1)).shape[1]
-    return ChunkedSource(lengths, dim, read, load_ids)
+        block = next(matrices(first, 1, None), None)
+        if block is None:
+            raise ShapeError(f"{name}: no rows where {lengths[first]} were announced")
+        dim = block.shape[1]
+    return ChunkedSource(lengths, dim, lambda chunk, rows: matrices(chunk, rows, dim), load_ids)
 
 
 @contextmanager
@@ -225,7 +263,7 @@ def _as_format_errors(path: Path) -> Iterator[None]:
     """Turn what Arrow raises on damaged files into DataFormatError; a missing file stays OSError."""
     try:
         yield
-    except (pa.ArrowException, DtypeError, ShapeError) as error:
+    except (pa.ArrowException, DtypeError, ShapeError, UnicodeDecodeError, KeyError) as error:
         raise DataFormatError(f"{path}: {error}") from error
     except OSError as error:
         if error.errno is not None:

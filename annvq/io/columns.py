@@ -82,10 +82,11 @@ def vector_dim(kind: pa.DataType) -> int | None:
     return kind.list_size if pa.types.is_fixed_size_list(kind) else None
 
 
-def matrix_of(column: Any, name: str = "vectors") -> np.ndarray:
+def matrix_of(column: Any, name: str = "vectors", *, dim: int | None = None, first_row: int = 0) -> np.ndarray:
     """Return the vectors of a column, (n, d), in the column's number type; shared where possible.
 
-    A table or record batch stands for its only vector column.
+    A table or record batch stands for its only vector column; ``dim`` is what rows before have, and ``first_row``
+    the number of the first row in messages.
 
     Raises
     ------
@@ -102,8 +103,8 @@ def matrix_of(column: Any, name: str = "vectors") -> np.ndarray:
     if not is_vector_type(column.type):
         raise DtypeError(f"{name}: Arrow type {column.type}, expected lists of numbers")
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    blocks, row = [], 0
-    dim = vector_dim(column.type)
+    blocks, row = [], first_row
+    dim = vector_dim(column.type) if dim is None else dim
     for chunk in chunks:
         if not len(chunk):
             continue
@@ -129,6 +130,8 @@ def _matrix_of_chunk(chunk: pa.Array, dim: int | None, row: int, name: str) -> n
             raise ShapeError(f"{name}: row {row + wrong} has length {lengths[wrong]}, rows before have {dim}")
     values = lists.flatten()  # unlike .values, this minds the offset of a slice
     width = len(values) // len(lists)
+    if dim is not None and width != dim:
+        raise ShapeError(f"{name}: row {row} has length {width}, rows before have {dim}")
     if values.null_count:
         raise DtypeError(f"{name}: row {row + _first_null(values) // max(1, width)} holds a null")
     return values.to_numpy(zero_copy_only=True).reshape(len(lists), width)
@@ -159,6 +162,7 @@ def ids_of(column: pa.Array | pa.ChunkedArray, name: str) -> np.ndarray:
         row = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
         raise DataFormatError(f"column {name!r}: the id in row {row} is null")
     if not pa.types.is_integer(column.type):
+        column.validate(full=True)  # Parquet's text may be any bytes
         return np.asarray(column.to_numpy(zero_copy_only=False), dtype=object)
     try:
         return pc.cast(column, pa.int64()).to_numpy(zero_copy_only=False)

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from annvq.errors import DataFormatError, MissingExtraError, ParameterError
+from annvq.errors import AnnvqError, DataFormatError, MissingExtraError, ParameterError
+from annvq.io.hdf5_strings import read_strings
 from annvq.io.replacing import replacing
 from annvq.io.source import ChunkedSource, MatrixSource, VectorSource
 
@@ -61,7 +62,7 @@ def read_single(path: Path, vector_column: str | None) -> np.ndarray | None:
 
 def _names(path: Path) -> list[str]:
     with opened(path) as file:
-        return [name for name in file if isinstance(file.get(name), _h5py().Dataset)]
+        return [name for name in file if _is_local(file, name) and isinstance(file.get(name), _h5py().Dataset)]
 
 
 def write_file(path: Path, vectors: np.ndarray, ids: np.ndarray | None) -> None:
@@ -118,9 +119,7 @@ def dataset_of(file: Any, name: str, path: Path) -> Any:
 
     """
     h5py = _h5py()
-    # An external link would be followed when the dataset is opened: look at the link first.
-    is_local = isinstance(file.get(name, getlink=True), h5py.HardLink)
-    dataset: Any = file[name] if is_local else None
+    dataset: Any = file[name] if _is_local(file, name) else None
     if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
         raise DataFormatError(f"{path}: no dataset {name!r} in the file itself")
     if dataset.external or dataset.is_virtual:
@@ -132,6 +131,11 @@ def dataset_of(file: Any, name: str, path: Path) -> Any:
     return dataset
 
 
+def _is_local(file: Any, name: str) -> bool:
+    """Return whether a name is a dataset's or group's own: links would be followed, also into other files."""
+    return isinstance(file.get(name, getlink=True), _h5py().HardLink)
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
     """Open a file for reading; what h5py raises on damaged ones becomes DataFormatError."""
@@ -141,7 +145,9 @@ def opened(path: Path) -> Iterator[Any]:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except (OSError, KeyError, RuntimeError) as error:
+    except AnnvqError:
+        raise
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
         raise DataFormatError(f"{path}: {error}") from error
 
 
@@ -173,10 +179,12 @@ def _read_ids(path: Path, name: str) -> np.ndarray:
             if ids.dtype == np.uint64 and (ids > np.iinfo(np.int64).max).any():
                 raise DataFormatError(f"{path}: an id above 2^63 - 1")
             return ids.astype(np.int64)
-        if _h5py().check_string_dtype(dataset.dtype) is None:
+        kind = _h5py().check_string_dtype(dataset.dtype)
+        if kind is None:
             raise DataFormatError(f"{path}: {name} is {dataset.dtype}, expected int64 or str")
         try:
-            return dataset.asstr()[:].astype(object)
+            texts = read_strings(dataset, path) if kind.length is None else dataset[:].tolist()
+            return np.array([*(text.decode() for text in texts), None], object)[:-1]
         except UnicodeDecodeError as error:
             raise DataFormatError(f"{path}: {name} are not UTF-8 text: {error}") from error
 
@@ -184,7 +192,7 @@ def _read_ids(path: Path, name: str) -> np.ndarray:
 def _choose(names: list[str], wanted: str | None, path: Path) -> str:
     if wanted is not None:
         if wanted not in names:
-            raise ParameterError(f"{path}: no dataset {wanted!r}; datasets: {', '.join(names)}")
+            raise ParameterError(f"{path}: no dataset {wanted!r} in the file itself; datasets: {', '.join(names)}")
         return wanted
     others = [name for name in names if name != _IDS]
     found = next((name for name in _PREFERRED if name in names), others[0] if len(others) == 1 else None)

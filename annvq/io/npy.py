@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import math
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -70,6 +71,15 @@ def as_vectors(array: np.ndarray, path: Path) -> np.ndarray:
     if array.ndim != 2 or array.dtype.kind not in "fiu":
         raise DataFormatError(f"{path}: {array.dtype} array of shape {array.shape}, expected (n, d) numbers")
     return array
+
+
+def as_texts(array: np.ndarray, where: str) -> np.ndarray:
+    """Return a "U" array as an object array of str (DataFormatError: numbers that are no characters)."""
+    points = np.ascontiguousarray(array).reshape(-1).view(array.dtype.str[0] + "u4")
+    if len(points) and points.max() > sys.maxunicode:  # NumPy ends in a SystemError there
+        row = int(np.argmax(points > sys.maxunicode)) // (array.dtype.itemsize // 4)
+        raise DataFormatError(f"{where}: row {row} holds {points.max():#x}, which is no character")
+    return array.astype(object)
 
 
 def map_array(path: Path) -> np.ndarray:

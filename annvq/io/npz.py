@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from annvq.errors import DataFormatError, ParameterError
-from annvq.io.npy import NpyHeader, as_single, as_vectors, check_size, mapped, read_header
+from annvq.io.npy import NpyHeader, as_single, as_texts, as_vectors, check_size, mapped, read_header
 from annvq.io.replacing import replacing
 from annvq.io.source import MatrixSource, VectorSource
 
@@ -130,7 +130,7 @@ def _as_ids(array: np.ndarray, path: Path) -> np.ndarray:
         raise DataFormatError(f"{path}: ids are {array.dtype} of shape {array.shape}, expected (n,) int64 or str")
     if array.dtype == np.uint64 and (array > np.iinfo(np.int64).max).any():
         raise DataFormatError(f"{path}: an id above 2^63 - 1")
-    return array.astype(object) if array.dtype.kind == "U" else array.astype(np.int64)
+    return as_texts(array, str(path)) if array.dtype.kind == "U" else array.astype(np.int64)
 
 
 def _check_member(member: zipfile.ZipInfo, size: int, where: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from annvq.arguments import as_path
+from annvq.arguments import as_file
 from annvq.errors import RecipeError
 from annvq.index import recipe as recipes
 from annvq.index.recipe import Recipe
@@ -134,7 +134,7 @@ def load(recipe: MultiVectorRecipe | str | os.PathLike[str]) -> MultiVectorRecip
         known = ", ".join(sorted(files))
         raise RecipeError(f"{recipe!r} is no multi-vector recipe's name ({known}{hint}) and no path to a .toml file")
     try:
-        return MultiVectorRecipe.from_toml(as_path(path).read_text(encoding="utf-8"))
+        return MultiVectorRecipe.from_toml(as_file(path).read_text(encoding="utf-8"))
     except RecipeError as error:
         raise RecipeError(f"recipe {str(path)!r}: {error}") from error
     except (OSError, ValueError) as error:
@@ -146,7 +146,7 @@ def is_multivector(recipe: str) -> bool:
     if not recipe.endswith(".toml"):
         return recipe in names()
     try:
-        return "index" in tomllib.loads(as_path(recipe).read_text(encoding="utf-8"))
+        return "index" in tomllib.loads(as_file(recipe).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return False
 

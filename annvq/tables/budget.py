@@ -8,9 +8,9 @@ from typing import Any
 
 from annvq.arguments import as_count, as_number
 from annvq.errors import BudgetError, ParameterError
+from annvq.tables.frozen.form import LARGEST_DIM
 
 FLOAT = 4  # bytes of a float32
-LARGEST_DIM = 65_536
 
 
 @dataclass(frozen=True)

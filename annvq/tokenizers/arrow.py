@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from annvq.arguments import as_count, as_path
+from annvq.arguments import as_count, as_file, as_path
 from annvq.errors import DataFormatError, DtypeError, ParameterError, ShapeError
 from annvq.io.arrow_messages import messages
 from annvq.io.replacing import replacing
@@ -240,7 +240,7 @@ def read_codes(path: str | os.PathLike[str]) -> Iterator[Tensor]:
     """
     import pyarrow as pa
 
-    place = as_path(path)
+    place = as_file(path)
     with pa.memory_map(os.fspath(place)) as mapped:
         try:
             found = messages(mapped.read_buffer())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from annvq.arguments import as_path
+from annvq.arguments import as_file, as_path
 from annvq.errors import DataFormatError, MissingExtraError, ParameterError
 from annvq.io.replacing import replacing
 from annvq.learn.runtime import torch
@@ -42,7 +42,7 @@ def load_weights(path: str | os.PathLike[str], module: torch.nn.Module) -> None:
     """
     from safetensors import SafetensorError
 
-    store, place = _safetensors(), as_path(path)
+    store, place = _safetensors(), as_file(path)
     try:
         tensors = store.load_file(place)
     except SafetensorError as error:

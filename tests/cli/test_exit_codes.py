@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -112,3 +113,18 @@ def test_python_m_annvq_is_the_command(tmp_path):
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("module", ["annvq", "annvq.cli"])
+def test_an_instruction_set_that_is_none_is_a_usage_error(module):
+    command = [sys.executable, "-m", module, "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "ANNVQ_ISA": "mmx"})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("annvq: ANNVQ_ISA='mmx': this CPU can run ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_pipe_is_not_waited_for(tmp_path, annvq_command):
+    os.mkfifo(tmp_path / "fifo.npy")
+    assert "named pipe" in fails(annvq_command("build", tmp_path / "fifo.npy", "-o", tmp_path / "index"))
+    assert "fifo" in fails(annvq_command("build", tmp_path / "fifo", "-o", tmp_path / "index"))

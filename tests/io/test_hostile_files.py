@@ -1,6 +1,7 @@
 """Files that lie: DataFormatError, and no memory asked for that the file does not justify."""
 
 import io as bytes_io
+import os
 import tracemalloc
 import zipfile
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import annvq
 from annvq import errors, io
 
 BASE = np.random.default_rng(0).normal(size=(33, 7)).astype(np.float32)
@@ -288,8 +290,10 @@ class TestHdf5:
             layout = self.h5py.VirtualLayout((33, 7), "f4")
             layout[:] = self.h5py.VirtualSource(tmp_path / "other.hdf5", "vectors", (33, 7))
             file.create_virtual_dataset("virtual", layout)
-        for name in ("vectors", "link", "virtual"):
-            self.refused(tmp_path / "x.hdf5", "other files|itself", vector_column=name)
+        for name in ("vectors", "virtual"):
+            self.refused(tmp_path / "x.hdf5", "other files", vector_column=name)
+        with pytest.raises(errors.ParameterError, match="no dataset 'link' in the file itself"):
+            io.open_vectors(tmp_path / "x.hdf5", vector_column="link")
 
     @pytest.mark.parametrize("kind", ["text", "number"])
     def test_ids_that_are_none(self, tmp_path, kind):
@@ -313,3 +317,20 @@ class TestHdf5:
             self.refused(tmp_path / "x.hdf5", name, vector_column=name)
         with pytest.raises(errors.DataFormatError, match="int64 or str"):
             io.open_vectors(tmp_path / "x.hdf5").ids()
+
+
+@pytest.mark.parametrize("suffix", io.FORMATS)
+def test_what_is_no_file_is_not_waited_for(suffix, tmp_path):
+    pipe, device = tmp_path / f"pipe{suffix}", tmp_path / f"device{suffix}"
+    os.mkfifo(pipe)
+    device.symlink_to("/dev/zero")
+    for path, words in ((pipe, "is a named pipe, expected a file"), (device, "is a device, expected a file")):
+        for use in (io.open_vectors, io.read, io.read_ann_dataset, lambda path: io.write(path, BASE)):
+            with pytest.raises(errors.DataFormatError, match=words):
+                use(path)
+
+
+def test_a_recipe_that_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "recipe.toml")
+    with pytest.raises(errors.RecipeError, match="named pipe"):
+        annvq.build(BASE, tmp_path / "recipe.toml")

@@ -16,7 +16,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from annvq import tables
-from annvq.errors import CorruptIndexError, VersionError
+from annvq.errors import CorruptIndexError, DataFormatError, VersionError
 from annvq.kernels import mixing
 from annvq.kernels.jit import kernel
 from annvq.tables.frozen import codes, kinds
@@ -176,3 +176,28 @@ def test_the_hash_is_the_same_everywhere_and_even():
     counts = np.bincount(with_numpy % 64, minlength=64)
     assert np.abs(counts / counts.mean() - 1).max() < 0.2
     assert abs(np.corrcoef(mixing.hash_pair(ids, 0, 0), mixing.hash_pair(ids, 1, 0))[0, 1]) < 0.02
+
+
+@pytest.mark.parametrize("method", sorted(tables.METHODS))
+def test_dimensions_that_no_table_has(method, saved):
+    path, arrays, about = saved(method)
+    for d in (65_537, 2**40, 2**61):
+        rewrite(path, arrays, {**about, "embedding_dim": d})
+        with pytest.raises(CorruptIndexError):
+            tables.open(path)
+
+
+def test_a_sparse_table_without_values_takes_no_memory(tmp_path):
+    n, path = 2**20, tmp_path / "table.safetensors"
+    arrays = Partition.of(np.ones(n, np.int64), 2).arrays()
+    about = {"format": 1, "kind": "sparse", "method": "PEP", "num_embeddings": n, "embedding_dim": 65_536}
+    rewrite(path, arrays, {**about, "padding_idx": None, "settings": {"rows": 0}})
+    opened = tables.open(path)  # 256 GiB as floats
+    assert not opened([0, n - 1]).any()
+    assert opened.nbytes == sum(array.nbytes for array in arrays.values())
+
+
+def test_a_table_that_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataFormatError, match="named pipe"):
+        tables.open(tmp_path / "pipe")

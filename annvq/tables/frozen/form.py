@@ -12,6 +12,8 @@ from annvq.errors import CorruptIndexError
 from annvq.kernels.embedding import SPARE
 from annvq.kernels.tiles import readonly
 
+LARGEST_DIM = 65_536
+
 
 @dataclass(frozen=True, eq=False)
 class Form(ABC):

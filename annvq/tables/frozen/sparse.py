@@ -81,12 +81,13 @@ class Sparse(Form):
         """Build from stored parts; CorruptIndexError where they do not fit."""
         partition = Partition.from_arrays(n, 2, arrays)
         rows = setting(settings, "rows", 0, n)
+        column_type, length_type = dtypes(d)
         groups, _ = partition.find(contiguous(np.arange(n)))
         if int((groups == 0).sum()) != rows:
             raise CorruptIndexError(f"{rows} rows with values do not fit the partition")
         if not rows:
-            return cls.of(np.zeros((n, d), np.float32), np.zeros((n, d), bool))
-        column_type, length_type = dtypes(d)
+            none = (np.empty(0, dtype) for dtype in (length_type, np.int64, column_type, np.float32))
+            return cls(n, d, partition, *map(contiguous, none))
         lengths = stored(arrays, "lengths", length_type, (rows,))
         count = int(lengths.sum(dtype=np.int64))
         starts = stored(arrays, "starts", np.int64, (-(-rows // BLOCK),))

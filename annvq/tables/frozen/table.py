@@ -9,19 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from annvq.arguments import as_path
+from annvq.arguments import as_file, as_path
 from annvq.errors import CorruptIndexError, MissingExtraError, ParameterError, VersionError
 from annvq.io.replacing import replacing
 from annvq.kernels import embedding
 from annvq.kernels.tiles import readonly
-from annvq.tables.frozen.form import Form
+from annvq.tables.frozen.form import LARGEST_DIM, Form
 from annvq.tables.frozen.ids import as_bags, as_ids, as_weights
 from annvq.tables.frozen.kinds import KINDS
 
 MODES = {"sum": embedding.SUM, "mean": embedding.MEAN, "max": embedding.MAX}
 _FORMAT = 1
 _KEY = "annvq.table"
-_LARGEST = 2**62
+_MOST_ROWS = 2**62
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,13 +159,13 @@ def open_table(path: str | os.PathLike[str]) -> FrozenTable:
 
     Raises
     ------
-    CorruptIndexError, VersionError, OSError
-        The file is not what was written; a newer version wrote it; it cannot be read.
+    CorruptIndexError, VersionError, DataFormatError, OSError
+        The file is not what was written; a newer version wrote it; it is no regular file; it cannot be read.
     MissingExtraError
         safetensors is not installed.
 
     """
-    place = as_path(path)
+    place = as_file(path)
     with open(place, "rb"):  # a missing file is an OSError that names it
         pass
     try:
@@ -190,7 +190,7 @@ def _from_header(about: Any, arrays: dict[str, np.ndarray]) -> FrozenTable:
     if type(about["format"]) is not int or about["format"] > _FORMAT:
         raise VersionError(f"a table of format {about['format']!r}, this version reads {_FORMAT}")
     n, d, padding = about["num_embeddings"], about["embedding_dim"], about["padding_idx"]
-    if not (type(n) is int and type(d) is int and 1 <= n <= _LARGEST and 1 <= d <= _LARGEST):
+    if not (type(n) is int and type(d) is int and 1 <= n <= _MOST_ROWS and 1 <= d <= LARGEST_DIM):
         raise CorruptIndexError(f"a table of {n!r} rows of {d!r}")
     if padding is not None and not (type(padding) is int and 0 <= padding < n):
         raise CorruptIndexError(f"padding_idx {padding!r} of a table of {n} rows")
