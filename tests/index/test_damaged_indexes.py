@@ -391,6 +391,18 @@ def test_numbers_in_the_manifest_are_bounded(case, saved, tmp_path):
     refused(parts, tmp_path / "index")
 
 
+@pytest.mark.parametrize("kind", ["fp16", "pq4", "rabitq"])
+def test_more_lists_and_candidates_than_there_are_do_no_harm(kind, saved, tmp_path):
+    parts = Parts(saved(kind))
+    parts.config.update(nprobe=(1 << 31) - 1, rerank=(1 << 31) - 1)
+    parts.write(tmp_path / "index")
+    with annvq.open(saved(kind)) as good, annvq.open(tmp_path / "index") as index:
+        everything = good.search(QUERIES, 5, nprobe=3, rerank=N)
+        assert index.search(QUERIES, 5).ids.tolist() == everything.ids.tolist()
+        assert index.search(QUERIES[0], 5, threads=1).ids.tolist() == everything.ids[:1].tolist()
+        index.range_search(QUERIES[:1], 1.0)
+
+
 @pytest.mark.parametrize("key", ["nprobe", "rerank", "next_id", "trained", "segments"])
 def test_every_key_of_the_manifest_is_missed(key, saved, tmp_path):
     from annvq.storage import Store

@@ -30,6 +30,7 @@ import changes  # noqa: E402
 import damage  # noqa: E402
 import documents  # noqa: E402
 import files  # noqa: E402
+import hostile  # noqa: E402
 import kills  # noqa: E402
 import memory  # noqa: E402
 import power  # noqa: E402
@@ -44,6 +45,7 @@ KINDS = {
     "damage": damage.trial,
     "files": files.trial,
     "memory": memory.trial,
+    "hostile": hostile.trial,
 }
 MOST_SECONDS = 300  # of one trial; kernels may be compiled in it
 

@@ -128,3 +128,22 @@ def test_other_data_are_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(DataFormatError):
         list(read_codes(path))
+
+
+def test_files_that_are_more_in_memory_are_refused(tmp_path):
+    """Compressed codes, which `write_codes` does not make: a few bytes could be gigabytes."""
+    batch = codes_to_arrow(torch.zeros(1_000_000, 4, dtype=torch.int64), 200)
+    for compression in ("lz4", "zstd"):
+        path = tmp_path / f"{compression}.arrow"
+        options = pa.ipc.IpcWriteOptions(compression=compression)
+        with pa.ipc.new_file(path, batch.schema, options=options) as writer:
+            writer.write_batch(batch)
+        assert path.stat().st_size < 100_000
+        before = pa.total_allocated_bytes()
+        with pytest.raises(DataFormatError, match="compressed"):
+            list(read_codes(path))
+        assert pa.total_allocated_bytes() - before < 1 << 20
+    for raw in (b"", b"ARROW1", b"ARROW1ARROW1", b"ARROW1\0\0" + b"ARROW1"):
+        (tmp_path / "short.arrow").write_bytes(raw)
+        with pytest.raises((DataFormatError, OSError)):
+            list(read_codes(tmp_path / "short.arrow"))
