@@ -60,6 +60,7 @@ bench: $(BENCH_READY) ## Measure the tables of README and docs/performance.md, i
 		$(BIN)/python bench/equal_memory.py $(OUT)/$$data.npz --json $(OUT)/$$data-memory.json || exit 1; \
 	done
 	$(BIN)/python bench/scan_speed.py --json $(OUT)/scan.json
+	$(BIN)/python bench/filter_speed.py --json $(OUT)/filters.json
 	$(BIN)/python bench/start_time.py $(OUT)/minilm-tokens.npz --json $(OUT)/start.json
 	$(BIN)/python bench/python_threads.py $(OUT)/minilm-debian.npz --json $(OUT)/threads.json
 	$(BIN)/python bench/growth.py --json $(OUT)/growth.json

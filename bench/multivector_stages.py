@@ -85,7 +85,7 @@ def main() -> None:
     now, store = index._index._now, index._current()[1].tokens
     depth = replace(now.depth, rerank=asked.candidates)
     vectors = [encoder.encode_queries(one, threads=1) for one in one_each]
-    found = [search(now.trained, now.snapshot, v, depth.rerank, depth, False, 1)[1][0] for v in vectors]
+    found = [search(now.view, v, depth.rerank, depth, 1)[1][0] for v in vectors]
     prepared = [store.prepare(one.vectors) for one in one_each]
     segment = now.snapshot.segments[0]
     lengths = np.diff(segment.arrays["tokens.offsets"])
@@ -107,7 +107,7 @@ def main() -> None:
     add(
         "scan of encodings",
         scanned,
-        lambda: [search(now.trained, now.snapshot, v, depth.rerank, depth, False, 1) for v in vectors],
+        lambda: [search(now.view, v, depth.rerank, depth, 1) for v in vectors],
     )
     add("prepare", 0.0, lambda: [_fresh(store, one.vectors) for one in one_each])
     add(

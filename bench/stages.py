@@ -87,7 +87,7 @@ def main() -> None:
     queries = np.ascontiguousarray(data["query"][:QUERIES].astype(np.float32))
     index = annvq.build(data["base"].astype(np.float32), "fast", metric=str(data["metric"]))
     version = index._now
-    trained, snapshot, fused = version.trained, version.snapshot, version.fused
+    trained, snapshot, fused = version.trained, version.snapshot, version.view.fused
     segment, keys, chosen = snapshot.segments[0], snapshot.keys, trained.coarse
     width, M = trained.rotation.dim_out, trained.codebook.M
     figures = Figures(

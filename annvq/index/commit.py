@@ -13,10 +13,10 @@ import numpy as np
 from annvq.errors import CorruptIndexError, DtypeError, StorageError
 from annvq.index import persist
 from annvq.index.depth import Depth
-from annvq.index.fused import Fused
 from annvq.index.segment import Segment
 from annvq.index.snapshot import Snapshot
 from annvq.index.trained import Trained
+from annvq.index.view import View
 from annvq.storage import Store
 
 _MOST = 1 << 31  # lists, and candidates of a query
@@ -38,9 +38,9 @@ class Version:
     trained_name: str | None = None
 
     @cached_property
-    def fused(self) -> Fused | None:
-        """What a search for one query takes, None where the index is of another kind."""
-        return Fused.of(self.trained, self.snapshot, self.snapshot.searchable_per_list)
+    def view(self) -> View:
+        """What a search without a filter sees."""
+        return View(self.trained, self.snapshot)
 
 
 def open_version(path: Path, mode: str) -> tuple[Store, Version]:

@@ -10,7 +10,9 @@ import numpy as np
 from annvq.errors import AnnvqError, FilterError
 from annvq.index.attribute_types import widened
 from annvq.index.attributes import intact
-from annvq.index.ids import IdColumn, Kind
+from annvq.index.ids import IdColumn
+from annvq.index.segment import Segment
+from annvq.index.snapshot import Snapshot
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Filter:
-    """A filter that fits the index, ready to be applied to its segments.
+    """A filter that fits the kind of an index, ready to be applied to its segments.
 
     Parameters
     ----------
@@ -33,78 +35,58 @@ class Filter:
     """
 
     allowed: IdColumn | np.ndarray | pc.Expression
-    schema: pa.Schema | None = None
 
     @classmethod
-    def parse(cls, given: Any, kind: Kind, schema: pa.Schema | None, rows: int | None = None) -> Filter:
+    def parse(cls, given: Any, snapshot: Snapshot) -> Filter:
         """Return what a user gave as a filter, checked against the index.
 
         Parameters
         ----------
         given
             A `pyarrow.compute` expression over the attributes; booleans, one for every row of the
-            index in the order of insertion; or ids (`annvq.index.id_input.parse_ids`), of which
-            those that the index does not hold do no harm. An empty list allows nothing.
-        kind
-            Kind of the index's ids.
-        schema
-            Of the attributes; None where the index has none.
-        rows
-            Length that a mask must have.
+            index in the order of insertion, null is false; or ids (`annvq.index.id_input.parse_ids`), of
+            which those that the index does not hold do no harm. An empty list allows nothing.
+        snapshot
+            Of the index.
 
         Raises
         ------
         FilterError
-            With what was given, and the attributes there are.
+            With what was given and what is accepted; also for integers that may as well be a mask.
 
         """
-        if isinstance(given, Filter):
-            return given
         if _is_expression(given):
-            if schema is None:
-                raise FilterError("the index has no attributes, so it cannot be filtered by an expression")
-            _by_expression(given, schema.empty_table(), schema)
-            return cls(given, schema)
+            return cls(given)
         mask = _as_mask(given)
-        if mask is None:
-            return cls(_as_ids(given, kind))
-        if rows is not None and len(mask) != rows:
-            raise FilterError(f"mask of length {len(mask)}, but the index holds {rows} vectors")
-        return cls(mask)
+        if mask is not None:
+            return cls(mask)
+        ids = _as_ids(given)
+        segments = snapshot.segments
+        if len(ids) and segments and ids.kind != segments[0].ids.kind:
+            raise FilterError(f"filter by {ids.kind} ids, but those of the index are {segments[0].ids.kind}")
+        _check_no_mask(ids, snapshot.live_count)
+        return cls(ids)
 
-    def mask(self, ids: IdColumn, attributes: pa.Table | None, numbers: np.ndarray) -> np.ndarray:
-        """Return which rows of one segment are allowed, (n,) bool.
-
-        Parameters
-        ----------
-        ids, attributes
-            Of the segment's n rows, in the same order.
-        numbers
-            (n,) int64, every row's place in a mask; -1 for rows that are removed.
+    def narrowed(self, snapshot: Snapshot) -> Snapshot:
+        """Return the snapshot with the rows that pass.
 
         Raises
         ------
         FilterError
-            The segment does not have what the filter needs.
+            The mask has another length; or the segments do not have what the expression needs, with the
+            attributes that there are.
 
         """
-        if isinstance(self.allowed, IdColumn):
-            return _by_ids(self.allowed, ids)
         if isinstance(self.allowed, np.ndarray):
-            return _by_number(self.allowed, numbers)
-        assert self.schema is not None
-        if attributes is None or not attributes.num_columns:  # null in every row
-            return np.repeat(_by_expression(self.allowed, _row_of_nulls(), self.schema), len(ids))
-        return _by_expression(self.allowed, attributes, self.schema)
-
-
-def resolve(given: Any, ids: IdColumn, attributes: pa.Table | None = None) -> np.ndarray:
-    """Return which rows of a single segment a filter allows, (n,) bool; masks are in the order of rows.
-
-    Parameters and errors are those of `Filter.parse` and `Filter.mask`.
-    """
-    schema = None if attributes is None else attributes.schema
-    return Filter.parse(given, ids.kind, schema, len(ids)).mask(ids, attributes, np.arange(len(ids)))
+            return _narrowed_by_mask(self.allowed, snapshot)
+        segments = []
+        for segment in snapshot.segments:
+            if isinstance(self.allowed, IdColumn):
+                allow = _by_ids(self.allowed, segment.ids)
+            else:
+                allow = _by_attributes(self.allowed, segment, snapshot.schema)
+            segments.append(segment.narrowed(allow))
+        return snapshot.narrowed(segments)
 
 
 def _is_expression(given: Any) -> bool:
@@ -116,33 +98,62 @@ def _is_expression(given: Any) -> bool:
 
 
 def _as_mask(given: Any) -> np.ndarray | None:
-    """Return booleans as an array, or None where ``given`` is something else."""
-    if type(given).__module__.partition(".")[0] == "pyarrow":
+    """Return booleans as an array (n,), or None where ``given`` is something else."""
+    package = type(given).__module__.partition(".")[0]
+    if package == "pyarrow":
         import pyarrow as pa
 
         if not isinstance(given, pa.Array | pa.ChunkedArray) or not pa.types.is_boolean(given.type):
             return None
         return given.fill_null(False).to_numpy(zero_copy_only=False)
-    if isinstance(given, list | tuple):
-        if not given or not all(isinstance(item, bool | np.bool_) for item in given):
+    if package == "pandas" and str(getattr(given, "dtype", "")) in _NULLABLE:
+        return given.to_numpy(dtype=bool, na_value=False)
+    if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
+        raise FilterError("filter: an array with masked values, expected a value in every place")
+    array = given if isinstance(given, list | tuple) or not hasattr(given, "__array__") else np.asarray(given)
+    if isinstance(array, np.ndarray) and array.dtype == np.object_ and array.ndim == 1:
+        array = array.tolist()  # pandas and Arrow make such of booleans
+    if isinstance(array, list | tuple):
+        if not array or not all(isinstance(item, bool | np.bool_) for item in array):
             return None
-        return np.array(given, dtype=bool)
-    array = np.asarray(given) if hasattr(given, "__array__") else None
-    if array is None or array.dtype != np.bool_:
+        return np.array(array, dtype=bool)
+    if not isinstance(array, np.ndarray) or array.dtype != np.bool_:
         return None
     if array.ndim != 1:
         raise FilterError(f"mask of shape {array.shape}, expected (n,)")
     return array
 
 
-def _as_ids(given: Any, kind: Kind) -> IdColumn:
+_NULLABLE = ("boolean", "bool[pyarrow]")  # dtypes of pandas that have missing values
+
+
+def _as_ids(given: Any) -> IdColumn:
     try:
-        ids = IdColumn.of(given)
+        return IdColumn.of(given)
     except AnnvqError as error:
         raise FilterError(f"filter: {error}; or a boolean mask, or a pyarrow.compute expression") from error
-    if len(ids) and ids.kind != kind:
-        raise FilterError(f"filter by {ids.kind} ids, but those of the index are {kind}")
-    return ids
+
+
+def _check_no_mask(ids: IdColumn, rows: int) -> None:
+    """Refuse integers 0 and 1, some more than once and as many as there are rows: ids or a mask, who can tell."""
+    if ids.kind == "str" or len(ids) != rows or rows < 2:
+        return
+    values = ids.values
+    if values.min() >= 0 and values.max() <= 1 and (rows > 2 or values[0] == values[1]):
+        raise FilterError(
+            f"filter: {rows} integers, all 0 or 1, for {rows} vectors: a mask has to be boolean (x.astype(bool)), "
+            "ids are to be given once (numpy.unique(x))"
+        )
+
+
+def _narrowed_by_mask(mask: np.ndarray, snapshot: Snapshot) -> Snapshot:
+    if len(mask) != snapshot.live_count:
+        raise FilterError(f"mask of length {len(mask)}, but the index holds {snapshot.live_count} vectors")
+    start, segments = 0, []
+    for segment in snapshot.segments:
+        segments.append(segment.narrowed_by_mask(mask[start : start + segment.live_count]))
+        start += segment.live_count
+    return snapshot.narrowed(segments)
 
 
 def _by_ids(allowed: IdColumn, ids: IdColumn) -> np.ndarray:
@@ -152,10 +163,12 @@ def _by_ids(allowed: IdColumn, ids: IdColumn) -> np.ndarray:
     return allow
 
 
-def _by_number(allowed: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    if len(numbers) and numbers.max() >= len(allowed):
-        raise FilterError(f"mask of length {len(allowed)}, but the index holds {numbers.max() + 1} vectors")
-    return np.append(allowed, False)[numbers]  # -1 is the place that was appended
+def _by_attributes(expression: pc.Expression, segment: Segment, schema: pa.Schema | None) -> np.ndarray:
+    if schema is None:
+        raise FilterError("the index has no attributes, so it cannot be filtered by an expression")
+    if segment.attributes is None or not segment.attributes.num_columns:  # null in every row
+        return np.repeat(_by_expression(expression, _row_of_nulls(), schema), segment.n)
+    return _by_expression(expression, segment.attributes, schema)
 
 
 def _by_expression(expression: pc.Expression, attributes: pa.Table, schema: pa.Schema) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from annvq import vectors as door
 from annvq.codebooks import ProductCodebook
 from annvq.hits import Hits
 from annvq.index.depth import Depth
@@ -16,21 +17,20 @@ from annvq.index.tablecodes import TableCodes
 from annvq.index.trained import Trained
 from annvq.kernels import pipeline
 from annvq.kernels.topk import capacity_for
-from annvq.vectors import LONGEST
 
 SPLIT_ROWS = 1 << 15  # rows to scan below which one query is not worth sharing among threads
 _NOTHING = frozen(np.empty(0, np.float32))
 _NO_PANELS = frozen(np.empty((0, 0, 0), np.float32))
 _FLOAT32 = np.dtype(np.float32)
 _MOST_PLACES = 1 << 12  # of one query's hits and candidates; whoever asks for more does not mind a check
-_LONGEST_SQUARED = np.float32(LONGEST**2 / 2)  # half: sums are rounded
+_LONGEST_SQUARED = np.float32(door.LONGEST**2 / 2)  # half: sums are rounded
 
 
 @dataclass(frozen=True)
 class Fused:
     """What the kernels read, by address, and what keeps it in memory.
 
-    ``most_lists``: a query that searches more is worth sharing among threads.
+    ``count``: rows that may be returned; ``most_lists``: a query that searches more is worth sharing among threads.
     """
 
     trained: Trained
@@ -38,13 +38,13 @@ class Fused:
     plan: tuple[np.ndarray, ...]
     held: tuple[Any, ...]
     with_ids: bool
-    live_count: int
+    count: int
     most_lists: float
     copies: int
 
     @classmethod
-    def of(cls, trained: Trained, snapshot: Snapshot, live: np.ndarray) -> Fused | None:
-        """Prepare an index's snapshot, ``live (nlist,)`` of its rows may be returned; None where it is another kind."""
+    def of(cls, trained: Trained, snapshot: Snapshot) -> Fused | None:
+        """Prepare an index's snapshot, which may be narrowed by a filter; None where the index is another kind."""
         codebook, codes, coarse = trained.codebook, trained.codes, trained.coarse
         if not (isinstance(codebook, ProductCodebook) and codebook.nbits == 4 and len(snapshot.segments) == 1):
             return None
@@ -59,7 +59,7 @@ class Fused:
                 _NO_PANELS if trained.rotation is None else trained.rotation.panels,
                 _NOTHING if trained.center is None else trained.center,
             ),
-            (coarse.exact, coarse.coded, live, coarse.keys),
+            (coarse.exact, coarse.coded, snapshot.searchable_per_list, coarse.keys),
             (codebook.transposed, codes.residual),
             (
                 arrays[codes.section],
@@ -76,15 +76,13 @@ class Fused:
         with_ids = segment.ids.kind == "int"
         plan = pipeline.plan(*held, trained.l2, trained.metric == "cosine", with_ids)
         most_lists = SPLIT_ROWS * trained.nlist / max(1, snapshot.rows)
-        return cls(trained, snapshot, plan, held, with_ids, snapshot.live_count, most_lists, codes.copies)
+        return cls(trained, snapshot, plan, held, with_ids, snapshot.searchable_count, most_lists, codes.copies)
 
-    def search_block(
-        self, queries: np.ndarray, k: int, keep: int, nprobe: int, need: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def search_block(self, queries: np.ndarray, k: int, keep: int, nprobe: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the best k scores and rows of queries (nq, d), as the stages of `annvq.index.search` do."""
         scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
         queries = queries if queries.flags.writeable else queries.copy()  # one compiled kernel, not two
-        pipeline.search_planned(queries, *self.plan, k, keep, self._capacity(keep), nprobe, need, scores, rows)
+        pipeline.search_planned(queries, *self.plan, k, keep, self._capacity(keep), nprobe, keep, scores, rows)
         return scores, rows
 
     def _capacity(self, keep: int) -> int:
@@ -99,7 +97,7 @@ class Fused:
         the general search then answers, or says what is wrong.
         """
         query = _plain(query, self.trained.dim)
-        count = self.live_count
+        count = self.count
         if query is None or not (type(k) is int and 0 < k <= _MOST_PLACES and k <= count):
             return None
         if nprobe is None:

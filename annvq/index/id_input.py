@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,7 @@ def parse_ids(ids: Any, name: str = "ids") -> np.ndarray | pa.LargeStringArray:
     Parameters
     ----------
     ids
-        List, tuple, set or range of int or of str, NumPy array of any integer or string dtype or of
+        List, tuple, set, dict keys or range of int or of str, NumPy array of any integer or string dtype or of
         such objects, Arrow array or column, or an object with ``__array__``.
     name
         What the ids are called in messages.
@@ -38,7 +39,7 @@ def parse_ids(ids: Any, name: str = "ids") -> np.ndarray | pa.LargeStringArray:
     """
     if type(ids).__module__.partition(".")[0] == "pyarrow":
         return _from_arrow(ids, name)
-    if isinstance(ids, set | frozenset | range):
+    if isinstance(ids, Set | range):
         ids = list(ids)
     array = ids if isinstance(ids, np.ndarray) or not hasattr(ids, "__array__") else np.asarray(ids)
     if isinstance(array, np.ndarray) and array.ndim != 1:

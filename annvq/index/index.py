@@ -22,7 +22,8 @@ from annvq.index.commit import Version
 from annvq.index.depth import Depth
 from annvq.index.filters import Filter
 from annvq.index.ids import IdColumn, as_ids
-from annvq.index.merge import insertion_order, merge
+from annvq.index.merge import merge
+from annvq.index.prepared import PreparedFilter, narrowed
 from annvq.index.rangesearch import range_search
 from annvq.index.recipe import Recipe
 from annvq.index.search import search
@@ -31,6 +32,7 @@ from annvq.index.snapshot import Snapshot
 from annvq.index.tokens import TokenRows
 from annvq.index.trained import Trained
 from annvq.index.tune import TuneReport, tune
+from annvq.index.view import View
 from annvq.index.writer import SegmentWriter
 from annvq.kernels import threads as pool
 from annvq.storage import Store
@@ -124,36 +126,40 @@ class Index:
             most 16,777,216, or the number of vectors where that is more.
         nprobe
             Lists to look into, at least 1; above nlist, all are. Default: the recipe's, or what `tune`
-            found. More are looked into when these hold fewer than k rows that may be returned.
+            found. More are looked into while these hold fewer rows that may be returned than candidates are
+            wanted: ``rerank`` of them, without a refine store about k.
         rerank
             Candidates that the refine store rescores, at least k. Default: the recipe's, or what `tune`
             found, and at least 2 k.
         filter
             Only these rows: ids, a boolean mask over the rows in the order of insertion, or a
-            ``pyarrow.compute`` expression over the attributes. Applied in the scan: k hits come
-            back when k rows pass.
+            ``pyarrow.compute`` expression over the attributes; or any of these from `prepare_filter`. Applied
+            in the scan: k hits come back when k rows pass, and those that every row passes are the same as
+            without a filter. Ids that the index does not hold let nothing pass, without an error, for lists of
+            what a user may see name more than one index holds. Null in a mask or an expression is false.
+            FilterError for what is none of these, a mask of another length, and as many integers as there
+            are rows that are all 0 or 1, which may as well be a mask.
         threads
             Default: all CPUs of the process for a batch; the result does not depend on it.
 
         """
         self._check_open()
         now = self._now
-        if filter is None and now.fused is not None:
-            hits = now.fused.search_one(queries, k, nprobe, rerank, now.depth, threads)
+        view = now.view if filter is None else self._narrowed(now.view, filter)
+        if view.fused is not None:
+            hits = view.fused.search_one(queries, k, nprobe, rerank, now.depth, threads)
             if hits is not None:
                 return hits
-        snapshot = now.snapshot
+        snapshot = view.snapshot
         matrix = self._queries(now, queries)
         depth = self._depth_for(now, nprobe, rerank)
         k = as_count("k", k, most=max(_MOST_PLACES, snapshot.live_count))
-        if filter is not None:
-            snapshot = self._narrowed(snapshot, filter)
-        allowed = _allowed(snapshot) if filter is not None else snapshot.live_count
+        allowed = snapshot.searchable_count
         found = min(k, allowed)
         candidates = max(depth.rerank, 2 * k) if rerank is None else depth.rerank
         depth = Depth(depth.nprobe, min(candidates, allowed))  # pools are as large as they are asked to be
         workers = pool.resolve(threads)
-        scores, rows = search(now.trained, snapshot, matrix, found, depth, filter is not None, workers)
+        scores, rows = search(view, matrix, found, depth, workers)
         return _padded(Hits(snapshot.take_ids(rows), scores), k)
 
     def range_search(self, queries: Any, radius: float, *, nprobe: int | None = None, filter: Any = None) -> RangeHits:
@@ -164,19 +170,26 @@ class Index:
         """
         self._check_open()
         now = self._now
-        snapshot = now.snapshot
+        view = now.view
         matrix = self._queries(now, queries)
         depth = self._depth_for(now, nprobe, None)
         least = as_number("radius", radius) * (-1 if now.trained.l2 else 1)
         if filter is not None:
-            snapshot = self._narrowed(snapshot, filter)
-        found = [
-            range_search(now.trained, snapshot, matrix[q : q + 1], least, depth.nprobe) for q in range(len(matrix))
-        ]
+            view = self._narrowed(view, filter)
+        found = [range_search(view, matrix[q : q + 1], least, depth.nprobe) for q in range(len(matrix))]
         offsets = np.cumsum([0, *(len(scores) for scores, _ in found)]).astype(np.int64)
         scores = np.concatenate([np.empty(0, np.float32), *(scores for scores, _ in found)])
         rows = np.concatenate([np.empty(0, np.int64), *(rows for _, rows in found)])
-        return RangeHits(offsets, snapshot.take_ids(rows), scores)
+        return RangeHits(offsets, view.snapshot.take_ids(rows), scores)
+
+    def prepare_filter(self, filter: Any) -> PreparedFilter:
+        """Return a filter made ready once, for many searches: given to them as ``filter``, it costs nothing more.
+
+        ``filter`` is as for `search` (FilterError). After a change of the index ids and expressions are applied to
+        the rows that there are then; a mask only holds as long as no row is added or removed (FilterError).
+        """
+        self._check_open()
+        return filter if isinstance(filter, PreparedFilter) else PreparedFilter(filter, self._now.view)
 
     def tune(self, queries: Any, k: int = 10, recall: float = 0.95, *, threads: int | None = None) -> TuneReport:
         """Set nprobe and rerank to the fastest that reach ``recall`` at k on these queries.
@@ -408,20 +421,11 @@ class Index:
         rerank = default.rerank if rerank is None else as_count("rerank", rerank)
         return Depth(nprobe, rerank)
 
-    def _narrowed(self, snapshot: Snapshot, given: Any) -> Snapshot:
-        """Return the snapshot with only the rows that pass the filter."""
-        segments = snapshot.segments
-        if not segments:
-            return snapshot
-        parsed = Filter.parse(given, segments[0].ids.kind, snapshot.schema, snapshot.live_count)
-        start, narrowed = 0, []
-        for segment in segments:
-            order = insertion_order(segment)
-            numbers = np.full(segment.n, -1, np.int64)
-            numbers[order] = np.arange(start, start + len(order))
-            start += len(order)
-            narrowed.append(segment.narrowed(parsed.mask(segment.ids, segment.attributes, numbers)))
-        return Snapshot(tuple(narrowed))
+    def _narrowed(self, view: View, given: Any) -> View:
+        """Return the view with only the rows that pass the filter."""
+        if isinstance(given, PreparedFilter):
+            return given.on(view)
+        return narrowed(view, Filter.parse(given, view.snapshot))
 
     def _known_rows(self, snapshot: Snapshot, ids: Any) -> np.ndarray:
         column = IdColumn.of(ids)
@@ -472,12 +476,6 @@ def next_id(column: IdColumn, least: int) -> int:
     if column.kind != "int" or len(column) == 0:
         return least
     return max(least, int(column.order_keys().max()) + 1)
-
-
-def _allowed(snapshot: Snapshot) -> int:
-    return sum(
-        int(np.count_nonzero(segment.allow)) if len(segment.allow) else segment.n for segment in snapshot.segments
-    )
 
 
 def _padded(hits: Hits, k: int) -> Hits:

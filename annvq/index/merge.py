@@ -20,7 +20,7 @@ def merge(trained: Trained, segments: list[Segment]) -> Segment:
     """Return one segment with the live rows of ``segments`` in the order of insertion."""
     labels, batches, ids, tables = [], [], [], []
     for segment in segments:
-        order = insertion_order(segment)
+        order = segment.insertion_order()
         labels.append(segment.labels()[order])
         batches.append(trained.unpack(segment, order))
         ids.append(segment.ids.reorder(order))
@@ -28,12 +28,6 @@ def merge(trained: Trained, segments: list[Segment]) -> Segment:
     lists = np.concatenate(labels)
     positions = np.arange(len(lists), dtype=np.uint32)
     return make_segment(trained, lists, joined(batches), IdColumn.concat(ids), positions, _concatenated(tables, ids))
-
-
-def insertion_order(segment: Segment) -> np.ndarray:
-    """Return the live rows of a segment in the order in which they were inserted, int64."""
-    order = np.argsort(segment.positions, kind="stable")
-    return order[segment.live[order] == 1] if len(segment.live) else order
 
 
 def _concatenated(tables: list[pa.Table | None], ids: list[IdColumn]) -> pa.Table | None:

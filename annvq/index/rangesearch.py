@@ -8,17 +8,16 @@ from annvq.index.pools import Pools
 from annvq.index.probes import Probes
 from annvq.index.search import probe, rescore
 from annvq.index.snapshot import Snapshot
-from annvq.index.trained import Trained
+from annvq.index.view import View
 
 
-def range_search(
-    trained: Trained, snapshot: Snapshot, query: np.ndarray, least: float, nprobe: int
-) -> tuple[np.ndarray, np.ndarray]:
+def range_search(view: View, query: np.ndarray, least: float, nprobe: int) -> tuple[np.ndarray, np.ndarray]:
     """Return scores (found,) float32 and rows (found,) int64 of one query's rows that score ``least`` or more.
 
     ``query`` is (1, d) float32. Scores come from the refine store where there is one, else from the
     codes without the rounding of the scan's tables.
     """
+    trained, snapshot = view.trained, view.snapshot
     rotated = trained.rotate(query)
     probes = probe(trained, rotated, nprobe, 0, snapshot.searchable_per_list)
     rows = np.concatenate([_rows(snapshot, probes), np.empty(0, np.int64)])

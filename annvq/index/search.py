@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from annvq.index.depth import Depth
-from annvq.index.fused import SPLIT_ROWS, Fused
+from annvq.index.fused import SPLIT_ROWS
 from annvq.index.pools import Pools
 from annvq.index.probes import Probes
 from annvq.index.snapshot import Snapshot
 from annvq.index.trained import Trained
+from annvq.index.view import View
 from annvq.kernels import threads as pool
 from annvq.kernels.topk import capacity_for
 
@@ -21,31 +22,23 @@ _POOL_BYTES = 1 << 26  # of one block's pools
 
 
 def search(
-    trained: Trained,
-    snapshot: Snapshot,
-    queries: np.ndarray,
-    k: int,
-    depth: Depth,
-    filtered: bool,
-    threads: int,
-    *,
-    split_rows: int | None = None,
+    view: View, queries: np.ndarray, k: int, depth: Depth, threads: int, *, split_rows: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the best k rows of every query.
 
+    Lists are probed until they hold as many rows that may be returned as the pool takes: the answer depends on
+    these rows alone, not on whether others were removed, or do not pass a filter.
+
     Parameters
     ----------
-    trained, snapshot
-        The index; the snapshot's segments may be narrowed by a filter.
+    view
+        The index, all of its rows or those that pass a filter.
     queries
         (nq, d) float32, finite, of unit norm where the metric is cosine.
     k
         How many; at most the rows that may be returned.
     depth
         Lists and candidates.
-    filtered
-        Whether the snapshot is narrowed: lists are then probed until they hold as many rows as the
-        pool wants, else only until they hold k.
     threads
         Threads over blocks of queries or, for few queries, over parts of the lists.
     split_rows
@@ -59,10 +52,8 @@ def search(
     """
     if k == 0 or len(queries) == 0:
         return np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
-    live = snapshot.live_per_list(trained.nlist) if filtered else snapshot.searchable_per_list
-    keep = _pool_depth(trained, k, depth)
-    need = keep if filtered else k
-    fused = Fused.of(trained, snapshot, live)
+    keep = _pool_depth(view.trained, k, depth)
+    fused = view.fused
     if fused is not None and threads >= 2 * len(queries) and (split_rows or depth.nprobe >= fused.most_lists):
         fused = None
     most = _BLOCK if fused is None else _FUSED_BLOCK
@@ -72,8 +63,8 @@ def search(
 
     def run_block(block: slice) -> tuple[np.ndarray, np.ndarray]:
         if fused is not None:
-            return fused.search_block(queries[block], k, keep, depth.nprobe, need)
-        return _search_block(trained, snapshot, queries[block], k, keep, depth.nprobe, need, live, spare, split_rows)
+            return fused.search_block(queries[block], k, keep, depth.nprobe)
+        return _search_block(view.trained, view.snapshot, queries[block], k, keep, depth.nprobe, spare, split_rows)
 
     if len(blocks) == 1:
         return run_block(blocks[0])
@@ -94,13 +85,12 @@ def _search_block(
     k: int,
     keep: int,
     nprobe: int,
-    need: int,
-    live: np.ndarray,
     threads: int,
     split_rows: int | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     rotated = trained.rotate(queries)
-    probes = probe(trained, rotated, nprobe, need, live)
+    live = snapshot.searchable_per_list
+    probes = probe(trained, rotated, nprobe, keep, live)
     prepared: Any = trained.codes.prepare(rotated, probes)
     share = _parts(live, probes, threads, split_rows or SPLIT_ROWS)
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from annvq.errors import CorruptIndexError
 from annvq.index.ids import IdColumn
+from annvq.kernels import allow as kernels
 from annvq.kernels.scan4 import blocks_for
 
 if TYPE_CHECKING:
@@ -84,12 +86,31 @@ class Segment:
         """Rows that are not removed."""
         return int(np.count_nonzero(self.live)) if len(self.live) else self.n
 
+    def insertion_order(self) -> np.ndarray:
+        """Return the live rows in the order in which they were inserted, int64 (CorruptIndexError)."""
+        order = np.full(self.n, -1, np.int64)
+        if self.n:
+            if self.positions.max() >= self.n:
+                raise CorruptIndexError(f"section positions: {self.positions.max()} among {self.n} rows")
+            order[self.positions] = np.arange(self.n)
+            if order.min() < 0:
+                raise CorruptIndexError("section positions: two rows have the same")
+        return order[self.live[order] == 1] if len(self.live) else order
+
+    @cached_property
+    def places(self) -> np.ndarray:
+        """(n,) uint32: every live row's place in `insertion_order`; 0 for rows that are removed."""
+        places = np.zeros(self.n, np.uint32)
+        places[self.insertion_order()] = np.arange(self.live_count, dtype=np.uint32)
+        return frozen(places)
+
     def allowed_per_list(self) -> np.ndarray:
         """Return how many rows of every list a search may return, (nlist,) int64."""
         if not len(self.allow):
             return np.diff(self.offsets)
-        before = np.concatenate([[0], np.cumsum(self.allow, dtype=np.int64)])
-        return before[self.offsets[1:]] - before[self.offsets[:-1]]
+        counts = np.empty(len(self.offsets) - 1, np.int64)
+        kernels.count_per_list(self.allow, self.offsets, counts)
+        return counts
 
     def labels(self) -> np.ndarray:
         """Return every row's list, (n,) int64."""
@@ -97,7 +118,7 @@ class Segment:
 
     def at(self, base: int) -> Segment:
         """Return the same segment with its rows numbered from ``base``."""
-        return replace(self, base=base)
+        return self if base == self.base else replace(self, base=base)
 
     def without(self, rows: np.ndarray) -> Segment:
         """Return the segment with ``rows`` removed."""
@@ -106,9 +127,14 @@ class Segment:
         live = frozen(live)
         return replace(self, live=live, allow=live, live_name=None)
 
-    def narrowed(self, mask: np.ndarray) -> Segment:
-        """Return the segment as a search with a filter sees it; ``mask`` (n,) bool."""
-        allow = mask.astype(np.uint8)
-        if len(self.live):
-            allow &= self.live
+    def narrowed(self, allow: np.ndarray) -> Segment:
+        """Return the segment as a search with a filter sees it; ``allow`` (n,) bool or uint8, also of removed rows."""
+        allow = allow.view(np.uint8)
+        return replace(self, allow=frozen(allow & self.live if len(self.live) else allow))
+
+    def narrowed_by_mask(self, mask: np.ndarray) -> Segment:
+        """Return the segment as a search with a mask sees it; (live rows,) bool, in the order of insertion."""
+        allow = np.zeros(self.n, np.uint8)
+        if len(mask):
+            kernels.fill_allow(frozen(mask).view(np.uint8), self.places, self.live, allow)
         return replace(self, allow=frozen(allow))

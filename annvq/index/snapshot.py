@@ -29,6 +29,12 @@ class Snapshot:
         bases = np.cumsum([0, *(segment.n for segment in segments)])
         return cls(tuple(segment.at(int(base)) for segment, base in zip(segments, bases, strict=False)))
 
+    def narrowed(self, segments: list[Segment]) -> Snapshot:
+        """Return the same rows, of which ``segments`` let fewer be returned."""
+        made = Snapshot(tuple(segments))
+        made.__dict__["keys"] = self.keys  # those of many segments take long to make
+        return made
+
     @property
     def rows(self) -> int:
         """Rows, removed ones included."""
@@ -58,18 +64,21 @@ class Snapshot:
         """Columns of the attributes of all segments, which may lack some of them; None where there are none."""
         return joined_schema(segment.attributes.schema for segment in self.segments if segment.attributes is not None)
 
-    def live_per_list(self, nlist: int) -> np.ndarray:
-        """Return how many rows of every list a search may return, (nlist,) int64."""
-        live = np.zeros(nlist, np.int64)
-        for segment in self.segments:
-            live += segment.allowed_per_list()
-        return live
-
     @cached_property
     def searchable_per_list(self) -> np.ndarray:
-        """`live_per_list` of the unfiltered snapshot, made once."""
+        """(nlist,) int64: how many rows of every list a search may return."""
         nlist = len(self.segments[0].offsets) - 1 if self.segments else 1
-        return self.live_per_list(nlist)
+        return sum((segment.allowed_per_list() for segment in self.segments), np.zeros(nlist, np.int64))
+
+    @cached_property
+    def searchable_count(self) -> int:
+        """Rows that a search may return."""
+        return int(self.searchable_per_list.sum())
+
+    def ids_in_order(self) -> IdColumn | None:
+        """Return the ids of the live rows in the order of insertion; None where there are no segments."""
+        columns = [segment.ids.reorder(segment.insertion_order()) for segment in self.segments]
+        return IdColumn.concat(columns) if columns else None
 
     def find(self, ids: IdColumn) -> np.ndarray:
         """Return the index-wide row of every id, (len(ids),) int64; -1 where there is no live row (DtypeError)."""

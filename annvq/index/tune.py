@@ -14,6 +14,7 @@ from annvq.index.depth import Depth
 from annvq.index.search import search
 from annvq.index.snapshot import Snapshot
 from annvq.index.trained import Trained
+from annvq.index.view import View
 
 _PASSES = 3
 _RERANKS = (2, 3, 4, 8, 16, 32, 64)  # times k; `Index.search` takes no fewer unless told to
@@ -68,13 +69,13 @@ def tune(trained: Trained, snapshot: Snapshot, queries: np.ndarray, k: int, targ
     if k >= snapshot.live_count:
         message = f"tuning needs more rows than k: k={k}, the index holds {snapshot.live_count}"
         raise ParameterError(message)
-    everything = Depth(trained.nlist, snapshot.live_count)
-    _, truth = search(trained, snapshot, queries, k, everything, False, threads)
+    view, everything = View(trained, snapshot), Depth(trained.nlist, snapshot.live_count)
+    _, truth = search(view, queries, k, everything, threads)
     measured: dict[Depth, Measured] = {}
 
     def recall_at(depth: Depth) -> float:
         if depth not in measured:
-            _, rows = search(trained, snapshot, queries, k, depth, False, threads)
+            _, rows = search(view, queries, k, depth, threads)
             measured[depth] = Measured(depth.nprobe, depth.rerank, recall_of(rows, truth), 0.0)
         return measured[depth].recall
 
@@ -87,7 +88,7 @@ def tune(trained: Trained, snapshot: Snapshot, queries: np.ndarray, k: int, targ
     if not reached:
         best = max(measured.values(), key=lambda one: (one.recall, -one.nprobe, -one.rerank))
         candidates = [Depth(best.nprobe, best.rerank)]
-    speeds = _queries_per_second(trained, snapshot, queries, k, candidates)
+    speeds = _queries_per_second(view, queries, k, candidates)
     for depth, qps in speeds.items():
         measured[depth] = replace(measured[depth], qps=qps)
     fast_enough = (1 - _NOISE) * max(speeds.values())
@@ -126,9 +127,7 @@ def recall_of(rows: np.ndarray, truth: np.ndarray) -> float:
     return float(found / wanted) if wanted else 1.0
 
 
-def _queries_per_second(
-    trained: Trained, snapshot: Snapshot, queries: np.ndarray, k: int, depths: list[Depth]
-) -> dict[Depth, float]:
+def _queries_per_second(view: View, queries: np.ndarray, k: int, depths: list[Depth]) -> dict[Depth, float]:
     """Time one query a call, one thread: the best of some passes over at most 256 queries.
 
     Every pass goes over all depths, so that a slow moment of the machine does not fall on one of them;
@@ -140,7 +139,7 @@ def _queries_per_second(
         for depth in depths:
             start = time.perf_counter()
             for q in range(len(some)):
-                search(trained, snapshot, some[q : q + 1], k, depth, False, 1)
+                search(view, some[q : q + 1], k, depth, 1)
             if turn:
                 best[depth] = min(best[depth], time.perf_counter() - start)
     return {depth: len(some) / seconds for depth, seconds in best.items()}

@@ -65,11 +65,12 @@ def _search(index: Index, vectors: np.ndarray, ids: list) -> None:
     index.search(vectors[0], threads=1)
     index.search(vectors[:9], threads=1)
     index.search(vectors[:9], filter=ids[4:99], threads=1)
+    index.search(vectors[:9], filter=np.ones(len(index), bool), threads=1)
     index.range_search(vectors[:1], 1.0)
     index.reconstruct(ids[4:5])
     # One query's lists shared among threads, as they are where there are many rows.
     now = index._now
-    search(now.trained, now.snapshot, index._queries(now, vectors[:1]), 5, Depth(_NLIST, 10), False, 2, split_rows=1)
+    search(now.view, index._queries(now, vectors[:1]), 5, Depth(_NLIST, 10), 2, split_rows=1)
 
 
 def small_recipe(recipe: Recipe | str | os.PathLike[str]) -> Recipe:

@@ -20,7 +20,6 @@ from annvq.codebooks import ProductCodebook, ScalarCodebook
 from annvq.errors import ParameterError
 from annvq.index.ids import IdColumn
 from annvq.index.index import Index
-from annvq.index.merge import insertion_order
 from annvq.index.rowstore import RowStore
 from annvq.index.trained import Trained
 from annvq.interop.faiss_codebooks import (
@@ -112,7 +111,7 @@ def _live_rows(index: Index) -> _Rows:
     trained, segments = index._now.trained, index._now.snapshot.segments
     if any(segment.ids.kind == "str" for segment in segments):
         raise ParameterError("Faiss has only int64 ids, those of this index are str")
-    orders = [insertion_order(segment) for segment in segments]
+    orders = [segment.insertion_order() for segment in segments]
     parts = [trained.unpack(segment, order) for segment, order in zip(segments, orders, strict=True)]
     if not segments:
         nothing = np.empty((0, trained.dim), np.float32)

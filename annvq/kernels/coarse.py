@@ -51,8 +51,9 @@ def choose_lists(centroid_scores, live, nprobe, need, keys, scratch_scores, scra
         for i in range(wanted):
             found += live[scratch_rows[i]]
         if found < need and wanted < held:
-            sort(scratch_scores, scratch_rows, held, keys)
-            while found < need and wanted < held:
+            within = _nearest_with(need, scratch_scores, scratch_rows, live, held, wanted, keys)
+            sort(scratch_scores, scratch_rows, within, keys)
+            while found < need and wanted < within:
                 found += live[scratch_rows[wanted]]
                 wanted += 1
         else:
@@ -60,6 +61,22 @@ def choose_lists(centroid_scores, live, nprobe, need, keys, scratch_scores, scra
         for i in range(wanted):
             lists[q, i] = scratch_rows[i]
         counts[q] = wanted
+
+
+@kernel
+def _nearest_with(need, scores, rows, live, held, wanted, keys):
+    """Move the nearest lists to the front, unordered, so many that they hold ``need`` rows; return how many."""
+    within = wanted
+    while True:
+        within = 2 * within + 16
+        if within >= held:
+            return held
+        cut(scores, rows, held, within, keys)
+        found = np.int64(0)
+        for i in range(within):
+            found += live[rows[i]]
+        if found >= need:
+            return np.int64(within)
 
 
 @kernel

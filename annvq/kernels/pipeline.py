@@ -210,7 +210,7 @@ def search_one(query, planned, rotation_like, store_like, k, keep, capacity, npr
     else:
         if not _squared_length(query) < longest:
             return False
-    search_planned(queries, planned, rotation_like, store_like, k, keep, capacity, nprobe, k, scores, ids)
+    search_planned(queries, planned, rotation_like, store_like, k, keep, capacity, nprobe, keep, scores, ids)
     if numbers[4] != 0:
         keys = part(planned, 23, _WORDS)
         for i in range(k):

@@ -23,6 +23,7 @@ from annvq.kernels.jit import kernel
 from annvq.kernels.topk import thinned
 
 BLOCK = 32
+_ALL_LANES = np.uint32(0xFFFFFFFF)
 _LEVELS = np.float32(255.0)  # of quantized tables
 _LEAST_SPAN = np.float32(1e-36)  # its reciprocal is finite
 _SHARED, _WAVES_GROW = np.int64(1), np.int64(4)  # visits a list, lists a query; both measured
@@ -207,6 +208,20 @@ else:
 
 
 @kernel
+def _wanted(allow, row, left):
+    """Return which of the 32 rows from ``row`` are among the next ``left`` and, where it is not empty, in ``allow``."""
+    lanes = _ALL_LANES if left >= 32 else (np.uint32(1) << np.uint32(left)) - np.uint32(1)
+    if allow.size == 0:
+        return lanes
+    if row + 32 <= allow.size:
+        return lanes & simd.nonzero_mask(simd.load_u8x32(allow, row))
+    allowed = np.uint32(0)
+    for lane in range(allow.size - row):  # the last block reaches past the rows
+        allowed |= np.uint32(allow[row + lane] != 0) << np.uint32(lane)
+    return lanes & allowed
+
+
+@kernel
 def scan_visits(packed, visits, visit_bases, quantized, steps, constants, allow, mapping, row_base,
                 scores, rows, counts, thresholds, keep, keys):  # fmt: skip
     """Scan pieces of lists into the pools of queries, one visit of a query to a list after the other.
@@ -232,8 +247,9 @@ def scan_visits(packed, visits, visit_bases, quantized, steps, constants, allow,
     width = quantized.shape[1]
     groups = width // 64
     with_constants = constants.size > 0
-    with_allow = allow.size > 0
     mapped = mapping.size > 0
+    by_lane = allow[:0] if mapped else allow
+    by_row = mapped and allow.size > 0
     capacity = scores.shape[1]
     for visit in range(visits.shape[0]):
         q, first_block, first = visits[visit, 0], visits[visit, 1], visits[visit, 2]
@@ -241,10 +257,13 @@ def scan_visits(packed, visits, visit_bases, quantized, steps, constants, allow,
         count, threshold = counts[q], thresholds[q]
         step, base = simd.splat_f32(steps[q]), simd.splat_f32(visit_bases[visit])
         for place in range(begin, end, 32):
+            row = first + place
+            lanes = _wanted(by_lane, row, end - place)
+            if lanes == 0:
+                continue
             low, high = sum_block(packed, (first_block + place // 32) * width, groups, quantized, q * width)
             score_low = simd.fma(simd.to_f32(low), step, base)
             score_high = simd.fma(simd.to_f32(high), step, base)
-            row = first + place
             if with_constants:
                 if row + 32 <= constants.size:
                     score_low = simd.add(score_low, simd.load_f32x16(constants, row))
@@ -255,8 +274,7 @@ def scan_visits(packed, visits, visit_bases, quantized, steps, constants, allow,
                     score_low = simd.add(score_low, simd.load_f32x16(buffer, 0))
                     score_high = simd.add(score_high, simd.load_f32x16(buffer, 16))
             mask = simd.ge_mask(score_low, threshold) | (simd.ge_mask(score_high, threshold) << np.uint32(16))
-            if place + 32 > end:
-                mask &= (np.uint32(1) << np.uint32(end - place)) - np.uint32(1)
+            mask &= lanes
             if mask == 0:
                 continue
             simd.store_f32x16(buffer, 0, score_low)
@@ -265,7 +283,7 @@ def scan_visits(packed, visits, visit_bases, quantized, steps, constants, allow,
                 lane = simd.trailing_zeros(mask)
                 mask &= mask - np.uint32(1)
                 whose = np.int64(mapping[row + lane]) if mapped else np.int64(row + lane)
-                if with_allow and allow[whose] == 0:
+                if by_row and allow[whose] == 0:
                     continue
                 if buffer[lane] >= threshold:
                     scores[q, count] = buffer[lane]

@@ -41,6 +41,7 @@ class _VectorModel(models.PrimitiveModel):
         super().__init__(dmm, fe_type, fe_type.llvm)
 
 
+U8x32 = Vector("U8x32", _I8, 32)
 U8x64 = Vector("U8x64", _I8, 64)
 I32x16 = Vector("I32x16", _I32, 16)
 I16x32 = Vector("I16x32", _I16, 32)
@@ -81,6 +82,7 @@ def _load(vector: Vector) -> Any:
     return load
 
 
+load_u8x32 = _load(U8x32)  # 32 bytes from element `index` of a uint8 array
 load_u8x64 = _load(U8x64)  # 64 bytes from element `index` of a uint8 array
 load_f32x16 = _load(F32x16)  # 16 floats from element `index` of a float32 array
 
@@ -332,6 +334,16 @@ def ge_mask(typingctx, v, threshold):
         return builder.zext(builder.bitcast(hits, _I16), _I32)
 
     return types.uint32(F32x16, types.float32), codegen
+
+
+@intrinsic
+def nonzero_mask(typingctx, v):
+    """Return a 32-bit mask of the bytes that are not zero."""
+
+    def codegen(context, builder, sig, args):
+        return builder.bitcast(builder.icmp_unsigned("!=", args[0], ir.Constant(U8x32.llvm, None)), _I32)
+
+    return types.uint32(U8x32), codegen
 
 
 @intrinsic

@@ -12,6 +12,7 @@ from annvq.index.segment import Segment
 from annvq.index.snapshot import Snapshot
 from annvq.index.tokens import LABELS, OFFSETS, Prepared, TokenStore
 from annvq.index.trained import Trained
+from annvq.index.view import View
 from annvq.kernels import gemm
 from annvq.kernels import threads as pool
 from annvq.multivector.fde import FixedDimensionalEncoder
@@ -38,43 +39,36 @@ class Finder:
         return self.trained.tokens
 
     def find(
-        self,
-        snapshot: Snapshot,
-        queries: Ragged,
-        prepared: list[Prepared],
-        depth: Depth,
-        least: int,
-        filtered: bool,
-        threads: int,
+        self, view: View, queries: Ragged, prepared: list[Prepared], depth: Depth, least: int, threads: int
     ) -> list[np.ndarray]:
         """Return the rows of every query's candidates, best first, int64.
 
         Parameters
         ----------
-        snapshot
-            Rows that may be returned are those that its segments allow.
+        view
+            Of the index; rows that may be returned are those that its segments allow.
         queries, prepared
             nq sets of float32 vectors, none empty, and each as the token store prepares it.
         depth
-            ``rerank``: how many candidates; ``nprobe``: lists of encodings, or centroids a vector.
+            ``rerank``: how many candidates; ``nprobe``: lists of encodings, or centroids a vector, and more where
+            these have fewer candidates.
         least
-            Candidates that every query gets, whatever the depth; no more than may be returned.
-        filtered
-            Whether the snapshot is narrowed.
+            Candidates that every query gets, at most ``rerank``; no more than may be returned.
         threads
             At least 1.
 
         """
+        snapshot = view.snapshot
         if self.by == "all":
             rows = np.concatenate([_NONE, *(_allowed(segment) + segment.base for segment in snapshot.segments)])
             return [rows] * len(queries)
         if self.by == "encoding":
             vectors = self.encoder.encode_queries(queries, threads=threads)
-            wanted = min(depth.rerank, sum(segment.n for segment in snapshot.segments))
-            _, found = search(self.trained, snapshot, vectors, wanted, replace(depth, rerank=wanted), filtered, threads)
-            return [rows[rows >= 0] for rows in found]
+            wanted = min(depth.rerank, snapshot.searchable_count)
+            _, found = search(view, vectors, wanted, replace(depth, rerank=wanted), threads)
+            return list(found)
         if self.by == "centroids":
-            return pool.run(lambda one: self._by_centroids(snapshot, one, depth, least), prepared, threads)
+            return pool.run(lambda one: self._by_centroids(snapshot, one, depth), prepared, threads)
         found = self._by_tokens(snapshot, queries, depth.rerank, self.by == "distinct-tokens", threads)
         short = np.flatnonzero([len(rows) < least for rows in found])
         if len(short):  # the hits were of too few documents
@@ -130,11 +124,12 @@ class Finder:
 
     # -- centroids ------------------------------------------------------------------------------
 
-    def _by_centroids(self, snapshot: Snapshot, query: Prepared, depth: Depth, least: int) -> np.ndarray:
+    def _by_centroids(self, snapshot: Snapshot, query: Prepared, depth: Depth) -> np.ndarray:
         """Score documents of the nearest centroids' lists by centroids alone (Santhanam et al. 2022, "PLAID")."""
         probes = min(depth.nprobe, len(query.centroid_scores))
         found = self._in_lists(snapshot, query, probes)
-        while len(found) < least and probes < len(query.centroid_scores):
+        wanted = min(depth.rerank, snapshot.searchable_count)
+        while len(found) < wanted and probes < len(query.centroid_scores):
             probes = min(2 * probes, len(query.centroid_scores))
             found = self._in_lists(snapshot, query, probes)
         return found[: depth.rerank]

@@ -19,11 +19,13 @@ from annvq.index.commit import Version
 from annvq.index.depth import Depth
 from annvq.index.index import Index
 from annvq.index.opening import open_index, reopen
+from annvq.index.prepared import PreparedFilter
 from annvq.index.recipe import Recipe
 from annvq.index.snapshot import Snapshot
 from annvq.index.tokens import Prepared
 from annvq.index.trained import Trained
 from annvq.index.tune import Measured, TuneReport
+from annvq.index.view import View
 from annvq.kernels import threads as pool
 from annvq.multivector.build import build
 from annvq.multivector.candidates import Finder
@@ -188,17 +190,18 @@ class MultiVectorIndex:
             Documents that are scored by their vectors, at least k. Default: the recipe's, or what `tune` found, and at
             least 2 k. Where vectors are product codes, centroids alone choose half of them first, at least 4 k.
         nprobe
-            Lists of encodings to look for candidates in; for candidates by centroids, centroids a query vector.
+            Lists of encodings to look for candidates in; for candidates by centroids, centroids a query vector. More
+            are looked into while these have fewer candidates.
         filter
-            Only these documents: as for `annvq.Index.search`.
+            Only these documents: as for `annvq.Index.search`, also from `prepare_filter`.
         threads
             Default: all CPUs of the process; the result does not depend on it.
 
         """
         k = as_count("k", k, most=max(1 << 24, len(self)))
-        finder, snapshot, sets, depth = self._asked(queries, k, candidates, nprobe, filter)
-        scores, rows = _search(finder, snapshot, sets, k, depth, filter is not None, pool.resolve(threads))
-        return Hits(snapshot.take_ids(rows), scores)
+        finder, view, sets, depth = self._asked(queries, k, candidates, nprobe, filter)
+        scores, rows = _search(finder, view, sets, k, depth, pool.resolve(threads))
+        return Hits(view.snapshot.take_ids(rows), scores)
 
     def find_candidates(
         self,
@@ -215,9 +218,13 @@ class MultiVectorIndex:
         Best first, where they are not simply all documents.
         """
         k = as_count("k", k, most=max(1 << 24, len(self)))
-        finder, snapshot, sets, depth = self._asked(queries, k, candidates, nprobe, filter)
-        _, found = _found(finder, snapshot, sets, k, depth, filter is not None, pool.resolve(threads))
-        return [snapshot.take_ids(rows) for rows in found]
+        finder, view, sets, depth = self._asked(queries, k, candidates, nprobe, filter)
+        _, found = _found(finder, view, sets, k, depth, pool.resolve(threads))
+        return [view.snapshot.take_ids(rows) for rows in found]
+
+    def prepare_filter(self, filter: Any) -> PreparedFilter:
+        """Return a filter made ready once, for many searches; everything as for `annvq.Index.prepare_filter`."""
+        return self._index.prepare_filter(filter)
 
     def tune(self, queries: Any, k: int = 10, recall: float = 0.95, *, threads: int | None = None) -> TuneReport:
         """Set nprobe and candidates to the fastest that reach ``recall`` of exact Chamfer similarity's top k.
@@ -230,23 +237,23 @@ class MultiVectorIndex:
         sets = _queries(finder, queries)
         if len(sets) == 0 or len(self) <= k:
             raise ParameterError(f"tuning needs queries and more than k documents, got {len(sets)} and {len(self)}")
-        snapshot, workers = now.snapshot, pool.resolve(threads)
+        view, workers = now.view, pool.resolve(threads)
         every = Finder(now.trained, finder.encoder, "all")
         prepared = [finder.tokens.prepare(one) for one in sets]
-        whole = every.find(snapshot, sets, prepared, Depth(1, 1), k, False, workers)
-        _, truth = _rescored(finder, snapshot, prepared, whole, k, workers, narrow=False)
+        whole = every.find(view, sets, prepared, Depth(1, 1), k, workers)
+        _, truth = _rescored(finder, view.snapshot, prepared, whole, k, workers, narrow=False)
         most = min(_MOST_CANDIDATES, len(self))
         measured, probes = [], [1]
         if finder.by in ("encoding", "centroids"):
             all_probes = now.trained.nlist if finder.by == "encoding" else len(prepared[0].centroid_scores)
             probes = sorted({min(1 << step, all_probes) for step in range(all_probes.bit_length() + 1)})
         for nprobe in probes:
-            found = finder.find(snapshot, sets, prepared, Depth(nprobe, most), k, False, workers)
+            found = finder.find(view, sets, prepared, Depth(nprobe, most), k, workers)
             wanted = most if finder.by == "all" else _least_candidates(found, truth, recall, k, most)
-            measured.append(_measured(finder, snapshot, Depth(nprobe, wanted), sets, truth, k, workers))
+            measured.append(_measured(finder, view, Depth(nprobe, wanted), sets, truth, k, workers))
             while measured[-1].recall < recall and wanted < most:  # what narrowing lost takes more of them
                 wanted = min(most, int(1.5 * wanted) + 1)
-                measured.append(_measured(finder, snapshot, Depth(nprobe, wanted), sets, truth, k, workers))
+                measured.append(_measured(finder, view, Depth(nprobe, wanted), sets, truth, k, workers))
         good = [one for one in measured if one.recall >= recall] or [max(measured, key=lambda one: one.recall)]
         chosen = max(good, key=lambda one: one.qps)
         self._index._set_depth(Depth(chosen.nprobe, chosen.rerank))
@@ -345,19 +352,19 @@ class MultiVectorIndex:
 
     def _asked(
         self, queries: Any, k: int, candidates: int | None, nprobe: int | None, filter: Any
-    ) -> tuple[Finder, Snapshot, Ragged, Depth]:
+    ) -> tuple[Finder, View, Ragged, Depth]:
         """Return finder, documents that may be returned, queries and depth of a search, checked."""
         (now, finder), index = self._current(), self._index
-        snapshot = now.snapshot
+        view = now.view
         if filter is not None:
-            snapshot = index._narrowed(snapshot, filter)
+            view = index._narrowed(view, filter)
         if candidates is None:
             candidates = max(now.depth.rerank, 2 * k)
         wanted = as_count("candidates", candidates)
         depth = index._depth_for(now, None if finder.by == "centroids" else nprobe, wanted)
         if finder.by == "centroids":  # there are more of these than lists of encodings
             depth = replace(depth, nprobe=now.depth.nprobe if nprobe is None else as_count("nprobe", nprobe))
-        return finder, snapshot, _queries(finder, queries), depth
+        return finder, view, _queries(finder, queries), depth
 
 
 def _of(index: Index) -> MultiVectorIndex:
@@ -396,25 +403,23 @@ def _queries(finder: Finder, queries: Any) -> Ragged:
 
 
 def _found(
-    finder: Finder, snapshot: Snapshot, sets: Ragged, k: int, depth: Depth, filtered: bool, threads: int
+    finder: Finder, view: View, sets: Ragged, k: int, depth: Depth, threads: int
 ) -> tuple[list[Prepared], list[np.ndarray]]:
     """Return the queries prepared for scoring, and the rows of their candidates, at least ``k``."""
-    allowed = sum(
-        int(np.count_nonzero(segment.allow)) if len(segment.allow) else segment.n for segment in snapshot.segments
-    )
+    allowed = view.snapshot.searchable_count
     prepared = [finder.tokens.prepare(one) for one in sets]
     if allowed == 0 or len(sets) == 0:
         return prepared, [np.empty(0, np.int64)] * len(sets)
     least, depth = min(k, allowed), replace(depth, rerank=max(depth.rerank, k))
-    return prepared, finder.find(snapshot, sets, prepared, depth, least, filtered, threads)
+    return prepared, finder.find(view, sets, prepared, depth, least, threads)
 
 
 def _search(
-    finder: Finder, snapshot: Snapshot, sets: Ragged, k: int, depth: Depth, filtered: bool, threads: int
+    finder: Finder, view: View, sets: Ragged, k: int, depth: Depth, threads: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    prepared, found = _found(finder, snapshot, sets, k, depth, filtered, threads)
+    prepared, found = _found(finder, view, sets, k, depth, threads)
     narrow = finder.by != "all" and finder.tokens.spec.kind == "pq"
-    return _rescored(finder, snapshot, prepared, found, k, threads, narrow=narrow)
+    return _rescored(finder, view.snapshot, prepared, found, k, threads, narrow=narrow)
 
 
 def _rescored(
@@ -456,11 +461,11 @@ def _rescored(
 
 
 def _measured(
-    finder: Finder, snapshot: Snapshot, depth: Depth, sets: Ragged, truth: np.ndarray, k: int, threads: int
+    finder: Finder, view: View, depth: Depth, sets: Ragged, truth: np.ndarray, k: int, threads: int
 ) -> Measured:
-    _, rows = _search(finder, snapshot, sets, k, depth, False, threads)
+    _, rows = _search(finder, view, sets, k, depth, threads)
     some = [Ragged(one, np.array([0, len(one)])) for one in sets][:64]
-    seconds = tuning.best_of(lambda: [_search(finder, snapshot, s, k, depth, False, 1) for s in some])
+    seconds = tuning.best_of(lambda: [_search(finder, view, s, k, depth, 1) for s in some])
     return Measured(depth.nprobe, depth.rerank, tuning.recall_of(rows, truth), len(some) / seconds)
 
 

@@ -110,6 +110,51 @@ def test_a_filter_gives_k_where_k_exist(case):
     assert (none.ids == -1).all()
 
 
+def test_a_filter_that_every_row_passes_changes_nothing(case):
+    _, metric, index = case
+    rng = np.random.default_rng(4)
+    left = np.arange(N)
+    changed = annvq.build(BASE[:2500], index.recipe, metric=metric, train=BASE, seed=3)
+    for step in ("as built", "with segments", "after removals", "compacted"):
+        if step == "with segments":
+            changed.add(BASE[2500:])
+        elif step == "after removals":
+            gone = rng.permutation(N)[: N - 100]
+            changed.remove(gone)
+            left = np.setdiff1d(left, gone)
+        elif step == "compacted":
+            changed.compact()
+        count = len(changed)
+        everything = [np.ones(count, bool), left, changed.prepare_filter(np.ones(count, bool))]
+        for queries, k, options in (
+            (QUERIES, K, {}),
+            (QUERIES[0], K, {}),
+            (QUERIES[0], 3, {"nprobe": 1, "threads": 1}),
+            (QUERIES[:5], 40, {"nprobe": 2, "rerank": 300, "threads": 2}),
+        ):
+            plain = changed.search(queries, k, **options)
+            for given in everything:
+                same(plain, changed.search(queries, k, filter=given, **options))
+        radius = float(plain.scores[0, -1]) * (-1 if metric == "l2" else 1)
+        plain = changed.range_search(QUERIES[:3], radius, nprobe=2)
+        for given in everything:
+            found = changed.range_search(QUERIES[:3], radius, nprobe=2, filter=given)
+            assert found.ids.tolist() == plain.ids.tolist()
+            assert found.scores.tobytes() == plain.scores.tobytes()
+
+
+def test_recall_does_not_fall_when_most_rows_are_removed(case):
+    _, metric, index = case
+    changed = annvq.build(BASE, index.recipe, metric=metric, seed=3)
+    left = np.sort(np.random.default_rng(6).permutation(N)[:300])
+    usual = recall(index.search(QUERIES, K, nprobe=2, filter=left).ids, left[exact(BASE[left], QUERIES, metric)])
+    changed.remove(np.setdiff1d(np.arange(N), left))
+    found = changed.search(QUERIES, K, nprobe=2)
+    assert recall(found.ids, left[exact(BASE[left], QUERIES, metric)]) >= usual
+    changed.compact()
+    same(found, changed.search(QUERIES, K, nprobe=2))
+
+
 def test_segments_do_not_change_results(case):
     _, metric, index = case
     again = annvq.build(BASE[:2000], index.recipe, metric=metric, train=BASE, seed=3)

@@ -7,8 +7,10 @@ import pytest
 
 from annvq import errors
 from annvq.index.attributes import as_attributes
-from annvq.index.filters import Filter, resolve
+from annvq.index.filters import Filter
 from annvq.index.ids import as_ids
+from annvq.index.segment import Segment
+from annvq.index.snapshot import Snapshot
 
 IDS = as_ids([10, 11, 12, 13, 14], 5)
 NAMES = as_ids(["a", "b", "c", "d", "e"], 5)
@@ -23,17 +25,30 @@ TABLE = pa.table(
 )
 
 
-def allowed(given, ids=IDS, table=TABLE):
-    mask = resolve(given, ids, table)
-    assert mask.dtype == bool
-    assert mask.shape == (len(ids),)
-    return np.flatnonzero(mask).tolist()
+def snapshot_of(ids=IDS, table=TABLE, positions=None, removed=()):
+    """Return a snapshot of one segment, in one list."""
+    positions = np.arange(len(ids)) if positions is None else positions
+    offsets = np.array([0, len(ids)])
+    segment = Segment(offsets, {}, ids, np.array(positions, np.uint32), table)
+    return Snapshot.of([segment.without(np.array(removed)) if len(removed) else segment])
+
+
+def allowed(given, ids=IDS, table=TABLE, **options):
+    snapshot = snapshot_of(ids, table, **options)
+    narrowed = Filter.parse(given, snapshot).narrowed(snapshot)
+    allow = narrowed.segments[0].allow
+    assert allow.dtype == np.uint8
+    assert allow.shape == (len(ids),)
+    assert narrowed.searchable_per_list.tolist() == [np.count_nonzero(allow)]
+    assert narrowed.searchable_count == np.count_nonzero(allow)
+    return np.flatnonzero(allow).tolist()
 
 
 class TestIds:
     @pytest.mark.parametrize(
-        "given", [[12, 10], (12, 10), {12, 10}, np.array([12, 10, 10]), pa.array([12, 10]), range(10, 14, 2)]
-    )
+        "given", [[12, 10], (12, 10), {12, 10}, np.array([12, 10, 10]), pa.array([12, 10]), range(10, 14, 2),
+                  dict.fromkeys([12, 10]).keys(), np.array([12, 10], object)]
+    )  # fmt: skip
     def test_integers(self, given):
         assert allowed(given) == [0, 2]
 
@@ -56,35 +71,87 @@ class TestIds:
         with pytest.raises(errors.FilterError, match=r"int.*str"):
             allowed([1], NAMES)
 
-    @pytest.mark.parametrize("given", [[1.5], "a", 7, [1, "a"], {"a": 1}, object(), np.zeros((2, 2), int), [None]])
+    @pytest.mark.parametrize(
+        "given",
+        [[1.5], "a", 7, [1, "a"], {"a": 1}, object(), np.zeros((2, 2), int), [None], True, {True, False}, [True, None],
+         [True, 1], [[True, False]], [[10, 11]], np.array(10), np.array([1.0, 0, 1, 0, 0]), dict(a=1).values(), None,
+         np.array([True, None], object), pa.array([[True]]), pa.scalar(True)],
+    )  # fmt: skip
     def test_what_is_no_filter(self, given):
         with pytest.raises(errors.FilterError, match="boolean mask, or a pyarrow"):
             allowed(given)
 
+    def test_integers_that_may_be_a_mask(self):
+        zero_one = as_ids([0, 1, 2, 3, 4], 5)
+        for given in (np.array([1, 0, 0, 1, 0]), [0, 0, 0, 0, 0], (1, 1, 1, 1, 1), pa.array([0, 1, 1, 1, 1])):
+            for ids in (IDS, zero_one):
+                with pytest.raises(errors.FilterError, match=r"5 integers, all 0 or 1, for 5 vectors.*astype\(bool\)"):
+                    allowed(given, ids)
+            assert allowed(np.asarray(given).astype(bool), zero_one) == np.flatnonzero(given).tolist()
+            assert allowed(np.unique(given), zero_one) == np.unique(given).tolist()
+        assert allowed([0, 1, 1, 0], zero_one) == [0, 1]  # too few for a mask
+        assert allowed([0, 1, 1, 0, 1, 1], zero_one) == [0, 1]
+        assert allowed([0, 1, 2, 1, 0], zero_one) == [0, 1, 2]
+        assert allowed([0, 1, -1, 1, 0], zero_one) == [0, 1]
+        two = as_ids([0, 1], 2)
+        assert allowed([1, 0], two, None) == [0, 1]  # each id once
+        with pytest.raises(errors.FilterError, match="2 integers"):
+            allowed([1, 1], two, None)
+        assert allowed([0], as_ids([0], 1), None) == [0]
+
 
 class TestMasks:
-    @pytest.mark.parametrize("make", [np.array, list, tuple, pa.array, lambda x: [np.bool_(item) for item in x]])
+    @pytest.mark.parametrize(
+        "make",
+        [np.array, list, tuple, pa.array, lambda x: [np.bool_(item) for item in x], lambda x: np.array(x, object),
+         lambda x: pa.chunked_array([x[:2], x[2:]]), lambda x: np.repeat(x, 2)[::2], lambda x: np.ma.array(x)],
+    )  # fmt: skip
     def test_kinds(self, make):
         assert allowed(make([True, False, False, True, False])) == [0, 3]
 
     def test_null_is_false(self):
         assert allowed(pa.array([True, None, False, None, True])) == [0, 4]
+        assert allowed(pa.chunked_array([[True, None], [False, None, True]])) == [0, 4]
 
-    def test_numbers_of_insertion(self):
-        parsed = Filter.parse(np.array([True, False, True]), "int", None, 3)
-        numbers = np.array([2, -1, 1, 0, -1])
-        assert parsed.mask(IDS, None, numbers).tolist() == [True, False, False, True, False]
-        empty = Filter.parse(np.zeros(0, bool), "int", None, 0)
-        assert empty.mask(IDS, None, np.full(5, -1)).tolist() == [False] * 5
+    def test_pandas(self):
+        pandas = pytest.importorskip("pandas")
+        plain = pandas.Series([True, False, False, True, False], index=[4, 3, 2, 1, 0])
+        assert allowed(plain) == [0, 3]
+        for dtype in ("boolean", "bool[pyarrow]"):
+            assert allowed(pandas.Series([True, None, False, None, True], dtype=dtype)) == [0, 4]
+            assert allowed(pandas.array([True, None, False, None, True], dtype=dtype)) == [0, 4]
+        assert allowed(pandas.Series([True, False, False, True, False], dtype=object)) == [0, 3]
+        with pytest.raises(errors.FilterError, match="NoneType"):
+            allowed(pandas.Series([True, None, False, True, False], dtype=object))
+        assert allowed(pandas.Series([13, 10])) == [0, 3]
+
+    def test_masked_values_are_refused(self):
+        with pytest.raises(errors.FilterError, match="masked"):
+            allowed(np.ma.array([True, False, False, True, False], mask=[1, 0, 0, 0, 0]))
+
+    def test_masks_go_by_the_order_of_insertion_of_what_is_left(self):
+        positions = [4, 0, 3, 2, 1]
+        assert allowed(np.array([True, False, False, True, False]), positions=positions) == [1, 2]
+        mask = np.array([True, False, True])
+        assert allowed(mask, positions=positions, removed=[1, 4]) == [0, 3]
+        assert allowed(np.zeros(0, bool), removed=[0, 1, 2, 3, 4]) == []
+        segments = [snapshot_of(as_ids(range(n), n), None).segments[0] for n in (3, 1, 2)]
+        narrowed = Filter.parse([True, False, True, False, True, False], snapshot := Snapshot.of(segments))
+        narrowed = narrowed.narrowed(snapshot)
+        assert [segment.allow.tolist() for segment in narrowed.segments] == [[1, 0, 1], [0], [1, 0]]
+
+    def test_damaged_positions(self):
+        for positions in ([0, 1, 2, 3, 5], [0, 1, 2, 3, 3]):
+            with pytest.raises(errors.CorruptIndexError, match="section positions"):
+                allowed(np.ones(5, bool), positions=positions)
 
     def test_length(self):
         for mask in (np.ones(4, bool), np.ones(6, bool), np.zeros(0, bool)):
             with pytest.raises(errors.FilterError, match=f"length {len(mask)}, but the index holds 5"):
                 allowed(mask)
-        with pytest.raises(errors.FilterError, match="length 2"):
-            Filter.parse(np.ones(2, bool), "int", None).mask(IDS, None, np.arange(5))
-        with pytest.raises(errors.FilterError, match="shape"):
-            allowed(np.ones((5, 1), bool))
+        for mask in (np.ones((5, 1), bool), np.array(True), np.bool_(True)):
+            with pytest.raises(errors.FilterError, match="shape"):
+                allowed(mask)
 
 
 class TestExpressions:
@@ -114,8 +181,8 @@ class TestExpressions:
         numbers = np.random.default_rng(0).integers(0, 1000, 200_000)
         chunks = [numbers[start : start + 999] for start in range(0, len(numbers), 999)]
         table = pa.table({"number": pa.chunked_array(chunks)})
-        mask = resolve(pc.field("number") < 500, as_ids(None, len(numbers)), table)
-        np.testing.assert_array_equal(mask, numbers < 500)
+        rows = allowed(pc.field("number") < 500, as_ids(None, len(numbers)), table)
+        np.testing.assert_array_equal(rows, np.flatnonzero(numbers < 500))
 
     def test_slices(self):
         assert allowed(pc.field("year") > 2000, as_ids([1, 2], 2), TABLE.slice(1, 2)) == [1]
@@ -130,20 +197,19 @@ class TestExpressions:
     )
     def test_the_attributes_are_named(self, expression):
         with pytest.raises(errors.FilterError, match="attributes: year: int64, lang: string"):
-            Filter.parse(expression, "int", TABLE.schema, 5)
+            allowed(expression)
 
     def test_the_value_must_be_boolean(self):
         with pytest.raises(errors.FilterError, match="its value is int64"):
-            Filter.parse(pc.field("year") + 1, "int", TABLE.schema, 5)
+            allowed(pc.field("year") + 1)
 
     def test_no_attributes(self):
         with pytest.raises(errors.FilterError, match="no attributes"):
             allowed(pc.field("year") > 3, table=None)
 
-    def test_parsed_once(self):
-        parsed = Filter.parse(pc.field("year") > 2000, "int", TABLE.schema)
-        assert Filter.parse(parsed, "int", TABLE.schema) is parsed
-        assert parsed.mask(IDS, TABLE, np.arange(5)).tolist() == [False, False, True, True, True]
+    def test_removed_rows_do_not_pass(self):
+        assert allowed(pc.field("year") > 2000, removed=[2]) == [3, 4]
+        assert allowed([12, 13], removed=[2]) == [3]
 
 
 class TestAttributes:

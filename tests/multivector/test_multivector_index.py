@@ -428,3 +428,23 @@ def test_ragged_sets_build_as_flat_vectors_do():
     one = MultiVectorIndex.build(sets.vectors, recipe(), offsets=sets.offsets)
     other = MultiVectorIndex.build(sets, recipe())
     assert np.array_equal(one.search(QUERIES).scores, other.search(QUERIES).scores)
+
+
+@pytest.mark.parametrize("by", CANDIDATES)
+def test_removed_documents_leave_as_many_candidates(by):
+    index = MultiVectorIndex.build(DOCUMENTS, recipe(by), ids=np.arange(len(DOCUMENTS)))
+    index.remove(np.arange(240))
+    everything = [np.ones(60, bool), np.arange(240, 300), index.prepare_filter(np.ones(60, bool))]
+    plain = index.search(QUERIES, 10, candidates=40, nprobe=1)
+    candidates = index.find_candidates(QUERIES, 40, nprobe=1)
+    for given in everything:
+        hits = index.search(QUERIES, 10, candidates=40, nprobe=1, filter=given)
+        assert hits.ids.tolist() == plain.ids.tolist()
+        assert hits.scores.tobytes() == plain.scores.tobytes()
+        found = index.find_candidates(QUERIES, 40, nprobe=1, filter=given)
+        assert [ids.tolist() for ids in found] == [ids.tolist() for ids in candidates]
+    if by in ("encoding", "centroids"):
+        assert [len(ids) for ids in candidates] == [40] * len(QUERIES)
+    index.compact()
+    hits = index.search(QUERIES, 10, candidates=40, nprobe=1)
+    assert hits.ids.tolist() == plain.ids.tolist()

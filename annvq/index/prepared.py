@@ -1,0 +1,67 @@
+"""A filter made ready once, for many searches."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from annvq.errors import FilterError
+from annvq.index.filters import Filter
+from annvq.index.snapshot import Snapshot
+from annvq.index.view import View
+
+
+class PreparedFilter:
+    """What `Index.prepare_filter` returns: given as ``filter`` it costs a search nothing more.
+
+    It goes with the index as that changes. Ids and expressions are then applied anew, once, to the rows that there
+    are; a mask holds for the rows that it was made for, so it is a FilterError where others were added or some removed.
+    """
+
+    def __init__(self, given: Any, view: View) -> None:
+        """Apply a filter to the rows of ``view``, an index's (FilterError)."""
+        parsed = Filter.parse(given, view.snapshot)
+        if isinstance(parsed.allowed, np.ndarray):
+            parsed = Filter(parsed.allowed.copy())  # it is applied again after the index has changed
+        self._filter = parsed
+        self._applied = view.snapshot, narrowed(view, parsed)
+
+    @property
+    def count(self) -> int:
+        """How many rows passed when the filter was applied last."""
+        return self._applied[1].snapshot.searchable_count
+
+    def __repr__(self) -> str:
+        return f"PreparedFilter(count={self.count})"
+
+    def on(self, view: View) -> View:
+        """Return the rows of ``view``, an index's, that pass (FilterError where a mask is not for these rows)."""
+        whole, passing = self._applied  # both at once: another thread may search another version
+        if whole is not view.snapshot:
+            if isinstance(self._filter.allowed, np.ndarray) and not _have_same_rows(whole, view.snapshot):
+                raise FilterError(
+                    "the mask was prepared for other rows: vectors were added or removed since, prepare it again"
+                )
+            passing = narrowed(view, self._filter)
+            self._applied = view.snapshot, passing
+        return passing
+
+
+def narrowed(view: View, passing: Filter) -> View:
+    """Return a view of the rows that pass a filter."""
+    return replace(view, snapshot=passing.narrowed(view.snapshot))
+
+
+def _have_same_rows(a: Snapshot, b: Snapshot) -> bool:
+    """Return whether two versions hold the same ids in the same order of insertion."""
+    if a.live_count != b.live_count:
+        return False
+    if a.live_count == 0:
+        return True
+    before, after = a.ids_in_order(), b.ids_in_order()
+    assert before is not None
+    assert after is not None
+    parts = zip(before.sections().values(), after.sections().values(), strict=True)
+    return before.kind == after.kind and all(np.array_equal(one, other) for one, other in parts)

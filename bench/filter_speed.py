@@ -1,0 +1,81 @@
+"""Measure what filters cost a single query: masks, ids and expressions, given anew or made ready once.
+
+One thread, one query a call, k = 10; n = 1,000,000 made vectors of d = 64 in as many lists as "fast" makes, and the
+same filter for every query. For every share of rows that pass, microseconds a query; and for the first, those of
+making a mask's rows ready alone (the gather, and the rows of every list counted), of which no byte depends on a query.
+
+    python bench/filter_speed.py [--n N] [--json FILE]
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from figures import Figures, machine_line
+
+import annvq
+from annvq.index.filters import Filter
+
+D, K, QUERIES, PASSES = 64, 10, 100, 5
+SHARES = (1.0, 0.5, 0.1, 0.01, 0.001)
+
+
+def made(n: int, seed: int) -> np.ndarray:
+    """Return n vectors (n, D) around some thousand centres, float32."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(0).normal(size=(4000, D)).astype(np.float32)
+    return centres[rng.integers(0, len(centres), n)] + rng.normal(size=(n, D)).astype(np.float32)
+
+
+def microseconds(call: Callable[[np.ndarray], Any], queries: np.ndarray) -> float:
+    """Return the best of some passes over the queries, one a call."""
+    call(queries[0])
+    best = np.inf
+    for _ in range(PASSES):
+        start = time.perf_counter()
+        for query in queries:
+            call(query)
+        best = min(best, time.perf_counter() - start)
+    return 1e6 * best / len(queries)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--n", type=int, default=1_000_000)
+    options, rest = parser.parse_known_args()
+    n = options.n
+    order = np.random.default_rng(1).permutation(n)
+    index = annvq.build(made(n, 2), "fast", metric="l2", attributes=pa.table({"number": order}), seed=0)
+    queries = made(QUERIES, 3)
+    figures = Figures(
+        f"filters, {n:,} x {D}, microseconds a query",
+        ["share", "no filter", "mask", "of it making ready", "prepared mask", "ids", "prepared ids", "expression",
+         "prepared expression"],
+    )  # fmt: skip
+    whole = index._now.snapshot
+    for share in SHARES:
+        below = round(share * n)
+        mask, ids, expression = order < below, np.flatnonzero(order < below), pc.field("number") < below
+
+        def searched(given: Any, some: int = QUERIES) -> float:
+            return microseconds(lambda query: index.search(query, K, filter=given, threads=1), queries[:some])
+
+        ready = microseconds(
+            lambda query, mask=mask: Filter.parse(mask, whole).narrowed(whole).searchable_per_list, queries
+        )
+        prepared = [searched(index.prepare_filter(given)) for given in (mask, ids, expression)]
+        figures.add(
+            share, searched(None), searched(mask), ready, prepared[0], searched(ids, 5), prepared[1],
+            searched(expression, 5), prepared[2],
+        )  # fmt: skip
+    figures.show(machine_line(), rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
