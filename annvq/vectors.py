@@ -14,6 +14,7 @@ from annvq.kernels.tiles import readonly
 from annvq.kernels.unit import unit_rows
 
 _FLOAT32 = np.dtype(np.float32)
+_QUICK = frozenset(map(np.dtype, (np.float32, np.float16, np.float64, np.int8, np.uint8)))
 _ACCEPTED = ("float32", "float16", "bfloat16", "float64", "int8", "uint8")
 _WHOLE = 1 << 62  # rows: do not cut
 LONGEST = 2.0**61  # of a vector: 64 times its square is a float32, and sums of a few products stay below that
@@ -60,6 +61,40 @@ def as_matrix(
     if bad >= 0:
         _raise_non_finite(raw, matrix, int(bad), first_row, name)
     return matrix
+
+
+def as_query(x: Any, dim: int) -> np.ndarray | None:
+    """Return one query as `as_matrix` would, float32 with ``dim`` numbers on one or two axes, in little time.
+
+    None for whatever is not an array, a memmap or a list of ``dim`` numbers: `as_matrix` then answers, or says what
+    is wrong. Nothing looks for NaN and infinity here, which is what numbers too large for float32 become.
+    """
+    if isinstance(x, np.ndarray):
+        if x.size != dim or isinstance(x, np.ma.MaskedArray):
+            return None
+        array = np.asarray(x)
+    elif isinstance(x, list | tuple) and _is_of_numbers(x, dim):
+        try:
+            array = np.array(x)
+        except (TypeError, ValueError):
+            return None
+        if array.dtype.kind in "iu" and array.dtype.itemsize > 1:
+            array = array.astype(np.float64)
+    else:
+        return None
+    if array.dtype not in _QUICK:
+        return None
+    if array.dtype == _FLOAT32:
+        return array
+    with np.errstate(over="ignore"):
+        return array.astype(_FLOAT32, order="C")
+
+
+def _is_of_numbers(x: Any, dim: int) -> bool:
+    """Return whether a list looks like ``dim`` numbers, or like one list or array of them."""
+    if len(x) == 1 and (type(x[0]) in (list, tuple) or (type(x[0]) is np.ndarray and x[0].ndim == 1)):
+        x = x[0]
+    return len(x) == dim and isinstance(x[0], float | int | np.number)
 
 
 def normalized(x: np.ndarray, name: str = "vectors", first_row: int = 0) -> np.ndarray:

@@ -124,8 +124,10 @@ class Fused:
 
 
 def _plain(query: Any, dim: int) -> np.ndarray | None:
-    """Return one query as the kernels take it, (dim,) float32; None for anything but an array of just that."""
-    if not (type(query) is np.ndarray and query.dtype is _FLOAT32 and query.size == dim):
+    """Return one query as the kernels take it, (dim,) float32; None for what is not clearly one."""
+    if not (type(query) is np.ndarray and query.dtype is _FLOAT32):
+        query = door.as_query(query, dim)
+    if query is None or query.size != dim:
         return None
     if query.ndim == 2 and len(query) == 1:
         query = query[0]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import pickle
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import annvq
-from annvq.errors import AnnvqError, NonFiniteError, ParameterError, ShapeError, ZeroVectorError
+from annvq.errors import AnnvqError, DtypeError, NonFiniteError, ParameterError, ShapeError, ZeroVectorError
 from annvq.index import fused
 from annvq.index.fused import Fused
 from annvq.index.recipe import CodebookSpec, Recipe
 from annvq.kernels import pipeline
+from annvq.vectors import as_matrix
 
 RNG = np.random.default_rng(2)
 BASE = (RNG.normal(size=(2500, 40)) * np.linspace(2, 0.1, 40)).astype(np.float32)
@@ -89,6 +92,83 @@ def test_one_query_in_any_form_gives_what_a_batch_gives(metric, ids):
             assert same(found, expected)
             assert found.ids.dtype == expected.ids.dtype
             assert found.ids.shape == found.scores.shape == (1, 7)
+
+
+def memmap_of(query, path):
+    held = np.memmap(path, np.float32, "w+", shape=(3, len(query)))
+    held[:] = query
+    return held
+
+
+FORMS = {
+    "array": lambda query, path: query,
+    "row": lambda query, path: query[None],
+    "unpickled": lambda query, path: pickle.loads(pickle.dumps(query)),
+    "row of a memmap": lambda query, path: memmap_of(query, path)[1],
+    "memmap": lambda query, path: memmap_of(query, path)[:1],
+    "read-only memmap": lambda query, path: np.memmap(memmap_of(query, path).filename, np.float32, "r")[: len(query)],
+    "float64": lambda query, path: query.astype(np.float64),
+    "float16": lambda query, path: query.astype(np.float16),
+    "int8": lambda query, path: (20 * query).astype(np.int8),
+    "uint8": lambda query, path: (20 * abs(query)).astype(np.uint8)[None],
+    "strided": lambda query, path: np.repeat(query.astype(np.float64), 2)[::2],
+    "list": lambda query, path: query.tolist(),
+    "tuple": lambda query, path: tuple(query.tolist()),
+    "list of a list": lambda query, path: [query.tolist()],
+    "list of an array": lambda query, path: [query.astype(np.float64)],
+    "list of NumPy's numbers": lambda query, path: list(query),
+    "list of integers": lambda query, path: (20 * query).astype(int).tolist(),
+    "large integers": lambda query, path: [2**24 + 1 + i for i in range(len(query))],
+}
+
+
+@pytest.mark.parametrize("filtered", [False, True])
+@pytest.mark.parametrize("metric", ["ip", "l2", "cosine"])
+@pytest.mark.parametrize("form", FORMS)
+def test_one_query_in_one_call_whatever_holds_it(form, metric, filtered, monkeypatch, tmp_path, fast_indexes):
+    index = fast_indexes[metric]
+    query = FORMS[form](QUERY, tmp_path / "queries")
+    given = index.prepare_filter(np.arange(len(BASE)) % 3 == 0) if filtered else None
+    expected = in_stages(index, monkeypatch, query, 7, filter=None if given is None else np.arange(len(BASE)) % 3 == 0)
+    monkeypatch.undo()
+    calls = []
+
+    def spy(*arguments):
+        calls.append(pipeline.search_one(*arguments))
+        return calls[-1]
+
+    monkeypatch.setattr(fused, "pipeline", SimpleNamespace(plan=pipeline.plan, search_one=spy))
+    assert same(index.search(query, 7, filter=given, threads=1), expected)
+    assert calls == [True]
+
+
+@pytest.fixture(scope="module")
+def fast_indexes():
+    return {metric: annvq.build(BASE, "fast", metric=metric) for metric in ("ip", "l2", "cosine")}
+
+
+@pytest.mark.parametrize(
+    ("query", "error"),
+    [
+        ([1.0] * 39, ShapeError), ([[1.0] * 40, [1.0] * 39], ShapeError), ([1.0] * 39 + [[1.0]], ShapeError),
+        ([1.0] * 39 + ["1"], DtypeError), (["1"] * 40, DtypeError), ([True] * 40, DtypeError),
+        ([1.0] * 39 + [None], DtypeError), ([1.0] * 39 + [1j], DtypeError), ([2**70] * 40, DtypeError),
+        ([[[1.0] * 40]], ShapeError), (np.ones(40, int), DtypeError), (np.ones(40, bool), DtypeError),
+        (np.ones(40, np.complex64), DtypeError), (np.ones((40, 1)), ShapeError), (np.ones((1, 1, 40)), ShapeError),
+        (np.full(40, 1e39), NonFiniteError), ([1e39] * 40, NonFiniteError), ([np.nan] * 40, NonFiniteError),
+        ([float("inf")] + [0.0] * 39, NonFiniteError), (np.ma.array(np.ones(40), mask=[1] + [0] * 39), DtypeError),
+        (np.array(["1"] * 40), DtypeError), (np.ones(40, object), DtypeError), ("1" * 40, DtypeError),
+    ],
+)  # fmt: skip
+def test_what_the_door_refuses_is_refused_by_the_one_call_too(query, error, fast_indexes):
+    index = fast_indexes["l2"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(error) as found:
+            index.search(query)
+    with pytest.raises(error) as expected:
+        as_matrix(query, dim=40, name="queries")
+    assert str(found.value) == str(expected.value)
 
 
 @pytest.mark.parametrize("metric", ["ip", "l2", "cosine"])
