@@ -9,7 +9,6 @@ import typer
 
 import annvq
 from annvq.cli.options import FORMATS, Metric, Threads, VectorColumn, local_path
-from annvq.cli.progress import progress_bar
 from annvq.io import open_vectors
 
 
@@ -35,13 +34,7 @@ def command(
 ) -> None:
     """Build an index from EMBEDDINGS; they are streamed, never all in memory."""
     source = open_vectors(embeddings, vector_column=vector_column, id_column=id_column)
-    with progress_bar(transient=True) as progress:
-        bar = progress.add_task("building", total=source.count)
-
-        def show(done: int, total: int | None) -> None:
-            progress.update(bar, completed=done, total=total)
-
-        index = annvq.build(source, recipe=recipe, metric=metric, seed=seed, threads=threads, progress=show, path=out)
+    index = annvq.build(source, recipe=recipe, metric=metric, seed=seed, threads=threads, progress=True, path=out)
     with index:
         stats = index.stats()
     typer.echo(

@@ -6,15 +6,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 
-def progress_bar(*, transient: bool = False) -> Progress:
-    """Return a bar, not started yet; elsewhere than on a terminal it writes nothing at all.
-
-    Parameters
-    ----------
-    transient
-        Whether it disappears when done.
-
-    """
+def progress_bar() -> Progress:
+    """Return a bar, not started yet; elsewhere than on a terminal it writes nothing at all."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=console, transient=transient, disable=not console.is_terminal)
+    return Progress(*columns, console=console, disable=not console.is_terminal)

@@ -10,9 +10,11 @@ from rich.table import Table
 
 from annvq.bench.report import check_place
 from annvq.cli.options import Threads, local_path
-from annvq.cli.progress import progress_bar
 from annvq.cli.screen import screen
 from annvq.index import recipe as recipes
+from annvq.progress import shown
+
+_OF_BENCH = Path("bench-out/embeddings")
 
 
 def command(
@@ -39,6 +41,13 @@ def command(
     patience: Annotated[int | None, typer.Option(min=1, help="Measurements without a better one.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same result.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew, whatever checkpoints are there.")] = False,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help=f"Keeps embeddings; by default {_OF_BENCH}, as bench beir, where it is, else OUT/embeddings.",
+        ),
+    ] = None,
     threads: Threads = None,
 ) -> None:
     """Learn codes from the queries of DIR, choose the step on its dev split, write OUT/index and OUT/encoder
@@ -59,16 +68,16 @@ def command(
         recipe=recipe, epochs=epochs, batch=batch, most_steps=steps, patience=patience, seed=seed,
         **more,
     )  # fmt: skip
-    with progress_bar() as progress:
-        collection = Collection.load(folder, model, out / "embeddings", split=split, progress=not progress.disable)
-        bar = progress.add_task("start", total=None)
+    kept = embeddings or (_OF_BENCH if _OF_BENCH.is_dir() else out / "embeddings")
+    with shown() as progress:
+        collection = Collection.load(folder, model, kept, split=split, progress=progress)
 
         def report(entry) -> None:
             metric = next(name for name in entry if "@" in name)
-            text = f"{method}: loss {entry['loss']:.4f}, dev {metric} {entry[metric]:.4f}"
-            progress.update(bar, description=text, completed=entry["step"], total=entry["steps"])
+            loss = "" if entry["loss"] != entry["loss"] else f"loss {entry['loss']:.4f}, "
+            progress.note(f"step {entry['step']:,} of {entry['steps']:,}: {loss}dev {metric} {entry[metric]:.4f}")
 
-        learned = collection.learn(how, out=out, resume=not fresh, threads=threads, report=report)
+        learned = collection.learn(how, out=out, resume=not fresh, threads=threads, report=report, progress=progress)
     table = Table(title=f"{method} on {collection.name}, dev queries", title_justify="left")
     for name in ("stage", "metric", "before", "best", "at step", "code entropy, bits"):
         table.add_column(name)

@@ -39,10 +39,13 @@ def command(
 
 def _table(report: TuneReport) -> Table:
     table = Table()
-    for name in ("nprobe", "rerank", f"recall@{report.k}", "queries/s"):
+    for name in ("nprobe", "rerank", f"recall@{report.k}", "queries/s", ""):
         table.add_column(name, justify="right")
     for one in sorted(report.measured, key=lambda one: (one.rerank, one.nprobe)):
         speed = f"{one.qps:,.0f}" if one.qps else "-"  # only settings that are good enough are timed
-        style = "bold" if one == report.chosen else None
-        table.add_row(str(one.nprobe), str(one.rerank), f"{one.recall:.4f}", speed, style=style)
+        is_chosen = one == report.chosen
+        mark = "stored" if is_chosen else ""
+        table.add_row(
+            str(one.nprobe), str(one.rerank), f"{one.recall:.4f}", speed, mark, style="bold" if is_chosen else None
+        )
     return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from annvq.kernels.assign import assign, assign_many, assign_to, sites
 from annvq.kernels.lloyd import squared_norms, sum_members
 from annvq.kernels.tiles import readonly
 
+ITERATIONS = 10  # at most, by default
 METRICS = ("l2", "ip")
 _FADE = 0.8  # of the penalties that even lists out, from one iteration to the next
 _SPLIT = 1.0 / 1024  # how far towards a member the second centroid of a split cluster starts
@@ -43,13 +45,14 @@ class KMeans:
         k: int,
         *,
         metric: str = "l2",
-        niter: int = 10,
+        niter: int = ITERATIONS,
         init: str = "random",
         spherical: bool | None = None,
         balance: float = 0.0,
         sample: int | None = None,
         seed: int = 0,
         threads: int | None = None,
+        progress: Callable[[int], object] | None = None,
     ) -> KMeans:
         """Run Lloyd's algorithm.
 
@@ -79,6 +82,8 @@ class KMeans:
             Of the sample, the start and the splits. The result depends on nothing else but the vectors.
         threads
             None for all CPUs.
+        progress
+            Called with the number of iterations done.
 
         Raises
         ------
@@ -93,7 +98,7 @@ class KMeans:
         unit = metric == "ip" if spherical is None else spherical
         centroids = _normalized(seed_centroids(rows, k, init, rng, count), unit)
         run = _Run(rows, metric, unit, balance, rng, count)
-        return cls(frozen(run.improve(centroids, niter)), metric)
+        return cls(frozen(run.improve(centroids, niter, progress)), metric)
 
     @property
     def k(self) -> int:
@@ -181,11 +186,13 @@ class _Run:
         self.norms = np.empty(len(self.rows))
         squared_norms(readonly(self.rows), self.norms)
 
-    def improve(self, centroids: np.ndarray, niter: int) -> np.ndarray:
+    def improve(self, centroids: np.ndarray, niter: int, progress: Callable[[int], object] | None = None) -> np.ndarray:
         """Return the centroids after at most ``niter`` iterations."""
         penalties = np.zeros(len(centroids))
         before = None
-        for _ in range(niter):
+        for done in range(niter):
+            if progress is not None:
+                progress(done)
             labels, _ = assign_to(self.rows, sites(centroids, self.metric, penalties), self.threads)
             if before is not None and np.array_equal(labels, before):
                 break

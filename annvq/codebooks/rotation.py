@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,6 +18,7 @@ from annvq.kernels import threads as pool
 from annvq.kernels.encode import product_decode, product_sites
 from annvq.kernels.tiles import readonly
 
+OPQ_ITERATIONS = 20  # by default
 SAMPLE = 32_768
 _USUAL = 32  # exponent up to which squares of numbers are far from the ends of float32
 _STEP = 16  # of numbers of components: whole registers
@@ -52,10 +54,11 @@ class Rotation:
         M: int,
         *,
         nbits: int = 8,
-        niter: int = 20,
+        niter: int = OPQ_ITERATIONS,
         sample: int = SAMPLE,
         seed: int = 0,
         threads: int | None = None,
+        progress: Callable[[int], object] | None = None,
     ) -> Rotation:
         """Learn the rotation under which a product codebook errs least (Ge et al. 2013, section 3.1).
 
@@ -79,6 +82,8 @@ class Rotation:
             Of sample and start.
         threads
             None for all CPUs.
+        progress
+            Called with the number of alternations done.
 
         """
         rng, count = np.random.default_rng(seed), pool.resolve(threads)
@@ -92,7 +97,9 @@ class Rotation:
         matrix = _deal(*_principal(rows), M)
         rotated = _apply(rows, matrix, count)
         codebooks = train_codebooks(rotated, start_codebooks(rotated, M, 1 << nbits, rng), 8, count)
-        for _ in range(niter):
+        for done in range(niter):
+            if progress is not None:
+                progress(done)
             matrix = _procrustes(rows, _decoded(rotated, codebooks, count))
             rotated = _apply(rows, matrix, count)
             codebooks = train_codebooks(rotated, codebooks, 2, count)

@@ -18,9 +18,12 @@ import numpy as np
 from annvq.arguments import as_path
 from annvq.errors import MissingExtraError, ParameterError
 from annvq.io.replacing import replacing
+from annvq.progress import Progress, listening
 
 Side = Literal["document", "query"]
 _BATCH = 64
+_BATCHES_A_CALL = 16  # after which progress is told
+_PLURALS = {"query": "queries", "document": "documents"}
 _PROMPTS = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 
@@ -73,7 +76,7 @@ def model_key(name: str | os.PathLike[str]) -> dict[str, str]:
     return {"model": known_as, "model_sha256": digest.hexdigest()}
 
 
-def encode(model: Any, texts: list[str], side: Side, *, progress: bool = False) -> np.ndarray:
+def encode(model: Any, texts: list[str], side: Side, *, progress: bool | Progress = False) -> np.ndarray:
     """Embed texts as queries or documents, normalized.
 
     Models that distinguish the two sides (prompts, routers) are asked for the right one; models
@@ -86,8 +89,18 @@ def encode(model: Any, texts: list[str], side: Side, *, progress: bool = False) 
 
     """
     call = getattr(model, f"encode_{side}", None) or model.encode
-    vectors = call(texts, batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=progress)
-    return np.ascontiguousarray(vectors, dtype=np.float32)
+    order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))  # batches of equal lengths need little padding
+    parts = []
+    with listening(progress) as report:
+        report.begin(f"embedding {_PLURALS[side]}", len(texts))
+        for start in range(0, max(1, len(texts)), _BATCH * _BATCHES_A_CALL):
+            some = [texts[i] for i in order[start : start + _BATCH * _BATCHES_A_CALL]]
+            parts.append(call(some, batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=False))
+            report.at(start + len(some))
+    sorted_vectors = np.concatenate([np.asarray(part, np.float32) for part in parts])
+    vectors = np.empty_like(sorted_vectors)
+    vectors[order] = sorted_vectors
+    return vectors
 
 
 def prompt_of(model: Any, side: Side) -> str:
@@ -112,7 +125,7 @@ def cached_embeddings(
     texts: dict[str, str],
     side: Side,
     *,
-    progress: bool = False,
+    progress: bool | Progress = False,
 ) -> np.ndarray:
     """Return the texts' embeddings, from the cache in ``folder`` or computed and kept there.
 
@@ -127,7 +140,7 @@ def cached_embeddings(
     side
         "document" or "query".
     progress
-        Show a progress bar while embedding.
+        True, or a `annvq.progress.Progress`: how far embedding is.
 
     Returns
     -------

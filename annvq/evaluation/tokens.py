@@ -19,13 +19,14 @@ import numpy as np
 from annvq.arguments import as_path
 from annvq.evaluation.embeddings import Side, features_of, load_model, model_key, texts_digest
 from annvq.io.replacing import replacing
+from annvq.progress import Progress, listening
 
 _BATCH = 64
 _FORMAT = 1
 
 
 def token_embeddings(
-    model: Any, texts: list[str], side: Side, *, progress: bool = False, bfloat16: bool = False
+    model: Any, texts: list[str], side: Side, *, progress: bool | Progress = False, bfloat16: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the last hidden state of every token of every text, scaled to length one.
 
@@ -41,7 +42,7 @@ def token_embeddings(
     side
         "document" or "query".
     progress
-        Show a progress bar.
+        True, or a `annvq.progress.Progress`: how far it is.
     bfloat16
         Multiply in bfloat16 (torch.autocast), for which some CPUs and GPUs have instructions.
 
@@ -52,7 +53,6 @@ def token_embeddings(
 
     """
     import torch
-    from rich.progress import Progress
 
     dropped = _dropped(model.tokenizer, side)
     parts: list[np.ndarray] = [np.empty((0, 0), np.float16)] * len(texts)
@@ -60,8 +60,8 @@ def token_embeddings(
     model.eval()
     device = next(model.parameters()).device.type
     autocast = torch.autocast(device, torch.bfloat16) if bfloat16 else nullcontext()
-    with Progress(disable=not progress) as bar, torch.inference_mode(), autocast:
-        task = bar.add_task(f"tokens of {side}s", total=len(texts))
+    with listening(progress) as report, torch.inference_mode(), autocast:
+        report.begin(f"embedding tokens, one {side} after another", len(texts))
         for start in range(0, len(texts), _BATCH):
             places = order[start : start + _BATCH]
             out = model(features_of(model, [texts[i] for i in places], side))
@@ -72,7 +72,7 @@ def token_embeddings(
                 kept = there & ~np.isin(names, dropped)
                 vectors = states[kept if kept.any() else there]
                 parts[i] = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
-            bar.update(task, completed=start + len(places))
+            report.at(start + len(places))
     lengths = [len(part) for part in parts]
     return np.concatenate(parts), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
@@ -92,7 +92,7 @@ def cached_tokens(
     texts: dict[str, str],
     side: Side,
     *,
-    progress: bool = False,
+    progress: bool | Progress = False,
     bfloat16: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the texts' token embeddings, memory-mapped from the cache in ``folder``, or computed and kept there.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -27,17 +26,18 @@ from annvq.index.train import sample_size, train
 from annvq.index.trained import Trained
 from annvq.index.writer import SegmentWriter
 from annvq.kernels import threads as pool
+from annvq.progress import ENCODING, READING, WRITING, Progress, listening
 from annvq.storage import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from annvq.io import VectorSource
 
 METRICS = ("ip", "l2", "cosine")
 _BATCH_BYTES = 1 << 26  # of float32 vectors encoded at a time
 _SEGMENT_BYTES = 1 << 28  # of codes and refine rows, after which a streamed build starts a new segment
 _UNKNOWN_FACTOR = 16  # a stream longer than its sample is taken to be this many times as long
-
-Progress = Callable[[int, "int | None"], None]
 
 
 def build(
@@ -50,7 +50,7 @@ def build(
     train: Any = None,
     seed: int = 0,
     threads: int | None = None,
-    progress: bool | Progress = False,
+    progress: bool | Callable[[int, int | None], object] | Progress = False,
     path: str | os.PathLike[str] | None = None,
 ) -> Index:
     """Build an index from vectors.
@@ -76,7 +76,9 @@ def build(
     threads
         Default: all CPUs of the process.
     progress
-        True for a line on stderr, or a function of (rows done, rows in all or None).
+        True for a bar on a terminal or in a notebook and for lines elsewhere, on stderr: reading a sample,
+        training, encoding, writing. Or a function of (rows encoded, rows in all or None), or a
+        `annvq.progress.Progress`.
     path
         Write segments to this folder as they are made and return the index opened there, mode "rw";
         memory stays bounded by a segment and the training sample.
@@ -93,18 +95,19 @@ def build(
     folder = None if path is None else as_path(path)
     source = door.as_source(vectors)
     given_ids = source.ids() if ids is None else ids
-    trained = _learn(source, recipe, metric, train, seed, workers)
-    attributes = None if attributes is None else as_attributes(attributes, source.count)
-    store = None if folder is None else Store.create(folder)
-    try:
-        segments = _encode(source, trained, given_ids, attributes, workers, reporter(progress), store)
-        version = first_version(trained, segments)
-        return Index(version if store is None else commit.write(store, version, moved=False), store)
-    except BaseException:
-        if store is not None:
-            with suppress(StorageError):  # what went wrong first is what is told
-                store.close()
-        raise
+    with listening(progress) as report:
+        trained = _learn(source, recipe, metric, train, seed, workers, report)
+        attributes = None if attributes is None else as_attributes(attributes, source.count)
+        store = None if folder is None else Store.create(folder)
+        try:
+            segments = _encode(source, trained, given_ids, attributes, workers, report, store)
+            version = first_version(trained, segments)
+            return Index(version if store is None else commit.write(store, version, moved=False), store)
+        except BaseException:
+            if store is not None:
+                with suppress(StorageError):  # what went wrong first is what is told
+                    store.close()
+            raise
 
 
 def _learn(
@@ -114,8 +117,10 @@ def _learn(
     given: Any,
     seed: int,
     threads: int,
+    report: Progress,
 ) -> Trained:
     """Resolve the recipe for the source and train it on a sample."""
+    report.begin(READING)
     n, dim = source.count, source.dim
     wanted = int(given) if isinstance(given, int | np.integer) and not isinstance(given, bool) else None
     if wanted is not None and wanted < 1:
@@ -136,7 +141,7 @@ def _learn(
             sample = _sample(source, size, seed, metric)
     if resolved.nlist is not None and len(sample) < settled(resolved.nlist):
         raise RecipeError(f"nlist = {resolved.nlist} lists cannot be learned from {len(sample)} vectors")
-    return train(resolved, sample, metric, seed=seed, threads=threads)
+    return train(resolved, sample, metric, seed=seed, threads=threads, report=report)
 
 
 def _sample(source: VectorSource, rows: int, seed: int, metric: str) -> np.ndarray:
@@ -197,10 +202,11 @@ def _encode(
         segment = writer.take(here, table)
         segments.append(segment if store is None else commit.stage(store, trained, segment))
 
+    report.begin(ENCODING, source.count)
     for batch in door.batches(source, rows=_batch_rows(source)):
         writer.add(door.for_metric(batch, trained.metric, first_row=done))
         done += len(batch)
-        report(done, source.count)
+        report.at(done)
         for name, given in (("ids", column), ("attributes", attributes)):
             if given is not None and done > len(given):
                 raise ShapeError(f"{len(given)} {name} for more than {done - 1} vectors")
@@ -209,6 +215,7 @@ def _encode(
     for name, given in (("ids", column), ("attributes", attributes)):
         if given is not None and len(given) != done:
             raise ShapeError(f"{len(given)} {name} for {done} vectors")
+    report.begin(WRITING)
     if writer.waiting:
         flush()
     check_unique(segments)
@@ -220,23 +227,6 @@ def check_unique(segments: list[Segment]) -> None:
     if len(segments) < 2 or segments[0].ids.kind == "int":
         return
     IdColumn.concat([segment.ids for segment in segments]).check_unique()
-
-
-def reporter(progress: bool | Progress) -> Progress:
-    """Return what is told of progress: the given function, a line on stderr, or nothing."""
-    if callable(progress):
-        return progress
-    if not progress:
-        return lambda done, total: None
-    import sys
-
-    def show(done: int, total: int | None) -> None:
-        of_total = f" of {total:,}" if total is not None else ""
-        print(f"\rannvq: {done:,}{of_total} vectors encoded", end="", file=sys.stderr, flush=True)  # noqa: T201
-        if done == total:
-            print(file=sys.stderr)  # noqa: T201
-
-    return show
 
 
 def first_version(trained: Trained, segments: list[Segment]) -> Version:

@@ -13,12 +13,15 @@ from annvq.codebooks import (
     ScalarCodebook,
 )
 from annvq.codebooks.anisotropic import eta_from_threshold
+from annvq.codebooks.kmeans import ITERATIONS as KMEANS_ITERATIONS
+from annvq.codebooks.rotation import OPQ_ITERATIONS
 from annvq.errors import ParameterError, RecipeError
 from annvq.index.recipe import Recipe
 from annvq.index.recipe_resolve import settle_dims
 from annvq.index.recipe_values import settled
 from annvq.index.trained import Codebook, Trained
 from annvq.kernels.assign import assign
+from annvq.progress import Progress
 
 _PER_LIST = 64  # training vectors a centroid: more costs time and gains little (Faiss: 39 to 256)
 _LEAST = 1 << 15
@@ -36,7 +39,9 @@ def sample_size(recipe: Recipe, n: int | None) -> int:
     return wanted if n is None else min(wanted, n)
 
 
-def train(recipe: Recipe, sample: np.ndarray, metric: str, *, seed: int, threads: int) -> Trained:
+def train(
+    recipe: Recipe, sample: np.ndarray, metric: str, *, seed: int, threads: int, report: Progress | None = None
+) -> Trained:
     """Learn rotation, centroids and codebooks.
 
     Parameters
@@ -49,14 +54,17 @@ def train(recipe: Recipe, sample: np.ndarray, metric: str, *, seed: int, threads
         "ip", "l2" or "cosine".
     seed, threads
         The result depends on the seed and not on the threads.
+    report
+        Hears what is being learned.
 
     """
+    report = report or Progress()
     dim = sample.shape[1]
     if len(sample) == 0 and _needs_training(recipe):
         raise ParameterError(f"recipe {recipe.name!r} learns from vectors and got none: give some, or use 'flat'")
     if "fp16" in (recipe.refine, recipe.codebook.kind):
         _check_float16(sample[:_ROWS_LOOKED_AT])
-    rotation = _rotation(recipe, sample, metric, seed, threads)
+    rotation = _rotation(recipe, sample, metric, seed, threads, report)
     if isinstance(recipe.dims, float):
         assert rotation is not None
         recipe = settle_dims(recipe, min(dim, rotation.dim_out))
@@ -68,9 +76,12 @@ def train(recipe: Recipe, sample: np.ndarray, metric: str, *, seed: int, threads
         rotated = rotated - center
     centroids = None
     if recipe.nlist is not None:
-        centroids = KMeans.train(rotated, settled(recipe.nlist), seed=seed, threads=threads).centroids
+        nlist = settled(recipe.nlist)
+        report.begin(f"training {nlist:,} lists", KMEANS_ITERATIONS)
+        centroids = KMeans.train(rotated, nlist, seed=seed, threads=threads, progress=report.at).centroids
     elif recipe.codebook.kind == "rabitq":  # its codes are of differences from a centre
         centroids = rotated.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
+    report.begin("training codes")
     codebook = _codebook(recipe, rotated, centroids, metric, seed, threads)
     coarse = None
     if centroids is not None and len(centroids) >= _MANY_LISTS:
@@ -98,16 +109,21 @@ def _needs_training(recipe: Recipe) -> bool:
     return learns or recipe.nlist is not None or recipe.refine == "sq8"
 
 
-def _rotation(recipe: Recipe, sample: np.ndarray, metric: str, seed: int, threads: int) -> Rotation | None:
+def _rotation(
+    recipe: Recipe, sample: np.ndarray, metric: str, seed: int, threads: int, report: Progress
+) -> Rotation | None:
     spec = recipe.codebook
     if recipe.rotation == "pca":
         assert recipe.dims is not None
+        report.begin("training a projection")
         dsub = int(spec.M.removeprefix("d/")) if isinstance(spec.M, str) else -(-int(recipe.dims) // settled(spec.M))
         return Rotation.pca(sample[:_CODEBOOK_ROWS], recipe.dims, dsub=dsub, keep_mean=metric != "l2", seed=seed)
     if recipe.rotation == "opq":
+        report.begin("training a rotation", OPQ_ITERATIONS)
         return Rotation.opq(
-            sample[:_CODEBOOK_ROWS], settled(spec.M), nbits=settled(spec.nbits), seed=seed, threads=threads
-        )
+            sample[:_CODEBOOK_ROWS], settled(spec.M), nbits=settled(spec.nbits), seed=seed, threads=threads,
+            progress=report.at,
+        )  # fmt: skip
     if recipe.rotation == "random" and spec.kind != "rabitq":
         return Rotation.random(sample.shape[1], seed)
     return None

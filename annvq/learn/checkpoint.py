@@ -22,7 +22,7 @@ _FORMAT = 2
 
 
 @dataclass
-class Progress:
+class Advance:
     """How far a training is.
 
     Parameters
@@ -53,7 +53,7 @@ def _safetensors() -> Any:
     return safetensors.torch
 
 
-def save(path: Path, parts: dict[str, dict[str, Tensor]], optimizer: Any, progress: Progress, asked: str) -> None:
+def save(path: Path, parts: dict[str, dict[str, Tensor]], optimizer: Any, progress: Advance, asked: str) -> None:
     """Write a checkpoint, whole or not at all.
 
     Parameters
@@ -82,7 +82,7 @@ def save(path: Path, parts: dict[str, dict[str, Tensor]], optimizer: Any, progre
 
 def load(
     path: Path, asked: str, expected: dict[str, Tensor]
-) -> tuple[dict[str, dict[str, Tensor]], dict[int, dict[str, Tensor]], Progress]:
+) -> tuple[dict[str, dict[str, Tensor]], dict[int, dict[str, Tensor]], Advance]:
     """Read a checkpoint: parts, each with the names and shapes of ``expected``, the optimizer's state, progress.
 
     Raises
@@ -102,7 +102,7 @@ def load(
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}
         if about["format"] == _FORMAT and about["sha256"] != _digest_of(tensors):
             raise ValueError("its checksum differs")
-        progress = Progress(**about["progress"])
+        progress = Advance(**about["progress"])
         parts: dict[str, dict[str, Tensor]] = {}
         optimizer: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():

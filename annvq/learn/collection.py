@@ -18,6 +18,7 @@ from annvq.learn.devices import Devices
 from annvq.learn.learned import Learned
 from annvq.learn.methods import Method
 from annvq.learn.trainer import Report
+from annvq.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Collection:
         cache: str | os.PathLike[str],
         *,
         split: str = "train",
-        progress: bool = False,
+        progress: bool | Progress = False,
     ) -> Collection:
         """Read a folder, embed what the cache does not hold.
 
@@ -100,6 +101,7 @@ class Collection:
         resume: bool = True,
         threads: int | None = None,
         report: Report | None = None,
+        progress: bool | Progress = False,
     ) -> Learned:
         """Fit a method; the judgements of one that needs none are not looked at.
 
@@ -118,10 +120,11 @@ class Collection:
             resume=resume,
             threads=threads,
             report=report,
+            progress=progress,
         )
 
 
-def _texts(cache: Path, model: str, texts: dict[str, str], side: Side, progress: bool) -> Texts:
+def _texts(cache: Path, model: str, texts: dict[str, str], side: Side, progress: bool | Progress) -> Texts:
     vectors = cached_embeddings(cache, model, texts, side, progress=progress)
     return Texts(tuple(texts.values()), vectors)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +33,11 @@ class TextEncoder(torch.nn.Module):
         features = embeddings.features_of(self.model, texts, side)
         return torch.nn.functional.normalize(self.model(features)["sentence_embedding"], dim=1)
 
-    def encode(self, texts: Sequence[str], side: Side) -> np.ndarray:
-        """Return the embeddings (n, d) float32 of any number of texts, without gradients or dropout."""
+    def encode(self, texts: Sequence[str], side: Side, progress: Callable[[int], object] | None = None) -> np.ndarray:
+        """Return the embeddings (n, d) float32 of any number of texts, without gradients or dropout.
+
+        ``progress`` is called with the number of texts done.
+        """
         were_training = [module for module in self.modules() if module.training]
         self.eval()
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # little padding
@@ -43,6 +46,8 @@ class TextEncoder(torch.nn.Module):
             for start in range(0, len(order), _ENCODED_AT_ONCE):
                 places = order[start : start + _ENCODED_AT_ONCE]
                 parts.append(self([texts[i] for i in places], side).float().cpu().numpy())
+                if progress is not None:
+                    progress(start + len(places))
         for module in were_training:
             module.training = True
         vectors = np.empty((len(texts), parts[0].shape[1] if parts else 0), np.float32)

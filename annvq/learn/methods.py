@@ -6,6 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from annvq.arguments import as_path, as_weight
 from annvq.errors import ParameterError, ShapeError
 from annvq.evaluation.embeddings import Side
 from annvq.index import recipe as recipes
+from annvq.index.index import Index
 from annvq.index.recipe import Recipe
 from annvq.kernels import threads as pool
 from annvq.learn import encoder as encoders
@@ -27,6 +29,7 @@ from annvq.learn.proposals import Proposals
 from annvq.learn.start import Start
 from annvq.learn.student import RATES, check_recipe
 from annvq.learn.trainer import Report, Run, Trainer
+from annvq.progress import Progress, listening
 
 _METRICS = ("ip", "cosine")
 _OWN = frozenset({"epochs", "batch", "most_steps", "measure_every", "patience", "train", "seed", "rates"})
@@ -104,6 +107,7 @@ class Method(ABC):
         resume: bool = True,
         threads: int | None = None,
         report: Report | None = None,
+        progress: bool | Progress = False,
     ) -> Learned:
         """Build an index of the documents and learn its codes, and what else moves, from queries.
 
@@ -130,6 +134,8 @@ class Method(ABC):
             Default: all CPUs.
         report
             Called with every measurement.
+        progress
+            True, or a `annvq.progress.Progress`: how far it is.
 
         Raises
         ------
@@ -144,10 +150,22 @@ class Method(ABC):
         check_recipe(recipe)
         if folder is not None:
             check_out(folder)
-        model = None if encoder is None else encoders.load(encoder)
-        vectors, texts = _vectors(documents, model, "document", "documents", self.metric)
-        train, dev = self._queries(queries, relevance, dev_queries, dev_relevance, model, vectors)
-        index = annvq.build(vectors, recipe, metric=self.metric, ids=ids, seed=self.seed, threads=workers)
+        with listening(progress) as heard:
+            model = None if encoder is None else encoders.load(encoder)
+            vectors, texts = _vectors(documents, model, "document", "documents", self.metric, heard)
+            train, dev = self._queries(queries, relevance, dev_queries, dev_relevance, model, vectors, heard)
+            index = annvq.build(
+                vectors, recipe, metric=self.metric, ids=ids, seed=self.seed, threads=workers, progress=heard
+            )
+            return self._learned(index, vectors, texts, train, dev, model, folder, resume, workers, report, heard)
+
+    def _learned(
+        self, index: Index, vectors: np.ndarray, texts: tuple[str, ...] | None, train: QuerySet, dev: QuerySet,
+        model: TextEncoder | None, folder: Path | None, resume: bool, workers: int, report: Report | None,
+        heard: Progress,
+    ) -> Learned:  # fmt: skip
+        """Go through the stages."""
+        recipe = index.recipe
         trained = index._now.trained
         parts = {"codebook"}
         parts |= {"centroids"} if trained.centroids is not None else set()
@@ -160,7 +178,9 @@ class Method(ABC):
             if recipe.codebook.kind == "rvq" and how.assignment in ("soft", "balanced"):
                 how = replace(how, assignment="nearest")  # its sub-spaces are not assigned one by one
             stage = None if folder is None else folder / f"stage-{number}"
-            runs.append(how.fit(state, train, dev, folder=stage, resume=resume, threads=workers, report=report))
+            runs.append(
+                how.fit(state, train, dev, folder=stage, resume=resume, threads=workers, report=report, progress=heard)
+            )
             state = runs[-1].end()
         learned = Learned.of(self.name, index, runs)
         if folder is not None:
@@ -168,10 +188,11 @@ class Method(ABC):
         return learned
 
     def _queries(
-        self, queries: Any, relevance: Any, dev: Any, dev_relevance: Any, model: TextEncoder | None, rows: np.ndarray
-    ) -> tuple[QuerySet, QuerySet]:
+        self, queries: Any, relevance: Any, dev: Any, dev_relevance: Any, model: TextEncoder | None, rows: np.ndarray,
+        heard: Progress,
+    ) -> tuple[QuerySet, QuerySet]:  # fmt: skip
         n, dim = rows.shape
-        vectors, texts = _vectors(queries, model, "query", "queries", self.metric)
+        vectors, texts = _vectors(queries, model, "query", "queries", self.metric, heard)
         train = QuerySet.of(vectors, texts, relevance, n, dim, "queries")
         if self.uses_labels:
             train = train.labelled()
@@ -181,7 +202,7 @@ class Method(ABC):
             if dev_relevance is not None:
                 raise ParameterError("dev_relevance without dev_queries: give both, or neither")
             return train.split(self.seed)
-        vectors, texts = _vectors(dev, model, "query", "dev queries", self.metric)
+        vectors, texts = _vectors(dev, model, "query", "dev queries", self.metric, heard)
         return train, QuerySet.of(vectors, texts, dev_relevance, n, dim, "dev queries")
 
     def _trainer(self, own: Trainer) -> Trainer:
@@ -192,7 +213,7 @@ class Method(ABC):
 
 
 def _vectors(
-    given: Any, model: TextEncoder | None, side: Side, name: str, metric: str
+    given: Any, model: TextEncoder | None, side: Side, name: str, metric: str, heard: Progress
 ) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """Return vectors (n, d) float32 of what is given, and the texts where it is texts."""
     if isinstance(given, Texts):
@@ -206,7 +227,8 @@ def _vectors(
     if model is None:
         raise ParameterError(f"{name} are texts: give an encoder, or vectors")
     texts = tuple(given)
-    return model.encode(texts, side), texts
+    heard.begin(f"embedding {name}", len(texts))
+    return model.encode(texts, side, heard.at), texts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from annvq.errors import NonFiniteError, ParameterError
 from annvq.learn import checkpoint
 from annvq.learn.assignment import EPSILON, sinkhorn, soft, straight_through
 from annvq.learn.batch import Batch
-from annvq.learn.checkpoint import Progress
+from annvq.learn.checkpoint import Advance
 from annvq.learn.data import QuerySet
 from annvq.learn.dev import DevSet
 from annvq.learn.devices import Devices
@@ -28,6 +28,7 @@ from annvq.learn.proposals import Proposals, Teacher, drawn
 from annvq.learn.runtime import torch
 from annvq.learn.start import Start
 from annvq.learn.student import RATES, Student
+from annvq.progress import Progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -123,6 +124,7 @@ class Trainer:
         resume: bool = True,
         threads: int = 1,
         report: Report | None = None,
+        progress: Progress | None = None,
     ) -> Run:
         """Learn from an index's parts on.
 
@@ -141,6 +143,8 @@ class Trainer:
             For the engine's searches and encoding.
         report
             Called with every measurement.
+        progress
+            Hears of every step.
 
         Raises
         ------
@@ -150,8 +154,10 @@ class Trainer:
             The loss or a parameter became NaN or infinite: says which, and after which step.
 
         """
+        heard = progress or Progress()
+        heard.begin("preparing: the teacher's and the dev queries' nearest documents")
         run = Run(self, start, queries, dev, threads)
-        run.learn(None if folder is None else folder / checkpoint.FILE, resume, report)
+        run.learn(None if folder is None else folder / checkpoint.FILE, resume, report, heard)
         return run
 
     def describe(self) -> str:
@@ -194,7 +200,7 @@ class Run:
             self.judged[queries.relevance.rows] = True
         self.teacher = Teacher(start.originals, queries.vectors, depth, threads)
         self.dev = DevSet.of(dev, start.originals, threads)
-        self.progress = Progress()
+        self.progress = Advance()
         self._asked = f"{how.describe()}; data {checkpoint.digest(*start.arrays(), *queries.arrays(), *dev.arrays())}"
         self.devices.check_alike(self._asked, "what they learn from, and how")
 
@@ -215,7 +221,7 @@ class Run:
         wanted = self.how.epochs * each
         return wanted if self.how.most_steps is None else min(wanted, self.how.most_steps)
 
-    def learn(self, file: Path | None, resume: bool, report: Report | None) -> None:
+    def learn(self, file: Path | None, resume: bool, report: Report | None, heard: Progress) -> None:
         """Run all steps, or those that a checkpoint has left; see `Trainer.fit`."""
         how, student = self.how, self.student
         rates = RATES | dict(how.rates)
@@ -226,6 +232,7 @@ class Run:
         self.devices.check_alike(f"{self.progress.step} {self.progress.best}", "the checkpoint that they go on from")
         if not self.progress.history:
             self._measure(float("nan"), report)
+        heard.begin(f"learning, {self.steps:,} steps", self.steps)
         every = how.measure_every or max(1, self.steps // 20)
         losses: list[float] = []
         student.train()
@@ -233,6 +240,7 @@ class Run:
             self._set_rates(optimizer, rates)
             losses.append(self._step(optimizer))
             self.progress.step += 1
+            heard.at(self.progress.step)
             if self.progress.step % every and self.progress.step < self.steps:
                 continue
             if self._measure(float(np.mean(losses)), report):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from annvq.kernels import threads as pool
 from annvq.multivector.fde import FixedDimensionalEncoder
 from annvq.multivector.ragged import Ragged, concatenated
 from annvq.multivector.recipe import MultiVectorRecipe, load
+from annvq.progress import ENCODING, READING, WRITING, Progress, listening
 from annvq.storage import Store
 
 _BATCH_VECTORS = 1 << 16
@@ -47,7 +49,7 @@ def build(
     attributes: Any,
     seed: int,
     threads: int | None,
-    progress: bool | building.Progress,
+    progress: bool | Callable[[int, int | None], object] | Progress,
     path: str | os.PathLike[str] | None,
 ) -> Index:
     """Build what a `MultiVectorIndex` is made of; parameters and errors as for `MultiVectorIndex.build`."""
@@ -56,17 +58,32 @@ def build(
     whole = None if isinstance(documents, Iterator) else Ragged.of(documents, offsets).without_empty("documents")
     if whole is None and offsets is not None:
         raise ParameterError("offsets go with flat vectors; an iterator yields sets of vectors")
+    with listening(progress) as report:
+        return _built(whole, documents, made, ids, attributes, seed, workers, report, folder)
+
+
+def _built(
+    whole: Ragged | None,
+    documents: Any,
+    made: MultiVectorRecipe,
+    ids: Any,
+    attributes: Any,
+    seed: int,
+    workers: int,
+    report: Progress,
+    folder: Path | None,
+) -> Index:
+    report.begin(READING)
     batches = _from_stream(documents) if whole is None else iter([whole])
     head = [next(batches, Ragged(np.empty((0, 1), np.float32), np.zeros(1, np.int64)))]
     wanted = _SAMPLE if made.index.nlist in ("auto", None) else max(_SAMPLE, sample_size(made.index, None))
     while sum(len(batch) for batch in head) < wanted and (batch := next(batches, None)) is not None:
         head.append(batch)
     n = None if whole is None else len(whole)
-    trained = _learn(concatenated(head), n, wanted, made, seed, workers)
+    trained = _learn(concatenated(head), n, wanted, made, seed, workers, report)
     attributes = None if attributes is None else as_attributes(attributes, n)
     store = None if folder is None else Store.create(folder)
     try:
-        report = building.reporter(progress)
         segments = _encode(head, batches, n, trained, ids, attributes, workers, report, store)
         version = building.first_version(trained, segments)
         nprobe = _CENTROIDS_PROBED if made.candidates_by == "centroids" else version.depth.nprobe
@@ -88,7 +105,9 @@ def _from_stream(batches: Iterator[Any]) -> Iterator[Ragged]:
             yield sets
 
 
-def _learn(head: Ragged, n: int | None, wanted: int, recipe: MultiVectorRecipe, seed: int, threads: int) -> Trained:
+def _learn(
+    head: Ragged, n: int | None, wanted: int, recipe: MultiVectorRecipe, seed: int, threads: int, report: Progress
+) -> Trained:
     """Train the index of encodings and the token store on the documents at hand."""
     if len(head) == 0:
         raise ShapeError("no documents: an index of documents learns from at least one")
@@ -100,13 +119,15 @@ def _learn(head: Ragged, n: int | None, wanted: int, recipe: MultiVectorRecipe, 
     chosen = head if size == len(head) else head[np.sort(rng.choice(len(head), size, replace=False))]
     if resolved.nlist is not None and len(chosen) < settled(resolved.nlist):
         raise RecipeError(f"nlist = {resolved.nlist} lists cannot be learned from {len(chosen)} documents")
+    report.begin("encoding a sample", len(chosen))
     encodings = encoder.encode_documents(chosen, threads=threads)
-    trained = train(resolved, encodings, "ip", seed=seed, threads=threads)
+    trained = train(resolved, encodings, "ip", seed=seed, threads=threads, report=report)
     del encodings
     rows = np.arange(len(chosen.vectors))
     most = TokenStore.sample_size(recipe.tokens)
     if len(rows) > most:
         rows = np.sort(rng.choice(rows, most, replace=False))
+    report.begin("training codes of documents' vectors")
     settings = {"encoder": asdict(recipe.encoder), "candidates_by": recipe.candidates_by}
     sample = chosen.vectors[rows].astype(np.float32)
     return replace(trained, tokens=TokenStore.train(recipe.tokens, sample, settings, seed=seed, threads=threads))
@@ -120,7 +141,7 @@ def _encode(
     ids: Any,
     attributes: Any,
     threads: int,
-    report: building.Progress,
+    report: Progress,
     store: Store | None,
 ) -> list[Segment]:
     """Encode all documents into segments; ``head`` is emptied on the way."""
@@ -146,6 +167,7 @@ def _encode(
         yield from rest
 
     most = max(1, _BATCH_BYTES // (4 * encoder.output_dim))
+    report.begin(ENCODING, n)
     for batch in all_batches():
         for part in _cut(batch, most):
             sets = part.floats()
@@ -153,7 +175,7 @@ def _encode(
             writer.add(vectors, tokens.encode(sets.vectors, sets.offsets, threads))
             done += len(part)
             waiting_bytes += len(part) * (trained.bytes_per_vector + 16) + len(sets.vectors) * tokens.bytes_per_token
-            report(done, n)
+            report.at(done)
             for name, given in (("ids", column), ("attributes", attributes)):
                 if given is not None and done > len(given):
                     raise ShapeError(f"{len(given)} {name} for more than {done - 1} documents")
@@ -163,6 +185,7 @@ def _encode(
     for name, given in (("ids", column), ("attributes", attributes)):
         if given is not None and len(given) != done:
             raise ShapeError(f"{len(given)} {name} for {done} documents")
+    report.begin(WRITING)
     if writer.waiting:
         flush()
     building.check_unique(segments)

@@ -14,7 +14,6 @@ from annvq.arguments import as_count, as_number
 from annvq.errors import CorruptIndexError, ParameterError, StateError, StorageError
 from annvq.hits import Hits
 from annvq.index import tune as tuning
-from annvq.index.build import Progress
 from annvq.index.commit import Version
 from annvq.index.depth import Depth
 from annvq.index.index import Index
@@ -32,6 +31,7 @@ from annvq.multivector.candidates import Finder
 from annvq.multivector.fde import FixedDimensionalEncoder
 from annvq.multivector.ragged import Ragged, offsets_of
 from annvq.multivector.recipe import CANDIDATES, MultiVectorRecipe
+from annvq.progress import Progress
 
 _NARROWED = 2  # of candidates one in so many stays when centroids have ordered them
 _LEAST = 4  # times k, of them
@@ -65,7 +65,7 @@ class MultiVectorIndex:
         attributes: Any = None,
         seed: int = 0,
         threads: int | None = None,
-        progress: bool | Progress = False,
+        progress: bool | Callable[[int, int | None], object] | Progress = False,
         path: str | os.PathLike[str] | None = None,
     ) -> MultiVectorIndex:
         """Build an index from documents of several vectors each.

@@ -56,7 +56,7 @@ def write_checkpoint(path):
     from annvq.learn import checkpoint
 
     checkpoint.save(
-        path, {"student": {"w": torch.ones(3)}}, torch.optim.SGD([torch.ones(1)]), checkpoint.Progress(), ""
+        path, {"student": {"w": torch.ones(3)}}, torch.optim.SGD([torch.ones(1)]), checkpoint.Advance(), ""
     )
 
 
