@@ -25,7 +25,7 @@ LAYERS = (
     ("codebooks",),
     ("storage", "io"),
     ("kernels",),
-    ("arguments",),
+    ("arguments", "progress"),
     ("errors",),
 )
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
