@@ -153,7 +153,7 @@ def embedded(asked: argparse.Namespace) -> tuple[str, Tokens]:
     from annvq.multivector import chamfer
 
     dataset = BeirDataset.load(asked.folder, "test")
-    judged = JudgedTokens.embedded(dataset, asked.model, asked.out / "embeddings", shown=True)
+    judged = JudgedTokens.embedded(dataset, asked.model, asked.out / "embeddings")
     queries, documents = judged.queries[:: -(-len(judged.queries) // asked.queries)], judged.documents
     exact = np.argsort(-chamfer(queries, documents, threads=asked.threads), axis=1, kind="stable")[:, :K]
     title = f"{dataset.name}: {len(documents):,} documents, {len(documents.vectors):,} vectors of {documents.dim}"

@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
     asked = parser.parse_args()
     dataset = BeirDataset.load(asked.folder, "test")
-    judged = JudgedTokens.embedded(dataset, asked.model, asked.out / "embeddings", shown=True)
+    judged = JudgedTokens.embedded(dataset, asked.model, asked.out / "embeddings")
     index = MultiVectorIndex.build(judged.documents, asked.recipe)
     line = machine_line(annvq=annvq.__version__)
 

@@ -123,14 +123,13 @@ def run(
     if not dataset.queries or not dataset.documents:
         counts = f"{len(dataset.documents)} documents and {len(dataset.queries)} judged queries"
         raise ParameterError(f"{dataset.name}, split {bench.split!r}: {counts}, expected at least one of each")
-    shown = not progress.disable
     tokens = truth = None
     if any(is_multivector(recipe) for recipe in bench.recipes):
-        tokens = JudgedTokens.embedded(dataset, bench.model, cache, shown, bench.bfloat16)
+        tokens = JudgedTokens.embedded(dataset, bench.model, cache, bench.bfloat16)
         truth = multivector.Truth.of(tokens, bench.threads)
     judged, tuning, how = None, None, OWN
     if not bench.recipes or not all(map(is_multivector, bench.recipes)):  # multi-vector ones look at no whole text
-        judged, tuning, how = _tuning(folder, _embedded(dataset, bench, cache, shown), bench, cache, shown)
+        judged, tuning, how = _tuning(folder, _embedded(dataset, bench, cache), bench, cache)
     config = {
         "data": dataset.name,
         "split": dataset.split,
@@ -154,7 +153,7 @@ def run(
             return multivector.measure(tokens, truth, recipe, bench.threads)[0]
         assert judged is not None
         if is_learned(recipe):
-            return _learned(folder, dataset, judged, recipe, bench, cache, shown)
+            return _learned(folder, dataset, judged, recipe, bench, cache)
         return measure(judged, recipe, threads=bench.threads, tuning=tuning)[0]
 
     bar = progress.add_task("recipes", total=len(bench.recipes))
@@ -181,7 +180,7 @@ def _dim(judged: JudgedVectors | None, tokens: JudgedTokens | None) -> int:
 
 
 def _learned(
-    folder: Path, dataset: BeirDataset, judged: JudgedVectors, recipe: str, bench: BeirBench, cache: Path, shown: bool
+    folder: Path, dataset: BeirDataset, judged: JudgedVectors, recipe: str, bench: BeirBench, cache: Path
 ) -> Quality:
     """Train a recipe on the train split, choose on dev, and measure it with the queries as it asks them.
 
@@ -192,7 +191,7 @@ def _learned(
     from annvq.learn.methods import method_named
 
     method = method_named(str(recipes.load(recipe).learn))(recipe=recipe)
-    collection = Collection.load(folder, bench.model, cache, progress=shown)
+    collection = Collection.load(folder, bench.model, cache, progress=True)
     out = cache.parent / "learned" / f"{dataset.name}-{Path(recipe).stem}"
     begin = time.perf_counter()
     learned = collection.learn(method, named=False, out=out, threads=bench.threads)
@@ -202,10 +201,10 @@ def _learned(
     return measure_index(asked, recipe, learned.index, build_s, threads=bench.threads)
 
 
-def _embedded(dataset: BeirDataset, bench: BeirBench, cache: Path, shown: bool) -> JudgedVectors:
+def _embedded(dataset: BeirDataset, bench: BeirBench, cache: Path) -> JudgedVectors:
     return JudgedVectors(
-        documents=cached_embeddings(cache, bench.model, dataset.documents, "document", progress=shown),
-        queries=cached_embeddings(cache, bench.model, dataset.queries, "query", progress=shown),
+        documents=cached_embeddings(cache, bench.model, dataset.documents, "document", progress=True),
+        queries=cached_embeddings(cache, bench.model, dataset.queries, "query", progress=True),
         document_ids=tuple(dataset.documents),
         query_ids=tuple(dataset.queries),
         qrels=dataset.qrels,
@@ -213,7 +212,7 @@ def _embedded(dataset: BeirDataset, bench: BeirBench, cache: Path, shown: bool) 
 
 
 def _tuning(
-    folder: Path, judged: JudgedVectors, bench: BeirBench, cache: Path, shown: bool
+    folder: Path, judged: JudgedVectors, bench: BeirBench, cache: Path
 ) -> tuple[JudgedVectors, Tuning | None, str]:
     """Return what is reported, what is tuned on, and how to say it."""
     if bench.tune is None:
@@ -223,7 +222,7 @@ def _tuning(
         texts = BeirDataset.load(folder, others[0]).queries
         texts = {qid: text for qid, text in texts.items() if qid not in judged.qrels}
         texts = dict(list(texts.items())[:_TUNING_QUERIES])
-        queries = cached_embeddings(cache, bench.model, texts, "query", progress=shown)
+        queries = cached_embeddings(cache, bench.model, texts, "query", progress=True)
         how = f"tuned to recall@10 {bench.tune} on {len(queries)} queries of the split {others[0]}"
         return judged, Tuning(queries, bench.tune), how
     if len(judged.queries) < 2:

@@ -33,10 +33,10 @@ class JudgedTokens:
 
     @classmethod
     def embedded(
-        cls, dataset: BeirDataset, model: str | os.PathLike[str], cache: Path, shown: bool, bfloat16: bool = False
+        cls, dataset: BeirDataset, model: str | os.PathLike[str], cache: Path, bfloat16: bool = False
     ) -> JudgedTokens:
         """Embed a data set, or take its embeddings from ``cache``."""
-        how = {"progress": shown, "bfloat16": bfloat16}
+        how = {"progress": True, "bfloat16": bfloat16}
         documents = Ragged(*cached_tokens(cache, model, dataset.documents, "document", **how))
         queries = Ragged(*cached_tokens(cache, model, dataset.queries, "query", **how))
         return cls(documents, queries.floats(), tuple(dataset.documents), tuple(dataset.queries), dataset.qrels)

@@ -44,6 +44,7 @@ def command(
     embeddings: Annotated[
         Path | None,
         typer.Option(
+            parser=local_path,
             metavar="DIR",
             help=f"Keeps embeddings; by default {_OF_BENCH}, as bench beir, where it is, else OUT/embeddings.",
         ),

@@ -151,6 +151,9 @@ def test_tune_stores_what_it_finds(tmp_path, vectors, annvq_command):
     code, out, err = annvq_command("tune", tmp_path / "index", tmp_path / "queries.npy", "--recall", 1.0, "-k", 5)
     assert code == 0, err
     assert "stored nprobe" in out
+    marked = [line.split("│") for line in out.splitlines() if "│" in line and "stored" in line]
+    assert len(marked) == 1
+    assert f"stored nprobe {marked[0][1].strip()}, rerank {marked[0][2].strip()}:" in out
     with annvq.open(tmp_path / "index") as index:
         found = index.search(vectors[::10], k=5).ids
     assert (found == exact_neighbors(vectors, vectors[::10], 5, "ip")[0]).mean() == 1.0

@@ -144,3 +144,25 @@ def test_building_a_learned_recipe_says_what_to_do(annvq_command, tmp_path):
     assert code == 1
     assert "annvq train jpq" in err
     assert not (tmp_path / "index").exists()
+
+
+def test_train_says_how_far_it_is_where_no_bar_can_be_drawn(annvq_command, folder, tmp_path):
+    arguments = ("--model", weights.get_model_path(), "-o", tmp_path / "out", "--recipe", "PQ16x4", "--steps", 2)
+    code, _, err = annvq_command("train", "jpq", folder, *arguments)
+    assert code == 0, err
+    phases = [line.split(" s  ")[1] for line in err.splitlines() if " s  " in line]
+    assert phases[0] == "embedding documents"
+    assert "encoding" in phases  # of the index that it starts from
+    assert "learning, 2 steps" in phases
+    assert phases[-1].startswith("step 2 of 2: loss ")
+
+
+def test_train_takes_the_embeddings_of_bench_beir(annvq_command, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = annvq_command("bench", "beir", folder, "--model", weights.get_model_path(), "--recipe", "flat")
+    assert code == 0, err
+    arguments = ("--model", weights.get_model_path(), "-o", "out", "--recipe", "PQ16x4", "--steps", 1)
+    code, _, err = annvq_command("train", "distill-vq", folder, *arguments)
+    assert code == 0, err
+    assert "embedding documents" not in err  # kept in bench-out
+    assert not (tmp_path / "out" / "embeddings").exists()

@@ -55,9 +55,7 @@ def write_checkpoint(path):
     pytest.importorskip("safetensors")
     from annvq.learn import checkpoint
 
-    checkpoint.save(
-        path, {"student": {"w": torch.ones(3)}}, torch.optim.SGD([torch.ones(1)]), checkpoint.Advance(), ""
-    )
+    checkpoint.save(path, {"student": {"w": torch.ones(3)}}, torch.optim.SGD([torch.ones(1)]), checkpoint.Advance(), "")
 
 
 def write_embeddings(path):
