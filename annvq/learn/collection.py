@@ -62,7 +62,7 @@ class Collection:
         split
             Judgements to learn from.
         progress
-            Show a progress bar while embedding.
+            True, or a `annvq.progress.Progress`: how far embedding is.
 
         Raises
         ------
@@ -79,7 +79,7 @@ class Collection:
         return cls._read(*given)
 
     @classmethod
-    def _read(cls, folder: Path, model: str, cache: Path, split: str, progress: bool) -> Collection:
+    def _read(cls, folder: Path, model: str, cache: Path, split: str, progress: bool | Progress) -> Collection:
         dataset = BeirDataset.load(folder, split)
         documents = _texts(cache, model, dataset.documents, "document", progress)
         rows = {name: row for row, name in enumerate(dataset.documents)}
