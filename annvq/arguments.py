@@ -1,4 +1,4 @@
-"""Numbers and paths that users give, checked at the door (ParameterError)."""
+"""Numbers, words, arrays of integers and paths that users give, checked at the door."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import math
 import os
 import re
 import stat
+from collections.abc import Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from annvq.errors import DataFormatError, ParameterError
+from annvq.errors import DataFormatError, DtypeError, ParameterError, ShapeError
 
 
 def as_count(name: str, value: Any, *, least: int = 1, most: int | None = None) -> int:
@@ -45,6 +46,45 @@ def as_weight(name: str, value: Any) -> float:
         return as_number(name, value, above=0)
     except ParameterError:
         raise ParameterError(f"{name} must be a finite number of at least 0, not {_plain(value)!r}") from None
+
+
+def as_choice(name: str, value: Any, accepted: Sequence[str]) -> str:
+    """Return one of the accepted words; ``name`` is what messages call it."""
+    if not isinstance(value, str) or value not in accepted:
+        raise ParameterError(f"{name} must be one of {', '.join(accepted)}, not {value!r}")
+    return str(value)
+
+
+def as_flag(name: str, value: Any) -> bool:
+    """Return True or False; ``name`` is what messages call it."""
+    if not isinstance(value, bool | np.bool_):
+        raise ParameterError(f"{name} must be True or False, not {value!r}")
+    return bool(value)
+
+
+def as_threads(threads: Any) -> int | None:
+    """Return a number of threads of at least 1, or None, which stands for all CPUs."""
+    return None if threads is None else as_count("threads", threads)
+
+
+def as_array(name: str, values: Any, expected: str) -> np.ndarray:
+    """Return an array of whatever dtype; ShapeError for ragged lists and what NumPy makes no array of."""
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ShapeError(
+            f"{name}: no array can be made of this {type(values).__name__}, expected {expected}"
+        ) from error
+
+
+def as_integers(name: str, values: Any, expected: str = "an array of integers") -> np.ndarray:
+    """Return an array of integers of any size; DtypeError for anything else, ShapeError for ragged lists."""
+    given = as_array(name, values, expected)
+    if not given.size and isinstance(values, list | tuple):
+        given = given.astype(np.int64)  # an empty list has no dtype
+    if given.dtype.kind not in "iu":
+        raise DtypeError(f"{name}: dtype {given.dtype}, expected {expected}")
+    return given
 
 
 def as_path(path: Any) -> Path:

@@ -142,12 +142,24 @@ def for_metric(x: np.ndarray, metric: str, name: str = "vectors", first_row: int
     """
     if metric == "cosine":
         return normalized(x, name, first_row)
+    check_lengths(x, name, first_row=first_row)
+    return x
+
+
+def check_lengths(x: np.ndarray, name: str = "vectors", *, longest: float = LONGEST, first_row: int = 0) -> None:
+    """See that no row of ``x`` (n, d), as `as_matrix` returns it, is longer than ``longest``.
+
+    Raises
+    ------
+    NonFiniteError
+        A row is; the first one is named (``name``, ``first_row`` as in `as_matrix`).
+
+    """
     flat = x.reshape(-1)
     with np.errstate(over="ignore", invalid="ignore"):
         total = np.dot(flat, flat)
-    if not total < LONGEST**2 / 2:  # all together are longer than one may be, to within rounding
-        _check_lengths(x, name, first_row)
-    return x
+    if not total < longest**2 / 2:  # all together are longer than one may be, to within rounding
+        _check_lengths(x, name, first_row, longest)
 
 
 def as_source(x: Any, *, dim: int | None = None, name: str = "vectors", first_row: int = 0) -> VectorSource:
@@ -373,17 +385,17 @@ def _check_dim(d: int, dim: int | None, name: str) -> None:
         raise ShapeError(f"{name}: dimension 0, expected at least 1")
 
 
-def _check_lengths(matrix: np.ndarray, name: str, first_row: int) -> None:
+def _check_lengths(matrix: np.ndarray, name: str, first_row: int, longest: float) -> None:
     step = max(1, _BLOCK_BYTES // max(1, 8 * matrix.shape[1]))
     for start in range(0, len(matrix), step):
         block = matrix[start : start + step].astype(np.float64)
         lengths = np.sqrt(np.einsum("ij,ij->i", block, block))
-        too_long = np.flatnonzero(lengths > LONGEST)
+        too_long = np.flatnonzero(lengths > longest)
         if len(too_long):
             row, length = first_row + start + int(too_long[0]), lengths[too_long[0]]
             raise NonFiniteError(
                 f"{name}: row {row} is {length:.3g} long, of which squares overflow float32; "
-                f"expected at most {LONGEST:.3g}: scale the vectors down"
+                f"expected at most {longest:.3g}: scale the vectors down"
             )
 
 

@@ -8,8 +8,11 @@ codes are of its residual.
 
 from __future__ import annotations
 
+from numbers import Real
+
 import numpy as np
 
+from annvq.arguments import as_count
 from annvq.errors import ParameterError
 from annvq.kernels import noise_shaping
 from annvq.kernels import threads as pool
@@ -33,8 +36,9 @@ def eta_from_threshold(T: float, d: int) -> float:
         T is not between 0 and 1.
 
     """
-    if not 0 < T < 1:
-        raise ParameterError(f"the threshold T of unit vectors must lie between 0 and 1, not {T}")
+    d = as_count("d", d)
+    if not isinstance(T, Real) or not 0 < T < 1:
+        raise ParameterError(f"the threshold T of unit vectors must lie between 0 and 1, not {T!r}")
     return max(1.0, (d - 1) * T * T / (1 - T * T))
 
 

@@ -8,7 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from annvq.codebooks.arrays import as_rows, frozen, stored_array, training_rows
+from annvq.arguments import as_choice, as_count, as_flag, as_weight
+from annvq.codebooks.arrays import (
+    as_niter,
+    as_rows,
+    finite,
+    frozen,
+    generator,
+    part,
+    stored_array,
+    stored_setting,
+    training_rows,
+    workers,
+)
 from annvq.codebooks.seeding import INITS, seed_centroids
 from annvq.errors import CorruptIndexError, ParameterError
 from annvq.kernels import threads as pool
@@ -33,10 +45,20 @@ class KMeans:
     metric
         ``"l2"`` or ``"ip"``.
 
+    Raises
+    ------
+    ShapeError, DtypeError, NonFiniteError, ParameterError
+        Of what it is made of, of vectors that it is trained on or that are assigned, and of arguments outside their
+        range, in all methods.
+
     """
 
     centroids: np.ndarray
     metric: str = "l2"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "centroids", part("centroids", self.centroids, 2))
+        object.__setattr__(self, "metric", as_choice("metric", self.metric, METRICS))
 
     @classmethod
     def train(
@@ -91,11 +113,12 @@ class KMeans:
             Fewer vectors than centroids, or an argument outside its range.
 
         """
-        _check(k, metric, niter, init, balance)
-        count = pool.resolve(threads)
-        rng = np.random.default_rng(seed)
+        k, niter = as_count("k", k), as_niter(niter)
+        metric, init = as_choice("metric", metric, METRICS), as_choice("init", init, INITS)
+        count, rng = workers(threads), generator(seed)
+        unit = metric == "ip" if spherical is None else as_flag("spherical", spherical)
+        balance = _share("balance", balance)
         rows = training_rows(vectors, 256 * k if sample is None else sample, rng, least=k)
-        unit = metric == "ip" if spherical is None else spherical
         centroids = _normalized(seed_centroids(rows, k, init, rng, count), unit)
         run = _Run(rows, metric, unit, balance, rng, count)
         return cls(frozen(run.improve(centroids, niter, progress)), metric)
@@ -128,12 +151,13 @@ class KMeans:
             int32 and float32, (nv,) for n = 1, else (nv, n), by score descending, then label ascending.
 
         """
-        if not 1 <= n <= self.k:
-            raise ParameterError(f"n must be 1 to the number of centroids {self.k}, not {n}")
-        rows, count = as_rows(vectors, self.dim), pool.resolve(threads)
+        n = as_count("n", n, most=self.k)
+        rows, count = as_rows(vectors, self.dim), workers(threads)
         if n == 1:
-            return assign(rows, self.centroids, metric=self.metric, threads=count)
-        return assign_many(rows, self.centroids, metric=self.metric, n_best=n, threads=count)
+            labels, scores = assign(rows, self.centroids, metric=self.metric, threads=count)
+        else:
+            labels, scores = assign_many(rows, self.centroids, metric=self.metric, n_best=n, threads=count)
+        return labels, finite(scores, "scores")
 
     def config(self) -> dict[str, Any]:
         """Return what is not an array."""
@@ -146,22 +170,17 @@ class KMeans:
     @classmethod
     def from_arrays(cls, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> KMeans:
         """Build from `config` and `arrays`; CorruptIndexError where they do not fit."""
-        if config.get("metric") not in METRICS:
-            raise CorruptIndexError(f"k-means metric {config.get('metric')!r} is none of {', '.join(METRICS)}")
-        return cls(stored_array(arrays, "centroids", (None, None)), config["metric"])
+        metric = stored_setting(config, "metric")
+        if not isinstance(metric, str) or metric not in METRICS:
+            raise CorruptIndexError(f"k-means metric {metric!r} is none of {', '.join(METRICS)}")
+        return cls(stored_array(arrays, "centroids", (None, None)), metric)
 
 
-def _check(k: int, metric: str, niter: int, init: str, balance: float) -> None:
-    if k < 1:
-        raise ParameterError(f"k must be at least 1, not {k}")
-    if metric not in METRICS:
-        raise ParameterError(f"metric must be one of {', '.join(METRICS)}, not {metric!r}")
-    if niter < 0:
-        raise ParameterError(f"niter must be at least 0, not {niter}")
-    if init not in INITS:
-        raise ParameterError(f"init must be one of {', '.join(INITS)}, not {init!r}")
-    if not 0 <= balance <= 1:
-        raise ParameterError(f"balance must be 0 to 1, not {balance}")
+def _share(name: str, value: float) -> float:
+    number = as_weight(name, value)
+    if number > 1:
+        raise ParameterError(f"{name} must be 0 to 1, not {value!r}")
+    return number
 
 
 def _normalized(centroids: np.ndarray, unit: bool) -> np.ndarray:

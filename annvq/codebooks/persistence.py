@@ -8,13 +8,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from annvq.arguments import as_path
 from annvq.codebooks.kmeans import KMeans
 from annvq.codebooks.product import ProductCodebook
 from annvq.codebooks.rabitq import RaBitQCodebook
 from annvq.codebooks.residual import ResidualCodebook
 from annvq.codebooks.rotation import Rotation
 from annvq.codebooks.scalar import ScalarCodebook
-from annvq.errors import CorruptIndexError
+from annvq.errors import CorruptIndexError, ParameterError
 
 
 class Storable(Protocol):
@@ -41,12 +42,22 @@ _KIND = "codebook"
 
 
 def save(path: str | os.PathLike[str], codebook: Storable) -> None:
-    """Write a codebook, or a rotation, to one container file."""
+    """Write a codebook, or a rotation, to one container file.
+
+    Raises
+    ------
+    ParameterError
+        Something else than a codebook, or no path.
+
+    """
     from annvq.storage import write_container  # a layer above: only these two functions need it
 
-    name = next(name for name, cls in CLASSES.items() if type(codebook) is cls)
+    name = next((name for name, cls in CLASSES.items() if type(codebook) is cls), None)
+    if name is None:
+        kinds = ", ".join(cls.__name__ for cls in CLASSES.values())
+        raise ParameterError(f"a codebook must be one of {kinds}, not {type(codebook).__name__}")
     config = json.dumps({"class": name, **codebook.config()}).encode()
-    write_container(path, _KIND, {"config": np.frombuffer(config, np.uint8), **codebook.arrays()})
+    write_container(as_path(path), _KIND, {"config": np.frombuffer(config, np.uint8), **codebook.arrays()})
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -56,10 +67,13 @@ def load(path: str | os.PathLike[str]) -> Any:
     ------
     CorruptIndexError
         The file is not what was written, or holds something else than a codebook.
+    ParameterError
+        No path.
 
     """
     from annvq.storage import read_container
 
+    path = as_path(path)
     kind, sections = read_container(path)
     if kind != _KIND:
         raise CorruptIndexError(f"{os.fspath(path)!r} holds {kind!r}, not a codebook")

@@ -8,16 +8,24 @@ from typing import Any
 
 import numpy as np
 
+from annvq.arguments import as_count, as_flag, as_number
 from annvq.codebooks import anisotropic
 from annvq.codebooks.arrays import (
+    as_codes,
+    as_niter,
     as_rows,
-    check_finite,
+    finite,
     frozen,
+    generator,
+    part,
+    raw_rows,
     stored_array,
     stored_int,
+    stored_setting,
     training_places,
+    workers,
 )
-from annvq.codebooks.tables import check_metric, constants_of_rows, product_tables
+from annvq.codebooks.tables import as_centroids, check_metric, constants_of_rows, product_tables
 from annvq.errors import CorruptIndexError, ParameterError, ShapeError
 from annvq.kernels import threads as pool
 from annvq.kernels.encode import ProductSites, product_decode, product_encode, product_sites
@@ -25,6 +33,7 @@ from annvq.kernels.lloyd import train_subspaces, transpose
 from annvq.kernels.tiles import LANES, aligned, readonly
 
 SAMPLE = 65_536
+_LARGEST_ETA = 1e12  # beyond, what is solved for centroids is singular in float64
 _ROWS_A_TASK = 1024
 
 
@@ -42,11 +51,23 @@ class ProductCodebook:
         Weight of the error along a vector (1: all directions count alike), or None for nearest
         centroids.
 
+    Raises
+    ------
+    ShapeError, DtypeError, NonFiniteError, ParameterError
+        Of what it is made of, and in all methods of vectors, codes and arguments that do not fit; NonFiniteError also
+        where scores overflow. Methods named ``*_trusted`` check nothing.
+
     """
 
     codebooks: np.ndarray
     dim: int
     anisotropic_eta: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "codebooks", part("codebooks", self.codebooks, 3))
+        check_ksub(self.ksub)
+        object.__setattr__(self, "dim", as_count("dim", self.dim, most=self.M * self.codebooks.shape[2]))
+        object.__setattr__(self, "anisotropic_eta", _as_eta(self.anisotropic_eta))
 
     @classmethod
     def train(
@@ -92,19 +113,21 @@ class ProductCodebook:
             An argument outside its range, or no vectors.
 
         """
-        rng, count = np.random.default_rng(seed), pool.resolve(threads)
-        places = training_places(len(vectors), sample, rng)
-        rows = check_finite(as_rows(np.asarray(vectors)[places]))
-        d = rows.shape[1]
-        _check(d, M, nbits, niter, anisotropic_eta)
+        rng, count, eta = generator(seed), workers(threads), _as_eta(anisotropic_eta)
+        nbits, niter = as_nbits(nbits), as_niter(niter)
+        raw = raw_rows(vectors)
+        d, M = raw.shape[1], as_M(M, raw.shape[1])
+        places = training_places(len(raw), sample, rng)
+        rows = as_rows(raw[places], name="training vectors")
         codebooks = train_codebooks(rows, start_codebooks(rows, M, 1 << nbits, rng), niter, count)
-        if anisotropic_eta is not None:
+        if eta is not None:
             along = rows
             if directions is not None:
-                _check_directions(directions, vectors)
-                along = check_finite(as_rows(np.asarray(directions)[places], d))
-            codebooks = anisotropic.improve(codebooks, rows, along, float(anisotropic_eta), count)
-        return cls(frozen(codebooks), d, None if anisotropic_eta is None else float(anisotropic_eta))
+                other = raw_rows(directions, "directions")
+                _check_directions(other, raw)
+                along = as_rows(other[places], d, "directions")
+            codebooks = anisotropic.improve(codebooks, rows, along, eta, count)
+        return cls(frozen(codebooks), d, eta)
 
     @property
     def M(self) -> int:
@@ -149,37 +172,56 @@ class ProductCodebook:
             None for all CPUs; the codes do not depend on it.
 
         """
-        rows, count = as_rows(vectors, self.dim), pool.resolve(threads)
-        codes = encode_nearest(rows, self.codebooks, self._sites, count)
+        rows, along, count = as_rows(vectors, self.dim), None, workers(threads)
+        if directions is not None:
+            along = as_rows(directions, self.dim, "directions")
+            _check_directions(along, rows)
+        return self.encode_trusted(rows, along, threads=count)
+
+    def encode_trusted(self, rows: np.ndarray, directions: np.ndarray | None = None, *, threads: int) -> np.ndarray:
+        """Do what `encode` does with finite float32 rows, C-contiguous: nothing is checked."""
+        codes = encode_nearest(rows, self.codebooks, self._sites, threads)
         if self.anisotropic_eta is None:
             return codes
-        along = rows
-        if directions is not None:
-            _check_directions(directions, rows)
-            along = as_rows(directions, self.dim)
-        return anisotropic.descend(codes, rows, along, self.codebooks.shape, self._sites, self.anisotropic_eta, count)
+        along, shape = rows if directions is None else directions, self.codebooks.shape
+        return anisotropic.descend(codes, rows, along, shape, self._sites, self.anisotropic_eta, threads)
 
-    def decode(self, codes: np.ndarray) -> np.ndarray:
-        """Return the vectors (n, d) float32 that codes (n, M) uint8 stand for."""
+    def decode(self, codes: Any) -> np.ndarray:
+        """Return the vectors (n, d) float32 that codes (n, M), integers below ksub, stand for."""
+        return self.decode_trusted(as_codes(codes, self.M, self.ksub))
+
+    def decode_trusted(self, codes: np.ndarray) -> np.ndarray:
+        """Do what `decode` does with uint8 codes of this codebook: nothing is checked."""
         vectors = np.empty((len(codes), self.dim), np.float32)
         product_decode(readonly(codes), self.codebooks, vectors)
         return vectors
 
-    def lookup_tables(self, queries: np.ndarray, metric: str, *, residual: bool = False) -> np.ndarray:
-        """Return tables (nq, M, ksub) float32 for queries (nq, d) float32.
+    def lookup_tables(self, queries: Any, metric: str, *, residual: bool = False) -> np.ndarray:
+        """Return tables (nq, M, ksub) float32 for queries (nq, d).
 
         Entries are <q_m, c_mj> for "ip", -|q_m - c_mj|^2 for "l2", and 2 <q_m, c_mj> for "l2" with
         ``residual``, where `residual_constants` make up the rest.
         """
+        metric, residual = check_metric(metric), as_flag("residual", residual)
+        tables = self.lookup_tables_trusted(as_rows(queries, self.dim, "queries"), metric, residual=residual)
+        return finite(tables, "look-up tables")
+
+    def lookup_tables_trusted(self, queries: np.ndarray, metric: str, *, residual: bool = False) -> np.ndarray:
+        """Do what `lookup_tables` does with finite float32 queries, C-contiguous: nothing is checked."""
         return product_tables(queries, self.transposed, self.needs_constants(metric, residual), metric)
 
     def needs_constants(self, metric: str, residual: bool) -> bool:
         """Return whether a score is base + tables + a constant per vector, rather than base + tables."""
         return check_metric(metric) == "l2" and residual
 
-    def residual_constants(self, codes: np.ndarray, centroids: np.ndarray | None = None) -> np.ndarray:
+    def residual_constants(self, codes: Any, centroids: Any = None) -> np.ndarray:
         """Return -(|r|^2 + 2 <c, r>) (n,) float32 of decoded residuals r and their centroids c (n, d) or 0."""
-        return constants_of_rows(self.decode(codes), centroids)
+        decoded = self.decode(codes)
+        return finite(constants_of_rows(decoded, as_centroids(centroids, decoded)), "constants")
+
+    def residual_constants_trusted(self, codes: np.ndarray, centroids: np.ndarray | None = None) -> np.ndarray:
+        """Do what `residual_constants` does with what `decode_trusted` takes: nothing is checked."""
+        return constants_of_rows(self.decode_trusted(codes), centroids)
 
     def config(self) -> dict[str, Any]:
         """Return what is not an array."""
@@ -197,24 +239,38 @@ class ProductCodebook:
         if ksub not in (16, 256):
             raise CorruptIndexError(f"a product codebook has 16 or 256 centroids, not {ksub}")
         dim = stored_int(config, "dim", 1, M * dsub)
-        eta = config.get("anisotropic_eta")
-        if eta is not None and not (type(eta) in (int, float) and 0 < eta < np.inf):
+        eta = stored_setting(config, "anisotropic_eta")
+        if eta is not None and not (type(eta) in (int, float) and 0 < eta <= _LARGEST_ETA):
             raise CorruptIndexError(f"anisotropic_eta is {eta!r}, expected a number above 0")
         return cls(codebooks, dim, eta)
 
 
-def _check(d: int, M: int, nbits: int, niter: int, eta: float | None) -> None:
-    if not 1 <= M <= d:
-        raise ParameterError(f"M must be 1 to the dimension {d}, not {M}")
-    if nbits not in (4, 8):
+def as_M(M: Any, d: int) -> int:
+    """Return the number of sub-spaces of vectors of dimension d; ParameterError outside 1 to d."""
+    try:
+        return as_count("M", M, most=d)
+    except ParameterError:
+        raise ParameterError(f"M must be 1 to the dimension {d}, not {M!r}") from None
+
+
+def as_nbits(nbits: Any) -> int:
+    """Return the bits of a code; ParameterError for other than 4 and 8."""
+    if as_count("nbits", nbits) not in (4, 8):
         raise ParameterError(f"nbits must be 4 or 8, not {nbits}")
-    if niter < 0:
-        raise ParameterError(f"niter must be at least 0, not {niter}")
-    if eta is not None and not 0 < eta < np.inf:
-        raise ParameterError(f"anisotropic_eta must be a finite number above 0, not {eta}")
+    return int(nbits)
 
 
-def _check_directions(directions: Any, vectors: Any) -> None:
+def check_ksub(ksub: int) -> None:
+    """Raise ShapeError unless so many centroids are numbered by codes of 4 or 8 bits."""
+    if ksub not in (16, 256):
+        raise ShapeError(f"codebooks have {ksub} centroids, expected 16 or 256")
+
+
+def _as_eta(eta: Any) -> float | None:
+    return None if eta is None else as_number("anisotropic_eta", eta, above=0, most=_LARGEST_ETA)
+
+
+def _check_directions(directions: np.ndarray, vectors: np.ndarray) -> None:
     if len(directions) != len(vectors):
         raise ShapeError(f"{len(vectors)} vectors with {len(directions)} directions")
 

@@ -22,16 +22,18 @@ High-Dimensional Vectors in Euclidean Space" (SIGMOD 2025, arXiv 2409.09913).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from annvq.codebooks.arrays import as_rows, frozen, stored_int
-from annvq.errors import CorruptIndexError, DtypeError, ParameterError, ShapeError
+from annvq.arguments import as_choice, as_count, as_integers
+from annvq.codebooks.arrays import as_rows, finite, frozen, raw_rows, stored_bytes, stored_int, workers
+from annvq.errors import DtypeError, NonFiniteError, ParameterError, ShapeError
 from annvq.kernels import bits as scan
 from annvq.kernels import hadamard, rabitq
-from annvq.kernels.threads import resolve, run
+from annvq.kernels.threads import run
 
 BITS = range(1, 9)
 MAX_DIM = 65_536  # the integer sums of the scan fit 32 bits up to here
@@ -77,14 +79,30 @@ class RaBitQCodebook:
         (4, D / 8) uint8, the sign masks of the rotation (`annvq.kernels.hadamard`); D is ``dim`` rounded
         up to a multiple of 64.
 
+    Raises
+    ------
+    ShapeError, DtypeError, NonFiniteError, ParameterError
+        Of what it is made of, and in all methods of vectors, codes and arguments that do not fit; NonFiniteError also
+        where factors overflow. Methods named ``*_trusted`` check nothing.
+
     """
 
     dim: int
     bits: int
     signs: np.ndarray
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dim", as_count("dim", self.dim, most=MAX_DIM))
+        object.__setattr__(self, "bits", as_count("bits", self.bits, most=max(BITS)))
+        shape = (hadamard.ROUNDS, hadamard.padded_dim(self.dim) // 8)
+        if not isinstance(self.signs, np.ndarray) or self.signs.dtype != np.uint8:
+            raise DtypeError(f"signs must be a NumPy array of uint8, not {getattr(self.signs, 'dtype', self.signs)!r}")
+        if self.signs.shape != shape:
+            raise ShapeError(f"signs must have shape {shape}, not {self.signs.shape}")
+        object.__setattr__(self, "signs", frozen(self.signs, np.uint8))
+
     @classmethod
-    def train(cls, vectors: np.ndarray, *, bits: int = 1, seed: int = 0, threads: int | None = None) -> RaBitQCodebook:
+    def train(cls, vectors: Any, *, bits: int = 1, seed: int = 0, threads: int | None = None) -> RaBitQCodebook:
         """Draw a rotation; the method learns nothing from the vectors.
 
         Parameters
@@ -104,12 +122,12 @@ class RaBitQCodebook:
             For vectors that are not two-dimensional or too long; for bits outside 1 .. 8.
 
         """
-        if np.ndim(vectors) != 2 or not 1 <= np.shape(vectors)[1] <= MAX_DIM:
-            raise ShapeError(f"RaBitQ takes vectors (n, d) with d from 1 to {MAX_DIM}, not {np.shape(vectors)}")
-        if bits not in BITS:
-            raise ParameterError(f"RaBitQ takes 1 to 8 bits a dimension, not {bits!r}")
-        dim = int(np.shape(vectors)[1])
-        return cls(dim, int(bits), frozen(hadamard.random_signs(dim, seed), np.uint8))
+        workers(threads)
+        bits, seed = as_count("bits", bits, most=max(BITS)), as_count("seed", seed, least=0)
+        shape = raw_rows(vectors).shape
+        if shape[1] > MAX_DIM:
+            raise ShapeError(f"RaBitQ takes vectors (n, d) with d from 1 to {MAX_DIM}, not {shape}")
+        return cls(shape[1], bits, frozen(hadamard.random_signs(shape[1], seed), np.uint8))
 
     @property
     def padded_dim(self) -> int:
@@ -126,19 +144,21 @@ class RaBitQCodebook:
         """Bytes a vector takes, factors included."""
         return self.bits * self.padded_dim // 8 + 4 * self.factor_columns
 
-    def rotate(self, vectors: np.ndarray) -> np.ndarray:
+    def rotate(self, vectors: Any) -> np.ndarray:
         """Return the rotated vectors, (n, D) float32, of ``vectors (n, dim)``."""
-        vectors = as_rows(vectors, self.dim)
+        return self._rotated(as_rows(vectors, self.dim))
+
+    def _rotated(self, vectors: np.ndarray) -> np.ndarray:
         rotated = np.empty((len(vectors), self.padded_dim), np.float32)
         hadamard.rotate(vectors, self.signs, rotated)
         return rotated
 
     def encode(
         self,
-        vectors: np.ndarray,
+        vectors: Any,
         *,
-        centroids: np.ndarray | None = None,
-        labels: np.ndarray | None = None,
+        centroids: Any = None,
+        labels: Any = None,
         metric: str = "ip",
         threads: int | None = None,
     ) -> dict[str, np.ndarray]:
@@ -170,11 +190,21 @@ class RaBitQCodebook:
             For arrays that do not fit each other; for another metric.
 
         """
-        _check_metric(metric)
+        metric, count = as_choice("metric", metric, METRICS), workers(threads)
         vectors = as_rows(vectors, self.dim)
-        n = len(vectors)
-        rotated_centroids = self.rotate(np.zeros((1, self.dim), np.float32) if centroids is None else centroids)
-        lists = _labels(labels, n, len(rotated_centroids))
+        of_lists = np.zeros((1, self.dim), np.float32)
+        if centroids is not None:
+            of_lists = as_rows(centroids, self.dim, "centroids")
+        lists = _labels(labels, len(vectors), len(of_lists))
+        encoded = self.encode_trusted(vectors, of_lists, lists, metric, threads=count)
+        finite(encoded["factors"], "factors")
+        return encoded
+
+    def encode_trusted(
+        self, vectors: np.ndarray, centroids: np.ndarray, labels: np.ndarray, metric: str, *, threads: int
+    ) -> dict[str, np.ndarray]:
+        """Do what `encode` does with finite float32 arrays, C-contiguous, and labels int64: nothing is checked."""
+        n, rotated_centroids = len(vectors), self._rotated(centroids)
         encoded = {
             "codes1": np.empty((n, self.padded_dim // 8), np.uint8),
             "codes_ex": np.empty((n, (self.bits - 1) * self.padded_dim // 8), np.uint8),
@@ -184,10 +214,10 @@ class RaBitQCodebook:
         def encode_rows(start: int) -> None:
             rows = slice(start, start + _ROWS_A_TASK)
             outputs = [array[rows] for array in encoded.values()]
-            residuals = self.rotate(vectors[rows])
-            rabitq.encode(residuals, rotated_centroids, lists[rows], self.bits, metric == "l2", *outputs)
+            residuals = self._rotated(vectors[rows])
+            rabitq.encode(residuals, rotated_centroids, labels[rows], self.bits, metric == "l2", *outputs)
 
-        run(encode_rows, range(0, n, _ROWS_A_TASK), resolve(threads))
+        run(encode_rows, range(0, n, _ROWS_A_TASK), threads)
         return encoded
 
     def decode(self, encoded: dict[str, np.ndarray], *, metric: str = "ip") -> np.ndarray:
@@ -196,6 +226,12 @@ class RaBitQCodebook:
         ``encoded`` is what `encode` returned for the same ``metric``.
         """
         codes1, codes_ex, factors = self._arrays_of(encoded, metric)
+        arrays = {"codes1": codes1, "codes_ex": codes_ex, "factors": factors}
+        return finite(self.decode_trusted(arrays, metric), "decoded vectors")
+
+    def decode_trusted(self, encoded: dict[str, np.ndarray], metric: str) -> np.ndarray:
+        """Do what `decode` does with C-contiguous arrays of this codebook: nothing is checked."""
+        codes1, codes_ex, factors = (encoded[name] for name in ("codes1", "codes_ex", "factors"))
         rotated = np.empty((len(codes1), self.padded_dim), np.float32)
         rabitq.decode(codes1, codes_ex, factors, self.bits, metric == "l2", rotated)
         vectors = np.empty((len(codes1), self.dim), np.float32)
@@ -210,11 +246,17 @@ class RaBitQCodebook:
         codes1, codes_ex, factors = self._arrays_of(encoded, metric)
         errors = np.empty(len(codes1), np.float32)
         rabitq.error_bounds(codes1, codes_ex, factors, self.bits, metric == "l2", errors)
-        return errors
+        return finite(errors, "bounds")
 
-    def prepare(self, queries: np.ndarray) -> PreparedQueries:
-        """Rotate and quantize ``queries (nq, dim) float32``, once for all lists and both metrics."""
-        rotated = self.rotate(queries)
+    def prepare(self, queries: Any) -> PreparedQueries:
+        """Rotate and quantize ``queries (nq, dim)``, once for all lists and both metrics."""
+        prepared = self.prepare_trusted(as_rows(queries, self.dim, "queries"))
+        finite(prepared.factors, "factors")
+        return prepared
+
+    def prepare_trusted(self, queries: np.ndarray) -> PreparedQueries:
+        """Do what `prepare` does with finite float32 queries, C-contiguous: nothing is checked."""
+        rotated = self._rotated(queries)
         nq, D = rotated.shape
         prepared = PreparedQueries(
             planes=np.empty((nq, scan.QUERY_BITS, scan.plane_words(D)), np.uint64),
@@ -238,17 +280,18 @@ class RaBitQCodebook:
     def from_arrays(cls, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> RaBitQCodebook:
         """Build from `config` and `arrays`; CorruptIndexError where they do not fit."""
         dim, bits = stored_int(config, "dim", 1, MAX_DIM), stored_int(config, "bits", min(BITS), max(BITS))
-        if "signs" not in arrays:
-            raise CorruptIndexError("a RaBitQ codebook without its array 'signs'")
-        signs, shape = arrays["signs"], (hadamard.ROUNDS, hadamard.padded_dim(dim) // 8)
-        if signs.dtype != np.uint8 or signs.shape != shape:
-            raise CorruptIndexError(f"codebook array 'signs' is {signs.dtype} {signs.shape}, expected uint8 {shape}")
-        return cls(dim, bits, frozen(signs, np.uint8))
+        shape = (hadamard.ROUNDS, hadamard.padded_dim(dim) // 8)
+        return cls(dim, bits, stored_bytes(arrays, "signs", shape))
 
     def _arrays_of(self, encoded: dict[str, np.ndarray], metric: str) -> list[np.ndarray]:
         """Return codes1, codes_ex and factors, of the shapes that this codebook makes."""
-        _check_metric(metric)
-        n, width = len(encoded["codes1"]), self.padded_dim // 8
+        as_choice("metric", metric, METRICS)
+        names = ("codes1", "codes_ex", "factors")
+        if not isinstance(encoded, Mapping) or any(not isinstance(encoded.get(name), np.ndarray) for name in names):
+            raise DtypeError(
+                f"expected the arrays {', '.join(names)} that encode returns, given {type(encoded).__name__}"
+            )
+        n, width = encoded["codes1"].shape[0] if encoded["codes1"].ndim else 0, self.padded_dim // 8
         expected = {
             "codes1": ((n, width), np.uint8),
             "codes_ex": ((n, (self.bits - 1) * width), np.uint8),
@@ -259,6 +302,8 @@ class RaBitQCodebook:
                 raise ShapeError(f"{name} must have shape {shape}, not {encoded[name].shape}")
             if encoded[name].dtype != dtype:
                 raise DtypeError(f"{name} must be {np.dtype(dtype)}, not {encoded[name].dtype}")
+        if not np.isfinite(encoded["factors"]).all():
+            raise NonFiniteError("factors hold NaN or infinity")
         return [np.ascontiguousarray(encoded[name]) for name in expected]
 
 
@@ -267,18 +312,13 @@ def factor_columns(bits: int) -> int:
     return 3 if bits == 1 else 5
 
 
-def _check_metric(metric: str) -> None:
-    if metric not in METRICS:
-        raise ParameterError(f"metric must be 'ip' or 'l2', not {metric!r}")
-
-
-def _labels(labels: np.ndarray | None, n: int, nlist: int) -> np.ndarray:
+def _labels(labels: Any, n: int, nlist: int) -> np.ndarray:
     """Return which centroid belongs to each of ``n`` rows, int64."""
     if labels is None:
         if nlist not in (1, n):
             raise ShapeError(f"{nlist} centroids for {n} vectors: say with labels which belongs to which")
         return np.zeros(n, np.int64) if nlist == 1 else np.arange(n, dtype=np.int64)
-    given = np.asarray(labels)
+    given = as_integers("labels", labels)
     if given.shape != (n,):
         raise ShapeError(f"labels must have shape ({n},), not {given.shape}")
     if n and not (0 <= given.min() and given.max() < nlist):

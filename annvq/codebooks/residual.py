@@ -8,10 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from annvq.codebooks.arrays import as_rows, frozen, stored_array, stored_int, training_rows
+from annvq.arguments import as_count, as_flag
+from annvq.codebooks.arrays import (
+    as_codes,
+    as_niter,
+    as_rows,
+    finite,
+    frozen,
+    generator,
+    part,
+    stored_array,
+    stored_int,
+    training_rows,
+    workers,
+)
 from annvq.codebooks.kmeans import KMeans
-from annvq.codebooks.tables import check_metric, constants_of_rows
-from annvq.errors import CorruptIndexError, ParameterError
+from annvq.codebooks.product import as_nbits, check_ksub
+from annvq.codebooks.tables import as_centroids, check_metric, constants_of_rows
+from annvq.errors import CorruptIndexError
 from annvq.kernels import gemm
 from annvq.kernels import threads as pool
 from annvq.kernels.beam import beam_encode
@@ -20,6 +34,7 @@ from annvq.kernels.tiles import LANES, aligned, readonly
 
 SAMPLE = 65_536
 MOST_BEAM = 16
+MOST_STAGES = 4096
 _ROWS_A_TASK = 256
 
 
@@ -35,10 +50,21 @@ class ResidualCodebook:
         How many partial codes `encode` keeps after every stage, 1 to 16: more find smaller errors, in
         proportionally more time.
 
+    Raises
+    ------
+    ShapeError, DtypeError, NonFiniteError, ParameterError
+        Of what it is made of, and in all methods of vectors, codes and arguments that do not fit; NonFiniteError also
+        where sums or scores overflow. Methods named ``*_trusted`` check nothing.
+
     """
 
     codebooks: np.ndarray
     beam: int = 4
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "codebooks", part("codebooks", self.codebooks, 3))
+        check_ksub(self.ksub)
+        object.__setattr__(self, "beam", as_count("beam", self.beam, most=MOST_BEAM))
 
     @classmethod
     def train(
@@ -62,7 +88,7 @@ class ResidualCodebook:
         vectors
             (n, d), n >= 1; with fewer than ksub vectors some centroids go unused.
         M
-            Number of stages.
+            Number of stages, at most 4,096.
         nbits
             4 (16 centroids a stage) or 8 (256).
         niter
@@ -82,11 +108,11 @@ class ResidualCodebook:
             An argument outside its range, or no vectors.
 
         """
-        _check(M, nbits, beam)
-        rows = training_rows(vectors, sample, np.random.default_rng(seed))
-        ksub = 1 << nbits
+        M, ksub, beam = as_count("M", M, most=MOST_STAGES), 1 << as_nbits(nbits), as_count("beam", beam, most=MOST_BEAM)
+        niter, threads = as_niter(niter), workers(threads)
+        rows = training_rows(vectors, sample, generator(seed))
         codebooks = np.zeros((M, ksub, rows.shape[1]), np.float32)
-        k, count = min(ksub, len(rows)), pool.resolve(threads)
+        k, count = min(ksub, len(rows)), threads
         for m in range(M):
             stage = KMeans.train(rows, k, niter=niter, sample=len(rows), seed=seed + m, threads=count)
             codebooks[m, :k] = stage.centroids
@@ -130,7 +156,10 @@ class ResidualCodebook:
 
     def encode(self, vectors: Any, *, threads: int | None = None) -> np.ndarray:
         """Return the codes (n, M) uint8 of vectors (n, d); they do not depend on the threads."""
-        rows, count = as_rows(vectors, self.dim), pool.resolve(threads)
+        return self.encode_trusted(as_rows(vectors, self.dim), threads=workers(threads))
+
+    def encode_trusted(self, rows: np.ndarray, *, threads: int) -> np.ndarray:
+        """Do what `encode` does with finite float32 rows, C-contiguous: nothing is checked."""
         codes = np.empty((len(rows), self.M), np.uint8)
 
         def encode(part: slice) -> None:
@@ -139,21 +168,31 @@ class ResidualCodebook:
                 aligned(self.dim * LANES), aligned(self.ksub * LANES), codes[part],
             )  # fmt: skip
 
-        pool.run(encode, pool.slices(len(rows), -(-len(rows) // _ROWS_A_TASK)), count)
+        pool.run(encode, pool.slices(len(rows), -(-len(rows) // _ROWS_A_TASK)), threads)
         return codes
 
-    def decode(self, codes: np.ndarray) -> np.ndarray:
-        """Return the vectors (n, d) float32 that codes (n, M) uint8 stand for."""
+    def decode(self, codes: Any) -> np.ndarray:
+        """Return the vectors (n, d) float32 that codes (n, M), integers below ksub, stand for."""
+        return finite(self.decode_trusted(as_codes(codes, self.M, self.ksub)), "decoded vectors")
+
+    def decode_trusted(self, codes: np.ndarray) -> np.ndarray:
+        """Do what `decode` does with uint8 codes of this codebook: nothing is checked."""
         vectors = np.empty((len(codes), self.dim), np.float32)
         residual_decode(readonly(codes), self.codebooks, vectors)
         return vectors
 
-    def lookup_tables(self, queries: np.ndarray, metric: str, *, residual: bool = False) -> np.ndarray:
-        """Return tables (nq, M, ksub) float32 for queries (nq, d) float32.
+    def lookup_tables(self, queries: Any, metric: str, *, residual: bool = False) -> np.ndarray:
+        """Return tables (nq, M, ksub) float32 for queries (nq, d).
 
         Entries are <q, c_mj> for "ip" and 2 <q, c_mj> for "l2", where `residual_constants` make up the
         rest, with or without lists.
         """
+        metric, residual = check_metric(metric), as_flag("residual", residual)
+        tables = self.lookup_tables_trusted(as_rows(queries, self.dim, "queries"), metric, residual=residual)
+        return finite(tables, "look-up tables")
+
+    def lookup_tables_trusted(self, queries: np.ndarray, metric: str, *, residual: bool = False) -> np.ndarray:
+        """Do what `lookup_tables` does with finite float32 queries: nothing is checked."""
         scale = np.float32(2 if self.needs_constants(metric, residual) else 1)
         rows = np.ascontiguousarray(queries, np.float32) * scale  # doubles every sum exactly
         tables = gemm.products(rows, self._panels, self.M * self.ksub)
@@ -163,9 +202,14 @@ class ResidualCodebook:
         """Return whether a score is base + tables + a constant per vector: always for "l2"."""
         return check_metric(metric) == "l2"
 
-    def residual_constants(self, codes: np.ndarray, centroids: np.ndarray | None = None) -> np.ndarray:
+    def residual_constants(self, codes: Any, centroids: Any = None) -> np.ndarray:
         """Return -(|r|^2 + 2 <c, r>) (n,) float32 of decoded codes r and lists' centroids c (n, d) or 0."""
-        return constants_of_rows(self.decode(codes), centroids)
+        decoded = self.decode(codes)
+        return finite(constants_of_rows(decoded, as_centroids(centroids, decoded)), "constants")
+
+    def residual_constants_trusted(self, codes: np.ndarray, centroids: np.ndarray | None = None) -> np.ndarray:
+        """Do what `residual_constants` does with what `decode_trusted` takes: nothing is checked."""
+        return constants_of_rows(self.decode_trusted(codes), centroids)
 
     def config(self) -> dict[str, Any]:
         """Return what is not an array."""
@@ -182,12 +226,3 @@ class ResidualCodebook:
         if codebooks.shape[1] not in (16, 256):
             raise CorruptIndexError(f"a residual codebook has 16 or 256 centroids, not {codebooks.shape[1]}")
         return cls(codebooks, stored_int(config, "beam", 1, MOST_BEAM))
-
-
-def _check(M: int, nbits: int, beam: int) -> None:
-    if M < 1:
-        raise ParameterError(f"M must be at least 1, not {M}")
-    if nbits not in (4, 8):
-        raise ParameterError(f"nbits must be 4 or 8, not {nbits}")
-    if not 1 <= beam <= MOST_BEAM:
-        raise ParameterError(f"beam must be 1 to {MOST_BEAM}, not {beam}")

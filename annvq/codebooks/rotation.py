@@ -10,17 +10,28 @@ from typing import Any
 
 import numpy as np
 
-from annvq.codebooks.arrays import as_rows, frozen, stored_array, training_rows
-from annvq.codebooks.product import encode_nearest, start_codebooks, train_codebooks
+from annvq.arguments import as_count, as_flag, as_number
+from annvq.codebooks.arrays import (
+    as_niter,
+    as_rows,
+    finite,
+    frozen,
+    generator,
+    part,
+    stored_array,
+    training_rows,
+    workers,
+)
+from annvq.codebooks.product import as_M, as_nbits, encode_nearest, start_codebooks, train_codebooks
 from annvq.errors import CorruptIndexError, ParameterError
 from annvq.kernels import gemm
-from annvq.kernels import threads as pool
 from annvq.kernels.encode import product_decode, product_sites
 from annvq.kernels.tiles import readonly
 
 OPQ_ITERATIONS = 20  # by default
 SAMPLE = 32_768
 _USUAL = 32  # exponent up to which squares of numbers are far from the ends of float32
+_LARGEST_DIM = 65_536  # of a random rotation
 _STEP = 16  # of numbers of components: whole registers
 _ORTHONORMAL = 1e-3  # largest error of a stored matrix's products
 _NEARLY = 2e-2  # of a projection's, which is rounded to bfloat16
@@ -36,16 +47,23 @@ class Rotation:
         (d_out, d) float32. With d_out >= d its columns are orthonormal: norms and inner products stay as
         they are. With d_out < d its rows are: those of the projection on d_out directions.
 
+    Raises
+    ------
+    ShapeError, DtypeError, NonFiniteError, ParameterError
+        Of a matrix, vectors and arguments that do not fit, in all methods.
+
     """
 
     matrix: np.ndarray
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "matrix", part("matrix", self.matrix, 2))
+
     @classmethod
     def random(cls, d: int, seed: int = 0) -> Rotation:
         """Return a random rotation (d, d), uniformly distributed."""
-        if d < 1:
-            raise ParameterError(f"a rotation needs a dimension of at least 1, not {d}")
-        return cls(frozen(_random(d, d, np.random.default_rng(seed))))
+        d = as_count("d", d, most=_LARGEST_DIM)
+        return cls(frozen(_random(d, d, generator(seed))))
 
     @classmethod
     def opq(
@@ -86,13 +104,10 @@ class Rotation:
             Called with the number of alternations done.
 
         """
-        rng, count = np.random.default_rng(seed), pool.resolve(threads)
+        rng, count = generator(seed), workers(threads)
+        nbits, niter = as_nbits(nbits), as_niter(niter)
         rows = training_rows(vectors, sample, rng)
-        d = rows.shape[1]
-        if not 1 <= M <= d:
-            raise ParameterError(f"M must be 1 to the dimension {d}, not {M}")
-        if nbits not in (4, 8):
-            raise ParameterError(f"nbits must be 4 or 8, not {nbits}")
+        M = as_M(M, rows.shape[1])
         rows = _near_one(rows)
         matrix = _deal(*_principal(rows), M)
         rotated = _apply(rows, matrix, count)
@@ -148,17 +163,16 @@ class Rotation:
             An argument outside its range.
 
         """
-        rows = _near_one(training_rows(vectors, sample, np.random.default_rng(seed)))
+        dsub, keep_mean = as_count("dsub", dsub), as_flag("keep_mean", keep_mean)
+        rows = _near_one(training_rows(vectors, sample, generator(seed)))
         d = rows.shape[1]
-        if not 0 < keep <= d:
+        if as_number("keep", keep, above=0) > d:
             raise ParameterError(f"keep must be 1 to the dimension {d}, or a share below 1, not {keep}")
         variances, components = _principal_and_mean(rows) if keep_mean and keep != 1 else _principal(rows)
         if keep >= 1:
             dims = int(keep)
         else:
             dims = _dims_for(variances, keep, _mean_over_variance(rows) if keep_mean else 0.0)
-        if dsub < 1:
-            raise ParameterError(f"dsub must be at least 1, not {dsub}")
         matrix = _deal(variances[-dims:], components[:, -dims:], -(-dims // dsub))
         if keep_mean and keep != 1:
             matrix = _evenly(matrix, components[:, -1])
@@ -189,13 +203,13 @@ class Rotation:
         Each number is summed in the order of the dimensions: a vector's rotation does not depend on what
         else is rotated with it, nor on the threads.
         """
-        rows, count = as_rows(vectors, self.dim), pool.resolve(threads)
-        return gemm.products(rows, self.panels, self.dim_out, threads=count)
+        rows, count = as_rows(vectors, self.dim), workers(threads)
+        return finite(gemm.products(rows, self.panels, self.dim_out, threads=count), "rotated vectors")
 
     def inverse(self, vectors: Any, *, threads: int | None = None) -> np.ndarray:
         """Return vectors (n, d) float32 whose rotation is nearest to the given (n, d_out)."""
-        rows, count = as_rows(vectors, self.dim_out), pool.resolve(threads)
-        return gemm.products(rows, self._inverse_panels, self.dim, threads=count)
+        rows, count = as_rows(vectors, self.dim_out), workers(threads)
+        return finite(gemm.products(rows, self._inverse_panels, self.dim, threads=count), "rotated vectors")
 
     def config(self) -> dict[str, Any]:
         """Return what is not an array: nothing."""

@@ -8,9 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from annvq.codebooks.arrays import as_rows, frozen, stored_array, training_rows
-from annvq.codebooks.tables import check_metric, constants_of_rows, product_tables
-from annvq.errors import CorruptIndexError, ParameterError, StateError
+from annvq.arguments import as_choice, as_flag
+from annvq.codebooks.arrays import (
+    as_codes,
+    as_rows,
+    finite,
+    frozen,
+    generator,
+    part,
+    stored_array,
+    stored_setting,
+    training_rows,
+    workers,
+)
+from annvq.codebooks.tables import as_centroids, check_metric, constants_of_rows, product_tables
+from annvq.errors import CorruptIndexError, NonFiniteError, ParameterError, ShapeError, StateError
 from annvq.kernels import threads as pool
 from annvq.kernels.encode import scalar_decode, scalar_encode
 from annvq.kernels.tiles import readonly
@@ -32,11 +44,30 @@ class ScalarCodebook:
     minimum, step
         (d,) float32: code c stands for ``minimum + step * c``. Zeros and ones for "fp16".
 
+    Raises
+    ------
+    ShapeError, DtypeError, NonFiniteError, ParameterError
+        Of what it is made of, and in all methods of vectors, codes and arguments that do not fit; NonFiniteError also
+        where scores overflow. Methods named ``*_trusted`` check nothing.
+
     """
 
     kind: str
     minimum: np.ndarray
     step: np.ndarray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", as_choice("kind", self.kind, KINDS))
+        for name in ("minimum", "step"):
+            object.__setattr__(self, name, part(name, getattr(self, name), 1))
+        if self.step.shape != self.minimum.shape:
+            raise ShapeError(f"step has shape {self.step.shape}, expected that of minimum, {self.minimum.shape}")
+        if (self.step < 0).any():
+            raise ParameterError(f"step must be at least 0 in every dimension, not {self.step.min()}")
+        with np.errstate(over="ignore"):
+            largest = self.minimum + self.step * np.float32(_LEVELS.get(self.kind, 1) - 1)
+        if not np.isfinite(largest).all():
+            raise NonFiniteError("the largest code stands for what is too large for float32")
 
     @classmethod
     def train(
@@ -58,11 +89,9 @@ class ScalarCodebook:
             Unused but checked: taking the range is limited by memory.
 
         """
-        if kind not in KINDS:
-            raise ParameterError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
-        pool.resolve(threads)
-        most = len(vectors) if sample is None else sample
-        rows = training_rows(vectors, most, np.random.default_rng(seed))
+        kind = as_choice("kind", kind, KINDS)
+        workers(threads)
+        rows = training_rows(vectors, sample, generator(seed))
         if kind == "fp16":
             d = rows.shape[1]
             return cls(kind, frozen(np.zeros(d)), frozen(np.ones(d)))
@@ -97,7 +126,10 @@ class ScalarCodebook:
 
         Values outside the trained range, or beyond float16's, are cut to its end.
         """
-        rows, count = as_rows(vectors, self.dim), pool.resolve(threads)
+        return self.encode_trusted(as_rows(vectors, self.dim), threads=workers(threads))
+
+    def encode_trusted(self, rows: np.ndarray, *, threads: int) -> np.ndarray:
+        """Do what `encode` does with finite float32 rows, C-contiguous: nothing is checked."""
         if self.kind == "fp16":
             return np.clip(rows, -_LARGEST_HALF, _LARGEST_HALF).astype("<f2").view(np.uint8)
         codes = np.empty(rows.shape, np.uint8)
@@ -106,18 +138,23 @@ class ScalarCodebook:
         def encode(part: slice) -> None:
             scalar_encode(readonly(rows[part]), self.minimum, self._inverse, top, codes[part])
 
-        pool.run(encode, pool.slices(len(rows), -(-len(rows) // _ROWS_A_TASK)), count)
+        pool.run(encode, pool.slices(len(rows), -(-len(rows) // _ROWS_A_TASK)), threads)
         return codes
 
-    def decode(self, codes: np.ndarray) -> np.ndarray:
-        """Return the vectors (n, d) float32 that codes stand for."""
+    def decode(self, codes: Any) -> np.ndarray:
+        """Return the vectors (n, d) float32 that codes, as `encode` returns them, stand for."""
+        columns, below = (2 * self.dim, 256) if self.kind == "fp16" else (self.dim, _LEVELS[self.kind])
+        return finite(self.decode_trusted(as_codes(codes, columns, below)), "decoded vectors")
+
+    def decode_trusted(self, codes: np.ndarray) -> np.ndarray:
+        """Do what `decode` does with uint8 codes of this codebook: nothing is checked."""
         if self.kind == "fp16":
             return np.ascontiguousarray(codes).view("<f2").astype(np.float32)
         vectors = np.empty(codes.shape, np.float32)
         scalar_decode(readonly(np.ascontiguousarray(codes)), self.minimum, self.step, vectors)
         return vectors
 
-    def lookup_tables(self, queries: np.ndarray, metric: str, *, residual: bool = False) -> np.ndarray:
+    def lookup_tables(self, queries: Any, metric: str, *, residual: bool = False) -> np.ndarray:
         """Return tables (nq, d, 16 or 256) float32, as `ProductCodebook.lookup_tables` with M = d.
 
         Raises
@@ -128,15 +165,26 @@ class ScalarCodebook:
         """
         if self.kind == "fp16":
             raise StateError("float16 values have no look-up tables: decode them, or use sq8 or sq4")
+        metric, residual = check_metric(metric), as_flag("residual", residual)
+        tables = self.lookup_tables_trusted(as_rows(queries, self.dim, "queries"), metric, residual=residual)
+        return finite(tables, "look-up tables")
+
+    def lookup_tables_trusted(self, queries: np.ndarray, metric: str, *, residual: bool = False) -> np.ndarray:
+        """Do what `lookup_tables` does with finite float32 queries, C-contiguous: nothing is checked."""
         return product_tables(queries, self._transposed, self.needs_constants(metric, residual), metric)
 
     def needs_constants(self, metric: str, residual: bool) -> bool:
         """Return whether a score is base + tables + a constant per vector, rather than base + tables."""
         return check_metric(metric) == "l2" and residual
 
-    def residual_constants(self, codes: np.ndarray, centroids: np.ndarray | None = None) -> np.ndarray:
+    def residual_constants(self, codes: Any, centroids: Any = None) -> np.ndarray:
         """Return -(|r|^2 + 2 <c, r>) (n,) float32 of decoded residuals r and their centroids c (n, d) or 0."""
-        return constants_of_rows(self.decode(codes), centroids)
+        decoded = self.decode(codes)
+        return finite(constants_of_rows(decoded, as_centroids(centroids, decoded)), "constants")
+
+    def residual_constants_trusted(self, codes: np.ndarray, centroids: np.ndarray | None = None) -> np.ndarray:
+        """Do what `residual_constants` does with what `decode_trusted` takes: nothing is checked."""
+        return constants_of_rows(self.decode_trusted(codes), centroids)
 
     def config(self) -> dict[str, Any]:
         """Return what is not an array."""
@@ -149,10 +197,14 @@ class ScalarCodebook:
     @classmethod
     def from_arrays(cls, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> ScalarCodebook:
         """Build from `config` and `arrays`; CorruptIndexError where they do not fit."""
-        if config.get("kind") not in KINDS:
-            raise CorruptIndexError(f"scalar codebook of kind {config.get('kind')!r}, not {', '.join(KINDS)}")
+        kind = stored_setting(config, "kind")
+        if not isinstance(kind, str) or kind not in KINDS:
+            raise CorruptIndexError(f"scalar codebook of kind {kind!r}, not {', '.join(KINDS)}")
         minimum = stored_array(arrays, "minimum", (None,))
         step = stored_array(arrays, "step", minimum.shape)
         if (step < 0).any():
             raise CorruptIndexError("scalar codebook with a negative step")
-        return cls(config["kind"], minimum, step)
+        try:
+            return cls(kind, minimum, step)
+        except NonFiniteError as error:
+            raise CorruptIndexError(f"scalar codebook: {error}") from error

@@ -7,9 +7,12 @@ once a query, and a constant of the stored vector (docs/design.md, "Residual cod
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from annvq.errors import ParameterError
+from annvq.codebooks.arrays import as_rows
+from annvq.errors import ParameterError, ShapeError
 from annvq.kernels import encode
 from annvq.kernels.tables import fill_tables
 from annvq.kernels.tiles import readonly
@@ -17,7 +20,7 @@ from annvq.kernels.tiles import readonly
 
 def check_metric(metric: str) -> str:
     """Return the metric of tables, "ip" or "l2"; ParameterError for anything else."""
-    if metric not in ("ip", "l2"):
+    if not isinstance(metric, str) or metric not in ("ip", "l2"):
         raise ParameterError(f"tables are for the metrics ip and l2, not {metric!r}")
     return metric
 
@@ -35,6 +38,16 @@ def product_tables(queries: np.ndarray, transposed: np.ndarray, constants: bool,
     tables = np.empty((len(queries), M, ksub), np.float32)
     fill_tables(readonly(padded), transposed, metric == "l2" and not constants, tables)
     return tables
+
+
+def as_centroids(centroids: Any, decoded: np.ndarray) -> np.ndarray | None:
+    """Return the centroids (n, d) of ``decoded`` (n, d) residuals as `constants_of_rows` takes them, or None."""
+    if centroids is None:
+        return None
+    rows = as_rows(centroids, decoded.shape[1], "centroids")
+    if len(rows) != len(decoded):
+        raise ShapeError(f"{len(rows)} centroids for {len(decoded)} codes: expected one each")
+    return rows
 
 
 def constants_of_rows(decoded: np.ndarray, centroids: np.ndarray | None) -> np.ndarray:

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from annvq.errors import NonFiniteError, ParameterError, ShapeError, ZeroVectorError
+from annvq.arguments import as_array, as_choice, as_count, as_integers
+from annvq.errors import DtypeError, NonFiniteError, ParameterError, ShapeError, ZeroVectorError
 from annvq.evaluation.pairs import score_pairs
 
 METRICS = ("ip", "cosine", "l2")
+_MOST = 1 << 31  # neighbours of a query
 _QUERY_BLOCK = 256
 _BASE_BLOCK = 32_768
 _SHIFT_ROWS = 4096  # of which the mean is taken
@@ -45,16 +47,13 @@ def exact_neighbors(base: np.ndarray, queries: np.ndarray, k: int, metric: str =
 
     Raises
     ------
-    ShapeError, ParameterError, ZeroVectorError
+    ShapeError, DtypeError, ParameterError, ZeroVectorError
     NonFiniteError
         NaN or infinity in vectors, or scores that overflow float64.
 
     """
-    base, queries = _prepare(base, metric), _prepare(queries, metric)
-    if base.shape[1] != queries.shape[1]:
-        raise ShapeError(f"queries have {queries.shape[1]} dimensions, the base has {base.shape[1]}")
-    if k < 1:
-        raise ParameterError(f"k must be at least 1, got {k}")
+    k, base, queries = as_count("k", k, most=_MOST), _prepare(base, metric), _prepare(queries, metric)
+    _check_dimensions(base, queries)
     shift = _shift(base)
     parts = [
         _neighbors(base, queries[start : start + _QUERY_BLOCK], shift, k, metric)
@@ -81,20 +80,31 @@ def exact_scores(base: np.ndarray, queries: np.ndarray, rows: np.ndarray, metric
 
     """
     base, queries = _prepare(base, metric), _prepare(queries, metric)
-    rows = np.asarray(rows)
+    _check_dimensions(base, queries)
+    rows = as_integers("rows", rows, "rows of the base (nq, k)")
+    if rows.ndim != 2 or len(rows) != len(queries):
+        raise ShapeError(f"rows have shape {rows.shape}, expected ({len(queries)}, k)")
+    if rows.size and rows.max() >= len(base):
+        raise ParameterError(f"rows: {rows.max()} of a base of {len(base)} rows")
     scores = np.full(rows.shape, -np.inf)
     owners, places = np.nonzero(rows >= 0)
     scores[owners, places] = _checked(*score_pairs(base, queries, rows[owners, places], owners, metric))[0]
     return scores
 
 
+def _check_dimensions(base: np.ndarray, queries: np.ndarray) -> None:
+    if base.shape[1] != queries.shape[1]:
+        raise ShapeError(f"queries have {queries.shape[1]} dimensions, the base has {base.shape[1]}")
+
+
 def _prepare(vectors: np.ndarray, metric: str) -> np.ndarray:
     """Return (n, d) vectors that the metric can take: of unit length for cosine, else as given."""
-    if metric not in METRICS:
-        raise ParameterError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
-    vectors = np.asarray(vectors)
+    as_choice("metric", metric, METRICS)
+    vectors = as_array("vectors", vectors, "real numbers (n, d)")
     if vectors.ndim != 2:
         raise ShapeError(f"expected vectors of shape (n, d), got {vectors.shape}")
+    if vectors.dtype.kind not in "fiu":
+        raise DtypeError(f"vectors of {vectors.dtype}, expected real numbers")
     if metric != "cosine":
         return vectors
     vectors = _finite(vectors.astype(np.float64), 0)

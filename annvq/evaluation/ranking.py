@@ -17,7 +17,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from annvq.errors import MissingExtraError, ParameterError
+from annvq.arguments import as_flag
+from annvq.errors import MissingExtraError, ParameterError, ShapeError
 
 Qrels = Mapping[str, Mapping[str, int]]
 Run = Mapping[str, Mapping[str, float]]
@@ -61,6 +62,7 @@ def evaluate(
         pytrec_eval is not installed.
 
     """
+    metrics = _as_names(metrics)
     values = evaluate_per_query(qrels, run, metrics, ignore_identical_ids=ignore_identical_ids)
     return {
         metric: sum(query[metric] for query in values.values()) / len(values) if values else 0.0 for metric in metrics
@@ -75,7 +77,9 @@ def evaluate_per_query(
     ignore_identical_ids: bool = False,
 ) -> dict[str, dict[str, float]]:
     """Return ``{query id: {metric: value}}`` for every judged query; see `evaluate`."""
-    kinds = {metric: _parse(metric) for metric in metrics}
+    kinds = {metric: _parse(metric) for metric in _as_names(metrics)}
+    ignore_identical_ids = as_flag("ignore_identical_ids", ignore_identical_ids)
+    qrels, run = _as_mappings("qrels", qrels), _as_mappings("run", run)
     results = {qid: _results(qid, run, ignore_identical_ids) for qid in qrels}
     measured = _trec_eval(qrels, results, {_trec_name(*kind) for kind in kinds.values() if kind[0] != "mrr"})
     # trec_eval's recip_rank knows no cut: each cut is a run of its own.
@@ -139,9 +143,7 @@ def run_from_ids(query_ids: Sequence[str], found: Iterable[Iterable[Any]]) -> di
         Two queries of one name, or not as many names as rows.
 
     """
-    names, rows = list(query_ids), list(found)
-    if len(names) != len(rows):
-        raise ParameterError(f"{len(names)} query ids for the results of {len(rows)} queries: expected as many")
+    names, rows = _listed(query_ids, found)
     run: dict[str, dict[str, float]] = {}
     for qid, row in zip(names, rows):
         if qid in run:
@@ -151,6 +153,28 @@ def run_from_ids(query_ids: Sequence[str], found: Iterable[Iterable[Any]]) -> di
             if not (key is None or key == -1):
                 documents.setdefault(str(key), -float(rank))
     return run
+
+
+def _listed(query_ids: Iterable[str], found: Iterable[Iterable[Any]]) -> tuple[list[str], list[list[Any]]]:
+    try:
+        names, rows = [_checked_id(name) for name in query_ids], [list(row) for row in found]
+    except TypeError:
+        raise ShapeError("expected the queries' names, and for each of them the ids found, best first") from None
+    if len(names) != len(rows):
+        raise ParameterError(f"{len(names)} query ids for the results of {len(rows)} queries: expected as many")
+    return names, rows
+
+
+def _as_names(metrics: Sequence[str]) -> list[str]:
+    if not isinstance(metrics, list | tuple | set | dict) or not all(isinstance(metric, str) for metric in metrics):
+        raise ParameterError(f"metrics must be a list of names such as 'ndcg@10', not {metrics!r}")
+    return list(metrics)
+
+
+def _as_mappings(name: str, given: Any) -> Any:
+    if not isinstance(given, Mapping) or not all(isinstance(row, Mapping) for row in given.values()):
+        raise ParameterError(f"{name} must be {{query id: {{document id: number}}}}, not {type(given).__name__}")
+    return given
 
 
 def _parse(metric: str) -> tuple[str, int]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from annvq.errors import ParameterError, ShapeError
+from annvq.arguments import as_array, as_count, as_weight
+from annvq.errors import DtypeError, ShapeError
+
+_IDS, _SCORES = "ids (nq, k)", "real numbers (nq, k)"
 
 
 def recall(found: np.ndarray, exact: np.ndarray, k: int | None = None) -> float:
@@ -27,7 +30,7 @@ def recall(found: np.ndarray, exact: np.ndarray, k: int | None = None) -> float:
     ShapeError, ParameterError
 
     """
-    found, exact = np.asarray(found), np.asarray(exact)
+    found, exact = as_array("found", found, _IDS), as_array("exact", exact, _IDS)
     k = _checked_k(found, exact, k)
     shares = []
     for approximate, true in zip(found[:, :k].tolist(), exact[:, :k].tolist()):
@@ -64,7 +67,8 @@ def recall_with_ties(
         How many are compared; relative tolerance.
 
     """
-    found, found_scores, exact_scores = np.asarray(found), np.asarray(found_scores), np.asarray(exact_scores)
+    found, found_scores = as_array("found", found, _IDS), _scores("found_scores", found_scores)
+    exact_scores, eps = _scores("exact_scores", exact_scores), as_weight("eps", eps)
     k = _checked_k(found, exact_scores, k)
     if found_scores.shape != found.shape:
         raise ShapeError(f"found_scores have shape {found_scores.shape}, found has {found.shape}")
@@ -87,7 +91,13 @@ def _checked_k(found: np.ndarray, exact: np.ndarray, k: int | None) -> int:
         shapes = f"{found.shape} and {exact.shape}"
         raise ShapeError(f"expected two (nq, k) arrays of as many queries, got {shapes}")
     given: int = exact.shape[1]
-    wanted = given if k is None else k
-    if not 1 <= wanted <= given:
-        raise ParameterError(f"k must be between 1 and the {given} exact neighbours given, got {k}")
-    return wanted
+    if not given:
+        raise ShapeError("no exact neighbours to compare with: expected at least one column")
+    return given if k is None else as_count("k", k, most=given)
+
+
+def _scores(name: str, scores: np.ndarray) -> np.ndarray:
+    given = as_array(name, scores, _SCORES)
+    if given.dtype.kind not in "fiu":
+        raise DtypeError(f"{name}: dtype {given.dtype}, expected {_SCORES}")
+    return given

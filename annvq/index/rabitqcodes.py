@@ -57,9 +57,7 @@ class RaBitQCodes:
     def encode(self, vectors: np.ndarray, labels: np.ndarray, threads: int) -> dict[str, np.ndarray]:
         """Code vectors (n, d) float32 of the lists ``labels`` (n,)."""
         residuals = vectors - self.centroids[labels]
-        return self.codebook.encode(
-            residuals, centroids=self.centroids, labels=labels, metric=self.metric, threads=threads
-        )
+        return self.codebook.encode_trusted(residuals, self.centroids, labels, self.metric, threads=threads)
 
     def pack(self, arrays: dict[str, np.ndarray], offsets: np.ndarray) -> dict[str, np.ndarray]:
         """Return the rows as they are: planes are kept by row."""
@@ -71,7 +69,7 @@ class RaBitQCodes:
 
     def decode(self, arrays: dict[str, np.ndarray], labels: np.ndarray) -> np.ndarray:
         """Return vectors (n, d) float32 of unpacked rows of the lists ``labels`` (n,)."""
-        return self.codebook.decode(arrays, metric=self.metric) + self.centroids[labels]
+        return self.codebook.decode_trusted(arrays, self.metric) + self.centroids[labels]
 
     def prepare(self, queries: np.ndarray, probes: Probes) -> PreparedProbes:
         """Rotate and quantize queries (nq, d), and measure their distances to the centroids."""
@@ -82,7 +80,7 @@ class RaBitQCodes:
             norms = squared_norms(queries)[:, None] + squared_norms(self.centroids)[None]
             squares = norms - np.float32(2) * bases
         distances = np.sqrt(np.maximum(squares, np.float32(0)))
-        return PreparedProbes(self.codebook.prepare(queries), bases, distances)
+        return PreparedProbes(self.codebook.prepare_trusted(queries), bases, distances)
 
     def scan(self, prepared: PreparedProbes, segment: Segment, probes: Probes, pools: Pools, keys: np.ndarray) -> None:
         """Scan the probed lists of a segment into the pools."""

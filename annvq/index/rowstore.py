@@ -37,12 +37,12 @@ class RowStore:
 
     def encode(self, vectors: np.ndarray, labels: np.ndarray, threads: int) -> dict[str, np.ndarray]:
         """Return the rows to store of float32 vectors (n, d); NonFiniteError beyond float16's range."""
-        return {self.section: self._rows(vectors)}
+        return {self.section: self._rows(vectors, threads)}
 
-    def _rows(self, vectors: np.ndarray) -> np.ndarray:
+    def _rows(self, vectors: np.ndarray, threads: int) -> np.ndarray:
         if self.kind == "sq8":
             assert self.scalar is not None
-            return self.scalar.encode(vectors)
+            return self.scalar.encode_trusted(vectors, threads=threads)
         if self.kind == "fp32":
             return vectors
         with np.errstate(over="ignore"):
@@ -65,7 +65,7 @@ class RowStore:
         rows = arrays[self.section]
         if self.kind == "sq8":
             assert self.scalar is not None
-            return self.scalar.decode(np.ascontiguousarray(rows))
+            return self.scalar.decode_trusted(np.ascontiguousarray(rows))
         return rows.astype(np.float32)
 
     def layout(self, rows: int, blocks: int) -> dict[str, tuple[type, tuple[int, ...]]]:

@@ -92,13 +92,13 @@ class TableCodes:
             arrays[spill.LISTS] = lists
             arrays[spill.UNPACKED] = self._codes_of(vectors - self.centroids[lists], vectors, threads)
         if self.with_constants:
-            arrays["constants"] = self.codebook.residual_constants(codes, of_rows)
+            arrays["constants"] = self.codebook.residual_constants_trusted(codes, of_rows)
         return arrays
 
     def _codes_of(self, targets: np.ndarray, vectors: np.ndarray, threads: int) -> np.ndarray:
         if isinstance(self.codebook, ProductCodebook) and self.codebook.anisotropic_eta is not None:
-            return self.codebook.encode(targets, directions=vectors, threads=threads)
-        return self.codebook.encode(targets, threads=threads)
+            return self.codebook.encode_trusted(targets, vectors, threads=threads)
+        return self.codebook.encode_trusted(targets, threads=threads)
 
     def _centroids_of(self, labels: np.ndarray) -> np.ndarray | None:
         return self.centroids[labels] if self.residual and self.centroids is not None else None
@@ -124,12 +124,12 @@ class TableCodes:
     def decode(self, arrays: dict[str, np.ndarray], labels: np.ndarray) -> np.ndarray:
         """Return vectors (n, d) float32 of unpacked rows of the lists ``labels`` (n,)."""
         of_rows = self._centroids_of(labels)
-        decoded = self.codebook.decode(arrays["codes"])
+        decoded = self.codebook.decode_trusted(arrays["codes"])
         return decoded if of_rows is None else decoded + of_rows
 
     def prepare(self, queries: np.ndarray, probes: Probes) -> tuple[np.ndarray, np.ndarray]:
         """Return the queries' tables (nq, M, ksub) and what each list adds to a score, (nq, nlist) or (nq, 0)."""
-        tables = self.codebook.lookup_tables(queries, self.metric, residual=self.residual)
+        tables = self.codebook.lookup_tables_trusted(queries, self.metric, residual=self.residual)
         if self.residual:
             return tables, probes.centroid_scores
         if self.with_constants:  # -|q|^2 belongs to every list alike

@@ -179,17 +179,16 @@ class TokenStore:
         if self.spec.kind == "fp16":
             return TokenRows(offsets, {ROWS: _halves(vectors)})
         if isinstance(codebook, ScalarCodebook):
-            return TokenRows(offsets, {ROWS: codebook.encode(vectors)})
+            return TokenRows(offsets, {ROWS: codebook.encode_trusted(vectors, threads=threads)})
         assert self.centroids is not None
         if isinstance(codebook, RaBitQCodebook):
             labels = np.zeros(len(vectors), np.int64)
-            arrays = codebook.encode(
-                vectors - self.centroids, centroids=self.centroids, labels=labels, metric="ip", threads=threads
-            )
+            residuals = vectors - self.centroids
+            arrays = codebook.encode_trusted(residuals, self.centroids, labels, "ip", threads=threads)
             return TokenRows(offsets, {f"tokens.{name}": arrays[name] for name in _RABITQ})
         assert codebook is not None
         labels = assign(vectors, self.centroids, metric="l2", threads=threads)[0]
-        codes = codebook.encode(vectors - self.centroids[labels], threads=threads)
+        codes = codebook.encode_trusted(vectors - self.centroids[labels], threads=threads)
         return TokenRows(offsets, {"codes": codes, LABELS: labels.astype(np.uint32)})
 
     def pack(self, rows: TokenRows) -> dict[str, np.ndarray]:
@@ -213,12 +212,12 @@ class TokenStore:
         codebook = self.codebook
         if isinstance(codebook, ProductCodebook):
             assert self.centroids is not None
-            return codebook.decode(rows.arrays["codes"]) + self.centroids.take(rows.arrays[LABELS], 0, mode="clip")
+            return codebook.decode_trusted(rows.arrays["codes"]) + self.centroids.take(rows.arrays[LABELS], 0, mode="clip")
         if isinstance(codebook, RaBitQCodebook):
             arrays = {name: rows.arrays[f"tokens.{name}"] for name in _RABITQ}
-            return codebook.decode(arrays, metric="ip") + self.centroids
+            return codebook.decode_trusted(arrays, "ip") + self.centroids
         if isinstance(codebook, ScalarCodebook):
-            return codebook.decode(np.ascontiguousarray(rows.arrays[ROWS]))
+            return codebook.decode_trusted(np.ascontiguousarray(rows.arrays[ROWS]))
         return rows.arrays[ROWS].astype(np.float32)
 
     def _row_arrays(self) -> dict[str, tuple[type, int]]:
@@ -414,7 +413,7 @@ class Prepared:
     def rabitq(self) -> tuple[np.ndarray, ...]:
         """The vectors as the scan of RaBitQ's codes takes them."""
         assert isinstance(self.store.codebook, RaBitQCodebook)
-        found = self.store.codebook.prepare(self.query)
+        found = self.store.codebook.prepare_trusted(self.query)
         return found.planes, found.high, found.low, found.factors, found.totals
 
     @cached_property

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from annvq.arguments import as_threads
 from annvq.errors import ShapeError
 from annvq.kernels import chamfer as kernels
 from annvq.kernels import gemm
@@ -50,6 +51,7 @@ def chamfer(
     """
     asked = Ragged.of(queries, query_offsets, name="queries").floats()
     given = Ragged.of(documents, document_offsets)
+    workers = pool.resolve(as_threads(threads))
     scores = np.empty((len(asked), len(given)), np.float32)
     if scores.size == 0:
         return scores
@@ -66,7 +68,7 @@ def chamfer(
             kernels.score_rows(panels, offsets, store, some.dim, _NOTHING, _NOTHING, some.offsets, every, out)
             scores[block, part] = out
 
-    pool.run(run, _cuts(given.offsets, _VECTORS_A_TASK), pool.resolve(threads))
+    pool.run(run, _cuts(given.offsets, _VECTORS_A_TASK), workers)
     return scores
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from annvq.arguments import as_count
+from annvq.arguments import as_count, as_threads
 from annvq.errors import NonFiniteError, ParameterError
 from annvq.kernels import fde, gemm
 from annvq.kernels import threads as pool
@@ -141,9 +141,7 @@ class FixedDimensionalEncoder:
             yield self.encode_documents(batch, dtype=dtype, threads=threads)
 
     def _encode(self, sets: Ragged, of_documents: bool, dtype: Any, threads: int | None) -> np.ndarray:
-        if dtype not in (np.float32, np.float16, "float32", "float16"):  # NumPy's dtypes equal their types
-            raise ParameterError(f"dtype {dtype!r}: expected float32 or float16")
-        wanted = np.dtype(dtype)
+        wanted, workers = _as_float(dtype), pool.resolve(as_threads(threads))
         out = np.empty((len(sets), self.output_dim), wanted)
         panels = gemm.pack(self.matrix)
         buckets, signs = self.sketch
@@ -160,7 +158,7 @@ class FixedDimensionalEncoder:
                     raise NonFiniteError("encodings beyond float16's range: ask for float32, or scale the vectors")
                 out[part] = made
 
-        pool.run(run, pool.slices(len(sets), -(-len(sets) // _SETS_A_TASK)), pool.resolve(threads))
+        pool.run(run, pool.slices(len(sets), -(-len(sets) // _SETS_A_TASK)), workers)
         return out
 
     @cached_property
@@ -187,3 +185,14 @@ class FixedDimensionalEncoder:
         random = np.random.RandomState((self.seed + 0x85EBCA6B) % (1 << 32))
         places = random.randint(0, self.final_dim, self._numbers).astype(np.int64)
         return places, (2.0 * random.randint(0, 2, self._numbers) - 1.0).astype(np.float32)
+
+
+def _as_float(dtype: Any) -> np.dtype:
+    """Return the dtype of encodings; ParameterError for other than float32 and float16."""
+    try:
+        wanted = np.dtype(dtype)
+    except (TypeError, ValueError):
+        wanted = None
+    if wanted not in (np.float32, np.float16):
+        raise ParameterError(f"dtype {dtype!r}: expected float32 or float16")
+    return wanted

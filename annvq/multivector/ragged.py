@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from annvq import vectors as door
+from annvq.arguments import as_count, as_integers
 from annvq.errors import DtypeError, NonFiniteError, ShapeError
 
 _KEPT = (np.float32, np.float16, np.int8)
@@ -56,6 +57,7 @@ class Ragged:
             With what was given and what is accepted; the first bad set is named.
 
         """
+        dim = None if dim is None else as_count("dim", dim)
         if isinstance(sets, Ragged):
             if offsets is not None:
                 raise ShapeError(f"{name}: offsets for sets that have their own")
@@ -149,9 +151,7 @@ def _kept(vectors: Any, name: str) -> np.ndarray:
 
 
 def _starts(offsets: Any, name: str) -> np.ndarray:
-    starts = np.asarray(offsets)
-    if starts.dtype.kind not in "iu":
-        raise DtypeError(f"{name}: offsets of {starts.dtype}, expected integers")
+    starts = as_integers(f"{name}: offsets", offsets)
     if starts.ndim != 1 or len(starts) == 0:
         raise ShapeError(f"{name}: offsets {starts.shape}, expected (m + 1,)")
     starts = starts.astype(np.int64)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from annvq.arguments import as_count, as_number
+from annvq.arguments import as_count, as_number, as_threads
 from annvq.kernels import reduce
 from annvq.kernels import threads as pool
 from annvq.multivector.ragged import Ragged, concatenated
@@ -77,4 +77,6 @@ def _of_all(sets: Ragged, one: Any, threads: int | None) -> Ragged:
         made = [one(np.ascontiguousarray(vectors)) for vectors in sets[part]]
         return Ragged(np.concatenate(made), np.concatenate([[0], np.cumsum([len(m) for m in made])]).astype(np.int64))
 
-    return concatenated(pool.run(run, pool.slices(len(sets), -(-len(sets) // _SETS_A_TASK)), pool.resolve(threads)))
+    return concatenated(
+        pool.run(run, pool.slices(len(sets), -(-len(sets) // _SETS_A_TASK)), pool.resolve(as_threads(threads)))
+    )

@@ -67,4 +67,5 @@ class RaBitQCodes(Form):
 
     def rows(self, ids: np.ndarray) -> np.ndarray:
         """Return rows (m, d) float32."""
-        return self.codebook.decode({name: array[ids] for name, array in self.encoded.items()}) + self.center
+        encoded = {name: array[ids] for name, array in self.encoded.items()}
+        return self.codebook.decode_trusted(encoded, "ip") + self.center
