@@ -16,6 +16,7 @@ from annvq.vectors import as_matrix, check_lengths
 
 # Twice what an index takes: residuals, and their products with each other, are float32.
 LONGEST = 2.0**63
+TRAINED_ON = "training vectors"  # in messages
 _MOST_ITERATIONS = 100_000
 
 
@@ -34,10 +35,22 @@ def as_rows(vectors: Any, dim: int | None = None, name: str = "vectors") -> np.n
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError
-        As `annvq.vectors.as_matrix`, and where a row is so long that products of residuals overflow float32.
+        As `annvq.vectors.as_matrix`.
 
     """
-    rows = as_matrix(_narrowed(vectors), dim=dim, name=name)
+    return as_matrix(_narrowed(vectors), dim=dim, name=name)
+
+
+def as_short_rows(vectors: Any, dim: int | None = None, name: str = "vectors") -> np.ndarray:
+    """Do what `as_rows` does for what is compared by distances.
+
+    Raises
+    ------
+    NonFiniteError
+        Also where a row is so long that products of residuals overflow float32.
+
+    """
+    rows = as_rows(vectors, dim, name)
     check_lengths(rows, name, longest=LONGEST)
     return rows
 
@@ -70,7 +83,7 @@ def training_rows(vectors: Any, most: int | None, rng: np.random.Generator, leas
 
     """
     raw = raw_rows(vectors)
-    return as_rows(raw[training_places(len(raw), most, rng, least)], name="training vectors")
+    return as_rows(raw[training_places(len(raw), most, rng, least)], name=TRAINED_ON)
 
 
 def raw_rows(vectors: Any, name: str = "vectors") -> np.ndarray:

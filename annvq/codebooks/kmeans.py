@@ -10,8 +10,10 @@ import numpy as np
 
 from annvq.arguments import as_choice, as_count, as_flag, as_weight
 from annvq.codebooks.arrays import (
+    LONGEST,
+    TRAINED_ON,
     as_niter,
-    as_rows,
+    as_short_rows,
     finite,
     frozen,
     generator,
@@ -27,6 +29,7 @@ from annvq.kernels import threads as pool
 from annvq.kernels.assign import assign, assign_many, assign_to, sites
 from annvq.kernels.lloyd import squared_norms, sum_members
 from annvq.kernels.tiles import readonly
+from annvq.vectors import check_lengths
 
 ITERATIONS = 10  # at most, by default
 METRICS = ("l2", "ip")
@@ -119,6 +122,7 @@ class KMeans:
         unit = metric == "ip" if spherical is None else as_flag("spherical", spherical)
         balance = _share("balance", balance)
         rows = training_rows(vectors, 256 * k if sample is None else sample, rng, least=k)
+        check_lengths(rows, TRAINED_ON, longest=LONGEST)
         centroids = _normalized(seed_centroids(rows, k, init, rng, count), unit)
         run = _Run(rows, metric, unit, balance, rng, count)
         return cls(frozen(run.improve(centroids, niter, progress)), metric)
@@ -152,7 +156,7 @@ class KMeans:
 
         """
         n = as_count("n", n, most=self.k)
-        rows, count = as_rows(vectors, self.dim), workers(threads)
+        rows, count = as_short_rows(vectors, self.dim), workers(threads)
         if n == 1:
             labels, scores = assign(rows, self.centroids, metric=self.metric, threads=count)
         else:

@@ -11,9 +11,11 @@ import numpy as np
 from annvq.arguments import as_count, as_flag, as_number
 from annvq.codebooks import anisotropic
 from annvq.codebooks.arrays import (
+    TRAINED_ON,
     as_codes,
     as_niter,
     as_rows,
+    as_short_rows,
     finite,
     frozen,
     generator,
@@ -118,7 +120,7 @@ class ProductCodebook:
         raw = raw_rows(vectors)
         d, M = raw.shape[1], as_M(M, raw.shape[1])
         places = training_places(len(raw), sample, rng)
-        rows = as_rows(raw[places], name="training vectors")
+        rows = as_short_rows(raw[places], name=TRAINED_ON)
         codebooks = train_codebooks(rows, start_codebooks(rows, M, 1 << nbits, rng), niter, count)
         if eta is not None:
             along = rows
@@ -172,7 +174,7 @@ class ProductCodebook:
             None for all CPUs; the codes do not depend on it.
 
         """
-        rows, along, count = as_rows(vectors, self.dim), None, workers(threads)
+        rows, along, count = as_short_rows(vectors, self.dim), None, workers(threads)
         if directions is not None:
             along = as_rows(directions, self.dim, "directions")
             _check_directions(along, rows)

@@ -146,7 +146,7 @@ class RaBitQCodebook:
 
     def rotate(self, vectors: Any) -> np.ndarray:
         """Return the rotated vectors, (n, D) float32, of ``vectors (n, dim)``."""
-        return self._rotated(as_rows(vectors, self.dim))
+        return finite(self._rotated(as_rows(vectors, self.dim)), "rotated vectors")
 
     def _rotated(self, vectors: np.ndarray) -> np.ndarray:
         rotated = np.empty((len(vectors), self.padded_dim), np.float32)

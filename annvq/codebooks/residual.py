@@ -13,6 +13,7 @@ from annvq.codebooks.arrays import (
     as_codes,
     as_niter,
     as_rows,
+    as_short_rows,
     finite,
     frozen,
     generator,
@@ -156,7 +157,7 @@ class ResidualCodebook:
 
     def encode(self, vectors: Any, *, threads: int | None = None) -> np.ndarray:
         """Return the codes (n, M) uint8 of vectors (n, d); they do not depend on the threads."""
-        return self.encode_trusted(as_rows(vectors, self.dim), threads=workers(threads))
+        return self.encode_trusted(as_short_rows(vectors, self.dim), threads=workers(threads))
 
     def encode_trusted(self, rows: np.ndarray, *, threads: int) -> np.ndarray:
         """Do what `encode` does with finite float32 rows, C-contiguous: nothing is checked."""

@@ -161,7 +161,7 @@ def test_wrong_input():
     with pytest.raises(DtypeError):
         KMeans.train(vectors.astype(complex), 2)
     vectors[3, 1] = np.inf
-    with pytest.raises(NonFiniteError, match="vector 3"):
+    with pytest.raises(NonFiniteError, match="row 3"):
         KMeans.train(vectors, 2)
     with pytest.raises(ShapeError):
         KMeans.train(blobs(10, 4, 2), 2).assign(blobs(10, 5, 2))

@@ -198,7 +198,7 @@ def test_wrong_input():
         ProductCodebook.train(vectors, M=2, nbits=4, anisotropic_eta=2.0, directions=vectors[:19])
     with pytest.raises(NonFiniteError):
         ProductCodebook.train(np.full((3, 4), np.inf, np.float32), M=2)
-    with pytest.raises(ShapeError, match="dimension 7, the codebook 8"):
+    with pytest.raises(ShapeError, match="dimension 7, expected 8"):
         ProductCodebook.train(vectors, M=2, nbits=4).encode(vectors[:, :7])
 
 

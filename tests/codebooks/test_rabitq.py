@@ -332,7 +332,7 @@ def test_wrong_arguments_are_refused():
         with pytest.raises(ParameterError, match="1 to 8"):
             RaBitQCodebook.train(vectors, bits=bits)
     for shape in ((5,), (5, 0), (0, 65_537)):
-        with pytest.raises(ShapeError, match="65536"):
+        with pytest.raises(ShapeError, match=r"\(n, d\) with d"):
             RaBitQCodebook.train(np.empty(shape, np.float32), bits=1)
     with pytest.raises(ShapeError, match="10"):
         codebook.encode(gaussian(5, 11))

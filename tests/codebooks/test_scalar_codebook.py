@@ -31,8 +31,11 @@ def test_ends_of_the_range_and_beyond():
     vectors = np.array([[0, -5], [10, 5]], np.float32)
     codebook = ScalarCodebook.train(vectors, kind="sq8")
     assert codebook.encode(vectors).tolist() == [[0, 0], [255, 255]]
-    far = np.array([[-1e30, 1e30], [11, -6], [np.nan, np.inf]], np.float32)
-    assert codebook.encode(far).tolist() == [[0, 255], [255, 0], [0, 255]]
+    far = np.array([[-1e30, 1e30], [11, -6]], np.float32)
+    assert codebook.encode(far).tolist() == [[0, 255], [255, 0]]
+    for value in (np.nan, np.inf):
+        with pytest.raises(NonFiniteError, match="row 1"):
+            codebook.encode(np.array([[0, 0], [0, value]]))
     np.testing.assert_allclose(codebook.decode(codebook.encode(vectors)), vectors, atol=1e-6)
 
 
