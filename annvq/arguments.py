@@ -77,7 +77,7 @@ def as_array(name: str, values: Any, expected: str) -> np.ndarray:
         ) from error
 
 
-def as_integers(name: str, values: Any, expected: str = "an array of integers") -> np.ndarray:
+def as_integers(name: str, values: Any, expected: str = "integers") -> np.ndarray:
     """Return an array of integers of any size; DtypeError for anything else, ShapeError for ragged lists."""
     given = as_array(name, values, expected)
     if not given.size and isinstance(values, list | tuple):
