@@ -212,7 +212,8 @@ class TokenStore:
         codebook = self.codebook
         if isinstance(codebook, ProductCodebook):
             assert self.centroids is not None
-            return codebook.decode_trusted(rows.arrays["codes"]) + self.centroids.take(rows.arrays[LABELS], 0, mode="clip")
+            decoded = codebook.decode_trusted(rows.arrays["codes"])
+            return decoded + self.centroids.take(rows.arrays[LABELS], 0, mode="clip")
         if isinstance(codebook, RaBitQCodebook):
             arrays = {name: rows.arrays[f"tokens.{name}"] for name in _RABITQ}
             return codebook.decode_trusted(arrays, "ip") + self.centroids
