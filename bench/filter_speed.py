@@ -1,8 +1,8 @@
 """Measure what filters cost a single query: masks, ids and expressions, given anew or made ready once.
 
 One thread, one query a call, k = 10; n = 1,000,000 made vectors of d = 64 in as many lists as "fast" makes, and the
-same filter for every query. For every share of rows that pass, microseconds a query; and for the first, those of
-making a mask's rows ready alone (the gather, and the rows of every list counted), of which no byte depends on a query.
+same filter for every query. For every share of rows that pass, microseconds a query, medians; and of those of a mask,
+what making it ready takes (the gather into the order of the lists, and the rows of every list counted).
 
     python bench/filter_speed.py [--n N] [--json FILE]
 """
@@ -33,15 +33,15 @@ def made(n: int, seed: int) -> np.ndarray:
 
 
 def microseconds(call: Callable[[np.ndarray], Any], queries: np.ndarray) -> float:
-    """Return the best of some passes over the queries, one a call."""
+    """Return the median of some calls for each query, one query a call."""
     call(queries[0])
-    best = np.inf
+    spent = []
     for _ in range(PASSES):
-        start = time.perf_counter()
         for query in queries:
+            start = time.perf_counter()
             call(query)
-        best = min(best, time.perf_counter() - start)
-    return 1e6 * best / len(queries)
+            spent.append(time.perf_counter() - start)
+    return 1e6 * float(np.median(spent))
 
 
 def main() -> None:
