@@ -21,7 +21,7 @@ MULTIVECTOR := $(foreach r,flat muvera muvera-4bit centroid-interaction chamfer-
 ANN := --every-mode --threads $$(nproc) --recipe fast
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-lowest lint soak bench tables clean
+.PHONY: help demo test test-lowest test-paths lint soak bench tables clean
 
 help: ## Say what there is to make
 	@grep -hE '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -35,6 +35,9 @@ test: $(TEST_READY) ## Run the tests
 test-lowest: $(LOWEST_READY) ## Run the tests of the core with the lowest versions that pyproject.toml declares
 	NUMBA_CACHE_DIR=$(abspath $(LOWEST)/kernels) $(LOWEST)/bin/python -m pytest -m "not data and not slow" \
 		-n auto --maxprocesses 4 --dist worksteal $(CORE)
+
+test-paths: $(TEST_READY) ## Compare results under other instruction sets of annvq, torch, NumPy and its BLAS
+	$(BIN)/python -m pytest tests/test_code_paths.py -n auto --maxprocesses 4
 
 soak: $(TEST_READY) ## Try to break it at random (MINUTES=20, SEED=another one every time)
 	$(BIN)/python tests/soak --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED))
