@@ -1,8 +1,9 @@
 """One thread pool for serial kernels that release the GIL.
 
 A call to `run` works through its tasks in the calling thread and in up to ``threads - 1`` helpers from
-the pool. The caller never waits for a helper that has not started, so a busy pool costs time and
-cannot deadlock. Results come back in the order of the tasks: which thread ran what is not seen.
+the pool. The caller never waits for a helper that has not started, so a busy pool, or one that can start
+no thread, costs time and cannot deadlock. Results come back in the order of the tasks: which thread ran
+what is not seen.
 """
 
 from __future__ import annotations
@@ -82,13 +83,21 @@ class _Work:
 
 
 def _start_helpers(drain: Callable[[], None], count: int) -> list[Future]:
+    """Return up to ``count`` helpers; fewer, and a new pool next time, where no thread can be started."""
     global _pool, _pool_size
+    started: list[Future] = []
     with _lock:  # growing replaces the pool: nobody may submit to the one that is shut down
         if _pool is None or _pool_size < count:
             if _pool is not None:
                 _pool.shutdown(wait=False)  # what was submitted to it still runs
             _pool, _pool_size = ThreadPoolExecutor(count, thread_name_prefix="annvq"), count
-        return [_pool.submit(drain) for _ in range(count)]
+        try:
+            while len(started) < count:
+                started.append(_pool.submit(drain))
+        except RuntimeError:  # the main thread has ended, or the system is at its limit: the caller works alone
+            _pool.shutdown(wait=False)  # it may hold a task that it found no thread for
+            _pool, _pool_size = None, 0
+    return started
 
 
 def run(function: Callable[[Task], Result], tasks: Sequence[Task], threads: int) -> list[Result]:

@@ -6,19 +6,24 @@ not synced. Operations are as small as the system's calls, so that a test can st
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from annvq.errors import StorageError
+from annvq.storage import descriptors
+
+# What only some systems know, by its absence: Windows has none of these, but binary files.
+_BINARY, _CLOEXEC = getattr(os, "O_BINARY", 0), getattr(os, "O_CLOEXEC", 0)
+_NONBLOCK, _NOFOLLOW = getattr(os, "O_NONBLOCK", 0), getattr(os, "O_NOFOLLOW", 0)
+_DIRECTORY: int | None = getattr(os, "O_DIRECTORY", None)
 
 # From Python 3.13 on a mapping need not keep a file descriptor of its own.
-_MAP_OPTIONS = {"trackfd": False} if sys.version_info >= (3, 13) else {}
+_MAP_OPTIONS: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) and _DIRECTORY is not None else {}
 
 
 class FileSystem(Protocol):
@@ -85,7 +90,7 @@ class FileSystem(Protocol):
         ...
 
     def remove(self, path: Path) -> None:
-        """Remove a file; who has it open or mapped keeps it."""
+        """Remove a file; who has it open or mapped keeps it, or where the system knows no such thing this fails."""
         ...
 
     def remove_folder(self, folder: Path) -> None:
@@ -99,22 +104,22 @@ class LocalFileSystem:
     def open(self, path: Path) -> int:
         """Open a file for reading; return its descriptor."""
         # A pipe in a file's place must not block the opening.
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        return os.open(path, os.O_RDONLY | _BINARY | _CLOEXEC | _NONBLOCK)
 
     def create(self, path: Path) -> int:
         """Create a file that does not exist yet, for writing; return its descriptor."""
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY | _CLOEXEC, 0o666)
 
     def reopen(self, path: Path) -> int:
         """Open a file that others wrote, for syncing; return its descriptor."""
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        return os.open(path, os.O_RDWR | _BINARY | _CLOEXEC)
 
     def lock(self, path: Path) -> int:
         """Open a lock file, made if need be, and lock it until its descriptor is closed."""
         while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _BINARY | _CLOEXEC | _NOFOLLOW, 0o666)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                descriptors.lock(descriptor)
                 if _is_at(descriptor, path):
                     return descriptor
             except BaseException:
@@ -128,11 +133,14 @@ class LocalFileSystem:
 
     def read(self, descriptor: int, offset: int, count: int) -> bytes:
         """Read up to ``count`` bytes; none at the end of the file."""
-        return os.pread(descriptor, count, offset)
+        if hasattr(os, "pread"):
+            return os.pread(descriptor, count, offset)
+        os.lseek(descriptor, offset, os.SEEK_SET)  # who opens a file here reads it in one thread
+        return os.read(descriptor, count)
 
     def map(self, descriptor: int, size: int) -> mmap.mmap:
         """Map a whole file for reading; the mapping outlives the descriptor."""
-        return mmap.mmap(descriptor, size, prot=mmap.PROT_READ, **_MAP_OPTIONS)
+        return mmap.mmap(descriptor, size, access=mmap.ACCESS_READ, **_MAP_OPTIONS)
 
     def write(self, descriptor: int, content: memoryview) -> int:
         """Append bytes; return how many were written, which may be fewer."""
@@ -140,7 +148,7 @@ class LocalFileSystem:
 
     def sync(self, descriptor: int) -> None:
         """Force a file's bytes to the disk."""
-        os.fsync(descriptor)
+        descriptors.sync(descriptor)
 
     def close(self, descriptor: int) -> None:
         """Close a descriptor."""
@@ -156,9 +164,11 @@ class LocalFileSystem:
 
     def sync_folder(self, folder: Path) -> None:
         """Force a folder's entries to the disk: a synced file without a synced entry can be lost."""
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if _DIRECTORY is None:  # Windows opens no folders, and its file system logs what happens to entries
+            return
+        descriptor = os.open(folder, os.O_RDONLY | _DIRECTORY | _CLOEXEC)
         try:
-            os.fsync(descriptor)
+            descriptors.sync(descriptor)
         finally:
             os.close(descriptor)
 

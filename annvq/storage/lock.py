@@ -58,4 +58,5 @@ def _leave_to_parent() -> None:
         lock.release()
 
 
-os.register_at_fork(after_in_child=_leave_to_parent)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -120,3 +122,66 @@ def test_pool_works_after_fork():
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_where_no_thread_can_be_started_the_caller_works(monkeypatch):
+    def refused(self):
+        raise RuntimeError("can't start new thread")
+
+    expected = [i * i for i in range(20)]
+    with monkeypatch.context() as limited:
+        limited.setattr(threads, "_pool", None)
+        limited.setattr(threads, "_pool_size", 0)
+        limited.setattr(threading.Thread, "start", refused)
+        for _ in range(3):
+            assert threads.run(lambda i: i * i, range(20), 4) == expected
+            assert threads._pool is None, "what it could not start is not kept"
+    barrier = threading.Barrier(3, timeout=5)
+    assert len(set(threads.run(lambda _: (barrier.wait(), threading.get_ident())[1], range(3), 3))) == 3
+
+
+def test_helpers_that_did_start_are_waited_for(monkeypatch):
+    start, started = threading.Thread.start, []
+
+    def one_only(self):
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(self)
+        start(self)
+
+    monkeypatch.setattr(threads, "_pool", None)
+    monkeypatch.setattr(threads, "_pool_size", 0)
+    monkeypatch.setattr(threading.Thread, "start", one_only)
+    barrier = threading.Barrier(2, timeout=5)
+    assert len(set(threads.run(lambda _: (barrier.wait(), threading.get_ident())[1], range(2), 4))) <= 2
+
+
+AFTER_MAIN = """
+import subprocess
+import sys
+import threading
+import numpy as np
+import annvq
+rows = np.random.default_rng(0).normal(size=(2000, 8)).astype(np.float32)
+index = annvq.build(rows, "Flat")
+def answers():
+    hits = index.search(rows[:64], 5, threads=3)
+    return hits.ids.tolist(), hits.scores.tolist()
+{before}
+def late():
+    threading.main_thread().join()
+    assert answers() == expected
+    index.add(rows + 1, threads=3)
+    assert len(index) == 4000
+    print("same")
+threading.Thread(target=late).start()
+"""
+
+
+@pytest.mark.parametrize("before", ["expected = answers()", "expected = index.search(rows[:64], 5, threads=1)\n"])
+def test_searching_after_the_main_thread_has_ended(before):
+    if "threads=1" in before:  # nobody has made a pool before
+        before += "expected = expected.ids.tolist(), expected.scores.tolist()"
+    code = AFTER_MAIN.format(before=before)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert (ran.stdout, ran.returncode) == ("same\n", 0), ran.stderr
