@@ -90,7 +90,10 @@ def type_of(value: Any) -> pa.DataType:
         return pa.struct([(key, type_of(item)) for key, item in value.items()])
     if isinstance(value, list | tuple | set | frozenset) or (isinstance(value, np.ndarray) and value.ndim == 1):
         return pa.list_(reduce(_joined_items, map(type_of, value), pa.null()))
-    return pa.infer_type([value])
+    kind = pa.infer_type([value])
+    if getattr(value, "nanosecond", 0) or getattr(value, "nanoseconds", 0):  # pandas': Arrow infers microseconds
+        return pa.timestamp("ns", kind.tz) if pa.types.is_timestamp(kind) else pa.duration("ns")
+    return kind
 
 
 def _joined_items(held: pa.DataType, given: pa.DataType) -> pa.DataType:
@@ -147,7 +150,7 @@ def joined(held: pa.DataType, given: pa.DataType, *, keep: bool = False, mixed: 
     keep
         Whether the type held stays, where it may hold a value of the type given though not every one.
     mixed
-        Whether floats go into integers, too: both become float64.
+        Whether floats go into integers, too: both become float64; and times take the finer of two units.
 
     """
     import pyarrow as pa
@@ -172,8 +175,8 @@ def _families() -> tuple[tuple[Callable[..., bool], Callable[..., Any]], ...]:
         (lambda kind: types.is_string(kind) or types.is_large_string(kind), _larger),
         (lambda kind: types.is_binary(kind) or types.is_large_binary(kind), _larger),
         (types.is_date, _held),
-        (types.is_time, _held),
-        (types.is_duration, _held),
+        (types.is_time, _finer),
+        (types.is_duration, _finer),
         (types.is_timestamp, _joined_timestamps),
         (types.is_struct, _joined_structs),
         (_is_list, _joined_lists),
@@ -233,7 +236,16 @@ def _larger(held: pa.DataType, given: pa.DataType, keep: bool, mixed: bool) -> p
 
 
 def _joined_timestamps(held: pa.DataType, given: pa.DataType, keep: bool, mixed: bool) -> pa.DataType | None:
-    return held if (held.tz is None) == (given.tz is None) else None
+    import pyarrow as pa
+
+    if (held.tz is None) != (given.tz is None):
+        return None
+    return pa.timestamp(_finer(held, given, keep, mixed).unit, held.tz)
+
+
+def _finer(held: pa.DataType, given: pa.DataType, keep: bool, mixed: bool) -> pa.DataType:
+    units = ("s", "ms", "us", "ns")
+    return given if mixed and not keep and units.index(given.unit) > units.index(held.unit) else held
 
 
 def _joined_structs(held: pa.DataType, given: pa.DataType, keep: bool, mixed: bool) -> pa.DataType | None:

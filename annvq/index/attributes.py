@@ -54,7 +54,7 @@ def as_attributes(x: Any, n: int | None) -> pa.Table | None:
     names = table.schema.names
     if len(set(names)) != len(names):
         raise FilterError(f"attributes: column names are not unique: {', '.join(names)}")
-    rows = len(x) if isinstance(x, list | tuple) else len(table)  # a table without columns has no rows
+    rows = len(x) if isinstance(x, list | tuple) or _is_pandas(x) else len(table)  # Arrow makes 0 rows of no columns
     if n is not None and rows != n:
         raise ShapeError(f"attributes: {rows} rows for {n} vectors")
     return pa.table({name: types.plain(table.column(name), name) for name in names}) if names else None
@@ -157,8 +157,9 @@ def _as_table(x: Any) -> pa.Table:
         return _from_rows(x)
     if isinstance(x, dict):
         return pa.table({name: _column_of(values, name) for name, values in x.items()})
-    if _is_pandas(x):
+    if _is_pandas(x) and hasattr(x, "columns"):
         return _from_pandas(x)
+    _check_exported(x)
     return pa.table(x)
 
 
@@ -189,9 +190,20 @@ def _column_of(values: Any, name: str) -> Any:
         return types.array_of(list(values), name)
     if _is_pandas(values) and values.dtype == object:
         return types.array_of(_without_missing(values), name)
+    _check_exported(values)
     if not _is_pandas(values) and hasattr(values, "__arrow_c_stream__") and not isinstance(values, pa.ChunkedArray):
         return pa.chunked_array(values)
     return values
+
+
+def _check_exported(x: Any) -> None:
+    """Refuse Python's objects in a polars frame or series, which exports their addresses (DtypeError)."""
+    if type(x).__module__.partition(".")[0] != "polars":
+        return
+    columns = x if hasattr(x, "columns") else [x]
+    wrong = next((column.name for column in columns if str(column.dtype) == "Object"), None)
+    if wrong is not None:
+        raise DtypeError(f"attributes: column {wrong!r} is of Python objects, which attributes cannot be")
 
 
 def _is_pandas(x: Any) -> bool:

@@ -29,8 +29,6 @@ class Filter:
     allowed
         Ids; booleans (n,) for the rows in the order of their insertion; or an expression over the
         attributes.
-    schema
-        Of the attributes of all segments, for an expression.
 
     """
 
@@ -61,9 +59,6 @@ class Filter:
         if mask is not None:
             return cls(mask)
         ids = _as_ids(given)
-        segments = snapshot.segments
-        if len(ids) and segments and ids.kind != segments[0].ids.kind:
-            raise FilterError(f"filter by {ids.kind} ids, but those of the index are {segments[0].ids.kind}")
         _check_no_mask(ids, snapshot.live_count)
         return cls(ids)
 
@@ -73,8 +68,8 @@ class Filter:
         Raises
         ------
         FilterError
-            The mask has another length; or the segments do not have what the expression needs, with the
-            attributes that there are.
+            The mask has another length; the ids are of another kind than the index's; or the segments do not have
+            what the expression needs, with the attributes that there are.
 
         """
         if isinstance(self.allowed, np.ndarray):
@@ -108,6 +103,8 @@ def _as_mask(given: Any) -> np.ndarray | None:
         return given.fill_null(False).to_numpy(zero_copy_only=False)
     if package == "pandas" and str(getattr(given, "dtype", "")) in _NULLABLE:
         return given.to_numpy(dtype=bool, na_value=False)
+    if package == "polars" and str(getattr(given, "dtype", "")) == "Boolean":
+        return given.fill_null(False).to_numpy()
     if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
         raise FilterError("filter: an array with masked values, expected a value in every place")
     array = given if isinstance(given, list | tuple) or not hasattr(given, "__array__") else np.asarray(given)
@@ -157,6 +154,8 @@ def _narrowed_by_mask(mask: np.ndarray, snapshot: Snapshot) -> Snapshot:
 
 
 def _by_ids(allowed: IdColumn, ids: IdColumn) -> np.ndarray:
+    if len(allowed) and allowed.kind != ids.kind:
+        raise FilterError(f"filter by {allowed.kind} ids, but those of the index are {ids.kind}")
     allow = np.zeros(len(ids), bool)
     rows = ids.find(allowed)
     allow[rows[rows >= 0]] = True

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from annvq.errors import FilterError
+from annvq.errors import FilterError, StateError
 from annvq.index.filters import Filter
 from annvq.index.snapshot import Snapshot
 from annvq.index.view import View
@@ -18,6 +18,8 @@ class PreparedFilter:
 
     It goes with the index as that changes. Ids and expressions are then applied anew, once, to the rows that there
     are; a mask holds for the rows that it was made for, so it is a FilterError where others were added or some removed.
+    It keeps the version to which it was applied last, its mapped files too, also when the index is closed. It is
+    neither copied nor pickled (StateError).
     """
 
     def __init__(self, given: Any, view: View) -> None:
@@ -35,6 +37,9 @@ class PreparedFilter:
 
     def __repr__(self) -> str:
         return f"PreparedFilter(count={self.count})"
+
+    def __reduce__(self) -> tuple:
+        raise StateError("a prepared filter holds rows of its index, and is not copied or sent: prepare it there")
 
     def on(self, view: View) -> View:
         """Return the rows of ``view``, an index's, that pass (FilterError where a mask is not for these rows)."""

@@ -83,6 +83,8 @@ class TestRows:
             ([1, 2**63], "row 1: 9223372036854775808 is no int64"),
             (["a", "\ud800"], "row 1: .* is no string"),
             ([1, object()], "row 1: <object"),
+            ([np.datetime64(0, "s"), NAIVE], r"row 0: .* is no timestamp\[us\]"),
+            ([np.timedelta64(5, "s"), dt.timedelta(milliseconds=1)], r"row 0: .* is no duration\[us\]"),
         ],
     )
     @pytest.mark.parametrize("as_rows", [True, False])
@@ -142,6 +144,27 @@ class TestArrow:
         frame["o"] = pandas.Series([True, 2], dtype=object)
         with pytest.raises(errors.DtypeError, match="column 'o', row 1: int64, but rows before are bool"):
             as_attributes(frame, 2)
+        assert as_attributes(frame[[]], 2) is None
+        with pytest.raises(errors.FilterError, match="Series"):
+            as_attributes(frame["s"], 2)
+
+    def test_nanoseconds_of_pandas_stay(self):
+        pandas = pytest.importorskip("pandas")
+        for zone in (None, "Europe/Berlin"):
+            fine = pandas.Timestamp("2020-01-01 00:00:00.123456789", tz=zone)
+            values = [fine.floor("s").to_pydatetime(), fine, None]
+            for given in (
+                [{"c": value} for value in values],
+                {"c": values},
+                pandas.DataFrame({"c": values}, dtype=object),
+            ):
+                table = as_attributes(given, 3)
+                assert table.schema.field("c").type == pa.timestamp("ns", zone)
+                assert table.column("c")[1].value == fine.value
+        tick = pandas.Timedelta(1, "ns")
+        for values in ([tick, dt.timedelta(1)], [dt.timedelta(1), tick]):
+            column = as_attributes({"c": [{"d": [value]} for value in values]}, 2).column("c")
+            assert sorted(item["d"][0].value for item in column) == [1, 86_400 * 10**9]
 
     def test_polars(self):
         polars = pytest.importorskip("polars")
@@ -152,6 +175,10 @@ class TestArrow:
             assert annvq.build(BASE[:2], "Flat", attributes=given).search(
                 BASE[:1], 2, filter=pc.field("s") == "a"
             ).ids.tolist() == [[0, -1]]
+        objects = polars.DataFrame({"n": [1], "o": [object()]})
+        for given in (objects, {"o": objects["o"]}):
+            with pytest.raises(errors.DtypeError, match="column 'o' is of Python objects"):
+                as_attributes(given, 1)
 
 
 def grown(*batches, path=None, each=3):

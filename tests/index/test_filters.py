@@ -125,6 +125,12 @@ class TestMasks:
             allowed(pandas.Series([True, None, False, True, False], dtype=object))
         assert allowed(pandas.Series([13, 10])) == [0, 3]
 
+    def test_polars(self):
+        polars = pytest.importorskip("polars")
+        assert allowed(polars.Series([True, False, False, True, False])) == [0, 3]
+        assert allowed(polars.Series([True, None, False, None, True])) == [0, 4]
+        assert allowed(polars.Series([13, 10])) == [0, 3]
+
     def test_masked_values_are_refused(self):
         with pytest.raises(errors.FilterError, match="masked"):
             allowed(np.ma.array([True, False, False, True, False], mask=[1, 0, 0, 0, 0]))

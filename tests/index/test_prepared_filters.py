@@ -1,5 +1,8 @@
 """Filters that are made ready once answer as the filters do that they were made of."""
 
+import copy
+import pickle
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -111,6 +114,23 @@ def test_what_is_no_filter_is_refused_at_once():
     index.close()
     with pytest.raises(StateError):
         index.prepare_filter([1])
+
+
+def test_another_index_may_have_other_ids(tmp_path):
+    annvq.build(BASE, "Flat").save(tmp_path / "index")
+    reader = annvq.open(tmp_path / "index")
+    prepared = reader.prepare_filter([1, 2])
+    annvq.build(BASE, "Flat", ids=[str(i) for i in range(len(BASE))]).save(tmp_path / "index")
+    assert reader.refresh()
+    with pytest.raises(FilterError, match="int ids, but those of the index are str"):
+        reader.search(QUERIES, filter=prepared)
+
+
+def test_they_take_no_rows_to_other_processes():
+    prepared = made().prepare_filter([1, 2])
+    for copied in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(StateError, match="prepare it there"):
+            copied(prepared)
 
 
 def test_indexes_of_documents_take_them():
