@@ -159,7 +159,7 @@ def main() -> None:
             index.search(query, K, nprobe=nprobe, rerank=rerank, threads=1)
 
     capacity = topk.capacity_for(rerank * copies)
-    all_at_once = (*fused.plan, K, rerank, capacity, nprobe, K, best, best_rows)
+    all_at_once = (*fused.plan, K, rerank, capacity, nprobe, K, np.float32(0), best, best_rows)
     add("all of them, in one kernel", 0.0, lambda: pipeline.search_planned(queries, *all_at_once))
     add("a search from Python", 0.0, one_call_each)
     figures.show(machine_line(annvq=annvq.__version__), sys.argv[4:])

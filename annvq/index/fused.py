@@ -24,6 +24,7 @@ _NO_PANELS = frozen(np.empty((0, 0, 0), np.float32))
 _FLOAT32 = np.dtype(np.float32)
 _MOST_PLACES = 1 << 12  # of one query's hits and candidates; whoever asks for more does not mind a check
 _LONGEST_SQUARED = np.float32(door.LONGEST**2 / 2)  # half: sums are rounded
+_CHECKED = np.float32(0)  # queries are not looked at again
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,9 @@ class Fused:
         """Return the best k scores and rows of queries (nq, d), as the stages of `annvq.index.search` do."""
         scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
         queries = queries if queries.flags.writeable else queries.copy()  # one compiled kernel, not two
-        pipeline.search_planned(queries, *self.plan, k, keep, self._capacity(keep), nprobe, keep, scores, rows)
+        pipeline.search_planned(
+            queries, *self.plan, k, keep, self._capacity(keep), nprobe, keep, _CHECKED, scores, rows
+        )
         return scores, rows
 
     def _capacity(self, keep: int) -> int:
@@ -116,8 +119,9 @@ class Fused:
         trained = self.trained
         keep = max(k, min(rerank, count)) if trained.refine is not None else trained.codes.pool_depth(k)
         scores, ids = np.empty((1, k), np.float32), np.empty((1, k), np.int64)
-        if not pipeline.search_one(
-            query, *self.plan, k, keep, self._capacity(keep), min(nprobe, trained.nlist), _LONGEST_SQUARED, scores, ids
+        nprobe = min(nprobe, trained.nlist)
+        if not pipeline.search_planned(
+            query[None], *self.plan, k, keep, self._capacity(keep), nprobe, keep, _LONGEST_SQUARED, scores, ids
         ):
             return None
         return Hits(ids if self.with_ids else self.snapshot.take_ids(ids), scores)

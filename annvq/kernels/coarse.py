@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from annvq.kernels import scan4, scanflat
+from annvq.kernels import scan4
 from annvq.kernels.assign import pair_score
 from annvq.kernels.gemm import fill_products
 from annvq.kernels.jit import kernel
@@ -136,16 +136,14 @@ def probe(queries, exact, coded, live, nprobe, need, keys):
     lists = np.empty((nq, nlist), np.int64)
     counts = np.zeros(nq, np.int64)
     reach = _reach(nprobe)
+    together = max(1, nq)
     if coded[2].size > 0 and 2 * reach <= nlist:
         _probe_coded(queries, coded, exact[2].size > 0, live, nprobe, reach, need, keys, lists, counts, scores)
-        for q in range(nq):
-            if counts[q] == 0:  # too few of those found may be searched
-                _probe_exactly(
-                    queries[q : q + 1], exact, live, nprobe, need, keys,
-                    lists[q : q + 1], counts[q : q + 1], scores[q : q + 1],
-                )  # fmt: skip
-    else:
-        _probe_exactly(queries, exact, live, nprobe, need, keys, lists, counts, scores)
+        together = 1
+    for q in range(0, nq, together):
+        if counts[q] == 0:  # or too few of those found may be searched
+            some = slice(q, q + together)
+            _probe_exactly(queries[some], exact, live, nprobe, need, keys, lists[some], counts[some], scores[some])
     return lists, counts, scores
 
 
@@ -155,7 +153,7 @@ def _reach(nprobe):
     return nprobe + nprobe // 4 + 32
 
 
-@kernel(inline="always")
+@kernel
 def _probe_exactly(queries, exact, live, nprobe, need, keys, lists, counts, scores):
     panels, shift, squares = exact
     nq, d = queries.shape
@@ -188,7 +186,6 @@ def _probe_coded(queries, coded, l2, live, nprobe, reach, need, keys, lists, cou
     d = queries.shape[1]
     nlist = keys.size
     M, dsub, ksub = transposed.shape
-    padded = np.zeros((1, (d + 15) // 16 * 16), np.float32)
     sub_vectors = np.zeros((1, M * dsub), np.float32)
     table = np.empty((1, M, ksub), np.float32)
     quantized = np.empty((1, (M + 3) // 4 * 64), np.uint8)
@@ -201,13 +198,12 @@ def _probe_coded(queries, coded, l2, live, nprobe, reach, need, keys, lists, cou
     found_count = np.empty(1, np.int64)
     for q in range(queries.shape[0]):
         for i in range(d):
-            padded[0, i] = queries[q, i]
             sub_vectors[0, i] = queries[q, i]
         fill_tables(sub_vectors, transposed, l2, table)
         step[0], bias[0] = scan4.quantize_tables(table[0], quantized[0])
         found_count[0], threshold[0] = 0, MINUS_INFINITY
         scan4.scan_visits(
-            packed, visit, bias, quantized, step, rows[:0], packed[:0], _UNMAPPED, 0,
+            packed, visit, bias, quantized, step, rows[:0], packed[:0], _UNMAPPED, np.int64(0),
             found, found_rows, found_count, threshold, reach, keys,
         )  # fmt: skip
         cut_pools(found, found_rows, found_count, reach, keys)
@@ -219,7 +215,8 @@ def _probe_coded(queries, coded, l2, live, nprobe, reach, need, keys, lists, cou
         if held < nprobe:
             continue
         found_count[0] = held
-        scanflat.rescore(padded, rows, d, rows[:0], rows[:0], l2, 0, found, found_rows, found_count)
+        for i in range(held):
+            found[0, i] = pair_score(queries, q, rows, found_rows[0, i], d, l2)
         if held > nprobe:
             cut(found[0], found_rows[0], held, nprobe, keys)
         for i in range(nprobe):

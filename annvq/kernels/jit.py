@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import llvmlite.binding as llvm
 import numba
 import numba.extending
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.compiler_machinery import register_pass
+from numba.core.runtime import rtsys
 from numba.core.sigutils import normalize_signature
+from numba.core.typed_passes import NativeLowering
 
 from annvq.kernels import compiling
 from annvq.kernels.cache import cache_of
@@ -18,6 +25,76 @@ intrinsic: Callable[[Callable], Callable[..., Any]] = numba.extending.intrinsic
 
 # Reassociation and contraction vectorize reductions; NaN and infinity keep their meaning.
 REASSOCIATE = {"reassoc", "contract", "nsz", "arcp"}
+
+
+class _Part(JITCodeLibrary):
+    """Code that becomes a part of a kernel's: it is optimized and made machine code only there."""
+
+    def finalize(self) -> None:
+        """Leave the code as it is."""
+        self._raise_if_finalized()
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage == llvm.Linkage.external:
+                function.linkage = "linkonce_odr"  # several parts may define it
+        self._shared_module = self._final_module
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:
+        """Return 0: there is no machine code."""
+        self._ensure_finalized()
+        return 0
+
+    @property
+    def codegen(self) -> Any:
+        """The code generator; functions that only kernels call need no environment, so it is not looked for."""
+        return _NoEnvironment(self._codegen)
+
+
+class _NoEnvironment:
+    def __init__(self, codegen: Any) -> None:
+        self._codegen = codegen
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._codegen, name)
+
+    def set_env(self, name: str, environment: Any) -> None:
+        """Do nothing."""
+
+
+class _Whole(JITCodeLibrary):
+    """The code of a kernel that Python calls, with all its parts."""
+
+    def add_linking_library(self, library: Any) -> None:
+        """Take a library and all that it takes, once each."""
+        if library in self._linking_libraries:
+            return
+        super().add_linking_library(library)
+        if isinstance(library, _Part):
+            for needed in library._linking_libraries:
+                self.add_linking_library(needed)
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _KernelLowering(NativeLowering):
+    _name = "kernel_lowering"
+
+    def run_pass(self, state: Any) -> Any:
+        kind = _Whole if _Compiling.depth == 1 else _Part
+        state.library = kind(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library.enable_object_caching()
+        return super().run_pass(state)
+
+
+class _KernelCompiler(CompilerBase):
+    """Numba's compiler, with libraries of the kinds above."""
+
+    def define_pipelines(self) -> list[Any]:
+        """Return Numba's passes, the last but few of them replaced."""
+        made = DefaultPassBuilder.define_nopython_pipeline(self.state)
+        made.passes = [(_KernelLowering if one is NativeLowering else one, why) for one, why in made.passes]
+        made._finalized = False
+        made.finalize()
+        return [made]
 
 
 class _Compiling:
@@ -34,6 +111,8 @@ class _Compiling:
         self._dispatcher = dispatcher
         self._compile = dispatcher.compile
         dispatcher.compile = self.compile
+        self._compile_function = dispatcher._compiler.compile
+        dispatcher._compiler.compile = self._compile_whole
         dispatcher._compiler._customize_flags = self._flags
 
     def compile(self, sig: Any) -> Any:
@@ -56,18 +135,36 @@ class _Compiling:
                 if not is_inner:
                     compiling.end()
 
+    def _compile_whole(self, args: Any, return_type: Any) -> Any:
+        """Do what the compiler of the function does, which `Dispatcher.compile` calls for what is not kept on disk."""
+        rtsys.initialize(self._dispatcher.targetctx)  # Numba's own code, made once, is no part
+        with _parts(self._dispatcher.targetctx.codegen()):
+            return self._compile_function(args, return_type)
+
     def _compile_inner(self, sig: Any, key: Any) -> _Inner:
         args, return_type = normalize_signature(sig)
-        made = self._dispatcher._compiler.compile(args, return_type)
+        made = self._compile_function(args, return_type)
         entry = _Inner()
         self._dispatcher.targetctx.insert_user_function(entry, made.fndesc, [made.library])
         self._dispatcher.overloads[key] = made._replace(entry_point=entry)
         return entry
 
     def _flags(self, flags: Any) -> Any:
+        flags.no_cfunc_wrapper = True
         if _Compiling.depth > 1:
-            flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+            flags.no_compile = flags.no_cpython_wrapper = True
         return flags
+
+
+@contextlib.contextmanager
+def _parts(codegen: Any) -> Iterator[None]:
+    """Make parts of whatever Numba compiles of its own for a kernel."""
+    before = codegen._library_class
+    codegen._library_class = _Part
+    try:
+        yield
+    finally:
+        codegen._library_class = before
 
 
 class _Inner:
@@ -90,7 +187,7 @@ def kernel(function: Callable | None = None, *, fastmath: Any = False, inline: s
 
     def compile_lazily(py_func: Callable) -> Any:
         options = dict(inline=inline, nogil=True, boundscheck=False, error_model="numpy", fastmath=fastmath)
-        dispatcher = numba.njit(**options)(py_func)
+        dispatcher = numba.njit(**options, pipeline_class=_KernelCompiler)(py_func)
         if hasattr(dispatcher, "_cache"):  # a plain function under NUMBA_DISABLE_JIT
             _Compiling(dispatcher)
             dispatcher._cache = cache_of(py_func)

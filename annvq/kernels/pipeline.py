@@ -96,7 +96,9 @@ def search_block(queries, rotation, coarse, tables, codes, spilled, refine, keys
     pool_scores = np.empty((nq, capacity), np.float32)
     pool_rows = np.empty((nq, capacity), np.int64)
     pool_counts = np.zeros(nq, np.int64)
-    thresholds = np.full(nq, MINUS_INFINITY, np.float32)
+    thresholds = np.empty(nq, np.float32)
+    for q in range(nq):
+        thresholds[q] = MINUS_INFINITY
     twice = mapping.size > 0
     reach = 2 * keep if twice else keep
     scan4.scan_lists(
@@ -112,7 +114,9 @@ def search_block(queries, rotation, coarse, tables, codes, spilled, refine, keys
     cut_pools(pool_scores, pool_rows, pool_counts, keep, keys)
     if store.size > 0:
         padded_queries = np.zeros((nq, (d + 15) // 16 * 16), np.float32)
-        padded_queries[:, :d] = queries
+        for q in range(nq):
+            for i in range(d):
+                padded_queries[q, i] = queries[q, i]
         scanflat.rescore(
             padded_queries, store, d, minimum, step, l2, row_base, pool_scores, pool_rows, pool_counts
         )  # fmt: skip
@@ -124,10 +128,10 @@ def search_block(queries, rotation, coarse, tables, codes, spilled, refine, keys
 
 
 def plan(rotation, coarse, tables, codes, spilled, refine, keys, l2, normalize, with_ids):
-    """Return what `search_planned` and `search_one` take of an index; parameters as for `search_block`.
+    """Return what `search_planned` takes of an index; parameters as for `search_block`.
 
     That is a plan, and empty arrays with the dtypes and axes of rotation and store, which can be several.
-    ``normalize`` and ``with_ids`` are for `search_one`: whether queries are scaled to length one, and
+    ``normalize`` and ``with_ids`` are for queries as they were given: whether these are scaled to length one, and
     whether ``keys`` are the ids.
     """
     exact, coded, live, list_keys = coarse
@@ -140,10 +144,50 @@ def plan(rotation, coarse, tables, codes, spilled, refine, keys, l2, normalize, 
     return planned, np.empty((0, 0, 0), rotation[0].dtype), np.empty(0, store.dtype)
 
 
-@kernel(inline="always")
-def search_planned(queries, planned, rotation_like, store_like, k, keep, capacity, nprobe, need, scores, rows):
-    """Do what `search_block` does, with what `plan` returned."""
+@kernel(fastmath=REASSOCIATE)
+def _squared_length(vector):
+    total = np.float32(0.0)
+    for value in vector:
+        total += value * value
+    return total
+
+
+@kernel
+def search_planned(queries, planned, rotation_like, store_like, k, keep, capacity, nprobe, need, longest, scores, rows):
+    """Search for queries that were checked, or for queries as they were given; return whether that could be done.
+
+    One kernel does both: a second one would compile all that a search does once more.
+
+    Parameters
+    ----------
+    queries
+        (nq, d) float32.
+    planned, rotation_like, store_like
+        What `plan` returned.
+    k, keep, capacity, nprobe, need
+        As for `search_block`.
+    longest
+        0 for checked queries. Else queries are as they were given, of an index with at least ``k`` rows: none may hold
+        NaN or infinity, have a squared length of ``longest`` or more, or be zero where it has to be scaled to length
+        one.
+    scores, rows
+        Outputs, (nq, k) float32 and int64; of queries as they were given ids, where the index's keys are ids.
+
+    """
     numbers = planned[4 * _ARRAYS :]
+    as_given = longest > np.float32(0.0)
+    if as_given:
+        if first_non_finite(queries) >= 0:
+            return False
+        if numbers[3] != 0:
+            unit = np.empty(queries.shape, np.float32)
+            if unit_rows(queries, unit) >= 0:
+                return False
+            queries = unit
+        else:
+            for q in range(queries.shape[0]):
+                if not _squared_length(queries[q]) < longest:
+                    return False
     search_block(
         queries,
         (part(planned, 0, rotation_like), part(planned, 1, _FLOATS)),
@@ -171,48 +215,9 @@ def search_planned(queries, planned, rotation_like, store_like, k, keep, capacit
         (part(planned, 20, store_like), part(planned, 21, _FLOATS), part(planned, 22, _FLOATS)),
         part(planned, 23, _WORDS), k, keep, capacity, nprobe, need, numbers[2] != 0, scores, rows,
     )  # fmt: skip
-
-
-@kernel(fastmath=REASSOCIATE)
-def _squared_length(vector):
-    total = np.float32(0.0)
-    for value in vector:
-        total += value * value
-    return total
-
-
-@kernel
-def search_one(query, planned, rotation_like, store_like, k, keep, capacity, nprobe, longest, scores, ids):
-    """Search for one query as it was given; return whether it could be searched for.
-
-    It cannot be when it holds NaN or infinity, when its squared length is not below ``longest``, or when it
-    is zero and has to be scaled to length one.
-
-    Parameters
-    ----------
-    query
-        (d,) float32.
-    planned, rotation_like, store_like, k, keep, capacity, nprobe
-        As for `search_planned`, of an index with at least ``k`` rows.
-    scores, ids
-        Outputs, (1, k) float32 and int64: the hits' ids, or their rows where keys are not ids.
-
-    """
-    numbers = planned[4 * _ARRAYS :]
-    queries = query.reshape(1, query.size)
-    if first_non_finite(queries) >= 0:
-        return False
-    if numbers[3] != 0:
-        unit = np.empty((1, query.size), np.float32)
-        if unit_rows(queries, unit) >= 0:
-            return False
-        queries = unit
-    else:
-        if not _squared_length(query) < longest:
-            return False
-    search_planned(queries, planned, rotation_like, store_like, k, keep, capacity, nprobe, keep, scores, ids)
-    if numbers[4] != 0:
+    if as_given and numbers[4] != 0:
         keys = part(planned, 23, _WORDS)
-        for i in range(k):
-            ids[0, i] = keys[ids[0, i]]
+        for q in range(rows.shape[0]):
+            for i in range(k):
+                rows[q, i] = keys[rows[q, i]]
     return True

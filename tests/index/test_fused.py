@@ -26,7 +26,7 @@ def both(index: annvq.Index, monkeypatch, *args, **options) -> tuple[annvq.hits.
     calls = []
     spies = {
         kernel.__name__: lambda *given, kernel=kernel: calls.append(given) or kernel(*given)
-        for kernel in (pipeline.search_planned, pipeline.search_one)
+        for kernel in (pipeline.search_planned,)
     }
     monkeypatch.setattr(fused, "pipeline", SimpleNamespace(plan=pipeline.plan, **spies))
     together = index.search(*args, **options)
@@ -134,12 +134,12 @@ def test_one_query_in_one_call_whatever_holds_it(form, metric, filtered, monkeyp
     calls = []
 
     def spy(*arguments):
-        calls.append(pipeline.search_one(*arguments))
-        return calls[-1]
+        calls.append((bool(arguments[-3] > 0), pipeline.search_planned(*arguments)))
+        return calls[-1][1]
 
-    monkeypatch.setattr(fused, "pipeline", SimpleNamespace(plan=pipeline.plan, search_one=spy))
+    monkeypatch.setattr(fused, "pipeline", SimpleNamespace(plan=pipeline.plan, search_planned=spy))
     assert same(index.search(query, 7, filter=given, threads=1), expected)
-    assert calls == [True]
+    assert calls == [(True, True)]  # as it was given
 
 
 @pytest.fixture(scope="module")
