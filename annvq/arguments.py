@@ -96,6 +96,8 @@ def as_path(path: Any) -> Path:
     given = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(given, str):
         raise ParameterError(f"a path must be a str or an os.PathLike of str, not {path!r}")
+    if not given:  # Path would take it for the current folder, and a shell's unset variable is no wish for that
+        raise ParameterError("a path must not be empty: the current folder is '.'")
     try:
         is_possible = b"\0" not in os.fsencode(given)
     except UnicodeEncodeError:

@@ -192,6 +192,12 @@ def as_source(x: Any, *, dim: int | None = None, name: str = "vectors", first_ro
     return source
 
 
+def ids_beside(x: Any) -> np.ndarray | None:
+    """Return the ids in the table or data frame that holds vectors ``x``, as `as_source` finds them, or None."""
+    x = _as_arrow(x)
+    return as_source(x).ids() if _comes_from(x, "pyarrow") else None
+
+
 def batches(source: Any, *, rows: int, dim: int | None = None, name: str = "vectors") -> Iterator[np.ndarray]:
     """Yield everything in ``source`` as blocks of exactly ``rows`` rows (the last may be shorter).
 

@@ -115,6 +115,14 @@ def test_the_home_folder_is_meant_by_a_tilde(tmp_path, monkeypatch):
     assert os.listdir(here) == []
 
 
+def test_an_empty_path_is_not_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for use in (as_path, annvq.build(ROWS, "Flat").save, annvq.open):
+        with pytest.raises(ParameterError, match="must not be empty"):
+            use("")
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_home_that_is_not_known_is_said_to_be_so(monkeypatch):
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
     for given in ("~", "~/x"):

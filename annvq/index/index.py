@@ -227,7 +227,8 @@ class Index:
     def add(self, vectors: Any, ids: Any = None, attributes: Any = None, *, threads: int | None = None) -> None:
         """Add vectors (n, d), coded as the others are; on an index opened "rw" they are on disk when it returns.
 
-        ``ids`` of the index's kind, not yet in it (DuplicateIdError); by default integers after the largest.
+        ``ids`` of the index's kind, not yet in it (DuplicateIdError); by default those that come with the vectors in a
+        table, as at build, else integers after the largest.
         ``attributes`` as at build: columns that are left out are null, new ones are taken on, and were null before;
         a value of another type than its column is a DtypeError.
         """
@@ -235,7 +236,7 @@ class Index:
             self._check_writable()
             self._check_single()
             matrix = door.for_metric(door.as_matrix(vectors, dim=self.dim, name="vectors"), self.metric)
-            self._insert(matrix, None, ids, attributes, threads)
+            self._insert(matrix, None, door.ids_beside(vectors) if ids is None else ids, attributes, threads)
 
     def remove(self, ids: Any) -> None:
         """Remove ids; UnknownIdError, and nothing removed, where one is not in the index."""

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -236,6 +237,25 @@ def test_ids_up_to_the_ends_of_64_bits_come_back_exactly(tmp_path):
     for wrong in ([2**63], [-(2**63) - 1], np.array([2**64 - 1], np.uint64)):
         with pytest.raises(AnnvqError, match="2\\^63"):
             annvq.build(rows[:1], ids=wrong)
+
+
+@pytest.mark.parametrize("ids", [[7, 3], ["b", "a"]])
+@pytest.mark.parametrize(
+    "make", [pa.table, pa.record_batch, lambda columns: pytest.importorskip("polars").DataFrame(columns)]
+)
+def test_ids_beside_the_vectors_are_theirs(make, ids):
+    def table(ids, rows):
+        return make({"v": pa.array(rows.tolist(), pa.list_(pa.float32(), D)), "id": pa.array(ids)})
+
+    index = annvq.build(table(ids, SAMPLE[:2]), "Flat")
+    more = [2, 9] if ids[0] == 7 else ["c", "0"]
+    index.add(table(more, SAMPLE[2:4]))
+    assert index.reconstruct(ids + more).tolist() == SAMPLE[:4].tolist()
+    with pytest.raises(DuplicateIdError, match=repr(more[0])):
+        index.add(table(more[:1], SAMPLE[4:5]))
+    others = [100, 101] if ids[0] == 7 else ["x", "y"]
+    index.add(table(more, SAMPLE[4:6]), ids=others)  # what is given counts
+    assert index.reconstruct(others).tolist() == SAMPLE[4:6].tolist()
 
 
 def test_an_index_of_str_ids_makes_none_up(tmp_path):
