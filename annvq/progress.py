@@ -75,7 +75,8 @@ class Lines(Progress):
     def note(self, text: str) -> None:
         """Print a line, with the seconds since the task began."""
         seconds = time.monotonic() - self._started
-        print(f"annvq: {seconds:7.1f} s  {text}", file=sys.stderr, flush=True)  # noqa: T201
+        if sys.stderr is not None:  # print would take stdout
+            print(f"annvq: {seconds:7.1f} s  {text}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 class Bars(Progress):
@@ -125,7 +126,7 @@ def shown() -> Progress:
     from rich.console import Console
 
     console = Console(stderr=True)
-    if console.is_terminal:
+    if console.is_terminal and not console.is_dumb_terminal:
         return Bars()
     if console.is_jupyter:
         try:

@@ -89,6 +89,20 @@ def test_lines_go_to_stderr_where_no_bar_can_be_drawn(capsys, monkeypatch):
     assert capsys.readouterr().err.splitlines()[-1].endswith("encoding: 1,500 of 2,000")
 
 
+def test_nothing_is_drawn_on_a_terminal_that_cannot_move_its_cursor(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # for rich: a terminal
+    monkeypatch.setenv("TERM", "dumb")
+    assert isinstance(progress.shown(), Lines)
+    monkeypatch.setenv("TERM", "xterm")
+    assert isinstance(progress.shown(), Bars)
+
+
+def test_without_stderr_nothing_goes_to_stdout(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    annvq.build(ROWS, "Flat", progress=True)
+    assert capsys.readouterr().out == ""
+
+
 def test_bars_are_drawn_on_a_terminal_and_end_with_an_error(monkeypatch):
     monkeypatch.setattr(progress, "shown", Bars)
     wrong = ROWS.copy()
