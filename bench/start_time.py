@@ -1,12 +1,14 @@
 """Measure how long a new process takes to import annvq, open an index and answer one query.
 
 Kernels are compiled and cached beforehand by a first process, whose time is shown as well: with an empty
-cache it is that of the first compile ever.
+cache it is that of the first compile ever. First of all a process builds an index of random vectors and searches
+it for one query and for several, with an empty cache and again with what it left: its CPU seconds.
 
-    python bench/start_time.py BASE.npz [--json FILE]
+    python bench/start_time.py [BASE.npz] [--json FILE]
 """
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -32,6 +34,22 @@ done = time.perf_counter()
 print(imported - start, opened - imported, done - opened)
 """
 
+BUILD = """
+import numpy as np, annvq
+rows = np.random.default_rng(0).normal(size=(20_000, 64)).astype(np.float32)
+index = annvq.build(rows, "balanced", threads=1)
+index.search(rows[0], threads=1)
+index.search(rows[:100], threads=1)
+"""
+
+
+def built(cache: str) -> float:
+    """Return the CPU seconds of a process that builds and searches a small index."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", BUILD], env=os.environ | {"NUMBA_CACHE_DIR": cache}, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
 
 def run(*arguments: str, cache: str | None = None) -> tuple[float, list[float]]:
     """Run a search in a new process; return the seconds in all, and of import, open and first search."""
@@ -46,7 +64,17 @@ def run(*arguments: str, cache: str | None = None) -> tuple[float, list[float]]:
 
 def main() -> None:
     """Measure and print."""
-    data = np.load(sys.argv[1])
+    figures = Figures("build and search, 20,000 x 64, balanced, one thread", ["process", "CPU s"])
+    with tempfile.TemporaryDirectory() as cache:
+        for name in ("first ever", "as always"):
+            figures.add(name, built(cache))
+    files = [argument for argument in sys.argv[1:] if argument.endswith(".npz")]
+    options = [argument for argument in sys.argv[1:] if argument not in files]
+    if not files:
+        figures.show(machine_line(annvq=annvq.__version__), options)
+        return
+    figures.show(machine_line(annvq=annvq.__version__), [])
+    data = np.load(files[0])
     metric = str(data["metric"])
     base, query = data["base"].astype(np.float32), data["query"][:1].astype(np.float32)
     figures = Figures(f"start, {len(base):,} x {base.shape[1]}", ["process", "all s", "import s", "open s", "search s"])
@@ -59,7 +87,7 @@ def main() -> None:
             times = [run(path, asked, cache=cache) for _ in range(1 if cache else 5)]
             total, parts = min(times)
             figures.add(name, total, *parts)
-    figures.show(machine_line(annvq=annvq.__version__), sys.argv[2:])
+    figures.show(machine_line(annvq=annvq.__version__), options)
 
 
 if __name__ == "__main__":
