@@ -136,7 +136,8 @@ class Index:
             ``pyarrow.compute`` expression over the attributes; or any of these from `prepare_filter`. Applied
             in the scan: k hits come back when k rows pass, and those that every row passes are the same as
             without a filter. Ids that the index does not hold let nothing pass, without an error, for lists of
-            what a user may see name more than one index holds. Null in a mask or an expression is false.
+            what a user may see name more than one index holds. Null in an expression, or in a mask of Arrow, pandas or
+            polars, is false; None in a list is refused.
             FilterError for what is none of these, a mask of another length, and as many integers as there
             are rows that are all 0 or 1, which may as well be a mask.
         threads
