@@ -40,6 +40,7 @@ def warmup(recipe: MultiVectorRecipe | str | os.PathLike[str] | MultiVectorIndex
 def _search(index: MultiVectorIndex, vectors: np.ndarray, ids: list) -> None:
     index.search(vectors[:1], threads=1)
     index.search(vectors[:3], filter=ids[4:99], threads=1)
+    index.search(vectors[:3], filter=np.ones(len(index), bool), threads=1)
     index.reconstruct(ids[4:5])
 
 
