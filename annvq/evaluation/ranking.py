@@ -17,6 +17,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from annvq.arguments import as_flag
 from annvq.errors import MissingExtraError, ParameterError, ShapeError
 
@@ -24,6 +26,7 @@ Qrels = Mapping[str, Mapping[str, int]]
 Run = Mapping[str, Mapping[str, float]]
 
 LARGEST_GRADE = 1_000_000  # trec_eval counts the documents of every grade up to the largest
+LARGEST_RANK = 1_000_000_000  # of a cut: trec_eval takes longer numbers for others, without a word
 DEFAULT_METRICS = ("ndcg@10", "recall@100", "mrr@10", "map@100")
 _TREC_NAMES = {
     "ndcg": "ndcg_cut.{k}",
@@ -140,7 +143,9 @@ def run_from_ids(query_ids: Sequence[str], found: Iterable[Iterable[Any]]) -> di
     Raises
     ------
     ParameterError
-        Two queries of one name, or not as many names as rows.
+        Two queries of one name; not as many names as rows; an id that is neither an integer nor text.
+    ShapeError
+        Not a row of ids for each query.
 
     """
     names, rows = _listed(query_ids, found)
@@ -155,9 +160,22 @@ def run_from_ids(query_ids: Sequence[str], found: Iterable[Iterable[Any]]) -> di
     return run
 
 
+def _places(row: Iterable[Any]) -> list[Any]:
+    """Return a row's ids as a list; TypeError where it is none, ParameterError where something else stands in it."""
+    places = row.tolist() if hasattr(row, "tolist") else None if isinstance(row, str | bytes) else list(row)
+    if not isinstance(places, list):
+        raise TypeError
+    for key in places:
+        if not (key is None or isinstance(key, str | int | np.integer)) or isinstance(key, bool):
+            raise ParameterError(
+                f"id {key!r} of {type(key).__name__}: expected integers or strings, None where missing"
+            )
+    return places
+
+
 def _listed(query_ids: Iterable[str], found: Iterable[Iterable[Any]]) -> tuple[list[str], list[list[Any]]]:
     try:
-        names, rows = [_checked_id(name) for name in query_ids], [list(row) for row in found]
+        names, rows = [_checked_id(name) for name in query_ids], [_places(row) for row in found]
     except TypeError:
         raise ShapeError("expected the queries' names, and for each of them the ids found, best first") from None
     if len(names) != len(rows):
@@ -179,9 +197,10 @@ def _as_mappings(name: str, given: Any) -> Any:
 
 def _parse(metric: str) -> tuple[str, int]:
     kind, at, cut = metric.partition("@")
-    if kind not in _TREC_NAMES or not at or not cut.isdecimal() or int(cut) < 1:
+    is_rank = cut.isdecimal() and len(cut) <= len(str(LARGEST_RANK)) and 1 <= int(cut) <= LARGEST_RANK
+    if kind not in _TREC_NAMES or not at or not is_rank:
         kinds = ", ".join(f"{name}@K" for name in _TREC_NAMES)
-        raise ParameterError(f"unknown metric {metric!r}: expected one of {kinds} with K at least 1")
+        raise ParameterError(f"unknown metric {metric!r}: expected one of {kinds} with K from 1 to {LARGEST_RANK:,}")
     return kind, int(cut)
 
 

@@ -1,11 +1,12 @@
 import math
 import sys
 
+import numpy as np
 import pytest
 
 pytest.importorskip("pytrec_eval")
 
-from annvq.errors import MissingExtraError, ParameterError
+from annvq.errors import MissingExtraError, ParameterError, ShapeError
 from annvq.evaluation import (
     evaluate,
     evaluate_per_query,
@@ -19,6 +20,10 @@ from annvq.evaluation import (
 
 def ranked(*documents):
     return run_from_ids(["q"], [documents])
+
+
+def torch_tensor(rows):
+    return pytest.importorskip("torch").tensor(rows)
 
 
 def test_ndcg_uses_the_grades_as_gains():
@@ -88,6 +93,28 @@ def test_runs_from_ids_keep_the_order_given():
         run_from_ids(["q", "r"], [[1]])
 
 
+def test_a_rank_may_be_as_deep_as_promised():
+    deep = [f"{kind}@1000000000" for kind in ("ndcg", "recall", "mrr", "map")]
+    assert evaluate({"q": {"a": 1}}, ranked("a"), deep) == dict.fromkeys(deep, 1.0)
+
+
+@pytest.mark.parametrize("kind", [np.array, np.uint64, torch_tensor])
+def test_ids_of_arrays_are_the_numbers_in_them(kind):
+    assert run_from_ids(["q"], kind([[7, 3, 7]])) == {"q": {"7": 0.0, "3": -1.0}}
+
+
+@pytest.mark.parametrize("row", ["abc", b"abc", np.int64(3), 3, None])
+def test_a_row_that_is_none_is_refused(row):
+    with pytest.raises(ShapeError, match="best first"):
+        run_from_ids(["q"], [row])
+
+
+@pytest.mark.parametrize("key", [1.0, math.nan, True, b"a", np.arange(2), ("a",), object()])
+def test_ids_that_are_neither_integers_nor_text_are_refused(key):
+    with pytest.raises(ParameterError, match="expected integers or strings"):
+        run_from_ids(["q"], [[key]])
+
+
 def test_identical_ids_are_ignored_only_on_request():
     qrels, run = {"1": {"1": 1}}, {"1": {"1": 2.0, "2": 1.0}}
     assert mrr(qrels, run) == 1.0
@@ -99,7 +126,21 @@ def test_no_queries_give_zeros():
     assert evaluate({}, {}, ["ndcg@10"]) == {"ndcg@10": 0.0}
 
 
-@pytest.mark.parametrize("metric", ["ndcg", "ndcg@", "ndcg@0", "ndcg@-1", "bleu@4", "ndcg@1.5", "@10"])
+@pytest.mark.parametrize(
+    "metric",
+    [
+        "ndcg",
+        "ndcg@",
+        "ndcg@0",
+        "ndcg@-1",
+        "bleu@4",
+        "ndcg@1.5",
+        "@10",
+        "ndcg@1000000001",
+        "map@999999999999999999999",
+        "mrr@" + "9" * 5000,
+    ],
+)
 def test_unknown_metrics_are_refused(metric):
     with pytest.raises(ParameterError, match="expected one of"):
         evaluate({"q": {"a": 1}}, ranked("a"), [metric])
