@@ -68,7 +68,18 @@ def as_threads(threads: Any) -> int | None:
 
 
 def as_array(name: str, values: Any, expected: str) -> np.ndarray:
-    """Return an array of whatever dtype; ShapeError for ragged lists and what NumPy makes no array of."""
+    """Return an array of whatever dtype.
+
+    Raises
+    ------
+    ShapeError
+        A ragged list, or what NumPy makes no array of.
+    DtypeError
+        A masked array that masks something: NumPy would take what lies under the mask.
+
+    """
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise DtypeError(f"{name}: masked values, expected {expected}")
     try:
         return np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:

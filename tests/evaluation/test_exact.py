@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annvq.errors import ParameterError, ShapeError, ZeroVectorError
+from annvq.errors import DtypeError, ParameterError, ShapeError, ZeroVectorError
 from annvq.evaluation import exact, exact_neighbors, exact_scores
 
 
@@ -76,6 +76,16 @@ def test_empty_sides():
     assert np.all(rows == -1)
     assert np.all(scores == -np.inf)
     assert exact_neighbors(np.ones((2, 4)), np.empty((0, 4)), 3, "ip")[0].shape == (0, 3)
+
+
+def test_what_is_masked_is_no_number():
+    masked = np.ma.masked_array(np.ones((2, 2)), [[True, False], [False, False]])
+    for base, queries in ((masked, np.ones((1, 2))), (np.ones((2, 2)), masked)):
+        with pytest.raises(DtypeError, match="masked"):
+            exact_neighbors(base, queries, 1)
+    with pytest.raises(DtypeError, match="masked"):
+        exact_scores(np.ones((2, 2)), np.ones((1, 2)), np.ma.masked_array([[0, 1]], [[True, False]]))
+    assert exact_neighbors(np.ma.masked_array(np.ones((2, 2))), np.ones((1, 2)), 1)[0].tolist() == [[0]]
 
 
 def test_bad_input_is_refused():

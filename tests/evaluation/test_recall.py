@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from annvq.errors import ParameterError, ShapeError
+from annvq.errors import DtypeError, ParameterError, ShapeError
 from annvq.evaluation import recall, recall_with_ties
 
 
@@ -27,6 +27,13 @@ def test_missing_places_are_never_right():
     names = np.array([["a", None]], dtype=object)
     assert recall(names, np.array([["a", "b"]], dtype=object)) == 0.5
     assert recall(np.empty((0, 3), np.int64), np.empty((0, 3), np.int64)) == 0.0
+
+
+def test_what_is_masked_is_no_id():
+    masked = np.ma.masked_array([[1, 2]], [[False, True]])
+    for found, exact in ((masked, np.array([[1, 2]])), (np.array([[1, 2]]), masked)):
+        with pytest.raises(DtypeError, match="masked"):
+            recall(found, exact)
 
 
 def test_negative_ids_are_ids():
