@@ -62,6 +62,13 @@ def as_flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def as_function(name: str, value: Any) -> Any:
+    """Return a function that is called meanwhile, or None where there is none."""
+    if value is not None and not callable(value):
+        raise ParameterError(f"{name} must be a function or None, not {_plain(value)!r}")
+    return value
+
+
 def as_threads(threads: Any) -> int | None:
     """Return a number of threads of at least 1, or None, which stands for all CPUs."""
     return None if threads is None else as_count("threads", threads)
@@ -117,7 +124,8 @@ def as_path(path: Any) -> Path:
         raise ParameterError(f"path {given!r}: expected valid Unicode without NUL")
     if _URL.match(given):
         raise ParameterError(
-            f"path {given!r} looks like a URL: annvq reads and writes local files only; give what is local absolute"
+            f"path {given!r} looks like a URL: annvq reads and writes local files only; "
+            "a local path that looks so must be absolute"
         )
     expanded = os.path.expanduser(given)  # where there is no such user it stays as it is, as in a shell
     if expanded.split(os.sep)[0] == "~":

@@ -392,3 +392,10 @@ def test_no_warning_comes_instead_of_an_error():
         for call in (PRODUCT4.encode, RESIDUAL.encode, SQ8.encode, COARSE.assign):
             with pytest.raises(NonFiniteError, match="float32"):
                 call(np.full((2, D), 1e300))
+
+
+@pytest.mark.parametrize("heard", [1, "x", True, [], {}, np.float32(1)])
+def test_progress_that_is_no_function_is_refused(heard):
+    for train, arguments in ((KMeans.train, (X, 4)), (Rotation.opq, (X, 3))):
+        with pytest.raises(ParameterError, match="progress must be a function"):
+            train(*arguments, niter=2, progress=heard)

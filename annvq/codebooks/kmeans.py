@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from annvq.arguments import as_choice, as_count, as_flag, as_weight
+from annvq.arguments import as_choice, as_count, as_flag, as_function, as_weight
 from annvq.codebooks.arrays import (
     LONGEST,
     TRAINED_ON,
@@ -120,7 +120,7 @@ class KMeans:
         metric, init = as_choice("metric", metric, METRICS), as_choice("init", init, INITS)
         count, rng = workers(threads), generator(seed)
         unit = metric == "ip" if spherical is None else as_flag("spherical", spherical)
-        balance = _share("balance", balance)
+        balance, progress = _share("balance", balance), as_function("progress", progress)
         rows = training_rows(vectors, 256 * k if sample is None else sample, rng, least=k)
         check_lengths(rows, TRAINED_ON, longest=LONGEST)
         centroids = _normalized(seed_centroids(rows, k, init, rng, count), unit)

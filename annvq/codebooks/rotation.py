@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from annvq.arguments import as_count, as_flag, as_number
+from annvq.arguments import as_count, as_flag, as_function, as_number
 from annvq.codebooks.arrays import (
     as_niter,
     as_rows,
@@ -105,7 +105,7 @@ class Rotation:
 
         """
         rng, count = generator(seed), workers(threads)
-        nbits, niter = as_nbits(nbits), as_niter(niter)
+        nbits, niter, progress = as_nbits(nbits), as_niter(niter), as_function("progress", progress)
         rows = training_rows(vectors, sample, rng)
         M = as_M(M, rows.shape[1])
         rows = _near_one(rows)

@@ -21,8 +21,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def tensor_of(array: np.ndarray) -> Tensor:
+    """Return a copy of an array on torch's default device, where new parameters are made."""
+    return torch.from_numpy(np.array(array)).to(torch.get_default_device())
+
+
 def _parameter(array: np.ndarray) -> Any:
-    return torch.nn.Parameter(torch.from_numpy(np.array(array, dtype=np.float32)))
+    return torch.nn.Parameter(tensor_of(np.asarray(array, np.float32)))
 
 
 def _array(tensor: Tensor) -> np.ndarray:
@@ -139,7 +144,7 @@ class RotationMirror(torch.nn.Module):
     def __init__(self, rotation: Rotation) -> None:
         super().__init__()
         self._start: Tensor
-        self.register_buffer("_start", torch.from_numpy(np.array(rotation.matrix, dtype=np.float32)))
+        self.register_buffer("_start", tensor_of(np.asarray(rotation.matrix, np.float32)))
         self.skew = torch.nn.Parameter(torch.zeros_like(self._start)) if rotation.dim == rotation.dim_out else None
 
     @property

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from annvq.arguments import as_number
-from annvq.learn.runtime import torch
+from annvq.learn.mirrors import tensor_of
 from annvq.tables.budget import FLOAT, Budget
 from annvq.tables.frozen.gather import HotAndShared
 from annvq.tables.frozen.partition import Partition, places_of
@@ -76,8 +76,8 @@ class AdaptEmb(Table):
         group[by_frequency(frequencies, budget.n)[: len(self.hot)]] = 0
         self.group: Tensor
         self.place: Tensor
-        self.register_buffer("group", torch.from_numpy(group.astype(np.uint8)))
-        self.register_buffer("place", torch.from_numpy(places_of(group, 2)))
+        self.register_buffer("group", tensor_of(group.astype(np.uint8)))
+        self.register_buffer("place", tensor_of(places_of(group, 2)))
 
     @property
     def nbytes(self) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 
 from annvq.arguments import as_count, as_number
 from annvq.errors import ParameterError
+from annvq.learn.mirrors import tensor_of
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
 from annvq.tables.mixed import MixedTable, Split, empty_mixed, mixed_bytes
@@ -101,7 +102,7 @@ class AutoDim(Searched):
         self.alpha_steps: Tensor
         self.alpha_mean: Tensor
         self.alpha_square: Tensor
-        self.register_buffer("group", torch.from_numpy(group))
+        self.register_buffer("group", tensor_of(group))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.register_buffer("alpha_steps", torch.zeros((), dtype=torch.int64))
         self.register_buffer("alpha_mean", torch.zeros_like(self.alpha))

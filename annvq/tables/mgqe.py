@@ -8,6 +8,7 @@ import numpy as np
 
 from annvq.arguments import as_number
 from annvq.codebooks import KMeans
+from annvq.learn.mirrors import tensor_of
 from annvq.learn.runtime import torch
 from annvq.tables.budget import FLOAT, Budget, most_that_fits
 from annvq.tables.code_sizes import CodeSizes, subspaces
@@ -81,7 +82,7 @@ class MGQE(Quantized):
         is_low = np.ones(budget.n, bool)
         is_low[by_frequency(frequencies, budget.n)[:frequent]] = False
         self.is_low: Tensor
-        self.register_buffer("is_low", torch.from_numpy(is_low))
+        self.register_buffer("is_low", tensor_of(is_low))
 
     @property
     def nbytes(self) -> int:

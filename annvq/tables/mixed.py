@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from annvq.errors import ParameterError
+from annvq.learn.mirrors import tensor_of
 from annvq.learn.runtime import torch
 from annvq.tables.budget import FLOAT, Budget
 from annvq.tables.frozen.mixed import Mixed
@@ -89,8 +90,8 @@ class MixedTable(Table):
         )
         self.group: Tensor
         self.place: Tensor
-        self.register_buffer("group", torch.from_numpy(groups.astype(np.uint8)))
-        self.register_buffer("place", torch.from_numpy(places_of(groups, len(self.dims))))
+        self.register_buffer("group", tensor_of(groups.astype(np.uint8)))
+        self.register_buffer("place", tensor_of(places_of(groups, len(self.dims))))
 
     @property
     def made_by(self) -> str:

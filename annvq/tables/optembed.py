@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from annvq.arguments import as_count, as_number
+from annvq.learn.mirrors import tensor_of
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
 from annvq.tables.mixed import MixedTable, empty_mixed, mixed_bytes
@@ -100,7 +101,7 @@ class OptEmbed(Searched):
         self.threshold = torch.nn.Parameter(torch.zeros(count))
         self.group: Tensor
         self.lengths: Tensor
-        self.register_buffer("group", torch.from_numpy(group))
+        self.register_buffer("group", tensor_of(group))
         self.register_buffer("lengths", torch.full((count,), budget.d))
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:

@@ -59,4 +59,4 @@ class PQ(Coded):
 def random_product(sizes: CodeSizes, d: int, std: float) -> ProductMirror:
     """Return a mirror of random centroids, drawn by torch's generator."""
     shape = (sizes.M, sizes.ksub, -(-d // sizes.M))
-    return ProductMirror(ProductCodebook((torch.randn(shape) * std).numpy(), d))
+    return ProductMirror(ProductCodebook((torch.randn(shape, device="cpu") * std).numpy(), d))

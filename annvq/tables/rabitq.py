@@ -8,6 +8,7 @@ import numpy as np
 
 from annvq.arguments import as_count
 from annvq.codebooks import RaBitQCodebook
+from annvq.learn.mirrors import tensor_of
 from annvq.learn.runtime import torch
 from annvq.tables.budget import FLOAT, Budget
 from annvq.tables.frozen.rabitq import PARTS, RaBitQCodes
@@ -65,11 +66,11 @@ class RaBitQ(Table):
         books = [RaBitQCodebook.train(empty, bits=bits, seed=seed) for bits in range(1, 9)]
         budget.check(self.method, self._bytes_of(books[0]))
         self._codebook = next(book for book in reversed(books) if self._bytes_of(book) <= budget.bytes)
-        self.register_buffer("signs", torch.from_numpy(np.array(self._codebook.signs)))
-        rows = (torch.randn(budget.n, budget.d) * std).numpy()
+        self.register_buffer("signs", tensor_of(self._codebook.signs))
+        rows = (torch.randn(budget.n, budget.d, device="cpu") * std).numpy()
         encoded = self._codebook.encode(rows, threads=1)
         for name in PARTS:
-            self.register_buffer(name, torch.from_numpy(encoded[name]))
+            self.register_buffer(name, tensor_of(encoded[name]))
         self.register_buffer("center", torch.zeros(budget.d))
 
     def _bytes_of(self, codebook: RaBitQCodebook) -> int:

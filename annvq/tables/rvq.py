@@ -54,5 +54,5 @@ class RVQ(Coded):
     ) -> None:
         budget = Budget.of(num_embeddings, embedding_dim, ratio, bytes)
         sizes = residual_sizes(budget, self.method)
-        centroids = torch.randn(sizes.M, sizes.ksub, budget.d) * (std / math.sqrt(sizes.M))
+        centroids = torch.randn(sizes.M, sizes.ksub, budget.d, device="cpu") * (std / math.sqrt(sizes.M))
         super().__init__(budget, padding_idx, sparse, sizes, ResidualMirror(ResidualCodebook(centroids.numpy())))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from annvq.arguments import as_count, as_number
+from annvq.learn.mirrors import tensor_of
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
 from annvq.tables.searched import Searched
@@ -82,7 +83,7 @@ class Selected(Searched):
         group[by_frequency(frequencies, budget.n)] = np.arange(budget.n) * count // budget.n
         self.group: Tensor
         self.steps: Tensor
-        self.register_buffer("group", torch.from_numpy(group))
+        self.register_buffer("group", tensor_of(group))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.weight = normal(budget.n, budget.d, std=std)
         self.alpha = torch.nn.Parameter(torch.ones(count, budget.d), requires_grad=False)

@@ -85,6 +85,19 @@ def test_a_finished_state_finishes_the_table_where_it_stands(method):
     assert torch.equal(other.table(torch.arange(stages.N)), model.table(torch.arange(stages.N)))
 
 
+@pytest.mark.parametrize("stage", ["trained", "finished"])
+@pytest.mark.parametrize("method", tables.METHODS)
+def test_a_table_is_made_where_torch_says_and_takes_a_state_there(method, stage):
+    model = stages.at(stage, method)
+    with torch.device("meta"):
+        other = stages.made(method)
+    held = [*other.table.parameters(), *other.table.buffers()]
+    assert {tensor.device.type for tensor in held} == {"meta"}
+    other.load_state_dict(model.state_dict(), assign=True)
+    ids = torch.arange(stages.N)
+    assert torch.equal(other.eval().table(ids), model.eval().table(ids))
+
+
 def test_a_state_goes_into_a_bag():
     model = stages.at("finished", "AutoDim")
     bag = stages.made("AutoDim").table.bag("sum")
