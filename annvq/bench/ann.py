@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import Progress
 
 from annvq.bench.peers import Peer, check_name, load_peers, version_of
 from annvq.bench.peers.annvq_ import AnnvqPeer
@@ -18,6 +17,7 @@ from annvq.evaluation import exact_neighbors, exact_scores
 from annvq.index import recipe as recipes
 from annvq.index.warmup import warmup
 from annvq.io import read_ann_dataset
+from annvq.progress import Progress
 
 DEFAULT_RECIPES = ("ivf-flat", "ivf-sq8", "ivf-pq-fastscan", "ivf-rabitq", "fast", "balanced")
 
@@ -111,11 +111,11 @@ def run(path: Path, bench: AnnBench, progress: Progress, keep: Callable[[AnnResu
 
     for recipe in bench.recipes:
         warmup(recipe, metric=problem.metric)  # compiling is no part of a build
-        points += _sweep_with_bar(AnnvqPeer(recipe), problem, bench, progress)
+        points += _measured(AnnvqPeer(recipe), problem, bench, progress)
         keep(result())
     for peer in _peers(problem, bench, skipped):
         try:
-            points += _sweep_with_bar(peer, problem, bench, progress)
+            points += _measured(peer, problem, bench, progress)
         except Exception as error:  # other people's code: what was measured so far is kept
             skipped[f"{peer.lib} {peer.recipe}"] = f"{type(error).__name__}: {error}"
         keep(result())
@@ -165,15 +165,18 @@ def _normalized(vectors: np.ndarray) -> np.ndarray:
     return (vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
 
 
-def _sweep_with_bar(peer: Peer, problem: Problem, bench: AnnBench, progress: Progress) -> list[Point]:
-    bar = progress.add_task(f"{peer.lib} {peer.recipe}: building", total=None)
+def _measured(peer: Peer, problem: Problem, bench: AnnBench, progress: Progress) -> list[Point]:
+    name, done = f"{peer.lib} {peer.recipe}", 0
+    progress.begin(f"{name}: building")
 
     def started(settings: int) -> None:
-        ahead = progress.tasks[bar].completed + settings
-        progress.update(bar, description=f"{peer.lib} {peer.recipe}", total=ahead)
+        progress.begin(name, done + settings)
+        progress.at(done)
 
     def advance(count: int) -> None:
-        progress.advance(bar, count)
+        nonlocal done
+        done += count
+        progress.at(done)
 
     return sweep(peer, problem, bench.modes, bench.build_threads, started, advance)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import Progress
 
 from annvq.arguments import as_count
 from annvq.bench import multivector
@@ -21,6 +20,7 @@ from annvq.evaluation import BeirDataset, evaluate
 from annvq.evaluation.embeddings import as_model_name, cached_embeddings, model_key
 from annvq.index import recipe as recipes
 from annvq.multivector.recipe import is_multivector
+from annvq.progress import Progress
 
 DEFAULT_RECIPES = (
     "flat",
@@ -125,11 +125,11 @@ def run(
         raise ParameterError(f"{dataset.name}, split {bench.split!r}: {counts}, expected at least one of each")
     tokens = truth = None
     if any(is_multivector(recipe) for recipe in bench.recipes):
-        tokens = JudgedTokens.embedded(dataset, bench.model, cache, bench.bfloat16)
+        tokens = JudgedTokens.embedded(dataset, bench.model, cache, progress=progress, bfloat16=bench.bfloat16)
         truth = multivector.Truth.of(tokens, bench.threads)
     judged, tuning, how = None, None, OWN
     if not bench.recipes or not all(map(is_multivector, bench.recipes)):  # multi-vector ones look at no whole text
-        judged, tuning, how = _tuning(folder, _embedded(dataset, bench, cache), bench, cache)
+        judged, tuning, how = _tuning(folder, _embedded(dataset, bench, cache, progress), bench, cache, progress)
     config = {
         "data": dataset.name,
         "split": dataset.split,
@@ -153,13 +153,12 @@ def run(
             return multivector.measure(tokens, truth, recipe, bench.threads)[0]
         assert judged is not None
         if is_learned(recipe):
-            return _learned(folder, dataset, judged, recipe, bench, cache)
+            return _learned(folder, dataset, judged, recipe, bench, cache, progress)
         return measure(judged, recipe, threads=bench.threads, tuning=tuning)[0]
 
-    bar = progress.add_task("recipes", total=len(bench.recipes))
     result = BeirResult(config, [], {})
-    for recipe in bench.recipes:
-        progress.update(bar, description=recipe)
+    for number, recipe in enumerate(bench.recipes, 1):
+        progress.begin(f"{recipe} ({number} of {len(bench.recipes)})")
         try:
             result.qualities.append(measured(recipe))
         except AnnvqError as error:
@@ -167,7 +166,6 @@ def run(
                 raise
             result.failed[recipe] = str(error)
         keep(result)
-        progress.advance(bar)
     return result
 
 
@@ -180,7 +178,13 @@ def _dim(judged: JudgedVectors | None, tokens: JudgedTokens | None) -> int:
 
 
 def _learned(
-    folder: Path, dataset: BeirDataset, judged: JudgedVectors, recipe: str, bench: BeirBench, cache: Path
+    folder: Path,
+    dataset: BeirDataset,
+    judged: JudgedVectors,
+    recipe: str,
+    bench: BeirBench,
+    cache: Path,
+    progress: Progress,
 ) -> Quality:
     """Train a recipe on the train split, choose on dev, and measure it with the queries as it asks them.
 
@@ -191,20 +195,20 @@ def _learned(
     from annvq.learn.methods import method_named
 
     method = method_named(str(recipes.load(recipe).learn))(recipe=recipe)
-    collection = Collection.load(folder, bench.model, cache, progress=True)
+    collection = Collection.load(folder, bench.model, cache, progress=progress)
     out = cache.parent / "learned" / f"{dataset.name}-{Path(recipe).stem}"
     begin = time.perf_counter()
-    learned = collection.learn(method, named=False, out=out, threads=bench.threads)
+    learned = collection.learn(method, named=False, out=out, threads=bench.threads, progress=progress)
     build_s = time.perf_counter() - begin
     names = [dataset.queries[name] for name in judged.query_ids]
     asked = replace(judged, queries=learned.queries(Texts(names, judged.queries)))
     return measure_index(asked, recipe, learned.index, build_s, threads=bench.threads)
 
 
-def _embedded(dataset: BeirDataset, bench: BeirBench, cache: Path) -> JudgedVectors:
+def _embedded(dataset: BeirDataset, bench: BeirBench, cache: Path, progress: Progress) -> JudgedVectors:
     return JudgedVectors(
-        documents=cached_embeddings(cache, bench.model, dataset.documents, "document", progress=True),
-        queries=cached_embeddings(cache, bench.model, dataset.queries, "query", progress=True),
+        documents=cached_embeddings(cache, bench.model, dataset.documents, "document", progress=progress),
+        queries=cached_embeddings(cache, bench.model, dataset.queries, "query", progress=progress),
         document_ids=tuple(dataset.documents),
         query_ids=tuple(dataset.queries),
         qrels=dataset.qrels,
@@ -212,7 +216,7 @@ def _embedded(dataset: BeirDataset, bench: BeirBench, cache: Path) -> JudgedVect
 
 
 def _tuning(
-    folder: Path, judged: JudgedVectors, bench: BeirBench, cache: Path
+    folder: Path, judged: JudgedVectors, bench: BeirBench, cache: Path, progress: Progress
 ) -> tuple[JudgedVectors, Tuning | None, str]:
     """Return what is reported, what is tuned on, and how to say it."""
     if bench.tune is None:
@@ -222,7 +226,7 @@ def _tuning(
         texts = BeirDataset.load(folder, others[0]).queries
         texts = {qid: text for qid, text in texts.items() if qid not in judged.qrels}
         texts = dict(list(texts.items())[:_TUNING_QUERIES])
-        queries = cached_embeddings(cache, bench.model, texts, "query", progress=True)
+        queries = cached_embeddings(cache, bench.model, texts, "query", progress=progress)
         how = f"tuned to recall@10 {bench.tune} on {len(queries)} queries of the split {others[0]}"
         return judged, Tuning(queries, bench.tune), how
     if len(judged.queries) < 2:

@@ -15,6 +15,7 @@ from annvq.evaluation import BeirDataset, evaluate, recall_with_ties, run_from_i
 from annvq.evaluation.ranking import DEFAULT_METRICS
 from annvq.evaluation.tokens import cached_tokens
 from annvq.multivector import MultiVectorIndex, Ragged, chamfer, recipe
+from annvq.progress import Progress
 
 _NEIGHBORS = 10
 _EXACT_QUERIES = 300  # evenly spaced, whose exact neighbours are looked for: that takes long
@@ -33,10 +34,16 @@ class JudgedTokens:
 
     @classmethod
     def embedded(
-        cls, dataset: BeirDataset, model: str | os.PathLike[str], cache: Path, bfloat16: bool = False
+        cls,
+        dataset: BeirDataset,
+        model: str | os.PathLike[str],
+        cache: Path,
+        *,
+        progress: bool | Progress = True,
+        bfloat16: bool = False,
     ) -> JudgedTokens:
         """Embed a data set, or take its embeddings from ``cache``."""
-        how = {"progress": True, "bfloat16": bfloat16}
+        how = {"progress": progress, "bfloat16": bfloat16}
         documents = Ragged(*cached_tokens(cache, model, dataset.documents, "document", **how))
         queries = Ragged(*cached_tokens(cache, model, dataset.queries, "query", **how))
         return cls(documents, queries.floats(), tuple(dataset.documents), tuple(dataset.queries), dataset.qrels)

@@ -16,9 +16,9 @@ from annvq.bench.peers import PEERS
 from annvq.bench.report import check_place, write_json
 from annvq.bench.sweep import Mode
 from annvq.cli.options import JsonFile, Recipes, Threads, check_recall, local_path
-from annvq.cli.progress import progress_bar
 from annvq.cli.screen import screen
 from annvq.errors import MissingExtraError
+from annvq.progress import shown
 
 app = typer.Typer(help="Measure recipes and other libraries.", no_args_is_help=True)
 _DEFAULT_OUT = Path("bench-out")
@@ -67,7 +67,7 @@ def ann_command(
         if json is not None:
             write_json(json, "bench ann", result.config, result.rows())
 
-    with progress_bar() as progress:
+    with shown() as progress:
         result = ann.run(dataset, asked, progress, keep)
     for mode in result.modes:
         print_fitting(screen(), partial(speed_table, result, mode))
@@ -122,7 +122,7 @@ def beir_command(
             config = {**result.config, "failed_recipes": result.failed, "recipes_ahead": ahead}
             write_json(json, "bench beir", config, result.rows())
 
-    with progress_bar() as progress:
+    with shown() as progress:
         result = beir.run(folder, asked, out / "embeddings", progress, keep)
     config = result.config
     counts = f"{config['documents']:,} documents, {config['queries']:,} queries"
@@ -182,7 +182,7 @@ def tables_command(
             config = {**result.config, "refused": result.refused()}
             write_json(json, "bench tables", config, result.rows())
 
-    with progress_bar() as progress:
+    with shown() as progress:
         result = run(folder, asked, kept, progress, keep)
     for used in result.config["models"]:
         print_fitting(screen(), partial(tables_table, result, used))
@@ -243,7 +243,7 @@ def tokenizers_command(
     setting = Setting(steps=steps, batch=batch, normalize=normalize, usage_images=usage_images, test_images=test_images)
     asked = run.TokenizerBench(chosen, seeds, setting, search)
     _check_places(json, out / run.CELLS)
-    with progress_bar() as progress:
+    with shown() as progress:
         result = run.run(folder, asked, out / "tokenizers", progress)
     if json is not None:
         write_json(json, "bench tokenizers", result.config, result.rows())

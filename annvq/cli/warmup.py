@@ -6,11 +6,11 @@ import typer
 
 from annvq import multivector
 from annvq.cli.options import Recipes
-from annvq.cli.progress import progress_bar
 from annvq.index import recipe as recipes
 from annvq.index.warmup import warmup
 from annvq.kernels import cache
 from annvq.multivector import recipe as multivector_recipes
+from annvq.progress import shown
 
 
 def command(recipe: Recipes = None) -> None:
@@ -20,15 +20,13 @@ def command(recipe: Recipes = None) -> None:
     for name, documents in zip(names, of_documents):
         if not documents and name != "auto":
             recipes.load(name)
-    with progress_bar() as bar:
-        task = bar.add_task("compiling", total=len(names))
-        for name, documents in zip(names, of_documents):
-            bar.update(task, description=f"compiling {name}")
+    with shown() as progress:
+        for number, (name, documents) in enumerate(zip(names, of_documents), 1):
+            progress.begin(f"compiling {name} ({number} of {len(names)})")
             if documents:
                 multivector.warmup(name)
             else:
                 warmup(name)
-            bar.advance(task)
     typer.echo(f"compiled: {', '.join(names)}")
     folder, reason = cache.where()
     typer.echo(f"kept in {folder}" if folder else f"kept nowhere, every process compiles them: {reason}")

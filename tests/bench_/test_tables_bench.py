@@ -11,13 +11,13 @@ pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
 import torch
-from rich.progress import Progress
 
 from annvq.bench.tables import grid, models, tasks, training
 from annvq.bench.tables.clicks import diabetes, movielens
 from annvq.bench.tables.graph import Likes
 from annvq.errors import DataFormatError, ParameterError
 from annvq.evaluation.clicks import auc, log_loss, recall_and_ndcg
+from annvq.progress import Progress
 from annvq.tables import METHODS
 
 
@@ -107,7 +107,7 @@ def test_rows_of_unknown_values_are_trained(ratings):
 def test_a_cell_is_measured_once(ratings, tmp_path, monkeypatch):
     bench = grid.TablesBench(("Hash", "PQ", "DNIS", "INT8"), (3.0, 40.0), ("dlrm",), seeds=2, epochs=2)
     kept = tmp_path / "out" / "cells.jsonl"
-    with Progress(disable=True) as progress:
+    with Progress() as progress:
         result = grid.run(ratings, bench, kept, progress)
     rows = result.rows()
     assert {(row["method"], row["ratio"]) for row in rows} == {
@@ -122,12 +122,12 @@ def test_a_cell_is_measured_once(ratings, tmp_path, monkeypatch):
         assert row["params"]["seeds"] == [0, 1]
         assert row["logloss"] > 0
     monkeypatch.setattr(grid, "_measured", lambda *args: pytest.fail("measured again"))
-    with Progress(disable=True) as progress:
+    with Progress() as progress:
         assert grid.run(ratings, bench, kept, progress).rows() == rows
     lines = kept.read_text().splitlines(keepends=True)
     kept.write_text("".join(lines[:-1]) + lines[-1][:30])
     monkeypatch.undo()
-    with Progress(disable=True) as progress:
+    with Progress() as progress:
         again = grid.run(ratings, bench, kept, progress)
     assert [json.loads(line)["method"] for line in kept.read_text().splitlines()] == [
         json.loads(line)["method"] for line in lines
@@ -135,11 +135,11 @@ def test_a_cell_is_measured_once(ratings, tmp_path, monkeypatch):
     assert again.rows()[-1]["auc"] == rows[-1]["auc"]
     older = [{**json.loads(line), "protocol": 1} for line in lines]
     kept.write_text("".join(json.dumps(cell) + "\n" for cell in older))
-    with Progress(disable=True) as progress:
+    with Progress() as progress:
         grid.run(ratings, bench, kept, progress)
     assert len(kept.read_text().splitlines()) == 2 * len(lines)  # cells of an older protocol are measured anew
     kept.write_text("nonsense\n" + lines[0])
-    with Progress(disable=True) as progress, pytest.raises(DataFormatError, match="line 1"):
+    with Progress() as progress, pytest.raises(DataFormatError, match="line 1"):
         grid.run(ratings, bench, kept, progress)
 
 
@@ -156,7 +156,7 @@ def test_a_search_whose_values_go_on_is_no_longer_than_the_table_needs(ratings):
 @pytest.mark.parametrize("model", ["wide-deep", "deepfm"])
 def test_click_models_learn(ratings, model, tmp_path):
     bench = grid.TablesBench(("CompoEmb",), (3.0,), (model,), seeds=1, epochs=4)
-    with Progress(disable=True) as progress:
+    with Progress() as progress:
         rows = grid.run(ratings, bench, tmp_path / "cells.jsonl", progress).rows()
     assert rows[0]["auc"] > 0.65
 
@@ -172,7 +172,7 @@ def test_pairs_are_learned(likes, tmp_path, monkeypatch):
     monkeypatch.setattr(tasks.GraphTask, "batch", 64)
     monkeypatch.setattr(tasks.GraphTask, "lr", 0.02)
     monkeypatch.setattr(training, "_PATIENCE", 100)  # few pairs are held out, and their measure jumps
-    with Progress(disable=True) as progress:
+    with Progress() as progress:
         result = grid.run(likes, bench, tmp_path / "cells.jsonl", progress)
     assert result.measures == ["recall@20", "ndcg@20"]
     full = [row for row in result.rows() if row["ratio"] == 1]
@@ -182,7 +182,7 @@ def test_pairs_are_learned(likes, tmp_path, monkeypatch):
 
 def test_every_method_runs_on_clicks(ratings, tmp_path):
     bench = grid.TablesBench((*METHODS, "uniform"), (1.5,), ("dlrm",), seeds=1, epochs=1)
-    with Progress(disable=True) as progress:
+    with Progress() as progress:
         result = grid.run(ratings, bench, tmp_path / "cells.jsonl", progress)
     assert {row["method"] for row in result.rows()} >= set(METHODS) - {
         "DHE", "PQ", "RVQ", "DPQ", "MGQE", "RaBitQ", "FP16", "INT16"
@@ -193,7 +193,7 @@ def test_what_is_asked_for_is_checked(ratings, tmp_path):
     for wrong in ({"methods": ("Zip",)}, {"ratios": (0.0,)}, {"seeds": 0}, {"epochs": 0}):
         with pytest.raises(ParameterError):
             grid.TablesBench(**wrong)
-    with Progress(disable=True) as progress:
+    with Progress() as progress:
         with pytest.raises(ParameterError, match="lightgcn"):
             grid.run(ratings, grid.TablesBench(models=("lightgcn",)), tmp_path / "x", progress)
         with pytest.raises(DataFormatError, match="expected a folder"):

@@ -11,7 +11,6 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
-from rich.progress import Progress
 
 from annvq.bench.tokenizers import run as runs
 from annvq.bench.tokenizers.autoencoder import Autoencoder
@@ -21,6 +20,7 @@ from annvq.bench.tokenizers.quantizers import DEFAULT, QUANTIZERS
 from annvq.bench.tokenizers.run import CELLS, TokenizerBench, run
 from annvq.bench.tokenizers.search import measure_search
 from annvq.errors import DataFormatError, ParameterError
+from annvq.progress import Progress
 from annvq.tokenizers import VectorQuantizer
 
 SETTING = Setting(steps=3, batch=8, dim=16, width=4, usage_images=40)
@@ -51,7 +51,7 @@ def folder(tmp_path_factory):
 
 
 def silent():
-    return Progress(disable=True)
+    return Progress()
 
 
 def test_idx_images_are_read(folder):

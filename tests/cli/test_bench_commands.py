@@ -110,6 +110,36 @@ def test_bench_beir_writes_rows(folder, tmp_path, annvq_command):
     assert len(list((out / "embeddings").glob("*.npy"))) == 2
 
 
+def test_where_no_bar_can_be_drawn_lines_say_what_is_measured(folder, tmp_path, vectors, annvq_command):
+    arguments = ("bench", "beir", folder, "--model", "letters", "--recipe", "flat", "--out", tmp_path / "out")
+    code, _, err = annvq_command(*arguments, "--recipe", "SQ8")
+    assert code == 0, err
+    phases = ["embedding documents", "embedding queries", "flat (1 of 2)", "SQ8 (2 of 2)"]
+    assert [line.split(" s  ")[1] for line in err.splitlines() if " s  " in line] == phases
+    np.savez(tmp_path / "data.npz", base=vectors, query=vectors[:8], metric=np.array("l2"))
+    code, _, err = annvq_command("bench", "ann", tmp_path / "data.npz", "--recipe", "flat", "--single")
+    assert code == 0, err
+    assert "annvq flat: building" in err
+
+
+def test_on_a_terminal_there_is_one_bar_at_a_time(folder, tmp_path, annvq_command, monkeypatch):
+    from rich.progress import Progress
+
+    drawn, most = [], []
+
+    def start(bar):
+        drawn.append(bar)
+        most.append(len(drawn))
+
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(Progress, "start", start)
+    monkeypatch.setattr(Progress, "stop", lambda bar: drawn.remove(bar))
+    arguments = ("bench", "beir", folder, "--model", "letters", "--recipe", "flat", "--out", tmp_path / "out")
+    code, _, err = annvq_command(*arguments)
+    assert code == 0, err
+    assert set(most) == {1}  # rich before 14.1 refuses a second
+
+
 def test_bench_beir_measures_some_queries(folder, tmp_path, annvq_command):
     arguments = ("bench", "beir", folder, "--model", "letters", "--recipe", "flat", "--out", tmp_path / "out")
     code, _, err = annvq_command(*arguments, "--queries", 3, "--json", tmp_path / "result.json")

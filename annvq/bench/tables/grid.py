@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import Progress
 
 from annvq.arguments import as_count, as_number
 from annvq.bench.tables.tasks import Task, models_of, tasks_of
 from annvq.bench.tables.training import UNCOMPRESSED, UNIFORM, Runs
 from annvq.errors import BudgetError, DataFormatError, ParameterError
 from annvq.io.replacing import replacing
+from annvq.progress import Progress
 from annvq.tables.budget import FLOAT
 from annvq.tables.registry import METHODS, method_named
 
@@ -125,7 +125,7 @@ def run(
     kept
         Grows by one line a cell; its folder is made when absent.
     progress
-        A bar.
+        Hears of every cell that is measured.
     keep
         Called with what there is after every model and seed.
 
@@ -143,7 +143,7 @@ def run(
     methods = bench.methods or (*METHODS, UNIFORM)
     done = _read(kept)
     plan = [(UNCOMPRESSED, 1.0), *((method, float(ratio)) for method in methods for ratio in bench.ratios)]
-    bar = progress.add_task("cells", total=len(plan) * len(tasks) * bench.seeds)
+    count = len(plan) * len(tasks) * bench.seeds
     cells: list[dict[str, Any]] = []
     config = {
         "data": tasks[0].data.name, "rows": tasks[0].rows, "dim": tasks[0].dim, "methods": list(methods),
@@ -156,12 +156,12 @@ def run(
         for seed in range(bench.seeds):
             for method, ratio in plan:
                 key = (task.data.name, task.model, method, ratio, seed, runs.epochs)
-                progress.update(bar, description=f"{task.model} {method} {ratio:g}x seed {seed}")
                 if key not in done:
+                    progress.begin(f"{task.model} {method} {ratio:g}x seed {seed}", count)
+                    progress.at(len(cells))
                     done[key] = _measured(task, runs, key)
                     _append(kept, done[key])
                 cells.append(done[key])
-                progress.advance(bar)
             if keep is not None:
                 keep(TablesResult(config, list(cells)))
     return TablesResult(config, cells)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from annvq.io.replacing import replacing
 from annvq.learn.runtime import torch
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from annvq.progress import Progress
 
 CELLS = "cells.jsonl"
 PROTOCOL = 2  # raised whenever a cell comes to mean something else: kept ones of another are measured anew
@@ -111,7 +112,7 @@ def run(folder: Path, asked: TokenizerBench, out: Path, progress: Progress) -> T
     out
         Where finished cells, one JSON object a line, and reconstructions are kept. An ended run goes on from there.
     progress
-        Gets a task of all steps.
+        Hears of every step.
 
     """
     images = Images.load(folder)
@@ -119,18 +120,17 @@ def run(folder: Path, asked: TokenizerBench, out: Path, progress: Progress) -> T
     place.mkdir(parents=True, exist_ok=True)
     store = _Store(place, {"data": images.name, **asdict(asked.setting), "protocol": PROTOCOL})
     wanted = [(quantizer, seed) for seed in range(asked.seeds) for quantizer in asked.quantizers]
-    task = progress.add_task("tokenizers", total=len(wanted) * asked.setting.steps)
-    for quantizer, seed in wanted:
-        progress.update(task, description=f"{quantizer}, seed {seed}")
+    for number, (quantizer, seed) in enumerate(wanted, 1):
         search = asked.search and seed == 0
         if store.has(quantizer, seed, search):
-            progress.advance(task, asked.setting.steps)
             continue
-        made = run_cell(images, quantizer, seed, asked.setting, search, lambda: progress.advance(task))
+        progress.begin(f"{quantizer}, seed {seed} ({number} of {len(wanted)})", asked.setting.steps)
+        steps = count(1)
+        made = run_cell(images, quantizer, seed, asked.setting, search, lambda steps=steps: progress.at(next(steps)))
         store.keep(*made, search)
     cells = {quantizer: [store.cell(quantizer, seed) for seed in range(asked.seeds)] for quantizer in asked.quantizers}
     shown = {quantizer: store.shown(quantizer) for quantizer in asked.quantizers}
-    count = len(next(iter(shown.values())))
+    pictures = len(next(iter(shown.values())))
     config = {
         **store.config,
         "train_images": len(images.train),
@@ -140,7 +140,7 @@ def run(folder: Path, asked: TokenizerBench, out: Path, progress: Progress) -> T
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
     }
-    return TokenizerResult(config, cells, images.test[:count], shown)
+    return TokenizerResult(config, cells, images.test[:pictures], shown)
 
 
 class _Store:
