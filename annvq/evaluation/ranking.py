@@ -160,7 +160,7 @@ def run_from_ids(query_ids: Sequence[str], found: Iterable[Iterable[Any]]) -> di
     return run
 
 
-def _places(row: Iterable[Any]) -> list[Any]:
+def _places(row: Any) -> list[Any]:
     """Return a row's ids as a list; TypeError where it is none, ParameterError where something else stands in it."""
     places = row.tolist() if hasattr(row, "tolist") else None if isinstance(row, str | bytes) else list(row)
     if not isinstance(places, list):
