@@ -48,7 +48,7 @@ def trial(rng: np.random.Generator, folder: Path) -> Counter:
             model = after if names == set(after.rows) else before
             agrees(found, model, source.queries(3), 20)
         with annvq.open(path, "rw") as writer:
-            change = source.change(model)
+            change = ("add", source.ids(model, 1), source.vectors(1), source.attributes(1))  # commits
             perform(writer, change)
             model.apply(change)
             left = {*os.listdir(path)} - {"manifest.json", "LOCK", *writer._store.names()}
