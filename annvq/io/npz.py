@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -60,7 +60,7 @@ def open_file(path: Path, vector_column: str | None, id_column: str | None) -> V
 def read_single(path: Path, vector_column: str | None) -> np.ndarray | None:
     """Return the numbers (d,) of the array that `open_file` takes, if it is of one axis, or None."""
     name = _choose(array_names(path), vector_column, path)
-    with _archive(path) as archive, archive.open(f"{name}.npy") as file:
+    with _archive(path) as archive, _opened(archive, path, name) as file:
         axes = len(read_header(file, f"{path}: {name}").shape)  # type: ignore[arg-type]
     return as_single(read_array(path, name)) if axes == 1 else None
 
@@ -99,18 +99,24 @@ def read_array(path: Path, name: str) -> np.ndarray:
 
     """
     with _archive(path) as archive:
-        try:
-            member = archive.getinfo(f"{name}.npy")
-        except KeyError:
-            raise DataFormatError(f"{path}: no array {name!r}") from None
         where = f"{path}: {name}"
-        _check_member(member, path.stat().st_size, where)
-        with archive.open(member) as file:
+        with _opened(archive, path, name) as file:
+            member = archive.getinfo(f"{name}.npy")
             header = read_header(file, where)  # type: ignore[arg-type]
             check_size(header, member.file_size, where)
             if member.compress_type == zipfile.ZIP_STORED and not header.fortran_order:
                 return mapped(path, header, _data_offset(path, member, where) + header.bytes)
             return _decompressed(file, header, where)
+
+
+def _opened(archive: zipfile.ZipFile, path: Path, name: str) -> IO[bytes]:
+    """Open the file of an array, after a look at what the archive says of it (DataFormatError)."""
+    try:
+        member = archive.getinfo(f"{name}.npy")
+    except KeyError:
+        raise DataFormatError(f"{path}: no array {name!r}") from None
+    _check_member(member, path.stat().st_size, f"{path}: {name}")
+    return archive.open(member)
 
 
 def _choose(names: list[str], wanted: str | None, path: Path) -> str:
@@ -137,7 +143,7 @@ def _check_member(member: zipfile.ZipInfo, size: int, where: str) -> None:
     """Raise DataFormatError unless the member's declared size is plausible for the bytes behind it."""
     if member.flag_bits & _ENCRYPTED or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise DataFormatError(f"{where}: encrypted, or compressed by another method than deflate")
-    if member.header_offset + _LOCAL_HEADER + member.compress_size > size:
+    if member.header_offset < 0 or member.header_offset + _LOCAL_HEADER + member.compress_size > size:
         raise DataFormatError(f"{where}: truncated")
     limit = member.compress_size if member.compress_type == zipfile.ZIP_STORED else _MAX_RATIO * member.compress_size
     if member.file_size > max(limit, _SMALL):

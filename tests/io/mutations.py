@@ -125,7 +125,7 @@ def main(folder, count, seed, *suffixes):
             signal.alarm(SECONDS)
             try:
                 read_all(changed)
-            except (AnnvqError, OSError):
+            except AnnvqError:
                 pass
             except BaseException:
                 faults += 1

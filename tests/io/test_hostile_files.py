@@ -131,6 +131,16 @@ class TestZip:
             path.write_bytes(changed)
             self.refused(path)
 
+    def test_members_before_the_beginning(self, tmp_path):
+        path = self.write(tmp_path / "x.npz", npy_bytes(BASE))
+        changed = bytearray(path.read_bytes())
+        at = changed.index(b"PK\5\6") + 16  # where the directory is said to be: all offsets count from there
+        changed[at : at + 4] = (int.from_bytes(changed[at : at + 4], "little") + 50).to_bytes(4, "little")
+        path.write_bytes(changed)
+        self.refused(path, "truncated")
+        with pytest.raises(errors.DataFormatError, match="truncated"):
+            io.read_queries(path)
+
     def test_a_stored_member_that_overlaps_the_end(self, tmp_path):
         path = self.write(tmp_path / "x.npz", npy_bytes(BASE), zipfile.ZIP_STORED)
         raw = bytearray(path.read_bytes())
