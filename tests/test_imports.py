@@ -56,7 +56,8 @@ def test_building_searching_and_saving_load_numpy_and_numba_only(tmp_path):
 def test_str_ids_and_attributes_load_pyarrow_and_nothing_else(tmp_path):
     code = USE.replace('metric="l2"', 'metric="l2", ids=[str(i) for i in range(60)]').split("index.add")[0]
     code += "\nprint(*(set(sys.argv[2].split()) & set(sys.modules)))"
-    assert ran(code, tmp_path / "index", NOT_NEEDED).split() == ["pyarrow"]
+    others = NOT_NEEDED.replace("pandas", "")  # pyarrow itself looks at pandas where it is installed
+    assert ran(code, tmp_path / "index", others).split() == ["pyarrow"]
 
 
 @pytest.mark.parametrize(

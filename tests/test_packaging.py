@@ -29,7 +29,7 @@ def test_wheel_holds_the_package_with_its_data(wheel):
     sources = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "annvq").rglob("*")
-        if path.is_file() and path.suffix not in (".pyc", ".nbi", ".nbc")
+        if path.is_file() and "__pycache__" not in path.parts
     }
     assert "annvq/py.typed" in sources
     assert any(name.startswith("annvq/demo/data/") for name in sources)

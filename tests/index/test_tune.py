@@ -24,7 +24,7 @@ def test_of_settings_equally_fast_the_one_that_rescores_least_is_chosen(index, m
     monkeypatch.setattr(
         tuning,
         "_queries_per_second",
-        lambda trained, snapshot, queries, k, depths: {depth: 1000.0 + depth.rerank / 100 for depth in depths},
+        lambda view, queries, k, depths: {depth: 1000.0 + depth.rerank / 100 for depth in depths},
     )
     report = index.tune(QUERIES, k=10, recall=0.9)
     enough = [one for one in report.measured if one.recall >= 0.9 and one.qps]
@@ -36,7 +36,7 @@ def test_a_setting_clearly_faster_is_chosen_whatever_it_rescores(index, monkeypa
     monkeypatch.setattr(
         tuning,
         "_queries_per_second",
-        lambda trained, snapshot, queries, k, depths: {depth: 1000.0 + depth.rerank for depth in depths},
+        lambda view, queries, k, depths: {depth: 1000.0 + depth.rerank for depth in depths},
     )
     report = index.tune(QUERIES, k=10, recall=0.9)
     assert report.chosen.rerank == max(one.rerank for one in report.measured if one.qps)

@@ -11,7 +11,7 @@ pytest.importorskip("pytrec_eval")
 pytest.importorskip("accelerate")
 
 import torch
-from conftest import made_problem
+from small_problem import made_problem
 
 import annvq
 from annvq.errors import ParameterError, StorageError
