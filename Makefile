@@ -14,8 +14,8 @@ BENCH_READY := $(VENV)/.ready-bench
 LOWEST ?= .venv-lowest
 LOWEST_READY := $(LOWEST)/.ready
 # What has no dependency but those of `pip install annvq`.
-CORE := tests/contract tests/index tests/io tests/storage tests/cli/test_build_and_search.py \
-	tests/cli/test_exit_codes.py tests/test_imports.py tests/test_vectors.py
+CORE := tests/contract tests/io tests/storage tests/index/test_attributes.py tests/index/test_filters.py \
+	tests/index/test_changing_indexes.py tests/cli/test_build_and_search.py tests/test_vectors.py
 MULTIVECTOR := $(foreach r,flat muvera muvera-4bit centroid-interaction chamfer-exact $(wildcard bench/encodings/*.toml),\
 	--recipe $(r))
 ANN := --every-mode --threads $$(nproc) --recipe fast

@@ -73,14 +73,19 @@ def _read(section: np.ndarray, where: str, *, full: bool = False) -> pa.Table:
 
 
 def _check_types(schema: pa.Schema) -> None:
-    """Raise DataFormatError for columns of few bytes that can stand for rows of any length."""
+    """Raise DataFormatError for columns of few bytes that can stand for any number of rows, and for names of no text."""
     import pyarrow as pa
 
-    types = list(schema.types)
-    while types:
-        here = types.pop()
+    fields = [schema.field(i) for i in range(len(schema))]
+    while fields:
+        field = fields.pop()
+        here = field.type
+        try:
+            _ = field.name
+        except UnicodeDecodeError as error:
+            raise DataFormatError(f"a column whose name is not UTF-8: {error}") from None
         if any(getattr(pa.types, name)(here) for name in _UNWRITTEN):
             raise DataFormatError(f"a column of {here}, which annvq does not write")
         if pa.types.is_dictionary(here):
-            types.append(here.value_type)
-        types += [here.field(i).type for i in range(here.num_fields)]
+            fields.append(pa.field("", here.value_type))
+        fields += [here.field(i) for i in range(here.num_fields)]

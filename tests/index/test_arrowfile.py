@@ -155,3 +155,14 @@ def test_damaged_files_are_refused_or_read_and_take_no_memory(name, data):
     except CorruptIndexError:
         pass
     assert pa.total_allocated_bytes() - before < 1 << 24
+
+
+@pytest.mark.parametrize("column", [np.arange(3), [{"name": 1}] * 3, [[{"name": 1}]] * 3])
+def test_names_that_are_no_text_are_refused(column):
+    """A name of one byte that begins no letter of UTF-8."""
+    outer = "name" if isinstance(column, np.ndarray) else "column"
+    section = arrowfile.to_section(pa.table({outer: column}))
+    changed = section.tobytes().replace(b"name", b"\xffame")
+    assert changed != section.tobytes()
+    with pytest.raises(CorruptIndexError, match="not UTF-8"):
+        arrowfile.from_section(np.frombuffer(changed, np.uint8), "a")
