@@ -73,7 +73,7 @@ def _read(section: np.ndarray, where: str, *, full: bool = False) -> pa.Table:
 
 
 def _check_types(schema: pa.Schema) -> None:
-    """Raise DataFormatError for columns of few bytes that can stand for any number of rows, and for names of no text."""
+    """Raise DataFormatError for columns of few bytes that can stand for any number of rows, and names of no text."""
     import pyarrow as pa
 
     fields = [schema.field(i) for i in range(len(schema))]
