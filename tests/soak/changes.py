@@ -90,7 +90,10 @@ def allowed_by(rng: np.random.Generator, model: Model) -> list[tuple]:
 
     small = holding(lambda row: row.get("n") is not None and row["n"] < number)
     named = holding(lambda row: row.get("s") == word)
-    given = [(mask, some), (pc.field("n") < number, small), (pc.field("s") == word, named)]
+    given: list[tuple] = [(mask, some)]
+    for key, expression, allowed in (("n", pc.field("n") < number, small), ("s", pc.field("s") == word, named)):
+        if any(key in row for row in values.values()):  # else there may be no such column
+            given.append((expression, allowed))
     return [*given, (some, some)] if some else given
 
 
