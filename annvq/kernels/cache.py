@@ -15,13 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from numba.core.caching import (
-    CompileResultCacheImpl,
-    FunctionCache,
-    IndexDataCacheFile,
-    NullCache,
-    UserProvidedCacheLocator,
-)
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, NullCache
 
 from annvq.kernels import compiling, isa
 from annvq.kernels.ownership import reason_against_file, reason_against_folder
@@ -77,7 +71,8 @@ class _SafeLocator:
         found = self._locator.from_function(function, source)
         if found is None or _is_safe(found.get_cache_path()):
             return found
-        if self._locator is UserProvidedCacheLocator:  # who chose a place wants no other one
+        # Who chose a place wants no other one. Before Numba 0.62 the name begins with an underscore.
+        if self._locator.__name__.endswith("UserProvidedCacheLocator"):
             raise RuntimeError("the given folder is not safe")
         return None
 
