@@ -114,7 +114,8 @@ def matrix_of(column: Any, name: str = "vectors", *, dim: int | None = None, fir
     if not blocks and dim is None:
         raise ShapeError(f"{name}: no rows in a column of {column.type}, so the dimension is not known")
     if not blocks:
-        return np.empty((0, dim or 0), dtype=column.type.value_type.to_pandas_dtype())
+        empty = pa.array([], column.type.value_type).to_numpy(zero_copy_only=False)  # tells the dtype without pandas
+        return np.empty((0, dim or 0), dtype=empty.dtype)
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 

@@ -186,7 +186,7 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, UnicodeDecodeError) as error:
         raise DataFormatError(f"{path}: {error}") from error
     except (RuntimeError, zlib.error) as error:  # asks for a password; is not deflated
         raise DataFormatError(f"{path}: {error}") from error

@@ -299,7 +299,10 @@ class TestArrow:
 
     @pytest.mark.parametrize("kind", [pa.dictionary(pa.int32(), pa.string()), pa.string_view()], ids=str)
     def test_ids_however_they_are_encoded(self, tmp_path, kind):
-        table = self.table(id=pa.array(STR_IDS).cast(kind))
+        try:
+            table = self.table(id=pa.array(STR_IDS).cast(kind))
+        except pa.ArrowNotImplementedError:
+            pytest.skip(f"pyarrow {pa.__version__} makes no {kind}")
         assert io.open_vectors(self.write(tmp_path / "x.arrow", table)).ids().tolist() == STR_IDS
         assert as_source(table).ids().tolist() == STR_IDS
 

@@ -131,6 +131,15 @@ class TestZip:
             path.write_bytes(changed)
             self.refused(path)
 
+    def test_names_that_are_no_text(self, tmp_path):
+        path = self.write(tmp_path / "x.npz", npy_bytes(BASE))
+        changed = bytearray(path.read_bytes())
+        central = changed.index(b"PK\1\2")
+        changed[central + 9] |= 0x08  # the name is said to be UTF-8
+        changed[central + 46] = 0xFF
+        path.write_bytes(changed)
+        self.refused(path)
+
     def test_members_before_the_beginning(self, tmp_path):
         path = self.write(tmp_path / "x.npz", npy_bytes(BASE))
         changed = bytearray(path.read_bytes())
