@@ -219,6 +219,25 @@ def cut_pools(scores, rows, counts, keep, keys):
 
 
 @kernel
+def best_of_columns(scores, keys, keep):
+    """Return the places (keep, t) int64 of the best ``keep`` <= m of every column of scores (m, t), unordered.
+
+    Of equal ones those of the lowest ``keys``, (m, t) int64, or (m, 1) for all columns alike.
+    """
+    m, t = scores.shape
+    places = np.empty((keep, t), np.int64)
+    column, of, order = np.empty(m, np.float32), np.empty(m, np.int64), np.empty(m, np.int64)
+    for c in range(t):
+        for i in range(m):
+            column[i], of[i], order[i] = scores[i, c], i, keys[i, min(np.int64(c), np.int64(keys.shape[1] - 1))]
+        if keep < m:
+            cut(column, of, m, keep, order)
+        for i in range(keep):
+            places[i, c] = of[i]
+    return places
+
+
+@kernel
 def drop_repeats(scores, rows, counts):
     """Keep of candidates with the same row only the best, in every pool; the pools' order changes."""
     most = np.int64(0)

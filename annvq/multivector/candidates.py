@@ -15,6 +15,7 @@ from annvq.index.trained import Trained
 from annvq.index.view import View
 from annvq.kernels import gemm
 from annvq.kernels import threads as pool
+from annvq.kernels.topk import best_of_columns
 from annvq.multivector.fde import FixedDimensionalEncoder
 from annvq.multivector.ragged import Ragged
 
@@ -110,7 +111,7 @@ class Finder:
                 best = np.concatenate([best, scores])
                 rows = np.concatenate([rows, np.broadcast_to(owners[:, None], scores.shape)])
                 if len(best) > wanted:
-                    kept = _best(best, rows, snapshot.keys, wanted)
+                    kept = best_of_columns(best, snapshot.keys[rows], wanted)
                     best, rows = np.take_along_axis(best, kept, 0), np.take_along_axis(rows, kept, 0)
         order = np.lexsort((snapshot.keys[rows], -best), axis=0)
         rows = np.take_along_axis(rows, order, 0)
@@ -137,8 +138,7 @@ class Finder:
     def _in_lists(self, snapshot: Snapshot, query: Prepared, probes: int) -> np.ndarray:
         """Return the rows of all documents in the lists of a query's vectors' ``probes`` best centroids, best first."""
         scores = query.centroid_scores
-        every = np.arange(len(scores))
-        near = np.unique(_best(scores, np.broadcast_to(every[:, None], scores.shape), every, probes))
+        near = np.unique(best_of_columns(scores, np.arange(len(scores))[:, None], probes))
         rows, approximate = [_NONE], [np.empty(0, np.float32)]
         for segment in snapshot.segments:
             starts, documents = self._lists_of(segment)
@@ -163,23 +163,6 @@ class Finder:
             held = (labels, starts, owners[np.argsort(kept, kind="stable")])
             self._lists[id(labels)] = held
         return held[1:]
-
-
-def _best(scores: np.ndarray, rows: np.ndarray, keys: np.ndarray, count: int) -> np.ndarray:
-    """Return the places (count, t) of the best ``count`` <= m of each column of scores (m, t), in no order.
-
-    Of equal ones those are taken whose ``rows`` (m, t) have the lowest ``keys`` (rows,).
-    """
-    places = np.argpartition(-scores, count - 1, axis=0)[:count]
-    taken = np.take_along_axis(scores, places, 0)
-    cut = taken.min(axis=0)
-    tied = np.count_nonzero(scores == cut, axis=0) > np.count_nonzero(taken == cut, axis=0)
-    for column in np.flatnonzero(tied):  # argpartition takes any of those that are equal at the cut
-        above = np.flatnonzero(scores[:, column] > cut[column])
-        equal = np.flatnonzero(scores[:, column] == cut[column])
-        order = np.argsort(keys[rows[equal, column]], kind="stable")
-        places[:, column] = np.concatenate([above, equal[order[: count - len(above)]]])
-    return places
 
 
 def _allowed(segment: Segment) -> np.ndarray:

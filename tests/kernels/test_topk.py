@@ -55,6 +55,22 @@ def test_result_does_not_depend_on_the_order_of_arrival():
         assert sorted(rows[:20].tolist()) == sorted(wanted)
 
 
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("keep", [1, 3, 10, 39, 40])
+def test_the_best_of_columns_are_by_score_then_key(keep, shared):
+    rng = np.random.default_rng(keep)
+    scores = rng.integers(0, 4, (40, 30)).astype(np.float32)
+    scores[:, 0], scores[3, 1], scores[5, 1] = 7, np.inf, -np.inf
+    keys = rng.permutation(40)[:, None] if shared else rng.integers(0, 60, (40, 30))
+    places = topk.best_of_columns(scores, keys, keep)
+    for column in range(30):
+        key = keys[:, 0 if shared else column]
+        order = np.lexsort((key, -scores[:, column]))[:keep]
+        found = places[:, column]
+        assert sorted(zip(scores[found, column], key[found])) == sorted(zip(scores[order, column], key[order]))
+        assert len(set(found)) == keep
+
+
 def test_minus_infinity_is_kept_before_a_missing_place():
     keys = np.arange(3)
     scores = np.array([-np.inf, 1.0, -np.inf], np.float32)

@@ -278,20 +278,6 @@ def test_equal_vectors_are_found_alike_in_any_segments(by, names, monkeypatch):
     assert np.array_equal(whole.search(queries, 5, **wanted).ids, expected.ids)
 
 
-@pytest.mark.parametrize("count", [1, 3, 10, 39, 40])
-def test_cuts_are_by_score_then_key(count):
-    rng = np.random.default_rng(count)
-    scores = rng.integers(0, 4, (40, 30)).astype(np.float32)
-    rows, keys = rng.integers(0, 60, (40, 30)), rng.permutation(60)
-    places = finding._best(scores, rows, keys, count)
-    for column in range(30):
-        order = np.lexsort((keys[rows[:, column]], -scores[:, column]))[:count]
-        expected = sorted(zip(scores[order, column], rows[order, column]))
-        found = places[:, column]
-        assert sorted(zip(scores[found, column], rows[found, column])) == expected
-        assert len(set(found)) == count
-
-
 def test_bytes_are_said_by_part(index):
     stats = index.stats()
     assert stats["tokens"] == sum(len(one) for one in DOCUMENTS)
