@@ -6,6 +6,7 @@ import numpy as np
 
 from annvq.kernels.assign import tile_scores
 from annvq.kernels.jit import kernel
+from annvq.kernels.scratch import empty
 from annvq.kernels.tiles import LANES
 
 
@@ -73,11 +74,11 @@ def beam_encode(vectors, codebooks, bias, beam, panel, next_panel, scores, codes
     flat = codebooks.reshape(codebooks.size)
     n = vectors.shape[0]
     vectors_a_panel = LANES // beam
-    errors = np.empty(LANES, np.float32)
-    partial = np.empty((LANES, M), np.uint8)
-    longer = np.empty((LANES, M), np.uint8)
-    kept_errors = np.empty((vectors_a_panel, beam), np.float32)
-    kept = np.empty((vectors_a_panel, beam), np.int64)
+    errors = empty(LANES, np.float32)
+    partial = empty((LANES, M), np.uint8)
+    longer = empty((LANES, M), np.uint8)
+    kept_errors = empty((vectors_a_panel, beam), np.float32)
+    kept = empty((vectors_a_panel, beam), np.int64)
     for first in range(0, n, vectors_a_panel):
         count = min(vectors_a_panel, n - first)
         _place_rows(vectors, first, count, beam, panel, errors)

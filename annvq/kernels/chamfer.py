@@ -12,6 +12,7 @@ import numpy as np
 from annvq.kernels import lookup, simd
 from annvq.kernels.gemm import fill_products
 from annvq.kernels.jit import kernel
+from annvq.kernels.scratch import empty
 from annvq.kernels.tiles import LANES, ROWS
 from annvq.kernels.topk import MINUS_INFINITY
 
@@ -43,11 +44,11 @@ def score_rows(panels, query_offsets, store, d, minimum, step, offsets, document
     """
     nq = query_offsets.size - 1
     tq = query_offsets[nq]
-    tile = np.empty(ROWS * LANES, np.float32)
-    rows = np.empty((_BLOCK, d), np.float32)
-    products = np.empty((_BLOCK, tq), np.float32)
-    best = np.empty(tq, np.float32)
-    buffer = np.empty(16, np.float32)
+    tile = empty(ROWS * LANES, np.float32)
+    rows = empty((_BLOCK, d), np.float32)
+    products = empty((_BLOCK, tq), np.float32)
+    best = empty(tq, np.float32)
+    buffer = empty(16, np.float32)
     for place in range(documents.size):
         begin, end = offsets[documents[place]], offsets[documents[place] + 1]
         best[:] = MINUS_INFINITY
@@ -103,9 +104,9 @@ def score_codes(
 
     """
     tq = centroid_scores.shape[1]
-    decoded = np.empty(2 * levels.size, np.uint8)
-    bases = np.empty(starts.size * 32, np.float32)
-    best = np.empty(starts.size * 16, np.float32)
+    decoded = empty(2 * levels.size, np.uint8)
+    bases = empty(starts.size * 32, np.float32)
+    best = empty(starts.size * 16, np.float32)
     for place in range(documents.size):
         begin, end = offsets[documents[place]], offsets[documents[place] + 1]
         best[:] = MINUS_INFINITY
@@ -191,7 +192,7 @@ def _raise_best(t, low, high, scales, bases, best):
 def score_labels(centroid_scores, labels, offsets, documents, scores):
     """Score documents by their vectors' centroids alone (`annvq.multivector`'s centroid interaction)."""
     tq = centroid_scores.shape[1]
-    best = np.empty(tq, np.float32)
+    best = empty(tq, np.float32)
     for place in range(documents.size):
         best[:] = MINUS_INFINITY
         for row in range(offsets[documents[place]], offsets[documents[place] + 1]):

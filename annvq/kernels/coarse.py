@@ -8,6 +8,7 @@ from annvq.kernels import scan4
 from annvq.kernels.assign import pair_score
 from annvq.kernels.gemm import fill_products
 from annvq.kernels.jit import kernel
+from annvq.kernels.scratch import empty, zeros
 from annvq.kernels.tables import fill_tables
 from annvq.kernels.tiles import LANES, ROWS
 from annvq.kernels.topk import MINUS_INFINITY, cut, cut_pools, sort
@@ -91,8 +92,8 @@ def _roughly_sort(scores, rows, count):
         high = max(high, scores[i])
     span = high - low
     scale = np.float32(_STEPS - 1) / span if span > np.float32(0.0) else np.float32(0.0)
-    begins = np.zeros(_STEPS + 1, np.int64)
-    steps = np.empty(count, np.int64)
+    begins = zeros(_STEPS + 1, np.int64)
+    steps = empty(count, np.int64)
     for i in range(count):
         below = (high - scores[i]) * scale  # NaN where scores are infinite
         steps[i] = np.int64(below) if below < np.float32(_STEPS - 1) else np.int64(_STEPS - 1)
@@ -106,7 +107,7 @@ def _roughly_sort(scores, rows, count):
         scores[place], rows[place] = old_scores[i], old_rows[i]
 
 
-@kernel(inline="always")
+@kernel
 def probe(queries, exact, coded, live, nprobe, need, keys):
     """Choose every query's lists.
 
@@ -132,9 +133,9 @@ def probe(queries, exact, coded, live, nprobe, need, keys):
     """
     nq = queries.shape[0]
     nlist = keys.size
-    scores = np.empty((nq, nlist), np.float32)
-    lists = np.empty((nq, nlist), np.int64)
-    counts = np.zeros(nq, np.int64)
+    scores = empty((nq, nlist), np.float32)
+    lists = empty((nq, nlist), np.int64)
+    counts = zeros(nq, np.int64)
     reach = _reach(nprobe)
     together = max(1, nq)
     if coded[2].size > 0 and 2 * reach <= nlist:
@@ -158,11 +159,11 @@ def _probe_exactly(queries, exact, live, nprobe, need, keys, lists, counts, scor
     panels, shift, squares = exact
     nq, d = queries.shape
     nlist = keys.size
-    tile = np.empty(ROWS * LANES, np.float32)
+    tile = empty(ROWS * LANES, np.float32)
     if squares.size == 0:
         fill_products(queries, panels, nlist, tile, scores)
     else:
-        shifted = np.empty((nq, d), np.float32)
+        shifted = empty((nq, d), np.float32)
         for q in range(nq):
             for i in range(d):
                 shifted[q, i] = queries[q, i] - shift[i]
@@ -171,12 +172,10 @@ def _probe_exactly(queries, exact, live, nprobe, need, keys, lists, counts, scor
             square = pair_score(shifted, q, shifted, q, d, False)
             for l in range(nlist):
                 scores[q, l] = np.float32(2.0) * scores[q, l] - (square + squares[l])
-    choose_lists(
-        scores, live, nprobe, need, keys, np.empty(nlist, np.float32), np.empty(nlist, np.int64), lists, counts
-    )
+    choose_lists(scores, live, nprobe, need, keys, empty(nlist, np.float32), empty(nlist, np.int64), lists, counts)
 
 
-@kernel(inline="always")
+@kernel
 def _probe_coded(queries, coded, l2, live, nprobe, reach, need, keys, lists, counts, scores):
     """Find ``reach`` centroids by their codes, score these and choose among them.
 
@@ -186,16 +185,16 @@ def _probe_coded(queries, coded, l2, live, nprobe, reach, need, keys, lists, cou
     d = queries.shape[1]
     nlist = keys.size
     M, dsub, ksub = transposed.shape
-    sub_vectors = np.zeros((1, M * dsub), np.float32)
-    table = np.empty((1, M, ksub), np.float32)
-    quantized = np.empty((1, (M + 3) // 4 * 64), np.uint8)
-    step, bias = np.empty(1, np.float32), np.empty(1, np.float32)
-    visit = np.zeros((1, 5), np.int64)
+    sub_vectors = zeros((1, M * dsub), np.float32)
+    table = empty((1, M, ksub), np.float32)
+    quantized = empty((1, (M + 3) // 4 * 64), np.uint8)
+    step, bias = empty(1, np.float32), empty(1, np.float32)
+    visit = zeros((1, 5), np.int64)
     visit[0, 4] = nlist
-    threshold = np.empty(1, np.float32)
-    found = np.empty((1, 2 * reach + 64), np.float32)
-    found_rows = np.empty((1, 2 * reach + 64), np.int64)
-    found_count = np.empty(1, np.int64)
+    threshold = empty(1, np.float32)
+    found = empty((1, 2 * reach + 64), np.float32)
+    found_rows = empty((1, 2 * reach + 64), np.int64)
+    found_count = empty(1, np.int64)
     for q in range(queries.shape[0]):
         for i in range(d):
             sub_vectors[0, i] = queries[q, i]

@@ -8,6 +8,7 @@ import numpy as np
 
 from annvq.kernels.assign import fill_panel, nearest
 from annvq.kernels.jit import kernel
+from annvq.kernels.scratch import empty
 from annvq.kernels.tiles import LANES, aligned, readonly
 
 
@@ -52,8 +53,8 @@ def product_encode(vectors, M, ksub, dsub, shifted, shift, bias, panel, codes):
 
     """
     n, d = vectors.shape
-    best = np.empty(LANES, np.float32)
-    label = np.empty(LANES, np.int32)
+    best = empty(LANES, np.float32)
+    label = empty(LANES, np.int32)
     for i in range(d, M * dsub):
         for lane in range(LANES):
             panel[i * LANES + lane] = -shift[i]

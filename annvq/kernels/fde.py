@@ -6,6 +6,7 @@ import numpy as np
 
 from annvq.kernels.gemm import fill_products
 from annvq.kernels.jit import kernel
+from annvq.kernels.scratch import empty
 from annvq.kernels.tiles import LANES, ROWS
 
 _ROWS_AT_ONCE = 64  # of a set; their products stay in the second-level cache
@@ -118,13 +119,13 @@ def encode(vectors, offsets, panels, repetitions, bits, width, average, fill, bu
     """
     cells = 1 << bits
     columns = repetitions * (bits + width)
-    tile = np.empty(ROWS * LANES, np.float32)
-    products = np.empty((_ROWS_AT_ONCE, columns), np.float32)
-    sums = np.empty((repetitions, cells, width), np.float32)
-    firsts = np.empty((repetitions, cells, width), np.float32)
-    sizes = np.empty((repetitions, cells), np.int64)
-    places = np.empty((repetitions, cells), np.int64)
-    nearest = np.empty((cells, 2), np.int64)
+    tile = empty(ROWS * LANES, np.float32)
+    products = empty((_ROWS_AT_ONCE, columns), np.float32)
+    sums = empty((repetitions, cells, width), np.float32)
+    firsts = empty((repetitions, cells, width), np.float32)
+    sizes = empty((repetitions, cells), np.int64)
+    places = empty((repetitions, cells), np.int64)
+    nearest = empty((cells, 2), np.int64)
     for m in range(offsets.size - 1):
         sums[:] = np.float32(0.0)
         sizes[:] = 0

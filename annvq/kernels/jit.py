@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import llvmlite.binding as llvm
 import numba
 import numba.extending
 from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler import CompilerBase, DefaultPassBuilder, Flags
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import register_pass
 from numba.core.runtime import rtsys
 from numba.core.sigutils import normalize_signature
+from numba.core.targetconfig import ConfigStack
 from numba.core.typed_passes import NativeLowering
 
 from annvq.kernels import compiling
@@ -25,6 +27,36 @@ intrinsic: Callable[[Callable], Callable[..., Any]] = numba.extending.intrinsic
 
 # Reassociation and contraction vectorize reductions; NaN and infinity keep their meaning.
 REASSOCIATE = {"reassoc", "contract", "nsz", "arcp"}
+
+# Passes of Numba's for what no kernel has: with blocks, closures, branches on None or types, exceptions, expressions
+# of whole arrays, loops over tuples.
+_NEEDLESS = {
+    "WithLifting", "InlineClosureLikes", "RewriteSemanticConstants", "DeadBranchPrune", "RewriteDynamicRaises",
+    "MakeFunctionToJitFunction", "FindLiterallyCalls", "LiteralUnroll", "LiteralPropagationSubPipelinePass",
+    "InlineInlinables", "InlineOverloads", "NopythonRewrites", "NoPythonSupportedFeatureValidation",
+    "DumpParforDiagnostics",
+}  # fmt: skip
+
+
+class _Flags(Flags):
+    """Flags of kernels, one object for all of equal ones: Numba compares them at every call that it types."""
+
+    _made: ClassVar[dict[str, _Flags]] = {}
+
+    @classmethod
+    def like(cls, flags: Flags) -> _Flags:
+        """Return the flags that are equal to others; they are not changed from then on."""
+        return cls._made.setdefault(repr(flags), cls(flags))
+
+    def copy(self) -> _Flags:
+        """Return the same object."""
+        return self
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
 
 
 class _Part(JITCodeLibrary):
@@ -38,6 +70,10 @@ class _Part(JITCodeLibrary):
                 function.linkage = "linkonce_odr"  # several parts may define it
         self._shared_module = self._final_module
         self._finalized = True
+
+    def _optimize_functions(self, ll_module: Any) -> None:
+        """Leave the code as it is, but say what machine it is for."""
+        ll_module.data_layout = self._codegen._data_layout
 
     def get_pointer_to_function(self, name: str) -> int:
         """Return 0: there is no machine code."""
@@ -73,6 +109,11 @@ class _Whole(JITCodeLibrary):
             for needed in library._linking_libraries:
                 self.add_linking_library(needed)
 
+    def _optimize_final_module(self) -> None:
+        """Optimize all parts together, once: a first, cheap round is for counted references, of which there are few."""
+        passes, builder = self._codegen._module_pass_manager()
+        passes.run(self._final_module, builder)
+
 
 @register_pass(mutates_CFG=True, analysis_only=False)
 class _KernelLowering(NativeLowering):
@@ -89,9 +130,14 @@ class _KernelCompiler(CompilerBase):
     """Numba's compiler, with libraries of the kinds above."""
 
     def define_pipelines(self) -> list[Any]:
-        """Return Numba's passes, the last but few of them replaced."""
+        """Return those of Numba's passes that kernels need, the last but few of them replaced."""
         made = DefaultPassBuilder.define_nopython_pipeline(self.state)
-        made.passes = [(_KernelLowering if one is NativeLowering else one, why) for one, why in made.passes]
+        made.passes = [
+            (_KernelLowering if one is NativeLowering else one, why)
+            for one, why in made.passes
+            if one.__name__ not in _NEEDLESS
+        ]
+        made._ENFORCING = False  # checks of Numba's own passes
         made._finalized = False
         made.finalize()
         return [made]
@@ -123,22 +169,30 @@ class _Compiling:
             is_inner = _Compiling.depth > 0
             if found is not None and (is_inner or not isinstance(found.entry_point, _Inner)):
                 return found.entry_point
-            _Compiling.depth += 1
-            try:
-                if is_inner:
+            if is_inner:
+                with self._one_deeper():
                     return self._compile_inner(sig, key)
-                if found is not None:
-                    del self._dispatcher.overloads[key]
-                return self._compile(sig)
+            try:
+                with self._one_deeper(), _without_collection():
+                    if found is not None:
+                        del self._dispatcher.overloads[key]
+                    return self._compile(sig)
             finally:
-                _Compiling.depth -= 1
-                if not is_inner:
-                    compiling.end()
+                compiling.end()
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _one_deeper() -> Iterator[None]:
+        _Compiling.depth += 1
+        try:
+            yield
+        finally:
+            _Compiling.depth -= 1
 
     def _compile_whole(self, args: Any, return_type: Any) -> Any:
         """Do what the compiler of the function does, which `Dispatcher.compile` calls for what is not kept on disk."""
         rtsys.initialize(self._dispatcher.targetctx)  # Numba's own code, made once, is no part
-        with _parts(self._dispatcher.targetctx.codegen()):
+        with _parts(self._dispatcher.targetctx.codegen()), _remembered_calls(self._dispatcher.typingctx):
             return self._compile_function(args, return_type)
 
     def _compile_inner(self, sig: Any, key: Any) -> _Inner:
@@ -153,7 +207,7 @@ class _Compiling:
         flags.no_cfunc_wrapper = True
         if _Compiling.depth > 1:
             flags.no_compile = flags.no_cpython_wrapper = True
-        return flags
+        return _Flags.like(flags)
 
 
 @contextlib.contextmanager
@@ -167,11 +221,48 @@ def _parts(codegen: Any) -> Iterator[None]:
         codegen._library_class = before
 
 
+@contextlib.contextmanager
+def _remembered_calls(context: Any) -> Iterator[None]:
+    """Look up once what a call of given types returns: Numba does at every look at every call, several times each."""
+    look_up = context.resolve_function_type
+    known: dict[Any, Any] = {}
+
+    def resolve(function: Any, args: Any, kws: Any) -> Any:
+        flags = ConfigStack.top_or_none()
+        if kws or isinstance(function, str) or not isinstance(flags, _Flags):
+            return look_up(function, args, kws)
+        key = function, args, flags
+        if key not in known:
+            found = look_up(function, args, kws)
+            if found is None:  # it may be another time, when more is known of types
+                return None
+            known[key] = found
+        return known[key]
+
+    context.resolve_function_type = resolve
+    try:
+        yield
+    finally:
+        del context.resolve_function_type
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Pause the collection of cyclic garbage: the compiler's many small objects set it off again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 class _Inner:
     """Stands for a function that only other kernels can call."""
 
 
-def kernel(function: Callable | None = None, *, fastmath: Any = False, inline: str = "never") -> Any:
+def kernel(function: Callable | None = None, *, fastmath: Any = False) -> Any:
     """Compile ``function`` with Numba on first call (no GIL, no bounds checks, disk cache).
 
     Parameters
@@ -180,13 +271,11 @@ def kernel(function: Callable | None = None, *, fastmath: Any = False, inline: s
         Arrays in, arrays out; it raises nothing and allocates only scratch.
     fastmath
         ``False`` or a set of LLVM flags such as `REASSOCIATE`; never ``True``.
-    inline
-        "always" for a function that others call once and outside of loops: LLVM then optimizes what it calls once
-        less. Inside a loop it would count references to arrays; LLVM inlines small functions by itself.
+
     """
 
     def compile_lazily(py_func: Callable) -> Any:
-        options = dict(inline=inline, nogil=True, boundscheck=False, error_model="numpy", fastmath=fastmath)
+        options = dict(nogil=True, boundscheck=False, error_model="numpy", fastmath=fastmath)
         dispatcher = numba.njit(**options, pipeline_class=_KernelCompiler)(py_func)
         if hasattr(dispatcher, "_cache"):  # a plain function under NUMBA_DISABLE_JIT
             _Compiling(dispatcher)

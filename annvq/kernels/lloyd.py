@@ -6,6 +6,7 @@ import numpy as np
 
 from annvq.kernels.assign import nearest, pair_score
 from annvq.kernels.jit import kernel
+from annvq.kernels.scratch import empty
 from annvq.kernels.tiles import LANES
 
 
@@ -73,8 +74,8 @@ def _half_norms(codebook, bias):
 @kernel
 def _label_points(points, stride, n, dsub, flat, bias, labels, errors):
     """Label all points; return how many labels changed."""
-    best = np.empty(LANES, np.float32)
-    label = np.empty(LANES, np.int32)
+    best = empty(LANES, np.float32)
+    label = empty(LANES, np.int32)
     changed = np.int64(0)
     for first in range(0, n, LANES):
         nearest(points, first, stride, dsub, flat, 0, bias, 0, bias.size, best, label)
@@ -96,25 +97,26 @@ def _means(points, stride, n, labels, codebook, sums, counts):
     for i in range(dsub):
         for row in range(n):
             sums[i, labels[row]] += np.float64(points[i * stride + row])
-    empty = np.int64(0)
+    unused = np.int64(0)
     for j in range(ksub):
         if counts[j] == 0:
-            empty += 1
+            unused += 1
             continue
         for i in range(dsub):
             codebook[j, i] = sums[i, j] / np.float64(counts[j])
-    return empty
+    return unused
 
 
 @kernel
-def _reseed(points, stride, n, empty, errors, codebook, counts):
+def _reseed(points, stride, n, unused, errors, codebook, counts):
     """Move centroids without points to points, spread evenly over the squared error."""
     dsub = codebook.shape[1]
     total = 0.0
     for row in range(n):
         norm = 0.0
         for i in range(dsub):
-            norm += np.float64(points[i * stride + row]) ** 2
+            value = np.float64(points[i * stride + row])
+            norm += value * value
         errors[row] = max(0.0, norm - 2.0 * np.float64(errors[row]))
         total += np.float64(errors[row])
     passed = 0.0
@@ -122,7 +124,7 @@ def _reseed(points, stride, n, empty, errors, codebook, counts):
     j = np.int64(0)
     for row in range(n):
         passed += np.float64(errors[row])
-        if moved < empty and errors[row] > 0 and passed >= (moved + 0.5) * total / empty:
+        if moved < unused and errors[row] > 0 and passed >= (moved + 0.5) * total / unused:
             while counts[j] > 0:
                 j += 1
             for i in range(dsub):
@@ -150,18 +152,19 @@ def lloyd(points, stride, n, codebook, niter):
 
     """
     ksub, dsub = codebook.shape
-    labels = np.full(n, -1, np.int32)
-    errors = np.empty(n, np.float32)
-    bias = np.empty(ksub, np.float32)
-    sums = np.empty((dsub, ksub))
-    counts = np.empty(ksub, np.int64)
+    labels = empty(n, np.int32)
+    labels[:] = -1
+    errors = empty(n, np.float32)
+    bias = empty(ksub, np.float32)
+    sums = empty((dsub, ksub), np.float64)
+    counts = empty(ksub, np.int64)
     for _ in range(niter):
         _half_norms(codebook, bias)
         changed = _label_points(points, stride, n, dsub, codebook, bias, labels, errors)
-        empty = _means(points, stride, n, labels, codebook, sums, counts)
+        unused = _means(points, stride, n, labels, codebook, sums, counts)
         moved = np.int64(0)
-        if empty > 0:
-            moved = _reseed(points, stride, n, empty, errors, codebook, counts)
+        if unused > 0:
+            moved = _reseed(points, stride, n, unused, errors, codebook, counts)
         if changed == 0 and moved == 0:
             break
 

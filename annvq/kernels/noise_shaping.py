@@ -12,6 +12,7 @@ import numpy as np
 
 from annvq.kernels.assign import fill_panel, tile_scores
 from annvq.kernels.jit import kernel
+from annvq.kernels.scratch import empty, zeros
 from annvq.kernels.tiles import LANES
 
 
@@ -34,9 +35,9 @@ def _improve_subspace(scores, dots, ksub, weight, projection, code, changed):
 
     A lane's loss for centroid j is, up to a constant, -2 scores[j] + weight (rest - dots[j])^2.
     """
-    rest = np.empty(LANES, np.float32)
-    best = np.empty(LANES, np.float32)
-    pick = np.empty(LANES, np.int32)
+    rest = empty(LANES, np.float32)
+    best = empty(LANES, np.float32)
+    pick = empty(LANES, np.int32)
     for lane in range(LANES):
         place = np.int64(code[lane]) * LANES + lane
         rest[lane] = projection[lane] + dots[place]
@@ -82,9 +83,9 @@ def descend(vectors, directions, M, ksub, dsub, shifted, shift, bias, eta, round
     """
     n, d = vectors.shape
     weight = np.float32(eta) - np.float32(1.0)
-    nothing = np.zeros(max(ksub, d), np.float32)
-    projection = np.zeros(LANES, np.float32)
-    code = np.zeros(LANES, np.int32)
+    nothing = zeros(max(ksub, d), np.float32)
+    projection = zeros(LANES, np.float32)
+    code = zeros(LANES, np.int32)
     for first in range(0, n, LANES):
         count = min(LANES, n - first)
         fill_panel(vectors, first, count, shift, panel[: d * LANES])

@@ -15,6 +15,7 @@ from annvq.kernels.finite import first_non_finite
 from annvq.kernels.gemm import fill_products
 from annvq.kernels.jit import REASSOCIATE, kernel
 from annvq.kernels.plan import part, plan_of
+from annvq.kernels.scratch import empty, zeros
 from annvq.kernels.tables import fill_tables
 from annvq.kernels.tiles import LANES, ROWS
 from annvq.kernels.topk import MINUS_INFINITY, cut_pools, drop_repeats, take_best
@@ -74,29 +75,29 @@ def search_block(queries, rotation, coarse, tables, codes, spilled, refine, keys
     turning, center = rotation
     rotated = queries
     if turning.size > 0:
-        turned = np.empty((nq, width), np.float32)
-        fill_products(queries, turning, width, np.empty(ROWS * LANES, np.float32), turned)
+        turned = empty((nq, width), np.float32)
+        fill_products(queries, turning, width, empty(ROWS * LANES, np.float32), turned)
         rotated = turned
     if center.size > 0:
-        moved = np.empty((nq, width), np.float32)
+        moved = empty((nq, width), np.float32)
         for q in range(nq):
             for i in range(width):
                 moved[q, i] = rotated[q, i] - center[i]
         rotated = moved
     lists, list_counts, centroid_scores = probe(rotated, exact, coded, live, nprobe, need, list_keys)
-    bases = centroid_scores if residual else np.empty((nq, 0), np.float32)
+    bases = centroid_scores if residual else empty((nq, 0), np.float32)
     factor = np.float32(2.0 if l2 and residual else 1.0)
     squared = l2 and not residual
-    sub_vectors = np.zeros((nq, M * dsub), np.float32)
+    sub_vectors = zeros((nq, M * dsub), np.float32)
     for q in range(nq):
         for i in range(width):
             sub_vectors[q, i] = rotated[q, i] * factor
-    tables_of = np.empty((nq, M, ksub), np.float32)
+    tables_of = empty((nq, M, ksub), np.float32)
     fill_tables(sub_vectors, transposed, squared, tables_of)
-    pool_scores = np.empty((nq, capacity), np.float32)
-    pool_rows = np.empty((nq, capacity), np.int64)
-    pool_counts = np.zeros(nq, np.int64)
-    thresholds = np.empty(nq, np.float32)
+    pool_scores = empty((nq, capacity), np.float32)
+    pool_rows = empty((nq, capacity), np.int64)
+    pool_counts = zeros(nq, np.int64)
+    thresholds = empty(nq, np.float32)
     for q in range(nq):
         thresholds[q] = MINUS_INFINITY
     twice = mapping.size > 0
@@ -113,7 +114,7 @@ def search_block(queries, rotation, coarse, tables, codes, spilled, refine, keys
         drop_repeats(pool_scores, pool_rows, pool_counts)
     cut_pools(pool_scores, pool_rows, pool_counts, keep, keys)
     if store.size > 0:
-        padded_queries = np.zeros((nq, (d + 15) // 16 * 16), np.float32)
+        padded_queries = zeros((nq, (d + 15) // 16 * 16), np.float32)
         for q in range(nq):
             for i in range(d):
                 padded_queries[q, i] = queries[q, i]
@@ -180,7 +181,7 @@ def search_planned(queries, planned, rotation_like, store_like, k, keep, capacit
         if first_non_finite(queries) >= 0:
             return False
         if numbers[3] != 0:
-            unit = np.empty(queries.shape, np.float32)
+            unit = empty(queries.shape, np.float32)
             if unit_rows(queries, unit) >= 0:
                 return False
             queries = unit

@@ -16,6 +16,7 @@ from numba import types
 from annvq.kernels import simd
 from annvq.kernels.bits import QUERY_BITS, pad_planes
 from annvq.kernels.jit import intrinsic, kernel
+from annvq.kernels.scratch import empty
 
 EPSILON = np.float32(1.9)  # eps_0 of arXiv 2405.12497: the error is inside its bound in 94 of 100 cases
 _HIGHEST = np.float32(32512.0)  # = 127 * 256: the largest level whose two bytes fit int8
@@ -171,7 +172,7 @@ def encode(residuals, centroids, labels, bits, l2, codes1, codes_ex, factors):
 
     """
     D = residuals.shape[1]
-    u = np.empty(D, np.float32)
+    u = empty(D, np.float32)
     for row in range(residuals.shape[0]):
         residual = residuals[row]
         square = _inner(residual, residual)
@@ -230,7 +231,7 @@ def decode(codes1, codes_ex, factors, bits, l2, rotated):
 def error_bounds(codes1, codes_ex, factors, bits, l2, errors):
     """Write the error bound of every row's full estimate for |q - c| = 1 to ``errors (n,) float32``."""
     D = 8 * codes1.shape[1]
-    u = np.empty(D, np.float32)
+    u = empty(D, np.float32)
     column = 1 if bits == 1 else 4
     unit = 2.0 if l2 else 1.0
     for row in range(errors.size):
@@ -280,7 +281,7 @@ def _prepare16(query, high, low, factors):
 @kernel
 def prepare(queries, planes, high, low, factors, totals):
     """Quantize rotated queries (nq, D) float32 for both stages; the outputs are those of `PreparedQueries`."""
-    u = np.empty(queries.shape[1], np.float32)
+    u = empty(queries.shape[1], np.float32)
     for q in range(queries.shape[0]):
         square = _inner(queries[q], queries[q])
         if square == 0.0:

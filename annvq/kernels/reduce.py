@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from annvq.kernels.jit import kernel
+from annvq.kernels.scratch import empty, zeros
 
 
 @kernel
 def _directions(vectors):
     """Return the vectors (t, d) scaled to length one, and their lengths (t,) float32; zero stays zero."""
     t, d = vectors.shape
-    unit = np.empty((t, d), np.float32)
-    lengths = np.empty(t, np.float32)
+    unit = empty((t, d), np.float32)
+    lengths = empty(t, np.float32)
     for i in range(t):
         total = np.float64(0.0)
         for j in range(d):
@@ -28,7 +29,7 @@ def _directions(vectors):
 def _squared_distances(unit):
     """Return squared distances of all rows (t, d) float32 from each other, (t, t) float64, infinite to themselves."""
     t, d = unit.shape
-    distances = np.empty((t, t), np.float64)
+    distances = empty((t, t), np.float64)
     for a in range(t):
         distances[a, a] = np.inf
         for b in range(a):
@@ -61,7 +62,7 @@ def _clusters(unit, wanted):
     distances = _squared_distances(unit)
     owner = np.arange(t)
     sizes = np.ones(t, np.int64)
-    nearest = np.empty(t, np.int64)
+    nearest = empty(t, np.int64)
     for a in range(t):
         nearest[a] = np.argmin(distances[a])
     for _ in range(t - wanted):
@@ -85,7 +86,7 @@ def ward(vectors, wanted):
     t, d = vectors.shape
     unit, lengths = _directions(vectors)
     owner = _clusters(unit, wanted)
-    out = np.zeros((wanted, d), np.float32)
+    out = zeros((wanted, d), np.float32)
     place = np.int64(0)
     for a in range(t):
         if owner[a] != a:
@@ -112,8 +113,8 @@ def carve(vectors, threshold):
     """Return the sums of the balls of the vectors (t, d) float32, see `annvq.multivector.carve_queries`."""
     t, d = vectors.shape
     unit, _ = _directions(vectors)
-    out = np.zeros((t, d), np.float32)
-    taken = np.zeros(t, np.bool_)
+    out = zeros((t, d), np.float32)
+    taken = zeros(t, np.bool_)
     count = np.int64(0)
     for a in range(t):
         if taken[a]:

@@ -20,6 +20,7 @@ import numpy as np
 from annvq.kernels import lookup, simd
 from annvq.kernels.isa import ACTIVE
 from annvq.kernels.jit import kernel
+from annvq.kernels.scratch import empty
 from annvq.kernels.topk import thinned
 
 BLOCK = 32
@@ -139,7 +140,7 @@ def quantize_tables(tables, quantized):
     minima; ksub is a multiple of 16. Places beyond M * ksub are zeroed.
     """
     M, ksub = tables.shape
-    lowest = np.empty(M, np.float32)
+    lowest = empty(M, np.float32)
     span = np.float32(0.0)
     bias = np.float32(0.0)
     for m in range(M):
@@ -243,7 +244,7 @@ def scan_visits(packed, visits, visit_bases, quantized, steps, constants, allow,
         The pools, updated.
 
     """
-    buffer = np.empty(32, np.float32)
+    buffer = empty(32, np.float32)
     width = quantized.shape[1]
     groups = width // 64
     with_constants = constants.size > 0
@@ -310,7 +311,7 @@ def _order(lists, list_counts, nlist, queries, ranks):
                 queries[done], ranks[done] = q, rank
                 done += 1
         return
-    begins = np.empty(nlist + 1, np.int64)
+    begins = empty(nlist + 1, np.int64)
     start, stop = np.int64(0), np.int64(1)
     while done < total:
         begins[:] = 0
@@ -355,15 +356,15 @@ def scan_lists(tables, packed, offsets, block_offsets, lists, list_counts, bases
 
     """
     nq, M = tables.shape[0], tables.shape[1]
-    quantized = np.empty((nq, (M + 3) // 4 * 64), np.uint8)
-    steps, biases = np.empty(nq, np.float32), np.empty(nq, np.float32)
+    quantized = empty((nq, (M + 3) // 4 * 64), np.uint8)
+    steps, biases = empty(nq, np.float32), empty(nq, np.float32)
     total = np.int64(0)
     for q in range(nq):
         steps[q], biases[q] = quantize_tables(tables[q], quantized[q])
         total += list_counts[q]
-    queries, ranks = np.empty(total, np.int64), np.empty(total, np.int64)
+    queries, ranks = empty(total, np.int64), empty(total, np.int64)
     _order(lists, list_counts, offsets.size - 1, queries, ranks)
-    visits, visit_bases = np.empty((total, 5), np.int64), np.empty(total, np.float32)
+    visits, visit_bases = empty((total, 5), np.int64), empty(total, np.float32)
     for i in range(total):
         q = queries[i]
         l = lists[q, ranks[i]]

@@ -13,6 +13,7 @@ from annvq.kernels import lookup, simd
 from annvq.kernels.isa import ACTIVE
 from annvq.kernels.jit import kernel
 from annvq.kernels.scan4 import blocks_for, list_of, part_of, quantize_tables
+from annvq.kernels.scratch import empty
 from annvq.kernels.topk import thinned
 
 
@@ -118,8 +119,8 @@ def scan_lists(tables, packed, offsets, block_offsets, lists, list_counts, bases
     Parameters as in `annvq.kernels.scan4.scan_lists`, with tables (nq, M, 256).
     """
     M = tables.shape[1]
-    quantized = np.empty(M * 256, np.uint8)
-    sums = np.empty(64, np.int32)
+    quantized = empty(M * 256, np.uint8)
+    sums = empty(64, np.int32)
     for q in range(counts.size):
         step, bias = quantize_tables(tables[q], quantized)
         count, threshold = counts[q], thresholds[q]

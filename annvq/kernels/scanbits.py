@@ -23,6 +23,7 @@ from annvq.kernels import simd
 from annvq.kernels.bits import count_differences, inner_product
 from annvq.kernels.jit import intrinsic, kernel
 from annvq.kernels.scan4 import list_of, part_of
+from annvq.kernels.scratch import empty
 from annvq.kernels.topk import thinned
 
 CHUNK = 64  # rows whose bounds are made at once
@@ -176,9 +177,9 @@ def scan_lists(codes1, codes_ex, factors, planes, high, low, query_factors, tota
         The pools, (nq, capacity) float32 and int64, (nq,) int64 and float32; updated.
 
     """
-    differences = np.empty(CHUNK, np.int32)
-    estimates = np.empty(CHUNK, np.float32)
-    variances = np.empty(CHUNK, np.float32)
+    differences = empty(CHUNK, np.int32)
+    estimates = empty(CHUNK, np.float32)
+    variances = empty(CHUNK, np.float32)
     for q in range(counts.size):
         count, threshold = counts[q], thresholds[q]
         for i in range(list_counts[q]):
@@ -202,9 +203,9 @@ def rescore(codes1, codes_ex, factors, planes, high, low, query_factors, totals,
     """
     D = np.int64(8) * codes1.shape[1]
     bits = np.int64(1) + codes_ex.shape[1] // codes1.shape[1]
-    differences = np.empty(CHUNK, np.int32)
-    estimates = np.empty(CHUNK, np.float32)
-    variances = np.empty(CHUNK, np.float32)
+    differences = empty(CHUNK, np.int32)
+    estimates = empty(CHUNK, np.float32)
+    variances = empty(CHUNK, np.float32)
     n = offsets[offsets.size - 1]
     for q in range(counts.size):
         for i in range(counts[q]):

@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from annvq.kernels.jit import kernel
+from annvq.kernels.scratch import empty, zeros
 
 MINUS_INFINITY = np.float32(-np.inf)
 _NONE = np.float32(np.nan)
@@ -31,15 +32,15 @@ def capacity_for(keep: int) -> int:
 @kernel
 def empty_pools(nq, capacity):
     """Return scores, rows, counts and thresholds of ``nq`` empty pools, see `capacity_for`."""
-    scores = np.empty((nq, capacity), np.float32)
-    rows = np.empty((nq, capacity), np.int64)
-    return scores, rows, np.zeros(nq, np.int64), np.full(nq, MINUS_INFINITY)
+    scores = empty((nq, capacity), np.float32)
+    rows = empty((nq, capacity), np.int64)
+    return scores, rows, zeros(nq, np.int64), np.full(nq, MINUS_INFINITY)
 
 
 @kernel
 def take(values, rows):
     """Return ``values[rows]`` for int64 ``rows`` of two axes, -1 where a row is negative."""
-    taken = np.empty(rows.shape, np.int64)
+    taken = empty(rows.shape, np.int64)
     for q in range(rows.shape[0]):
         for i in range(rows.shape[1]):
             taken[q, i] = values[rows[q, i]] if rows[q, i] >= 0 else np.int64(-1)
@@ -225,13 +226,22 @@ def best_of_columns(scores, keys, keep):
     Of equal ones those of the lowest ``keys``, (m, t) int64, or (m, 1) for all columns alike.
     """
     m, t = scores.shape
-    places = np.empty((keep, t), np.int64)
-    column, of, order = np.empty(m, np.float32), np.empty(m, np.int64), np.empty(m, np.int64)
+    places = empty((keep, t), np.int64)
+    capacity = 2 * keep + 64
+    kept, of, order = empty(capacity, np.float32), empty(capacity, np.int64), empty(m, np.int64)
     for c in range(t):
+        if c < keys.shape[1]:
+            for i in range(m):
+                order[i] = keys[i, c]
+        count, threshold = np.int64(0), MINUS_INFINITY
         for i in range(m):
-            column[i], of[i], order[i] = scores[i, c], i, keys[i, min(np.int64(c), np.int64(keys.shape[1] - 1))]
-        if keep < m:
-            cut(column, of, m, keep, order)
+            if not scores[i, c] < threshold:  # NaN is kept: there are always enough
+                kept[count], of[count] = scores[i, c], i
+                count += 1
+                if count == capacity:
+                    count, threshold = thinned(kept, of, keep, order)
+        if count > keep:
+            cut(kept, of, count, keep, order)
         for i in range(keep):
             places[i, c] = of[i]
     return places
@@ -246,7 +256,7 @@ def drop_repeats(scores, rows, counts):
     size = np.int64(4)
     while size < 2 * most:
         size *= 2
-    places = np.empty(size, np.int64)  # a hash table with open addressing: place in the pool, or -1
+    places = empty(size, np.int64)  # a hash table with open addressing: place in the pool, or -1
     for q in range(counts.size):
         places[:] = -1
         kept = np.int64(0)
@@ -267,8 +277,8 @@ def drop_repeats(scores, rows, counts):
 @kernel
 def best(scores, rows, counts, k, keys):
     """Return every pool's best ``k``, sorted, as scores and rows (nq, k); missing places are -inf and -1."""
-    out_scores = np.empty((counts.size, k), np.float32)
-    out_rows = np.empty((counts.size, k), np.int64)
+    out_scores = empty((counts.size, k), np.float32)
+    out_rows = empty((counts.size, k), np.int64)
     take_best(scores, rows, counts, k, keys, out_scores, out_rows)
     return out_scores, out_rows
 

@@ -1,11 +1,14 @@
 """Kernels that other kernels call: compiled as a part of those, and again when Python calls them."""
 
+import gc
+
 import numba
 import numpy as np
 import pytest
 from numba.core.caching import NullCache
 
 from annvq.kernels.jit import _Inner, kernel
+from annvq.kernels.scratch import empty, zeros
 
 
 @kernel
@@ -21,17 +24,7 @@ def outer(values):
     return twice(values) + 1.0
 
 
-@kernel(inline="always")
-def thrice(values):
-    return 3.0 * values.sum()
-
-
-@kernel
-def around(values):
-    return thrice(values)
-
-
-for made in (twice, outer, thrice, around):
+for made in (twice, outer):
     made._cache = NullCache()  # what a run before compiled would be loaded whole
 
 
@@ -44,11 +37,6 @@ def test_an_inner_kernel_is_compiled_for_python_when_python_calls_it():
     assert outer(values) == 13.0
     assert outer(values.astype(np.float32)) == 13.0  # other types compile both anew
     assert twice(values.astype(np.float32)) == 12.0
-
-
-def test_an_inlined_kernel_can_be_called_by_itself():
-    values = np.arange(4, dtype=np.float64)
-    assert around(values) == thrice(values) == 18.0
 
 
 def with_numbas_functions(n):
@@ -81,3 +69,37 @@ def test_an_error_inside_of_a_part_reaches_python():
     assert whole(np.ones(6), 2) == 7.0
     with pytest.raises(ValueError, match="size of new array"):
         whole(np.ones(6), 4)
+
+
+@kernel
+def scratched(n):
+    sums, flags = zeros((n, 3), np.float64), zeros(n, np.bool_)
+    some, codes = empty(2, np.int64), zeros((1, n, 2), np.uint8)
+    some[:] = 7
+    return sums, flags, some, codes
+
+
+@pytest.mark.parametrize("n", [0, 1, 33])
+def test_arrays_that_a_kernel_makes_are_those_of_numpy(n):
+    sums, flags, some, codes = scratched(n)
+    expected = np.zeros((n, 3)), np.zeros(n, np.bool_), np.array([7, 7]), np.zeros((1, n, 2), np.uint8)
+    for found, wanted in zip((sums, flags, some, codes), expected, strict=True):
+        assert found.dtype == wanted.dtype
+        assert found.flags.c_contiguous
+        assert np.array_equal(found, wanted)
+
+
+def test_compiling_leaves_the_garbage_collector_as_it_was():
+    @kernel
+    def once(n):
+        return n + 1
+
+    once._cache = NullCache()
+    gc.disable()
+    try:
+        once(1)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+    once(1.0)
+    assert gc.isenabled()
