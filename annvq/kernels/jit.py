@@ -111,8 +111,9 @@ class _Whole(JITCodeLibrary):
 
     def _optimize_final_module(self) -> None:
         """Optimize all parts together, once: a first, cheap round is for counted references, of which there are few."""
-        passes, builder = self._codegen._module_pass_manager()
-        passes.run(self._final_module, builder)
+        made = self._codegen._module_pass_manager()
+        passes, *builder = made if isinstance(made, tuple) else (made,)  # before Numba 0.62 there is no builder
+        passes.run(self._final_module, *builder)
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
