@@ -134,7 +134,8 @@ class Segment:
 
     def narrowed_by_mask(self, mask: np.ndarray) -> Segment:
         """Return the segment as a search with a mask sees it; (live rows,) bool, in the order of insertion."""
-        allow = np.zeros(self.n, np.uint8)
-        if len(mask):
-            kernels.fill_allow(frozen(mask).view(np.uint8), self.places, self.live, allow)
+        if not len(mask):
+            return replace(self, allow=frozen(np.zeros(self.n, np.uint8)))
+        allow = np.empty(self.n, np.uint8)
+        kernels.fill_allow(frozen(mask).view(np.uint8), self.places, self.live, allow)
         return replace(self, allow=frozen(allow))
