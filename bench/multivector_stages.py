@@ -20,7 +20,7 @@ import annvq
 from annvq.bench.multivector import JudgedTokens
 from annvq.codebooks import RaBitQCodebook
 from annvq.evaluation import BeirDataset
-from annvq.index.search import search
+from annvq.index.search.stages import search
 from annvq.index.tokens import TokenStore
 from annvq.kernels import gemm
 from annvq.kernels.jit import kernel

@@ -15,7 +15,7 @@ import numpy as np
 from figures import Figures, machine_line
 
 import annvq
-from annvq.index import row_bytes
+from annvq.index.codes import row_bytes
 from annvq.kernels import coarse, gemm, pipeline, scan4, scanflat, tables, topk
 from annvq.kernels.dots import padded
 from annvq.kernels.jit import kernel

@@ -11,7 +11,7 @@ import annvq
 from annvq import io
 from annvq.cli.options import IndexPath, QueriesPath, Threads, VectorColumn, check_recall
 from annvq.cli.screen import screen
-from annvq.index.tune import TuneReport
+from annvq.index.search.tune import TuneReport
 
 
 def command(

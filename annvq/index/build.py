@@ -11,20 +11,20 @@ import numpy as np
 from annvq import vectors as door
 from annvq.arguments import as_count, as_path
 from annvq.errors import NonFiniteError, ParameterError, RecipeError, ShapeError, StorageError, ZeroVectorError
-from annvq.index import commit
 from annvq.index import recipe as recipes
-from annvq.index.attributes import as_attributes
-from annvq.index.commit import Version
-from annvq.index.depth import Depth
-from annvq.index.ids import IdColumn, as_ids
 from annvq.index.index import Index, next_id
 from annvq.index.recipe import Recipe
-from annvq.index.recipe_values import settled
-from annvq.index.segment import Segment
-from annvq.index.snapshot import Snapshot
+from annvq.index.rows.attributes import as_attributes
+from annvq.index.rows.ids import IdColumn, as_ids
+from annvq.index.rows.segment import Segment
+from annvq.index.rows.snapshot import Snapshot
+from annvq.index.search.depth import Depth
 from annvq.index.train import sample_size, train
 from annvq.index.trained import Trained
-from annvq.index.writer import SegmentWriter
+from annvq.index.values import settled
+from annvq.index.versions import commit
+from annvq.index.versions.commit import Version
+from annvq.index.versions.writer import SegmentWriter
 from annvq.kernels import threads as pool
 from annvq.progress import ENCODING, READING, WRITING, Progress, listening
 from annvq.storage import Store

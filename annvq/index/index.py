@@ -16,24 +16,24 @@ from annvq import vectors as door
 from annvq.arguments import as_count, as_number, as_path
 from annvq.errors import DuplicateIdError, ParameterError, StateError, StorageError, UnknownIdError
 from annvq.hits import Hits, RangeHits
-from annvq.index import commit, figures, persist
-from annvq.index.attributes import new_attributes
-from annvq.index.commit import Version
-from annvq.index.depth import Depth
-from annvq.index.filters import Filter
-from annvq.index.ids import IdColumn, as_ids
-from annvq.index.merge import merge
-from annvq.index.prepared import PreparedFilter, narrowed
-from annvq.index.rangesearch import range_search
 from annvq.index.recipe import Recipe
-from annvq.index.search import search
-from annvq.index.segment import Segment
-from annvq.index.snapshot import Snapshot
+from annvq.index.rows.attributes import new_attributes
+from annvq.index.rows.filters import Filter
+from annvq.index.rows.ids import IdColumn, as_ids
+from annvq.index.rows.segment import Segment
+from annvq.index.rows.snapshot import Snapshot
+from annvq.index.search.depth import Depth
+from annvq.index.search.prepared import PreparedFilter, narrowed
+from annvq.index.search.rangesearch import range_search
+from annvq.index.search.stages import search
+from annvq.index.search.tune import TuneReport, tune
+from annvq.index.search.view import View
 from annvq.index.tokens import TokenRows
 from annvq.index.trained import Trained
-from annvq.index.tune import TuneReport, tune
-from annvq.index.view import View
-from annvq.index.writer import SegmentWriter
+from annvq.index.versions import commit, figures, persist
+from annvq.index.versions.commit import Version
+from annvq.index.versions.merge import merge
+from annvq.index.versions.writer import SegmentWriter
 from annvq.kernels import threads as pool
 from annvq.storage import Store
 

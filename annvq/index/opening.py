@@ -6,9 +6,9 @@ import os
 
 from annvq.arguments import as_path
 from annvq.errors import ParameterError, StateError
-from annvq.index import commit
-from annvq.index.depth import Depth
 from annvq.index.index import Index
+from annvq.index.search.depth import Depth
+from annvq.index.versions import commit
 
 
 def open_index(path: str | os.PathLike[str], mode: str = "r", *, verify: bool = False) -> Index:

@@ -20,9 +20,9 @@ import numpy as np
 
 from annvq.codebooks import KMeans, ProductCodebook, RaBitQCodebook, ScalarCodebook
 from annvq.errors import CorruptIndexError, NonFiniteError, ParameterError, RecipeError
-from annvq.index.recipe_values import check_count, check_one_of
-from annvq.index.segment import frozen
+from annvq.index.rows.segment import frozen
 from annvq.index.token_bytes import Levels, QueryBytes
+from annvq.index.values import check_count, check_one_of
 from annvq.kernels import chamfer, gemm, scan4, scanbits
 from annvq.kernels.assign import assign
 from annvq.kernels.dots import padded, squared_norms

@@ -17,9 +17,9 @@ from annvq.codebooks.kmeans import ITERATIONS as KMEANS_ITERATIONS
 from annvq.codebooks.rotation import OPQ_ITERATIONS
 from annvq.errors import ParameterError, RecipeError
 from annvq.index.recipe import Recipe
-from annvq.index.recipe_resolve import settle_dims
-from annvq.index.recipe_values import settled
+from annvq.index.recipe.resolve import settle_dims
 from annvq.index.trained import Codebook, Trained
+from annvq.index.values import settled
 from annvq.kernels.assign import assign
 from annvq.progress import Progress
 

@@ -11,13 +11,13 @@ import numpy as np
 
 from annvq.codebooks import ProductCodebook, RaBitQCodebook, ResidualCodebook, Rotation, ScalarCodebook
 from annvq.errors import CorruptIndexError
-from annvq.index import row_bytes
-from annvq.index.probes import Coarse
-from annvq.index.rabitqcodes import RaBitQCodes
+from annvq.index.codes import row_bytes
+from annvq.index.codes.probes import Coarse
+from annvq.index.codes.rabitqcodes import RaBitQCodes
+from annvq.index.codes.rowstore import RowStore
+from annvq.index.codes.tablecodes import TableCodes
 from annvq.index.recipe import Recipe
-from annvq.index.rowstore import RowStore
-from annvq.index.segment import Segment
-from annvq.index.tablecodes import TableCodes
+from annvq.index.rows.segment import Segment
 from annvq.index.tokens import TokenStore
 from annvq.kernels.assign import assign
 from annvq.vectors import LONGEST

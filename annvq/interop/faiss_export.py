@@ -18,9 +18,9 @@ import numpy as np
 
 from annvq.codebooks import ProductCodebook, ScalarCodebook
 from annvq.errors import ParameterError
-from annvq.index.ids import IdColumn
+from annvq.index.codes.rowstore import RowStore
 from annvq.index.index import Index
-from annvq.index.rowstore import RowStore
+from annvq.index.rows.ids import IdColumn
 from annvq.index.trained import Trained
 from annvq.interop.faiss_codebooks import (
     faiss_module,

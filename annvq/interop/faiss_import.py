@@ -9,17 +9,17 @@ import numpy as np
 
 from annvq.codebooks import ProductCodebook, Rotation, ScalarCodebook
 from annvq.errors import AnnvqError, ParameterError
-from annvq.index.codebook_spec import CodebookSpec
-from annvq.index.commit import Version
-from annvq.index.depth import Depth
-from annvq.index.ids import as_ids
+from annvq.index.codes.spec import CodebookSpec
+from annvq.index.codes.tablecodes import TableCodes
 from annvq.index.index import Index, next_id
 from annvq.index.recipe import Recipe, SearchDefaults
-from annvq.index.segment import Segment
-from annvq.index.snapshot import Snapshot
-from annvq.index.tablecodes import TableCodes
+from annvq.index.rows.ids import as_ids
+from annvq.index.rows.segment import Segment
+from annvq.index.rows.snapshot import Snapshot
+from annvq.index.search.depth import Depth
 from annvq.index.trained import Trained
-from annvq.index.writer import make_segment
+from annvq.index.versions.commit import Version
+from annvq.index.versions.writer import make_segment
 from annvq.interop.faiss_codebooks import (
     faiss_module,
     from_product_quantizer,

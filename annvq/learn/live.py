@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from annvq.index.commit import Version
-from annvq.index.depth import Depth
-from annvq.index.ids import IdColumn, as_ids
 from annvq.index.index import Index, next_id
-from annvq.index.segment import Segment
-from annvq.index.snapshot import Snapshot
+from annvq.index.rows.ids import IdColumn, as_ids
+from annvq.index.rows.segment import Segment
+from annvq.index.rows.snapshot import Snapshot
+from annvq.index.search.depth import Depth
 from annvq.index.trained import Trained
-from annvq.index.writer import make_segment
+from annvq.index.versions.commit import Version
+from annvq.index.versions.writer import make_segment
 
 
 class LiveIndex:

@@ -14,17 +14,17 @@ import numpy as np
 from annvq.arguments import as_count, as_path
 from annvq.errors import ParameterError, RecipeError, ShapeError, StorageError
 from annvq.index import build as building
-from annvq.index import commit
-from annvq.index.attributes import as_attributes
-from annvq.index.depth import Depth
-from annvq.index.ids import as_ids
 from annvq.index.index import Index
-from annvq.index.recipe_values import settled
-from annvq.index.segment import Segment
+from annvq.index.rows.attributes import as_attributes
+from annvq.index.rows.ids import as_ids
+from annvq.index.rows.segment import Segment
+from annvq.index.search.depth import Depth
 from annvq.index.tokens import TokenStore
 from annvq.index.train import sample_size, train
 from annvq.index.trained import Trained
-from annvq.index.writer import SegmentWriter
+from annvq.index.values import settled
+from annvq.index.versions import commit
+from annvq.index.versions.writer import SegmentWriter
 from annvq.kernels import threads as pool
 from annvq.multivector.fde import FixedDimensionalEncoder
 from annvq.multivector.ragged import Ragged, concatenated

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from annvq.index.depth import Depth
-from annvq.index.search import search
-from annvq.index.segment import Segment
-from annvq.index.snapshot import Snapshot
+from annvq.index.rows.segment import Segment
+from annvq.index.rows.snapshot import Snapshot
+from annvq.index.search.depth import Depth
+from annvq.index.search.stages import search
+from annvq.index.search.view import View
 from annvq.index.tokens import LABELS, OFFSETS, Prepared, TokenStore
 from annvq.index.trained import Trained
-from annvq.index.view import View
 from annvq.kernels import gemm
 from annvq.kernels import threads as pool
 from annvq.kernels.topk import best_of_columns

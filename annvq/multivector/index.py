@@ -13,18 +13,18 @@ import numpy as np
 from annvq.arguments import as_count, as_number
 from annvq.errors import CorruptIndexError, ParameterError, StateError, StorageError
 from annvq.hits import Hits
-from annvq.index import tune as tuning
-from annvq.index.commit import Version
-from annvq.index.depth import Depth
 from annvq.index.index import Index
 from annvq.index.opening import open_index, reopen
-from annvq.index.prepared import PreparedFilter
 from annvq.index.recipe import Recipe
-from annvq.index.snapshot import Snapshot
+from annvq.index.rows.snapshot import Snapshot
+from annvq.index.search import tune as tuning
+from annvq.index.search.depth import Depth
+from annvq.index.search.prepared import PreparedFilter
+from annvq.index.search.tune import Measured, TuneReport
+from annvq.index.search.view import View
 from annvq.index.tokens import Prepared
 from annvq.index.trained import Trained
-from annvq.index.tune import Measured, TuneReport
-from annvq.index.view import View
+from annvq.index.versions.commit import Version
 from annvq.kernels import threads as pool
 from annvq.multivector.build import build
 from annvq.multivector.candidates import Finder

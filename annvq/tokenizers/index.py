@@ -8,12 +8,12 @@ import numpy as np
 
 from annvq.codebooks import ProductCodebook, ResidualCodebook
 from annvq.errors import ParameterError, ShapeError
-from annvq.index.codebook_spec import CodebookSpec
-from annvq.index.ids import as_ids
+from annvq.index.codes.spec import CodebookSpec
 from annvq.index.index import Index
 from annvq.index.recipe import Recipe
+from annvq.index.rows.ids import as_ids
 from annvq.index.trained import Trained
-from annvq.index.writer import make_segment
+from annvq.index.versions.writer import make_segment
 from annvq.learn.live import index_of
 from annvq.learn.runtime import torch
 from annvq.tokenizers.tokenizer import Tokenizer

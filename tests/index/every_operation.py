@@ -13,9 +13,9 @@ import numpy as np
 
 import annvq
 from annvq import multivector
-from annvq.index import fused
-from annvq.index import search as searching
 from annvq.index import warmup as warming
+from annvq.index.search import fused
+from annvq.index.search import stages as searching
 from annvq.kernels import cache
 from annvq.multivector import recipe as multivector_recipes
 

@@ -16,7 +16,7 @@ from small_indexes import BASE, QUERIES, RECIPES, WITH_STR_IDS, Parts, built, id
 
 import annvq
 from annvq.errors import AnnvqError, DuplicateIdError, UnknownIdError
-from annvq.index.recipe_spec import CodebookSpec
+from annvq.index.recipe.spec import CodebookSpec
 from annvq.multivector import MultiVectorIndex
 from annvq.multivector.recipe import EncoderSpec, MultiVectorRecipe, TokenSpec
 

@@ -13,8 +13,8 @@ from small_indexes import Parts, built
 
 import annvq
 from annvq.errors import CorruptIndexError
-from annvq.index import arrowfile
-from annvq.index.attributes import intact
+from annvq.index.rows import arrowfile
+from annvq.index.rows.attributes import intact
 
 WORDS = pa.array([f"n{i % 5}" for i in range(40)])
 TABLES = {

@@ -11,7 +11,7 @@ from small_indexes import BASE, RECIPES
 
 import annvq
 from annvq import errors
-from annvq.index.attributes import as_attributes
+from annvq.index.rows.attributes import as_attributes
 
 NAIVE, AWARE = dt.datetime(2020, 1, 1, 5), dt.datetime(2020, 1, 1, 5, tzinfo=dt.timezone.utc)
 

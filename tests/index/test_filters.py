@@ -6,11 +6,11 @@ import pyarrow.compute as pc
 import pytest
 
 from annvq import errors
-from annvq.index.attributes import as_attributes
-from annvq.index.filters import Filter
-from annvq.index.ids import as_ids
-from annvq.index.segment import Segment
-from annvq.index.snapshot import Snapshot
+from annvq.index.rows.attributes import as_attributes
+from annvq.index.rows.filters import Filter
+from annvq.index.rows.ids import as_ids
+from annvq.index.rows.segment import Segment
+from annvq.index.rows.snapshot import Snapshot
 
 IDS = as_ids([10, 11, 12, 13, 14], 5)
 NAMES = as_ids(["a", "b", "c", "d", "e"], 5)

@@ -11,9 +11,9 @@ import pytest
 
 import annvq
 from annvq.errors import AnnvqError, DtypeError, NonFiniteError, ParameterError, ShapeError, ZeroVectorError
-from annvq.index import fused
-from annvq.index.fused import Fused
 from annvq.index.recipe import CodebookSpec, Recipe
+from annvq.index.search import fused
+from annvq.index.search.fused import Fused
 from annvq.kernels import pipeline
 from annvq.vectors import as_matrix
 

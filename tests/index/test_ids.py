@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annvq import errors
-from annvq.index.ids import IdColumn, as_ids, rank_across
+from annvq.index.rows.ids import IdColumn, as_ids, rank_across
 
 EXTREMES = [-(2**63), -2, 0, 1, 2**31, 2**53, 2**53 + 1, 2**63 - 2, 2**63 - 1]
 WORDS = ["b", "", "a", "ab", "aa", "é", "z", "\U0001f600", "\uffff", "a\0", "a\0b", "日本"]

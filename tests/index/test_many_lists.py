@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import annvq
-from annvq.index.probes import Coarse
+from annvq.index.codes.probes import Coarse
 from annvq.index.recipe import CodebookSpec, Recipe
 
 RNG = np.random.default_rng(0)

@@ -10,8 +10,8 @@ import pytest
 
 import annvq
 from annvq.errors import FilterError, StateError
-from annvq.index import filters
-from annvq.index.prepared import PreparedFilter
+from annvq.index.rows import filters
+from annvq.index.search.prepared import PreparedFilter
 from annvq.multivector import MultiVectorIndex
 
 N, D = 600, 16

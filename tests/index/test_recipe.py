@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annvq.errors import RecipeError
-from annvq.index import recipe_resolve
 from annvq.index.recipe import (
     CodebookSpec,
     Expectation,
@@ -19,6 +18,7 @@ from annvq.index.recipe import (
     parse,
     to_factory,
 )
+from annvq.index.recipe import resolve as recipe_resolve
 
 INDEXES = Path(__file__).parents[2] / "indexes"
 CONTRACT_NAMES = "flat ivf-flat ivf-sq8 ivf-pq-fastscan opq-ivf-pq8 ivf-rabitq small fast balanced exact-refine".split()

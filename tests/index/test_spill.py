@@ -8,10 +8,10 @@ from small_indexes import Parts
 
 import annvq
 from annvq.errors import CorruptIndexError, RecipeError
-from annvq.index import spill
-from annvq.index.fused import Fused
-from annvq.index.persist import segment_from_sections, segment_sections
+from annvq.index.codes import spill
 from annvq.index.recipe import CodebookSpec, Recipe
+from annvq.index.search.fused import Fused
+from annvq.index.versions.persist import segment_from_sections, segment_sections
 
 RNG = np.random.default_rng(5)
 CENTRES = RNG.normal(size=(60, 24))

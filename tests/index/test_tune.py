@@ -7,7 +7,7 @@ import pytest
 
 import annvq
 from annvq.errors import ParameterError
-from annvq.index import tune as tuning
+from annvq.index.search import tune as tuning
 
 RNG = np.random.default_rng(5)
 CENTERS = RNG.normal(size=(40, 32)).astype(np.float32)

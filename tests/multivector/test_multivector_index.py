@@ -353,7 +353,7 @@ def test_wrong_recipes_say_what_is_wrong(text, message):
 
 
 def test_damaged_sections_are_refused(index, tmp_path):
-    from annvq.index import persist
+    from annvq.index.versions import persist
 
     now = index._index._now
     sections = persist.segment_sections(now.snapshot.segments[0])
@@ -371,7 +371,7 @@ def test_damaged_sections_are_refused(index, tmp_path):
 
 
 def test_labels_beyond_the_centroids_are_refused():
-    from annvq.index import persist
+    from annvq.index.versions import persist
 
     built = MultiVectorIndex.build(DOCUMENTS, recipe())
     now = built._index._now

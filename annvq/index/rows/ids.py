@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from annvq.errors import CorruptIndexError, DtypeError, DuplicateIdError, ParameterError, ShapeError
-from annvq.index.id_input import parse_ids
+from annvq.index.rows.id_input import parse_ids
 from annvq.kernels import strings
 
 if TYPE_CHECKING:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from annvq.index.pools import Pools
-from annvq.index.probes import Probes
-from annvq.index.search import probe, rescore
-from annvq.index.snapshot import Snapshot
-from annvq.index.view import View
+from annvq.index.codes.pools import Pools
+from annvq.index.codes.probes import Probes
+from annvq.index.rows.snapshot import Snapshot
+from annvq.index.search.stages import probe, rescore
+from annvq.index.search.view import View
 
 
 def range_search(view: View, query: np.ndarray, least: float, nprobe: int) -> tuple[np.ndarray, np.ndarray]:

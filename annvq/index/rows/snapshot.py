@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from annvq.index.attributes import joined_schema
-from annvq.index.ids import IdColumn, rank_across
-from annvq.index.segment import Segment, frozen
+from annvq.index.rows.attributes import joined_schema
+from annvq.index.rows.ids import IdColumn, rank_across
+from annvq.index.rows.segment import Segment, frozen
 from annvq.kernels.topk import take
 
 if TYPE_CHECKING:

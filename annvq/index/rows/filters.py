@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from annvq.errors import AnnvqError, FilterError
-from annvq.index.attribute_types import widened
-from annvq.index.attributes import intact
-from annvq.index.ids import IdColumn
-from annvq.index.segment import Segment
-from annvq.index.snapshot import Snapshot
+from annvq.index.rows.attribute_types import widened
+from annvq.index.rows.attributes import intact
+from annvq.index.rows.ids import IdColumn
+from annvq.index.rows.segment import Segment
+from annvq.index.rows.snapshot import Snapshot
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,7 +42,7 @@ class Filter:
         ----------
         given
             A `pyarrow.compute` expression over the attributes; booleans, one for every row of the
-            index in the order of insertion, null is false; or ids (`annvq.index.id_input.parse_ids`), of
+            index in the order of insertion, null is false; or ids (`annvq.index.rows.id_input.parse_ids`), of
             which those that the index does not hold do no harm. An empty list allows nothing.
         snapshot
             Of the index.

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from annvq.errors import FilterError, StateError
-from annvq.index.filters import Filter
-from annvq.index.snapshot import Snapshot
-from annvq.index.view import View
+from annvq.index.rows.filters import Filter
+from annvq.index.rows.snapshot import Snapshot
+from annvq.index.search.view import View
 
 
 class PreparedFilter:

@@ -11,12 +11,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from annvq.errors import RecipeError
-from annvq.index import row_bytes
-from annvq.index.codebook_spec import SCALAR_BITS, CodebookSpec
-from annvq.index.recipe_values import check_one_of
+from annvq.index.codes import row_bytes
+from annvq.index.codes.spec import SCALAR_BITS, CodebookSpec
+from annvq.index.values import check_one_of
 
 if TYPE_CHECKING:
-    from annvq.index.recipe_spec import Recipe
+    from annvq.index.recipe.spec import Recipe
 
 METRICS = ("ip", "cosine", "l2")
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from annvq.codebooks import RaBitQCodebook
 from annvq.codebooks.rabitq import PreparedQueries
-from annvq.index.pools import Pools
-from annvq.index.probes import Probes
-from annvq.index.segment import Segment
+from annvq.index.codes.pools import Pools
+from annvq.index.codes.probes import Probes
+from annvq.index.rows.segment import Segment
 from annvq.kernels import scanbits
 from annvq.kernels.dots import squared_norms
 

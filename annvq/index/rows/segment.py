@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from annvq.errors import CorruptIndexError
-from annvq.index.ids import IdColumn
+from annvq.index.rows.ids import IdColumn
 from annvq.kernels import allow as kernels
 from annvq.kernels.scan4 import blocks_for
 
@@ -78,7 +78,7 @@ class Segment:
 
     @cached_property
     def spill_block_offsets(self) -> np.ndarray:
-        """(nlist + 1,) int64: first block of second codes of every list, see `annvq.index.spill`."""
+        """(nlist + 1,) int64: first block of second codes of every list, see `annvq.index.codes.spill`."""
         return blocks_for(np.diff(self.arrays["spill.offsets"]))
 
     @cached_property

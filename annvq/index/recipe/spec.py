@@ -1,7 +1,7 @@
 """What an index is made of: `Recipe` and its parts, frozen, comparable, to and from TOML and JSON.
 
 Checks here are those that need neither the number of vectors nor their dimension; the others are in
-`annvq.index.recipe_resolve`. Factory strings are read in `annvq.index.recipe_factory`.
+`annvq.index.recipe.resolve`. Factory strings are read in `annvq.index.recipe.factory`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal
 
 from annvq.errors import RecipeError
-from annvq.index import recipe_resolve
-from annvq.index.codebook_spec import SCALAR_BITS, CodebookSpec
-from annvq.index.recipe_values import check_count, check_keys, check_one_of, check_share, toml_value
+from annvq.index.codes.spec import SCALAR_BITS, CodebookSpec
+from annvq.index.recipe import resolve as recipe_resolve
+from annvq.index.values import check_count, check_keys, check_one_of, check_share, toml_value
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -96,7 +96,7 @@ class Recipe:
     codebook
         How vectors are coded.
     spill
-        Whether every row gets a second code, in another list (`annvq.index.spill`): for codes of 4 bits of
+        Whether every row gets a second code, in another list (`annvq.index.codes.spill`): for codes of 4 bits of
         residuals; used for metrics "ip" and "cosine", dropped for "l2".
     refine
         Second, more exact copy of the vectors that rescores the scan's best: None, ``"sq8"``,

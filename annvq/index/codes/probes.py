@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from annvq.codebooks import ProductCodebook
-from annvq.index.segment import frozen
+from annvq.index.rows.segment import frozen
 from annvq.kernels import coarse as coarse_kernels
 from annvq.kernels import gemm, scan4
 from annvq.kernels.dots import squared_norms

@@ -12,9 +12,9 @@ import numpy as np
 
 from annvq.codebooks import ScalarCodebook
 from annvq.errors import NonFiniteError
-from annvq.index.pools import Pools
-from annvq.index.probes import Probes
-from annvq.index.segment import Segment, frozen
+from annvq.index.codes.pools import Pools
+from annvq.index.codes.probes import Probes
+from annvq.index.rows.segment import Segment, frozen
 from annvq.kernels import scanflat
 from annvq.kernels.dots import padded
 

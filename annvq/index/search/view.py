@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from annvq.index.fused import Fused
-from annvq.index.snapshot import Snapshot
+from annvq.index.rows.snapshot import Snapshot
+from annvq.index.search.fused import Fused
 from annvq.index.trained import Trained
 
 

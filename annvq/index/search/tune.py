@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, field, replace
 import numpy as np
 
 from annvq.errors import ParameterError
-from annvq.index.depth import Depth
-from annvq.index.search import search
-from annvq.index.snapshot import Snapshot
+from annvq.index.rows.snapshot import Snapshot
+from annvq.index.search.depth import Depth
+from annvq.index.search.stages import search
+from annvq.index.search.view import View
 from annvq.index.trained import Trained
-from annvq.index.view import View
 
 _PASSES = 3
 _RERANKS = (2, 3, 4, 8, 16, 32, 64)  # times k; `Index.search` takes no fewer unless told to

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from annvq.arguments import as_file, as_path
 from annvq.errors import ParameterError, RecipeError
-from annvq.index.codebook_spec import CodebookSpec
-from annvq.index.recipe_factory import parse, to_factory
-from annvq.index.recipe_spec import Expectation, Recipe, SearchDefaults
-from annvq.index.recipe_values import did_you_mean
+from annvq.index.codes.spec import CodebookSpec
+from annvq.index.recipe.factory import parse, to_factory
+from annvq.index.recipe.spec import Expectation, Recipe, SearchDefaults
+from annvq.index.values import did_you_mean
 
 __all__ = [
     "CodebookSpec",
@@ -48,7 +48,7 @@ def load(recipe: Recipe | str | os.PathLike[str]) -> Recipe:
     ----------
     recipe
         A `Recipe`; the name of one that comes with annvq (`names`); the path of a TOML file, ending in
-        ``.toml``; or a factory string (`annvq.index.recipe_factory`).
+        ``.toml``; or a factory string (`annvq.index.recipe.factory`).
 
     Raises
     ------
@@ -137,7 +137,7 @@ def _product_codes_within(budget: float, n: int, d: int, metric: str) -> Recipe:
 
 def folder() -> Path:
     """Return where recipes are: in the installed package, else in the source tree."""
-    package = Path(__file__).parents[1]
+    package = Path(__file__).parents[2]
     packaged = package / "_recipes"
     return packaged if packaged.is_dir() else package.parent / "indexes"
 

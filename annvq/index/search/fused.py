@@ -10,10 +10,10 @@ import numpy as np
 from annvq import vectors as door
 from annvq.codebooks import ProductCodebook
 from annvq.hits import Hits
-from annvq.index.depth import Depth
-from annvq.index.segment import frozen
-from annvq.index.snapshot import Snapshot
-from annvq.index.tablecodes import TableCodes
+from annvq.index.codes.tablecodes import TableCodes
+from annvq.index.rows.segment import frozen
+from annvq.index.rows.snapshot import Snapshot
+from annvq.index.search.depth import Depth
 from annvq.index.trained import Trained
 from annvq.kernels import pipeline
 from annvq.kernels.topk import capacity_for
@@ -80,7 +80,7 @@ class Fused:
         return cls(trained, snapshot, plan, held, with_ids, snapshot.searchable_count, most_lists, codes.copies)
 
     def search_block(self, queries: np.ndarray, k: int, keep: int, nprobe: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the best k scores and rows of queries (nq, d), as the stages of `annvq.index.search` do."""
+        """Return the best k scores and rows of queries (nq, d), as `annvq.index.search.stages` does."""
         scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
         queries = queries if queries.flags.writeable else queries.copy()  # one compiled kernel, not two
         pipeline.search_planned(

@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from annvq.codebooks.rabitq import factor_columns
-from annvq.index.codebook_spec import SCALAR_BITS, CodebookSpec
+from annvq.index.codes.spec import SCALAR_BITS, CodebookSpec
 from annvq.kernels.hadamard import padded_dim
 from annvq.kernels.scan4 import BLOCK, groups_for
 
 if TYPE_CHECKING:
-    from annvq.index.recipe_spec import Recipe
+    from annvq.index.recipe.spec import Recipe
 
 _CONSTANT = 4  # float32
 _SPILLED_ROW = 4  # uint32: whose a second code is

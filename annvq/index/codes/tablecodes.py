@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from annvq.codebooks import ProductCodebook, ResidualCodebook, ScalarCodebook
-from annvq.index import row_bytes, spill
-from annvq.index.pools import Pools
-from annvq.index.probes import Probes
-from annvq.index.segment import Segment, frozen
+from annvq.index.codes import row_bytes, spill
+from annvq.index.codes.pools import Pools
+from annvq.index.codes.probes import Probes
+from annvq.index.rows.segment import Segment, frozen
 from annvq.kernels import scan4, scan8
 from annvq.kernels.dots import squared_norms
 
@@ -24,7 +24,7 @@ class TableCodes:
     """How vectors are coded by a codebook with tables, packed for the scan and scanned.
 
     ``residual``: codes are of x - c with the centroid c of x's list, a row of ``centroids``. ``M`` code
-    columns of ``nbits`` 4 or 8. ``spill``: every row has a second code in another list (`annvq.index.spill`).
+    columns of ``nbits`` 4 or 8. ``spill``: every row has a second code in another list (`annvq.index.codes.spill`).
     """
 
     codebook: ProductCodebook | ResidualCodebook | ScalarCodebook

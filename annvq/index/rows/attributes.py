@@ -1,7 +1,7 @@
 """Attributes of an index's rows: Arrow columns, which filters speak of.
 
 Columns may come late: segments have what their rows were given, and a column that a segment lacks is null there.
-A column's type may only grow without a loss (`annvq.index.attribute_types.joined`).
+A column's type may only grow without a loss (`annvq.index.rows.attribute_types.joined`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from annvq.errors import AnnvqError, CorruptIndexError, DtypeError, FilterError, ShapeError
-from annvq.index import attribute_types as types
-from annvq.index.arrowfile import in_memory
+from annvq.index.rows import attribute_types as types
+from annvq.index.rows.arrowfile import in_memory
 
 if TYPE_CHECKING:
     import pyarrow as pa

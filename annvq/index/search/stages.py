@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from annvq.index.depth import Depth
-from annvq.index.fused import SPLIT_ROWS
-from annvq.index.pools import Pools
-from annvq.index.probes import Probes
-from annvq.index.snapshot import Snapshot
+from annvq.index.codes.pools import Pools
+from annvq.index.codes.probes import Probes
+from annvq.index.rows.snapshot import Snapshot
+from annvq.index.search.depth import Depth
+from annvq.index.search.fused import SPLIT_ROWS
+from annvq.index.search.view import View
 from annvq.index.trained import Trained
-from annvq.index.view import View
 from annvq.kernels import threads as pool
 from annvq.kernels.topk import capacity_for
 

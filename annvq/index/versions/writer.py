@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from annvq.index.ids import IdColumn
-from annvq.index.segment import Segment, frozen
+from annvq.index.rows.ids import IdColumn
+from annvq.index.rows.segment import Segment, frozen
 from annvq.index.tokens import TokenRows
 from annvq.index.trained import TOKENS, Trained
 

@@ -24,9 +24,9 @@ import re
 from typing import NamedTuple
 
 from annvq.errors import RecipeError
-from annvq.index.codebook_spec import DEFAULT_BEAM, CodebookSpec
-from annvq.index.recipe_spec import Auto, Recipe
-from annvq.index.recipe_values import did_you_mean
+from annvq.index.codes.spec import DEFAULT_BEAM, CodebookSpec
+from annvq.index.recipe.spec import Auto, Recipe
+from annvq.index.values import did_you_mean
 
 _NUMBER = r"[0-9]{1,9}"
 _STAGES = {

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from annvq.errors import RecipeError
-from annvq.index.recipe_values import check_count, check_one_of, check_share
+from annvq.index.values import check_count, check_one_of, check_share
 
 # Bits a dimension, for kinds where that does not depend on M; others keep fewer than any refine store.
 SCALAR_BITS = {"fp32": 32, "fp16": 16, "sq8": 8, "sq4": 4}

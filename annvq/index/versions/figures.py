@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from annvq.index.commit import Version
-from annvq.index.snapshot import Snapshot
+from annvq.index.rows.snapshot import Snapshot
+from annvq.index.versions.commit import Version
 from annvq.kernels import isa
 
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from annvq.index.attributes import intact, joined_schema, widened
-from annvq.index.ids import IdColumn
-from annvq.index.segment import Segment
+from annvq.index.rows.attributes import intact, joined_schema, widened
+from annvq.index.rows.ids import IdColumn
+from annvq.index.rows.segment import Segment
 from annvq.index.trained import Trained
-from annvq.index.writer import joined, make_segment
+from annvq.index.versions.writer import joined, make_segment
 
 if TYPE_CHECKING:
     import pyarrow as pa

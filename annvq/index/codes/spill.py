@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 
 from annvq.errors import CorruptIndexError
-from annvq.index import row_bytes
+from annvq.index.codes import row_bytes
 from annvq.kernels import gemm, scan4, spill
 from annvq.kernels import threads as pool
 from annvq.kernels.tiles import readonly

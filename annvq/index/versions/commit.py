@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from annvq.errors import CorruptIndexError, DtypeError, StorageError
-from annvq.index import persist
-from annvq.index.depth import Depth
-from annvq.index.segment import Segment
-from annvq.index.snapshot import Snapshot
+from annvq.index.rows.segment import Segment
+from annvq.index.rows.snapshot import Snapshot
+from annvq.index.search.depth import Depth
+from annvq.index.search.view import View
 from annvq.index.trained import Trained
-from annvq.index.view import View
+from annvq.index.versions import persist
 from annvq.storage import Store
 
 _MOST = 1 << 31  # lists, and candidates of a query

@@ -1,0 +1,1 @@
+"""How rows are coded, laid out and scanned."""

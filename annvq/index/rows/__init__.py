@@ -1,0 +1,1 @@
+"""The rows of an index: ids, attributes, segments, filters."""

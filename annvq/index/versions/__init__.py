@@ -1,0 +1,1 @@
+"""Versions of an index: written, merged, read and committed."""
