@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,10 +32,14 @@ from annvq.index.tokens import TokenRows
 from annvq.index.trained import Trained
 from annvq.index.versions import commit, figures, persist
 from annvq.index.versions.commit import Version
+from annvq.index.versions.export import record_batches
 from annvq.index.versions.merge import merge
 from annvq.index.versions.writer import SegmentWriter
 from annvq.kernels import threads as pool
 from annvq.storage import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class Index:
@@ -222,6 +226,20 @@ class Index:
             if len(inside):
                 vectors[inside] = trained.decode(segment, rows[inside] - segment.base)
         return vectors
+
+    def to_arrow(self, *, filter: Any = None, vectors: bool = True) -> pa.RecordBatchReader:
+        """Return all rows, in the order of insertion, as Arrow record batches that are made one at a time.
+
+        Columns: id, vector (float32 as `reconstruct` returns it; left out where ``vectors`` is False) and attributes.
+        ``filter`` is as for `search`. The rows are those of now, whatever changes while they are read. StateError
+        where an attribute is called "id" or "vector", and for vectors of an index of documents.
+        """
+        self._check_open()
+        if vectors:
+            self._check_single()
+        now = self._now
+        view = now.view if filter is None else self._narrowed(now.view, filter)
+        return record_batches(now.trained, view.snapshot, vectors=vectors)
 
     # -- changing -----------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ A file is read by row group or record batch; only the vector and the id column a
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from annvq.errors import DataFormatError, DtypeError, ShapeError
+from annvq.errors import DataFormatError, DtypeError, ParameterError, ShapeError
 from annvq.io.columns import id_column_of, ids_of, matrix_of, vector_column_of, vector_dim
 from annvq.io.replacing import replacing
 from annvq.io.source import ChunkedSource, StreamSource, VectorSource
@@ -71,11 +71,43 @@ def read_single(path: Path, vector_column: str | None) -> np.ndarray | None:
         return matrix_of(pa.FixedSizeListArray.from_arrays(flat, len(flat)), name)[0] if len(flat) else None
 
 
+def schema_of(path: Path) -> pa.Schema:
+    """Return the columns of a Parquet or Arrow IPC file (DataFormatError)."""
+    with _as_format_errors(path):
+        return _schema_of(path)
+
+
 def _schema_of(path: Path) -> pa.Schema:
     if path.suffix.lower() in PARQUET:
         return pq.read_schema(path)
     with _record_batches(path) as (schema, _):
         return schema
+
+
+def read_columns(path: Path, names: Sequence[str]) -> pa.Table:
+    """Return some columns of a Parquet or Arrow IPC file, in this order.
+
+    Raises
+    ------
+    ParameterError
+        There is no such column.
+    DataFormatError
+        The file is damaged.
+
+    """
+    with _as_format_errors(path):
+        schema = _schema_of(path)
+        if absent := [name for name in names if name not in schema.names]:
+            raise ParameterError(f"{path}: no column {absent[0]!r}; columns: {', '.join(schema.names)}")
+        if path.suffix.lower() in PARQUET:
+            with pq.ParquetFile(path) as file:
+                table = file.read(columns=list(names))
+        else:
+            with _record_batches(path) as (_, batches):
+                table = pa.Table.from_batches(list(batches), schema)
+        table = pa.table({name: _column(table, name) for name in names})
+        table.validate(full=True)
+        return table
 
 
 def source_of(x: Any, name: str, first_row: int = 0) -> VectorSource:

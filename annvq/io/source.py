@@ -105,13 +105,13 @@ class ChunkedSource:
         self.lengths = tuple(lengths)
         self.count = sum(self.lengths)
         self.dim = dim
-        self._read = read
+        self.read = read
         self._load_ids = load_ids
 
     def batches(self, rows: int) -> Iterator[np.ndarray]:
         """Yield the blocks of every chunk in turn."""
         for chunk in range(len(self.lengths)):
-            yield from self._read(chunk, rows)
+            yield from self.read(chunk, rows)
 
     def sample(self, rows: int, seed: int) -> np.ndarray:
         """Decode only the chunks that hold chosen rows, and keep only these rows."""
@@ -120,7 +120,7 @@ class ChunkedSource:
         parts = []
         for chunk in np.unique(np.searchsorted(ends, chosen, side="right")):
             start = int(ends[chunk]) - self.lengths[chunk]
-            for block in self._read(int(chunk), _SAMPLING_ROWS):
+            for block in self.read(int(chunk), _SAMPLING_ROWS):
                 first, last = np.searchsorted(chosen, [start, start + len(block)])
                 parts.append(block[chosen[first:last] - start])
                 start += len(block)

@@ -269,8 +269,8 @@ class TestArrow:
         path = self.write(tmp_path / "x.parquet", self.table(), rows=1)
         source = io.open_vectors(path)
         seen = []
-        read = source._read
-        monkeypatch.setattr(source, "_read", lambda chunk, rows: seen.append(chunk) or read(chunk, rows))
+        read = source.read
+        monkeypatch.setattr(source, "read", lambda chunk, rows: seen.append(chunk) or read(chunk, rows))
         source.sample(4, 0)
         assert seen == sample_rows(33, 4, 0).tolist()
 
