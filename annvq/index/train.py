@@ -17,7 +17,6 @@ from annvq.codebooks.kmeans import ITERATIONS as KMEANS_ITERATIONS
 from annvq.codebooks.rotation import OPQ_ITERATIONS
 from annvq.errors import ParameterError, RecipeError
 from annvq.index.recipe import Recipe
-from annvq.index.recipe.resolve import settle_dims
 from annvq.index.trained import Codebook, Trained
 from annvq.index.values import settled
 from annvq.kernels.assign import assign
@@ -67,7 +66,7 @@ def train(
     rotation = _rotation(recipe, sample, metric, seed, threads, report)
     if isinstance(recipe.dims, float):
         assert rotation is not None
-        recipe = settle_dims(recipe, min(dim, rotation.dim_out))
+        recipe = recipe.settle_dims(min(dim, rotation.dim_out))
     rotated = sample if rotation is None else rotation.apply(sample)
     center = None
     kind = recipe.codebook.kind

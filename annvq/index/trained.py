@@ -11,7 +11,6 @@ import numpy as np
 
 from annvq.codebooks import ProductCodebook, RaBitQCodebook, ResidualCodebook, Rotation, ScalarCodebook
 from annvq.errors import CorruptIndexError
-from annvq.index.codes import row_bytes
 from annvq.index.codes.probes import Coarse
 from annvq.index.codes.rabitqcodes import RaBitQCodes
 from annvq.index.codes.rowstore import RowStore
@@ -118,7 +117,7 @@ class Trained:
     @property
     def bytes_per_vector(self) -> int:
         """Bytes that codes, constants and refine store take per vector, ids not counted."""
-        return row_bytes.of_recipe(self.recipe, self.dim, self.l2)
+        return self.recipe.bytes_per_vector(self.dim, self.metric)
 
     def rotate(self, vectors: np.ndarray) -> np.ndarray:
         """Return vectors (n, d) as lists and codes see them."""

@@ -16,9 +16,9 @@ from annvq.index.recipe import (
     load,
     names,
     parse,
+    rules,
     to_factory,
 )
-from annvq.index.recipe import resolve as recipe_resolve
 
 INDEXES = Path(__file__).parents[2] / "indexes"
 CONTRACT_NAMES = "flat ivf-flat ivf-sq8 ivf-pq-fastscan opq-ivf-pq8 ivf-rabitq small fast balanced exact-refine".split()
@@ -109,7 +109,7 @@ def test_resolved_recipes_hold_numbers_only_and_resolve_to_themselves(recipe, n,
     resolved = recipe.resolve(n, d, metric)
     if isinstance(recipe.dims, float):
         assert resolved.dims == recipe.dims
-        resolved = recipe_resolve.settle_dims(resolved, max(1, d // 2))
+        resolved = resolved.settle_dims(max(1, d // 2))
     assert resolved.resolve(n, d, metric) == resolved
     assert "auto" not in repr(dataclasses.replace(resolved, name="", summary=""))
     assert resolved.codebook.M is None or isinstance(resolved.codebook.M, int)
@@ -362,18 +362,18 @@ def test_resolve_says_what_does_not_fit():
 
 
 def test_auto_nlist_grows_like_the_root_of_n_and_keeps_lists_filled():
-    assert [recipe_resolve.auto_nlist(n) for n in (0, 1, 999)] == [None, None, None]
-    assert recipe_resolve.auto_nlist(1_000_000) == 2000
+    assert [rules.auto_nlist(n) for n in (0, 1, 999)] == [None, None, None]
+    assert rules.auto_nlist(1_000_000) == 2000
     sizes = range(1000, 200_000, 777)
-    lists = [recipe_resolve.auto_nlist(n) for n in sizes]
+    lists = [rules.auto_nlist(n) for n in sizes]
     assert lists == sorted(lists)
-    assert all(n // nlist >= recipe_resolve.LEAST_LIST_LENGTH for n, nlist in zip(sizes, lists))
+    assert all(n // nlist >= rules.LEAST_LIST_LENGTH for n, nlist in zip(sizes, lists))
 
 
 def test_auto_nprobe_and_rerank_stay_in_their_bounds():
     cases = ((1, 100), (8, 1000), (150, 16_384), (150, 32_768), (490, 60_000), (2000, 1_000_000), (10_000, 10**8))
-    assert [recipe_resolve.auto_nprobe(*case) for case in cases] == [1, 8, 150, 75, 134, 89, 200]
-    reranks = [recipe_resolve.auto_rerank(bits) for bits in (0.01, 0.5, 1, 2, 8, 16)]
+    assert [rules.auto_nprobe(*case) for case in cases] == [1, 8, 150, 75, 134, 89, 200]
+    reranks = [rules.auto_rerank(bits) for bits in (0.01, 0.5, 1, 2, 8, 16)]
     assert reranks == [1000, 400, 200, 100, 40, 40]
 
 

@@ -5,29 +5,17 @@ Ids, positions and attributes are not counted, nor what all rows share.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
 
 from annvq.codebooks.rabitq import factor_columns
 from annvq.index.codes.spec import SCALAR_BITS, CodebookSpec
+from annvq.index.values import settled
 from annvq.kernels.hadamard import padded_dim
 from annvq.kernels.scan4 import BLOCK, groups_for
-
-if TYPE_CHECKING:
-    from annvq.index.recipe.spec import Recipe
 
 _CONSTANT = 4  # float32
 _SPILLED_ROW = 4  # uint32: whose a second code is
 _GROUP = 64  # bytes of a block's codes of four sub-quantizers
-
-
-def of_recipe(recipe: Recipe, d: int, l2: bool) -> int:
-    """Return the bytes of codes, their constants and the refine store, of vectors of dimension ``d``.
-
-    ``recipe`` need not be resolved. Where ``dims`` is a share of the variance this is what all components would take.
-    """
-    coded = recipe.dims if isinstance(recipe.dims, int) else d
-    refine = of_numbers(recipe.refine, d) if recipe.refine else 0
-    return _of_codes(recipe.codebook, coded, l2, recipe.spill and not l2) + refine
 
 
 def of_numbers(kind: str, d: int) -> int:
@@ -45,17 +33,22 @@ def of_rabitq(d: int, bits: int) -> int:
     return bits * padded_dim(d) // 8 + 4 * factor_columns(bits)
 
 
-def _of_codes(codebook: CodebookSpec, d: int, l2: bool, spilled: bool) -> int:
+def of_codes(codebook: CodebookSpec, d: int, l2: bool, spilled: bool) -> int:
+    """Return the bytes of codes and their constants, of vectors of dimension ``d`` to which ``codebook`` is settled."""
     if codebook.kind == "rabitq":
-        assert codebook.nbits is not None  # settled when the spec was made
-        return of_rabitq(d, codebook.nbits)
+        return of_rabitq(d, settled(codebook.nbits))
     if codebook.kind == "sq4":
         return of_table_codes(d, 4)
     if codebook.kind in SCALAR_BITS:
         return of_numbers(codebook.kind, d)
-    M, nbits = codebook.number_of_codes(d), codebook.nbits
-    assert M is not None
-    assert nbits is not None  # both settled when the spec was made
-    codes = of_table_codes(M, nbits)
+    codes = of_table_codes(settled(codebook.M), settled(codebook.nbits))
     has_constant = l2 and (codebook.residual or codebook.kind == "rvq")
     return codes + (codes + _SPILLED_ROW if spilled else 0) + (_CONSTANT if has_constant else 0)
+
+
+def telling(codebook: CodebookSpec, d: int) -> int:
+    """Return the bytes that tell something of a d-dimensional vector: no factors, no padding of dimensions."""
+    nbits = settled(SCALAR_BITS.get(codebook.kind, codebook.nbits))
+    if codebook.kind in SCALAR_BITS or codebook.kind == "rabitq":
+        return math.ceil(nbits * d / 8)
+    return of_table_codes(settled(codebook.M), nbits)

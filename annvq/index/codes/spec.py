@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from annvq.errors import RecipeError
 from annvq.index.values import check_count, check_one_of, check_share
@@ -72,9 +72,12 @@ class CodebookSpec:
         if self.beam is not None:
             check_count("codebook.beam", self.beam)
 
-    def number_of_codes(self, d: int) -> int | None:
-        """Return M of d-dimensional vectors; None for kinds without."""
-        return math.ceil(d / int(self.M.removeprefix("d/"))) if isinstance(self.M, str) else self.M
+    def settled(self, d: int) -> CodebookSpec:
+        """Return the spec with a number M for d-dimensional vectors (RecipeError where it does not fit)."""
+        M = math.ceil(d / int(self.M.removeprefix("d/"))) if isinstance(self.M, str) else self.M
+        if self.kind == "pq" and M is not None and M > d:
+            raise RecipeError(f"codebook.M = {M} sub-quantizers do not fit d = {d}: use at most {d}, or M = 'd/2'")
+        return replace(self, M=M)
 
     def _check_m(self) -> None:
         self._check_only_for("M", "pq", "rvq")

@@ -1,7 +1,7 @@
 """What an index is made of: `Recipe` and its parts, frozen, comparable, to and from TOML and JSON.
 
-Checks here are those that need neither the number of vectors nor their dimension; the others are in
-`annvq.index.recipe.resolve`. Factory strings are read in `annvq.index.recipe.factory`.
+What is checked when a recipe is made needs neither the number of vectors nor their dimension; `Recipe.resolve` checks
+the rest. Factory strings are read in `annvq.index.recipe.factory`.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from annvq.errors import RecipeError
+from annvq.index.codes import row_bytes
 from annvq.index.codes.spec import SCALAR_BITS, CodebookSpec
-from annvq.index.recipe import resolve as recipe_resolve
+from annvq.index.recipe import rules
 from annvq.index.values import check_count, check_keys, check_one_of, check_share, toml_value
 
 if sys.version_info >= (3, 11):
@@ -24,6 +25,7 @@ else:
 
 Auto = Literal["auto"]
 
+METRICS = ("ip", "cosine", "l2")
 ROTATIONS = ("opq", "pca", "random")
 REFINES = ("sq8", "fp16", "fp32")
 LEARNED = ("jpq", "repconc", "distill-vq")
@@ -206,6 +208,10 @@ class Recipe:
     def resolve(self, n: int, d: int, metric: str) -> Recipe:
         """Return the recipe with every "auto" and "d/k" replaced, checked against the vectors.
 
+        Without lists for few vectors (`rules.auto_nlist`) the codebook codes the vectors themselves instead of
+        residuals. Score-aware codes are for inner products and dropped for "l2". Where ``dims`` is a share of
+        the variance, what depends on it is left to `settle_dims`.
+
         Parameters
         ----------
         n
@@ -218,14 +224,62 @@ class Recipe:
         Raises
         ------
         RecipeError
-            What does not fit, and the way out.
+            More sub-quantizers than dimensions, more lists than vectors, an unknown metric; and the way out.
 
         """
-        return recipe_resolve.resolve(self, n, d, metric)
+        check_one_of("metric", metric, METRICS)
+        nlist = rules.auto_nlist(n) if self.nlist == "auto" else self.nlist
+        if nlist is not None and nlist > n:
+            raise RecipeError(
+                f"nlist = {nlist} lists need at least as many vectors, not n = {n}: use fewer, or nlist = 'auto'"
+            )
+        codebook = replace(
+            self.codebook,
+            residual=self.codebook.residual and nlist is not None,
+            score_aware=None if metric == "l2" else self.codebook.score_aware,
+        )
+        nprobe = self.search.nprobe
+        if nlist is None:
+            nprobe = None
+        elif nprobe == "auto":
+            nprobe = rules.auto_nprobe(nlist, n)
+        elif nprobe is not None:
+            nprobe = min(nprobe, nlist)  # a fixed nprobe and an automatic nlist
+        spill = self.spill and nlist is not None and metric != "l2"
+        recipe = replace(self, nlist=nlist, codebook=codebook, spill=spill, search=replace(self.search, nprobe=nprobe))
+        if recipe.dims is None:
+            return recipe._settle_codes(d)
+        if isinstance(recipe.dims, float):
+            return recipe
+        if recipe.dims > d:
+            raise RecipeError(f"dims = {recipe.dims} components of vectors with d = {d}: use at most {d}")
+        return recipe.settle_dims(recipe.dims)
+
+    def settle_dims(self, dims: int) -> Recipe:
+        """Return a resolved recipe with the number of components that a share of the variance came to."""
+        return replace(self, dims=dims)._settle_codes(dims)
+
+    def _settle_codes(self, d: int) -> Recipe:
+        """Put numbers for M and rerank, which depend on the dimension d that is coded."""
+        codebook, search = self.codebook.settled(d), self.search
+        if search.rerank == "auto":
+            search = replace(search, rerank=rules.auto_rerank(8 * row_bytes.telling(codebook, d) / d))
+        return replace(self, codebook=codebook, search=search)
 
     def bytes_per_vector(self, d: int, metric: str = "ip") -> int:
-        """Return the bytes that codes and refine store take per vector; 8 bytes of id are not counted."""
-        return recipe_resolve.bytes_per_vector(self, d, metric)
+        """Return the bytes that codes, their constants and the refine store take per vector; ids are not counted.
+
+        Where ``dims`` is a share of the variance this is what all d components would take: a bound.
+
+        Lists' padding to blocks of 32 is not counted, that of a row is: to four sub-quantizers of 4 bits, to 64
+        dimensions of RaBitQ, which keeps 3 factors (12 bytes) with codes of one bit and 5 (20 bytes) with others. A
+        constant (4 bytes) goes with codes of residuals, and with codes of several stages, under "l2".
+        """
+        check_one_of("metric", metric, METRICS)
+        coded = self.dims if isinstance(self.dims, int) else d
+        refine = row_bytes.of_numbers(self.refine, d) if self.refine else 0
+        l2 = metric == "l2"
+        return row_bytes.of_codes(self.codebook.settled(coded), coded, l2, self.spill and not l2) + refine
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested plain values, without what is empty; `from_dict` reads them back."""
