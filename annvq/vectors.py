@@ -9,9 +9,9 @@ import numpy as np
 
 from annvq.errors import DtypeError, NonFiniteError, ParameterError, ShapeError, ZeroVectorError
 from annvq.io.source import MatrixSource, StreamSource, VectorSource
-from annvq.kernels.finite import first_non_finite
-from annvq.kernels.tiles import readonly
-from annvq.kernels.unit import unit_rows
+from annvq.kernels.registers.tiles import readonly
+from annvq.kernels.vectors.finite import first_non_finite
+from annvq.kernels.vectors.unit import unit_rows
 
 _FLOAT32 = np.dtype(np.float32)
 _QUICK = frozenset(map(np.dtype, (np.float32, np.float16, np.float64, np.int8, np.uint8)))

@@ -14,8 +14,8 @@ import faiss
 import numpy as np
 from figures import Figures, machine_line
 
-from annvq.kernels import scan4, topk
-from annvq.kernels.jit import REASSOCIATE, kernel
+from annvq.kernels.compile.jit import REASSOCIATE, kernel
+from annvq.kernels.scan import scan4, topk
 
 M, K, PASSES = 64, 10, 7
 SIZES = {"in cache": 8_192, "beyond all caches": 8_000_000}

@@ -16,10 +16,12 @@ from figures import Figures, machine_line
 
 import annvq
 from annvq.index.codes import row_bytes
-from annvq.kernels import coarse, gemm, pipeline, scan4, scanflat, tables, topk
-from annvq.kernels.dots import padded
-from annvq.kernels.jit import kernel
-from annvq.kernels.tiles import LANES, ROWS
+from annvq.kernels.compile.jit import kernel
+from annvq.kernels.registers.tiles import LANES, ROWS
+from annvq.kernels.scan import coarse, pipeline, scan4, scanflat, topk
+from annvq.kernels.scan import lookup_tables as tables
+from annvq.kernels.vectors import gemm
+from annvq.kernels.vectors.dots import padded
 
 K, QUERIES, PASSES = 10, 1000, 5
 

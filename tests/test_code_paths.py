@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from annvq.kernels.isa import supported
+from annvq.kernels.compile.isa import supported
 
 pytest.importorskip("torch")
 

@@ -99,7 +99,7 @@ import numpy as np
 {before}
 sys.modules["annvq"] = annvq = types.ModuleType("annvq")  # the kernels alone, which load faster
 annvq.__path__ = ["annvq"]
-from annvq.kernels.finite import first_non_finite
+from annvq.kernels.vectors.finite import first_non_finite
 assert first_non_finite(np.array([[1, 2], [np.nan, 0]], np.float32)) == 1
 print(first_non_finite.stats.cache_hits.total())
 """

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from annvq import errors
 from annvq.io import MatrixSource, VectorSource
-from annvq.kernels.finite import first_non_finite
+from annvq.kernels.vectors.finite import first_non_finite
 from annvq.vectors import as_matrix, as_source, batches, normalized, sample
 
 BASE = np.random.default_rng(0).normal(size=(33, 7)).astype(np.float32)

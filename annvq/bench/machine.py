@@ -11,7 +11,7 @@ import numba
 import numpy as np
 
 import annvq
-from annvq.kernels import isa
+from annvq.kernels.compile import isa
 
 
 def describe() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from annvq import multivector
 from annvq.cli.options import Recipes
 from annvq.index import recipe as recipes
 from annvq.index.warmup import warmup
-from annvq.kernels import cache
+from annvq.kernels.compile import cache
 from annvq.multivector import recipe as multivector_recipes
 from annvq.progress import shown
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from annvq.arguments import as_count
 from annvq.errors import ParameterError
-from annvq.kernels import noise_shaping
 from annvq.kernels import threads as pool
-from annvq.kernels.encode import ProductSites, product_decode, product_encode, product_sites
-from annvq.kernels.tiles import LANES, aligned, readonly
+from annvq.kernels.codes import noise_shaping
+from annvq.kernels.codes.encode import ProductSites, product_decode, product_encode, product_sites
+from annvq.kernels.registers.tiles import LANES, aligned, readonly
 
 ROUNDS = 3  # of coordinate descent: what more change is lost in the codes' error
 _NITER = 6  # alternations of codes and centroids

@@ -10,8 +10,8 @@ import numpy as np
 from annvq.arguments import as_count, as_integers, as_threads
 from annvq.errors import CorruptIndexError, DtypeError, NonFiniteError, ParameterError, ShapeError
 from annvq.kernels import threads as pool
-from annvq.kernels.finite import first_non_finite
-from annvq.kernels.tiles import readonly
+from annvq.kernels.registers.tiles import readonly
+from annvq.kernels.vectors.finite import first_non_finite
 from annvq.vectors import as_matrix, check_lengths
 
 # Twice what an index takes: residuals, and their products with each other, are float32.

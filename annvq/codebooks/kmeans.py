@@ -26,9 +26,9 @@ from annvq.codebooks.arrays import (
 from annvq.codebooks.seeding import INITS, seed_centroids
 from annvq.errors import CorruptIndexError, ParameterError
 from annvq.kernels import threads as pool
-from annvq.kernels.assign import assign, assign_many, assign_to, sites
-from annvq.kernels.lloyd import squared_norms, sum_members
-from annvq.kernels.tiles import readonly
+from annvq.kernels.clusters.assign import assign, assign_many, assign_to, sites
+from annvq.kernels.clusters.lloyd import squared_norms, sum_members
+from annvq.kernels.registers.tiles import readonly
 from annvq.vectors import check_lengths
 
 ITERATIONS = 10  # at most, by default

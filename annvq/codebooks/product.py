@@ -30,9 +30,9 @@ from annvq.codebooks.arrays import (
 from annvq.codebooks.tables import as_centroids, check_metric, constants_of_rows, product_tables
 from annvq.errors import CorruptIndexError, ParameterError, ShapeError
 from annvq.kernels import threads as pool
-from annvq.kernels.encode import ProductSites, product_decode, product_encode, product_sites
-from annvq.kernels.lloyd import train_subspaces, transpose
-from annvq.kernels.tiles import LANES, aligned, readonly
+from annvq.kernels.clusters.lloyd import train_subspaces, transpose
+from annvq.kernels.codes.encode import ProductSites, product_decode, product_encode, product_sites
+from annvq.kernels.registers.tiles import LANES, aligned, readonly
 
 SAMPLE = 65_536
 _LARGEST_ETA = 1e12  # beyond, what is solved for centroids is singular in float64
@@ -157,7 +157,7 @@ class ProductCodebook:
 
     @cached_property
     def transposed(self) -> np.ndarray:
-        """The codebooks as (M, dsub, ksub) float32: what `annvq.kernels.tables` reads."""
+        """The codebooks as (M, dsub, ksub) float32: what `annvq.kernels.scan.lookup_tables` reads."""
         return frozen(self.codebooks.transpose(0, 2, 1))
 
     def encode(self, vectors: Any, *, directions: Any = None, threads: int | None = None) -> np.ndarray:

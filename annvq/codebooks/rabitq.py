@@ -13,7 +13,7 @@ only <q, u> and floats that are kept with the code:
     minus squared L2  -|q - c|^2 + add + mul <q, u>    mul = 2 |r|^2 / <r, u>   add = -|r|^2 - mul <c, u>
 
 The signs of r are a 1-bit code of their own (add1, mul1, err1), which bounds the score from above before
-the other bits are looked at (`annvq.kernels.scanbits`). A residual of zero has add = mul = err = 0: exact.
+the other bits are looked at (`annvq.kernels.scan.scanbits`). A residual of zero has add = mul = err = 0: exact.
 
 Sources: Gao and Long, "RaBitQ: Quantizing High-Dimensional Vectors with a Theoretical Error Bound"
 (SIGMOD 2024, arXiv 2405.12497); Gao et al., "Practical and Asymptotically Optimal Quantization of
@@ -31,9 +31,10 @@ import numpy as np
 from annvq.arguments import as_choice, as_count, as_integers
 from annvq.codebooks.arrays import as_rows, finite, frozen, raw_rows, stored_bytes, stored_int, workers
 from annvq.errors import DtypeError, NonFiniteError, ParameterError, ShapeError
-from annvq.kernels import bits as scan
-from annvq.kernels import hadamard, rabitq
+from annvq.kernels.codes import bits as scan
+from annvq.kernels.codes import rabitq
 from annvq.kernels.threads import run
+from annvq.kernels.vectors import hadamard
 
 BITS = range(1, 9)
 MAX_DIM = 65_536  # the integer sums of the scan fit 32 bits up to here
@@ -48,7 +49,7 @@ class PreparedQueries:
     Attributes
     ----------
     planes
-        (nq, 4, words) uint64: bit planes of the query in 4 bits, `annvq.kernels.bits.plane_words` words.
+        (nq, 4, words) uint64: bit planes of the query in 4 bits, `annvq.kernels.codes.bits.plane_words` words.
     high, low
         (nq, D) uint8, bytes of an int8: the query in 16 bits, level ``256 * high + low``.
     factors
@@ -76,7 +77,7 @@ class RaBitQCodebook:
     bits
         Bits a dimension, 1 to 8.
     signs
-        (4, D / 8) uint8, the sign masks of the rotation (`annvq.kernels.hadamard`); D is ``dim`` rounded
+        (4, D / 8) uint8, the sign masks of the rotation (`annvq.kernels.vectors.hadamard`); D is ``dim`` rounded
         up to a multiple of 64.
 
     Raises

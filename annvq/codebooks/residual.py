@@ -27,11 +27,11 @@ from annvq.codebooks.kmeans import KMeans
 from annvq.codebooks.product import as_nbits, check_ksub
 from annvq.codebooks.tables import as_centroids, check_metric, constants_of_rows
 from annvq.errors import CorruptIndexError
-from annvq.kernels import gemm
 from annvq.kernels import threads as pool
-from annvq.kernels.beam import beam_encode
-from annvq.kernels.encode import residual_decode
-from annvq.kernels.tiles import LANES, aligned, readonly
+from annvq.kernels.codes.beam import beam_encode
+from annvq.kernels.codes.encode import residual_decode
+from annvq.kernels.registers.tiles import LANES, aligned, readonly
+from annvq.kernels.vectors import gemm
 
 SAMPLE = 65_536
 MOST_BEAM = 16

@@ -24,9 +24,9 @@ from annvq.codebooks.arrays import (
 )
 from annvq.codebooks.product import as_M, as_nbits, encode_nearest, start_codebooks, train_codebooks
 from annvq.errors import CorruptIndexError, ParameterError
-from annvq.kernels import gemm
-from annvq.kernels.encode import product_decode, product_sites
-from annvq.kernels.tiles import readonly
+from annvq.kernels.codes.encode import product_decode, product_sites
+from annvq.kernels.registers.tiles import readonly
+from annvq.kernels.vectors import gemm
 
 OPQ_ITERATIONS = 20  # by default
 SAMPLE = 32_768
@@ -190,7 +190,7 @@ class Rotation:
 
     @cached_property
     def panels(self) -> np.ndarray:
-        """The matrix as `annvq.kernels.gemm` multiplies with it."""
+        """The matrix as `annvq.kernels.vectors.gemm` multiplies with it."""
         return gemm.pack(self.matrix, halved=gemm.is_bfloat16(self.matrix))
 
     @cached_property

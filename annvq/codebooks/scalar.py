@@ -24,8 +24,8 @@ from annvq.codebooks.arrays import (
 from annvq.codebooks.tables import as_centroids, check_metric, constants_of_rows, product_tables
 from annvq.errors import CorruptIndexError, NonFiniteError, ParameterError, ShapeError, StateError
 from annvq.kernels import threads as pool
-from annvq.kernels.encode import scalar_decode, scalar_encode
-from annvq.kernels.tiles import readonly
+from annvq.kernels.codes.encode import scalar_decode, scalar_encode
+from annvq.kernels.registers.tiles import readonly
 
 _LEVELS = {"sq8": 256, "sq4": 16}
 KINDS = (*_LEVELS, "fp16")

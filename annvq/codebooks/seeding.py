@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from annvq.kernels import threads as pool
-from annvq.kernels.lloyd import shrink_to
-from annvq.kernels.tiles import readonly
+from annvq.kernels.clusters.lloyd import shrink_to
+from annvq.kernels.registers.tiles import readonly
 
 INITS = ("random", "k-means++")
 _ROWS_A_CENTROID = 32  # k-means++ looks at so many vectors for each centroid that it draws

@@ -13,9 +13,9 @@ import numpy as np
 
 from annvq.codebooks.arrays import as_rows
 from annvq.errors import ParameterError, ShapeError
-from annvq.kernels import encode
-from annvq.kernels.tables import fill_tables
-from annvq.kernels.tiles import readonly
+from annvq.kernels.codes import encode
+from annvq.kernels.registers.tiles import readonly
+from annvq.kernels.scan.lookup_tables import fill_tables
 
 
 def check_metric(metric: str) -> str:

@@ -1,4 +1,4 @@
-"""Product codes of 4 bits as bytes: what `annvq.kernels.chamfer.score_codes` decodes them to, and queries to match.
+"""Product codes of 4 bits as bytes, for `annvq.kernels.documents.chamfer.score_codes`, and queries to match.
 
 In every dimension the 16 values that a codebook has stand on 128 levels between the least and the largest,
 v = middle + step (level - 64); a query's numbers, times the steps, are rounded to 8 bits with a scale of their own.
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from annvq.codebooks import ProductCodebook
-from annvq.kernels import gemm
-from annvq.kernels.tiles import readonly
+from annvq.kernels.registers.tiles import readonly
+from annvq.kernels.vectors import gemm
 
 _MOST, _MIDDLE = 127, 64
 _TOGETHER = 4  # query vectors that the kernel takes at a time
@@ -43,7 +43,7 @@ class Levels:
     components: int
     order: np.ndarray
     steps: np.ndarray
-    middles: np.ndarray  # as `annvq.kernels.gemm.pack` lays them out
+    middles: np.ndarray  # as `annvq.kernels.vectors.gemm.pack` lays them out
 
     @classmethod
     def of(cls, codebook: ProductCodebook) -> Levels:

@@ -23,10 +23,12 @@ from annvq.errors import CorruptIndexError, NonFiniteError, ParameterError, Reci
 from annvq.index.rows.segment import frozen
 from annvq.index.token_bytes import Levels, QueryBytes
 from annvq.index.values import check_count, check_one_of
-from annvq.kernels import chamfer, gemm, scan4, scanbits
-from annvq.kernels.assign import assign
-from annvq.kernels.dots import padded, squared_norms
-from annvq.kernels.tiles import readonly
+from annvq.kernels.clusters.assign import assign
+from annvq.kernels.documents import chamfer
+from annvq.kernels.registers.tiles import readonly
+from annvq.kernels.scan import scan4, scanbits
+from annvq.kernels.vectors import gemm
+from annvq.kernels.vectors.dots import padded, squared_norms
 
 OFFSETS, LABELS, ROWS = "tokens.offsets", "tokens.labels", "tokens.rows"
 CODES, OTHER_CODES = f"tokens.codes.{scan4.LAYOUT}", f"tokens.codes.{scan4.OTHER_LAYOUT}"
@@ -338,7 +340,7 @@ class TokenStore:
 
     @cached_property
     def centroid_panels(self) -> np.ndarray:
-        """The centroids as `annvq.kernels.gemm.pack` lays them out."""
+        """The centroids as `annvq.kernels.vectors.gemm.pack` lays them out."""
         assert self.centroids is not None
         return gemm.pack(self.centroids)
 
@@ -395,7 +397,7 @@ class Prepared:
 
     @cached_property
     def panels(self) -> np.ndarray:
-        """The vectors as `annvq.kernels.gemm.pack` lays them out."""
+        """The vectors as `annvq.kernels.vectors.gemm.pack` lays them out."""
         return gemm.pack(self.query)
 
     @cached_property

@@ -19,7 +19,7 @@ from annvq.errors import ParameterError, RecipeError
 from annvq.index.recipe import Recipe
 from annvq.index.trained import Codebook, Trained
 from annvq.index.values import settled
-from annvq.kernels.assign import assign
+from annvq.kernels.clusters.assign import assign
 from annvq.progress import Progress
 
 _PER_LIST = 64  # training vectors a centroid: more costs time and gains little (Faiss: 39 to 256)

@@ -18,7 +18,7 @@ from annvq.index.codes.tablecodes import TableCodes
 from annvq.index.recipe import Recipe
 from annvq.index.rows.segment import Segment
 from annvq.index.tokens import TokenStore
-from annvq.kernels.assign import assign
+from annvq.kernels.clusters.assign import assign
 from annvq.vectors import LONGEST
 
 Codebook = ProductCodebook | ResidualCodebook | ScalarCodebook | RaBitQCodebook
@@ -50,7 +50,7 @@ class Trained:
     refine_codebook
         The refine store's 8-bit codebook, where it is "sq8".
     coarse_codebook
-        Of 4 bits, for the centroids where they are many, or None: see `annvq.kernels.coarse.probe`.
+        Of 4 bits, for the centroids where they are many, or None: see `annvq.kernels.scan.coarse.probe`.
     center
         (d,) float32, taken from rotated vectors and queries, or None. Distances stay what they are, and codes of
         residuals whatever the vectors' distance from the origin.

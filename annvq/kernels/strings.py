@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from annvq.kernels.jit import kernel
+from annvq.kernels.compile.jit import kernel
 
 
 @kernel

@@ -13,9 +13,9 @@ from annvq.index.search.stages import search
 from annvq.index.search.view import View
 from annvq.index.tokens import LABELS, OFFSETS, Prepared, TokenStore
 from annvq.index.trained import Trained
-from annvq.kernels import gemm
 from annvq.kernels import threads as pool
-from annvq.kernels.topk import best_of_columns
+from annvq.kernels.scan.topk import best_of_columns
+from annvq.kernels.vectors import gemm
 from annvq.multivector.fde import FixedDimensionalEncoder
 from annvq.multivector.ragged import Ragged
 

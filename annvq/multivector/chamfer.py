@@ -9,10 +9,10 @@ import numpy as np
 
 from annvq.arguments import as_threads
 from annvq.errors import ShapeError
-from annvq.kernels import chamfer as kernels
-from annvq.kernels import gemm
 from annvq.kernels import threads as pool
-from annvq.kernels.tiles import readonly
+from annvq.kernels.documents import chamfer as kernels
+from annvq.kernels.registers.tiles import readonly
+from annvq.kernels.vectors import gemm
 from annvq.multivector.ragged import Ragged
 
 _VECTORS_A_TASK = 4096

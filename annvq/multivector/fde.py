@@ -11,9 +11,10 @@ import numpy as np
 
 from annvq.arguments import as_count, as_threads
 from annvq.errors import NonFiniteError, ParameterError
-from annvq.kernels import fde, gemm
 from annvq.kernels import threads as pool
-from annvq.kernels.tiles import readonly
+from annvq.kernels.documents import fde
+from annvq.kernels.registers.tiles import readonly
+from annvq.kernels.vectors import gemm
 from annvq.multivector.ragged import Ragged
 
 _MOST_BITS = 16

@@ -1,7 +1,8 @@
 """Fixed dimensional encodings by torch, where the vectors lie: on a GPU, mostly.
 
-The steps are those of `annvq.kernels.fde` on all sets at once. Sums run in another order, so that numbers agree to
-rounding, and a vector whose product with a hyperplane rounds to the other side of zero falls into another cell.
+The steps are those of `annvq.kernels.documents.fde` on all sets at once. Sums run in another order, so that numbers
+agree to rounding, and a vector whose product with a hyperplane rounds to the other side of zero falls into another
+cell.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from annvq.arguments import as_count, as_number, as_threads
-from annvq.kernels import reduce
 from annvq.kernels import threads as pool
+from annvq.kernels.documents import reduce
 from annvq.multivector.ragged import Ragged, concatenated
 
 _SETS_A_TASK = 16

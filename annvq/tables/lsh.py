@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from annvq.kernels import gemm
+from annvq.kernels.vectors import gemm
 
 _TABLES = 90  # Zhou et al. 2022, and the configuration of the comparison by Zhang et al. 2024
 _WIDTH = 0.5  # of a bucket, in standard deviations of the projections

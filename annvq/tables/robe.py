@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from annvq.arguments import as_count
-from annvq.kernels.mixing import hash_pair
+from annvq.kernels.embeddings.mixing import hash_pair
 from annvq.learn.runtime import torch
 from annvq.tables.budget import FLOAT, Budget
 from annvq.tables.frozen.robe import MOST_SEED, Robe
@@ -25,7 +25,7 @@ _MOST_FLOATS = 2**31 - 1  # places are 32 bits of hash times the size
 class ROBE(Table):
     """One circular array of floats for all rows; a row is runs of Z floats at hashed places, with hashed signs.
 
-    The hash is `annvq.kernels.mixing`'s instead of the paper's universal one, so that it takes no bytes.
+    The hash is `annvq.kernels.embeddings.mixing`'s instead of the paper's universal one, so that it takes no bytes.
     Source: Desai et al. 2022, "Random offset block embedding (ROBE) for compressed embedding tables", section 3.
 
     Parameters

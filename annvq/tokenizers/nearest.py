@@ -1,6 +1,6 @@
 """The nearest code of each row, without the matrix of all distances.
 
-On the CPU float32 rows go through the engine's own arg-min (`annvq.kernels.assign`); on other devices, and in
+On the CPU float32 rows go through the engine's own arg-min (`annvq.kernels.clusters.assign`); on other devices, and in
 float64, products propose and sums in a fixed order decide (`annvq.learn.deciding`). Equal distances go to the lowest
 code.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from annvq.kernels.assign import assign
+from annvq.kernels.clusters.assign import assign
 from annvq.learn.deciding import largest_logit, least_distance
 from annvq.learn.runtime import torch
 from annvq.tokenizers.approximate import ApproximateCodes

@@ -10,7 +10,7 @@ import numpy as np
 from annvq.arguments import as_count
 from annvq.codebooks import KMeans
 from annvq.errors import ParameterError
-from annvq.kernels.assign import assign
+from annvq.kernels.clusters.assign import assign
 from annvq.learn.runtime import torch
 from annvq.tokenizers.frozen import KMeansTokenizer
 from annvq.tokenizers.sim import SimVQ

@@ -5,7 +5,8 @@ import hashlib
 import numpy as np
 
 from annvq.codebooks.rabitq import RaBitQCodebook
-from annvq.kernels import isa, scanbits, topk
+from annvq.kernels.compile import isa
+from annvq.kernels.scan import scanbits, topk
 
 digest = hashlib.sha256()
 rng = np.random.default_rng(0)

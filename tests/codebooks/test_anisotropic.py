@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from annvq.codebooks import ProductCodebook
 from annvq.codebooks.anisotropic import ROUNDS, eta_from_threshold, loss, unit_directions
 from annvq.errors import ParameterError
-from annvq.kernels import noise_shaping
+from annvq.kernels.codes import noise_shaping
 
 PROPERTY = settings(max_examples=40, deadline=None, derandomize=True)
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from annvq.codebooks.rabitq import RaBitQCodebook
 from annvq.errors import CorruptIndexError, DtypeError, ParameterError, ShapeError
-from annvq.kernels import isa, scanbits, topk
+from annvq.kernels.compile import isa
+from annvq.kernels.scan import scanbits, topk
 
 DIMS = [1, 7, 63, 64, 65, 100, 384]
 

@@ -16,7 +16,7 @@ from annvq import multivector
 from annvq.index import warmup as warming
 from annvq.index.search import fused
 from annvq.index.search import stages as searching
-from annvq.kernels import cache
+from annvq.kernels.compile import cache
 from annvq.multivector import recipe as multivector_recipes
 
 needed = Counter()

@@ -6,7 +6,7 @@ from small_indexes import QUERIES, Parts, ids_of
 
 import annvq
 from annvq.errors import CorruptIndexError
-from annvq.kernels import scan4
+from annvq.kernels.scan import scan4
 
 OTHER = {"quads": "lanes", "lanes": "quads"}[scan4.LAYOUT]
 SECTION = "array.codes."

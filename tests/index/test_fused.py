@@ -14,7 +14,7 @@ from annvq.errors import AnnvqError, DtypeError, NonFiniteError, ParameterError,
 from annvq.index.recipe import CodebookSpec, Recipe
 from annvq.index.search import fused
 from annvq.index.search.fused import Fused
-from annvq.kernels import pipeline
+from annvq.kernels.scan import pipeline
 from annvq.vectors import as_matrix
 
 RNG = np.random.default_rng(2)

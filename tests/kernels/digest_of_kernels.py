@@ -6,7 +6,10 @@ import numpy as np
 
 from annvq.codebooks import ProductCodebook
 from annvq.index.token_bytes import Levels
-from annvq.kernels import chamfer, dots, isa, scan4, scan8, topk
+from annvq.kernels.compile import isa
+from annvq.kernels.documents import chamfer
+from annvq.kernels.scan import scan4, scan8, topk
+from annvq.kernels.vectors import dots
 
 
 def digest(*arrays):

@@ -8,10 +8,10 @@ import annvq
 from annvq import multivector
 from annvq.codebooks import KMeans, ProductCodebook, RaBitQCodebook, ResidualCodebook, Rotation, ScalarCodebook
 from annvq.index import recipe as recipes
-from annvq.kernels import topk
-from annvq.kernels.dots import squared_norms
-from annvq.kernels.finite import first_non_finite
-from annvq.kernels.unit import unit_rows
+from annvq.kernels.scan import topk
+from annvq.kernels.vectors.dots import squared_norms
+from annvq.kernels.vectors.finite import first_non_finite
+from annvq.kernels.vectors.unit import unit_rows
 from annvq.multivector import FixedDimensionalEncoder, MultiVectorIndex, Ragged
 from annvq.tables.frozen import codes as packed_codes
 

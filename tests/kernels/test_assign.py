@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annvq.kernels import gemm
-from annvq.kernels.assign import assign, assign_many, assign_to, sites
-from annvq.kernels.tiles import LANES, ROWS
+from annvq.kernels.clusters.assign import assign, assign_many, assign_to, sites
+from annvq.kernels.registers.tiles import LANES, ROWS
+from annvq.kernels.vectors import gemm
 
 SHAPES = [
     (1, 1, 1),

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annvq.kernels import bits, scanbits, topk
+from annvq.kernels.codes import bits
+from annvq.kernels.scan import scanbits, topk
 
 PROPERTY = settings(deadline=None, max_examples=25, derandomize=True)
 
@@ -77,7 +78,7 @@ def test_sums_fit_up_to_the_largest_dimension():
 BEFORE_FORBIDDEN_MEMORY = """
 import ctypes, mmap
 import numpy as np
-from annvq.kernels import bits
+from annvq.kernels.codes import bits
 pages = mmap.mmap(-1, 2 * mmap.PAGESIZE)
 memory = np.frombuffer(pages, np.uint8)
 assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(memory.ctypes.data + mmap.PAGESIZE), mmap.PAGESIZE, 0) == 0

@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from annvq.kernels import ownership
+from annvq.kernels import strings
+from annvq.kernels.compile import cache as cache_module
+from annvq.kernels.compile import ownership
+from annvq.kernels.scan import scan4, scan8
+from annvq.kernels.vectors import finite
 
 pytestmark = pytest.mark.skipif(not ownership.HAS_OWNERS, reason="files have no owners that Python knows of")
 as_root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may give files away")
@@ -21,8 +25,8 @@ import sys, types
 import numpy as np
 sys.modules["annvq"] = annvq = types.ModuleType("annvq")
 annvq.__path__ = [sys.argv[1]]
-from annvq.kernels import cache
-from annvq.kernels.finite import first_non_finite
+from annvq.kernels.compile import cache
+from annvq.kernels.vectors.finite import first_non_finite
 assert first_non_finite(np.array([[1, 2], [np.nan, 0]], np.float32)) == 1
 print(first_non_finite.stats.cache_hits.total(), cache.where()[0])
 """
@@ -40,7 +44,7 @@ class Planted:
 
 def run(cache):
     """Call the kernel in a new process; return what it prints and its messages."""
-    package = str(Path(ownership.__file__).parents[1])
+    package = str(Path(ownership.__file__).parents[2])
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
     done = subprocess.run(
         [sys.executable, "-c", RUN, package], env=environment, capture_output=True, text=True, check=True
@@ -117,6 +121,24 @@ def test_data_of_another_user_behind_an_own_index_are_not_read(cache, tmp_path):
     assert run(cache)[0][0] == "0"
     assert not (tmp_path / "made").exists()
     assert run(cache)[0][0] == "1"
+
+
+def test_kernels_of_all_folders_are_kept_together_under_names_of_their_own():
+    kernels = [scan4.scan_lists, scan8.scan_lists, finite.first_non_finite, strings.find]
+    caches = [kernel._cache for kernel in kernels]
+    assert {one.cache_path for one in caches} == {cache_module.where()[0]}
+    names = [one._cache_file._index_name for one in caches]
+    assert [name.split("-")[0] for name in names] == [
+        "scan.scan4.scan_lists", "scan.scan8.scan_lists", "vectors.finite.first_non_finite", "kernels.strings.find",
+    ]  # fmt: skip
+
+
+def test_a_source_in_a_folder_below_counts(tmp_path):
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "one.py").write_text("a = 1")
+    before = cache_module._digest_of(tmp_path)
+    (tmp_path / "below" / "one.py").write_text("a = 2")
+    assert cache_module._digest_of(tmp_path) != before
 
 
 def test_a_folder_of_the_user_is_used(tmp_path):

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annvq.kernels import dots
+from annvq.kernels.vectors import dots
 
 NOTHING = np.empty(0, np.float32)
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annvq.kernels import hadamard
+from annvq.kernels.vectors import hadamard
 
 DIMS = [1, 7, 63, 64, 65, 100, 128, 192, 384, 1000]
 

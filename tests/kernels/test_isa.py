@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from annvq.errors import ParameterError
-from annvq.kernels import isa
+from annvq.kernels.compile import isa
 
 DIGEST = Path(__file__).with_name("digest_of_kernels.py")
 

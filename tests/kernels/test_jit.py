@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numba.core.caching import NullCache
 
-from annvq.kernels.jit import _Inner, kernel
-from annvq.kernels.scratch import empty, zeros
+from annvq.kernels.compile.jit import _Inner, kernel
+from annvq.kernels.compile.scratch import empty, zeros
 
 
 @kernel

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annvq.kernels import lloyd
-from annvq.kernels.tiles import LANES, readonly
+from annvq.kernels.clusters import lloyd
+from annvq.kernels.registers.tiles import LANES, readonly
 
 PROPERTY = settings(deadline=None, max_examples=40, derandomize=True)
 SEEDS = st.integers(0, 2**31)

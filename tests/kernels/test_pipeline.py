@@ -4,8 +4,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annvq.kernels import gemm, pipeline, scan4, topk
-from annvq.kernels.tiles import readonly
+from annvq.kernels.registers.tiles import readonly
+from annvq.kernels.scan import pipeline, scan4, topk
+from annvq.kernels.vectors import gemm
 
 NOTHING, NO_PANELS, ROW_BASE = readonly(np.empty(0, np.float32)), readonly(np.empty((0, 0, 0), np.float32)), 7
 

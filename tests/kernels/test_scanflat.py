@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annvq.kernels import scanflat, topk
-from annvq.kernels.dots import padded
+from annvq.kernels.scan import scanflat, topk
+from annvq.kernels.vectors.dots import padded
 
 PROPERTY = settings(deadline=None, max_examples=40, derandomize=True)
 KINDS, SEEDS = st.sampled_from(["fp32", "fp16", "sq8"]), st.integers(0, 2**31)

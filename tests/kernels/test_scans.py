@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annvq.codebooks import ProductCodebook
-from annvq.kernels import gemm, scan4, scan8, topk
-from annvq.kernels.coarse import choose_lists, probe
-from annvq.kernels.tiles import readonly
+from annvq.kernels.registers.tiles import readonly
+from annvq.kernels.scan import scan4, scan8, topk
+from annvq.kernels.scan.coarse import choose_lists, probe
+from annvq.kernels.vectors import gemm
 
 NOTHING, EVERYTHING = np.empty(0, np.float32), np.empty(0, np.uint8)
 NOT_CODED = (readonly(NOTHING), readonly(np.empty((0, 0, 0), np.float32)), readonly(EVERYTHING))

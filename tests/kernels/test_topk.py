@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annvq.kernels import topk
+from annvq.kernels.scan import topk
 
 
 def reference(scores, rows, keys, keep):

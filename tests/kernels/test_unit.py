@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annvq.kernels.unit import unit_rows
+from annvq.kernels.vectors.unit import unit_rows
 
 
 @settings(deadline=None, max_examples=40, derandomize=True)

@@ -17,8 +17,8 @@ from safetensors.numpy import load_file, save_file
 
 from annvq import tables
 from annvq.errors import CorruptIndexError, DataFormatError, VersionError
-from annvq.kernels import mixing
-from annvq.kernels.jit import kernel
+from annvq.kernels.compile.jit import kernel
+from annvq.kernels.embeddings import mixing
 from annvq.tables.frozen import codes, kinds
 from annvq.tables.frozen.partition import Partition
 

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from annvq.kernels.embedding import SPARE
-from annvq.kernels.product_codes import product_rows
+from annvq.kernels.embeddings.embedding import SPARE
+from annvq.kernels.embeddings.product_codes import product_rows
 from annvq.tables.frozen.codes import ProductCodes, ResidualCodes, packed
 from annvq.tables.frozen.form import with_spare
 

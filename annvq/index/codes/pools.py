@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from annvq.kernels import topk
+from annvq.kernels.scan import topk
 
 
 @dataclass
 class Pools:
-    """Candidates of ``nq`` queries, see `annvq.kernels.topk`.
+    """Candidates of ``nq`` queries, see `annvq.kernels.scan.topk`.
 
     ``scores (nq, capacity) float32``, ``rows (nq, capacity) int64`` (index-wide row numbers),
     ``counts (nq,) int64``, ``thresholds (nq,) float32``, ``keep``: how many are wanted in the end.

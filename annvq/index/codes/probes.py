@@ -8,18 +8,19 @@ import numpy as np
 
 from annvq.codebooks import ProductCodebook
 from annvq.index.rows.segment import frozen
-from annvq.kernels import coarse as coarse_kernels
-from annvq.kernels import gemm, scan4
-from annvq.kernels.dots import squared_norms
-from annvq.kernels.scan4 import part_of
-from annvq.kernels.tiles import readonly
+from annvq.kernels.registers.tiles import readonly
+from annvq.kernels.scan import coarse as coarse_kernels
+from annvq.kernels.scan import scan4
+from annvq.kernels.scan.scan4 import part_of
+from annvq.kernels.vectors import gemm
+from annvq.kernels.vectors.dots import squared_norms
 
 
 @dataclass(frozen=True)
 class Coarse:
     """Centroids (nlist, d) made ready for choosing lists.
 
-    ``exact`` are panels, shift and squares, ``coded`` rows, codebooks and codes as `annvq.kernels.coarse.probe`
+    ``exact`` are panels, shift and squares, ``coded`` rows, codebooks and codes as `annvq.kernels.scan.coarse.probe`
     takes them. Under "l2" centroids and queries are shifted by the mean centroid, so that data far from the
     origin keep their digits.
     """

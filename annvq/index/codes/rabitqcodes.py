@@ -11,8 +11,8 @@ from annvq.codebooks.rabitq import PreparedQueries
 from annvq.index.codes.pools import Pools
 from annvq.index.codes.probes import Probes
 from annvq.index.rows.segment import Segment
-from annvq.kernels import scanbits
-from annvq.kernels.dots import squared_norms
+from annvq.kernels.scan import scanbits
+from annvq.kernels.vectors.dots import squared_norms
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import math
 from annvq.codebooks.rabitq import factor_columns
 from annvq.index.codes.spec import SCALAR_BITS, CodebookSpec
 from annvq.index.values import settled
-from annvq.kernels.hadamard import padded_dim
-from annvq.kernels.scan4 import BLOCK, groups_for
+from annvq.kernels.scan.scan4 import BLOCK, groups_for
+from annvq.kernels.vectors.hadamard import padded_dim
 
 _CONSTANT = 4  # float32
 _SPILLED_ROW = 4  # uint32: whose a second code is

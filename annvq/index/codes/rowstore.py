@@ -15,8 +15,8 @@ from annvq.errors import NonFiniteError
 from annvq.index.codes.pools import Pools
 from annvq.index.codes.probes import Probes
 from annvq.index.rows.segment import Segment, frozen
-from annvq.kernels import scanflat
-from annvq.kernels.dots import padded
+from annvq.kernels.scan import scanflat
+from annvq.kernels.vectors.dots import padded
 
 _NOTHING = frozen(np.empty(0, np.float32))
 _DTYPES = {"fp32": np.float32, "fp16": np.float16, "sq8": np.uint8}

@@ -19,9 +19,11 @@ import numpy as np
 
 from annvq.errors import CorruptIndexError
 from annvq.index.codes import row_bytes
-from annvq.kernels import gemm, scan4, spill
 from annvq.kernels import threads as pool
-from annvq.kernels.tiles import readonly
+from annvq.kernels.clusters import spill
+from annvq.kernels.registers.tiles import readonly
+from annvq.kernels.scan import scan4
+from annvq.kernels.vectors import gemm
 
 OFFSETS, ROWS, CODES = "spill.offsets", "spill.rows", f"spill.codes.{scan4.LAYOUT}"
 OTHER_CODES = f"spill.codes.{scan4.OTHER_LAYOUT}"

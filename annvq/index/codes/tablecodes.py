@@ -11,8 +11,8 @@ from annvq.index.codes import row_bytes, spill
 from annvq.index.codes.pools import Pools
 from annvq.index.codes.probes import Probes
 from annvq.index.rows.segment import Segment, frozen
-from annvq.kernels import scan4, scan8
-from annvq.kernels.dots import squared_norms
+from annvq.kernels.scan import scan4, scan8
+from annvq.kernels.vectors.dots import squared_norms
 
 _NOTHING = frozen(np.empty(0, np.float32))
 _UNMAPPED = frozen(np.empty(0, np.uint32))

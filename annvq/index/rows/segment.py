@@ -10,8 +10,8 @@ import numpy as np
 
 from annvq.errors import CorruptIndexError
 from annvq.index.rows.ids import IdColumn
-from annvq.kernels import allow as kernels
-from annvq.kernels.scan4 import blocks_for
+from annvq.kernels.scan import allow as kernels
+from annvq.kernels.scan.scan4 import blocks_for
 
 if TYPE_CHECKING:
     import pyarrow as pa

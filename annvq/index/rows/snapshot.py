@@ -11,7 +11,7 @@ import numpy as np
 from annvq.index.rows.attributes import joined_schema
 from annvq.index.rows.ids import IdColumn, rank_across
 from annvq.index.rows.segment import Segment, frozen
-from annvq.kernels.topk import take
+from annvq.kernels.scan.topk import take
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -15,8 +15,8 @@ from annvq.index.rows.segment import frozen
 from annvq.index.rows.snapshot import Snapshot
 from annvq.index.search.depth import Depth
 from annvq.index.trained import Trained
-from annvq.kernels import pipeline
-from annvq.kernels.topk import capacity_for
+from annvq.kernels.scan import pipeline
+from annvq.kernels.scan.topk import capacity_for
 
 SPLIT_ROWS = 1 << 15  # rows to scan below which one query is not worth sharing among threads
 _NOTHING = frozen(np.empty(0, np.float32))

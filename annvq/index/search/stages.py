@@ -14,7 +14,7 @@ from annvq.index.search.fused import SPLIT_ROWS
 from annvq.index.search.view import View
 from annvq.index.trained import Trained
 from annvq.kernels import threads as pool
-from annvq.kernels.topk import capacity_for
+from annvq.kernels.scan.topk import capacity_for
 
 _BLOCK = 64  # queries a task; pools and tables of a block stay in cache
 _FUSED_BLOCK = 512  # more of them read a list together

@@ -6,7 +6,7 @@ from typing import Any
 
 from annvq.index.rows.snapshot import Snapshot
 from annvq.index.versions.commit import Version
-from annvq.kernels import isa
+from annvq.kernels.compile import isa
 
 
 def of(version: Version, path: str | None) -> dict[str, Any]:

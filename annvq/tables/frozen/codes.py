@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from annvq.errors import CorruptIndexError
-from annvq.kernels import embedding
-from annvq.kernels.product_codes import AT_ONCE, product_rows, product_sums, residual_rows
-from annvq.kernels.tiles import readonly
+from annvq.kernels.embeddings import embedding
+from annvq.kernels.embeddings.product_codes import AT_ONCE, product_rows, product_sums, residual_rows
+from annvq.kernels.registers.tiles import readonly
 from annvq.tables.frozen.form import Form, contiguous, rows_with_spare, stored, with_spare
 from annvq.tables.frozen.partition import Partition
 

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from annvq.errors import CorruptIndexError
-from annvq.kernels.embedding import hashed_numbers
-from annvq.kernels.tiles import readonly
+from annvq.kernels.embeddings.embedding import hashed_numbers
+from annvq.kernels.registers.tiles import readonly
 from annvq.tables.frozen.form import Form, setting, stored
 from annvq.tables.frozen.robe import MOST_SEED
 

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from annvq.errors import CorruptIndexError
-from annvq.kernels.embedding import SPARE
-from annvq.kernels.tiles import readonly
+from annvq.kernels.embeddings.embedding import SPARE
+from annvq.kernels.registers.tiles import readonly
 
 LARGEST_DIM = 65_536
 

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from annvq.errors import CorruptIndexError
-from annvq.kernels.embedding import gather_rows, gather_sums
-from annvq.kernels.tiles import readonly
+from annvq.kernels.embeddings.embedding import gather_rows, gather_sums
+from annvq.kernels.registers.tiles import readonly
 from annvq.tables.frozen.form import Form, below, rows_with_spare, setting, stored
 from annvq.tables.frozen.partition import Partition
 

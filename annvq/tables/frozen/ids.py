@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from annvq.errors import DtypeError, ParameterError, ShapeError
-from annvq.kernels.tiles import readonly
+from annvq.kernels.registers.tiles import readonly
 
 NO_WEIGHTS = readonly(np.empty(0, np.float32))
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from annvq.errors import CorruptIndexError
-from annvq.kernels.embedding import scaled_rows
+from annvq.kernels.embeddings.embedding import scaled_rows
 from annvq.tables.frozen.form import Form, contiguous, stored
 
 

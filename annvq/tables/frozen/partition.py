@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from annvq.errors import CorruptIndexError
-from annvq.kernels.embedding import find_places
+from annvq.kernels.embeddings.embedding import find_places
 from annvq.tables.frozen.form import contiguous, stored
 
 MOST_GROUPS = 256

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from annvq.errors import CorruptIndexError
-from annvq.kernels.embedding import robe_rows
+from annvq.kernels.embeddings.embedding import robe_rows
 from annvq.tables.frozen.form import Form, setting, stored
 
 MOST_SEED = 2**30

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from annvq.errors import CorruptIndexError
-from annvq.kernels.embedding import sparse_rows
-from annvq.kernels.tiles import readonly
+from annvq.kernels.embeddings.embedding import sparse_rows
+from annvq.kernels.registers.tiles import readonly
 from annvq.tables.frozen.form import Form, below, contiguous, setting, stored
 from annvq.tables.frozen.partition import Partition
 

@@ -12,8 +12,8 @@ import numpy as np
 from annvq.arguments import as_file, as_path
 from annvq.errors import CorruptIndexError, MissingExtraError, ParameterError, VersionError
 from annvq.io.replacing import replacing
-from annvq.kernels import embedding
-from annvq.kernels.tiles import readonly
+from annvq.kernels.embeddings import embedding
+from annvq.kernels.registers.tiles import readonly
 from annvq.tables.frozen.form import LARGEST_DIM, Form
 from annvq.tables.frozen.ids import as_bags, as_ids, as_weights
 from annvq.tables.frozen.kinds import KINDS

@@ -1,0 +1,1 @@
+"""Centroids: their training, the nearest ones of a vector, and its second list."""

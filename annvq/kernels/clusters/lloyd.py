@@ -1,0 +1,187 @@
+"""Lloyd's iterations: means of assigned vectors, in float64 and in the order of the rows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from annvq.kernels.clusters.assign import nearest, pair_score
+from annvq.kernels.compile.jit import kernel
+from annvq.kernels.compile.scratch import empty
+from annvq.kernels.registers.tiles import LANES
+
+
+@kernel
+def squared_norms(vectors, norms):
+    """Fill ``norms (n,)`` float64 with the squared norms of vectors (n, d) float32."""
+    for row in range(vectors.shape[0]):
+        total = 0.0
+        for i in range(vectors.shape[1]):
+            total += np.float64(vectors[row, i]) * np.float64(vectors[row, i])
+        norms[row] = total
+
+
+@kernel
+def sum_members(vectors, order, starts, first, last, sums):
+    """Fill ``sums[first:last]`` with the sums of each cluster's members.
+
+    Parameters
+    ----------
+    vectors
+        (n, d) float32.
+    order, starts
+        (n,) int64 rows sorted by cluster, and (k + 1,) int64: cluster j has ``order[starts[j]:starts[j + 1]]``.
+    first, last
+        Range of clusters.
+    sums
+        Output, (k, d) float64.
+
+    """
+    for j in range(first, last):
+        total = sums[j]
+        total[:] = 0.0
+        for place in range(starts[j], starts[j + 1]):
+            member = vectors[order[place]]
+            for i in range(total.size):
+                total[i] += np.float64(member[i])
+
+
+@kernel
+def transpose(vectors, first, shift, columns):
+    """Fill ``columns`` (count, stride) with dimensions ``first`` and following of ``vectors - shift``.
+
+    Dimensions and rows that the vectors do not have are zero.
+    """
+    n, d = vectors.shape
+    count = columns.shape[0]
+    have = max(0, min(count, d - first))
+    columns[have:] = np.float32(0.0)
+    columns[:, n:] = np.float32(0.0)
+    for block in range(0, n, 16):  # 16 floats fill a cache line of the output
+        for i in range(have):
+            for row in range(block, min(block + 16, n)):
+                columns[i, row] = vectors[row, first + i] - shift[first + i]
+
+
+@kernel
+def _half_norms(codebook, bias):
+    for j in range(codebook.shape[0]):
+        norm = 0.0
+        for i in range(codebook.shape[1]):
+            norm += np.float64(codebook[j, i]) * np.float64(codebook[j, i])
+        bias[j] = -0.5 * norm
+
+
+@kernel
+def _label_points(points, stride, n, dsub, flat, bias, labels, errors):
+    """Label all points; return how many labels changed."""
+    best = empty(LANES, np.float32)
+    label = empty(LANES, np.int32)
+    changed = np.int64(0)
+    for first in range(0, n, LANES):
+        nearest(points, first, stride, dsub, flat, 0, bias, 0, bias.size, best, label)
+        for lane in range(min(LANES, n - first)):
+            changed += np.int64(labels[first + lane] != label[lane])
+            labels[first + lane] = label[lane]
+            errors[first + lane] = best[lane]
+    return changed
+
+
+@kernel
+def _means(points, stride, n, labels, codebook, sums, counts):
+    """Move centroids to the means of their points; return how many have none (they stay)."""
+    ksub, dsub = codebook.shape
+    sums[:] = 0.0
+    counts[:] = 0
+    for row in range(n):
+        counts[labels[row]] += 1
+    for i in range(dsub):
+        for row in range(n):
+            sums[i, labels[row]] += np.float64(points[i * stride + row])
+    unused = np.int64(0)
+    for j in range(ksub):
+        if counts[j] == 0:
+            unused += 1
+            continue
+        for i in range(dsub):
+            codebook[j, i] = sums[i, j] / np.float64(counts[j])
+    return unused
+
+
+@kernel
+def _reseed(points, stride, n, unused, errors, codebook, counts):
+    """Move centroids without points to points, spread evenly over the squared error."""
+    dsub = codebook.shape[1]
+    total = 0.0
+    for row in range(n):
+        norm = 0.0
+        for i in range(dsub):
+            value = np.float64(points[i * stride + row])
+            norm += value * value
+        errors[row] = max(0.0, norm - 2.0 * np.float64(errors[row]))
+        total += np.float64(errors[row])
+    passed = 0.0
+    moved = np.int64(0)
+    j = np.int64(0)
+    for row in range(n):
+        passed += np.float64(errors[row])
+        if moved < unused and errors[row] > 0 and passed >= (moved + 0.5) * total / unused:
+            while counts[j] > 0:
+                j += 1
+            for i in range(dsub):
+                codebook[j, i] = points[i * stride + row]
+            j += 1
+            moved += 1
+    return moved
+
+
+@kernel
+def lloyd(points, stride, n, codebook, niter):
+    """Improve one small codebook in place.
+
+    Parameters
+    ----------
+    points
+        Flat float32; dimension i of point ``row`` is ``points[i * stride + row]``, with ``stride`` a
+        multiple of LANES >= n.
+    stride, n
+        See above; n >= 1.
+    codebook
+        (ksub, dsub) float32, start and result. The error never grows from one iteration to the next.
+    niter
+        Most iterations; fewer are made once no label changes.
+
+    """
+    ksub, dsub = codebook.shape
+    labels = empty(n, np.int32)
+    labels[:] = -1
+    errors = empty(n, np.float32)
+    bias = empty(ksub, np.float32)
+    sums = empty((dsub, ksub), np.float64)
+    counts = empty(ksub, np.int64)
+    for _ in range(niter):
+        _half_norms(codebook, bias)
+        changed = _label_points(points, stride, n, dsub, codebook, bias, labels, errors)
+        unused = _means(points, stride, n, labels, codebook, sums, counts)
+        moved = np.int64(0)
+        if unused > 0:
+            moved = _reseed(points, stride, n, unused, errors, codebook, counts)
+        if changed == 0 and moved == 0:
+            break
+
+
+@kernel
+def train_subspaces(columns, n, codebooks, niter):
+    """Run `lloyd` in each sub-space: columns (count * dsub, stride) and codebooks (count, ksub, dsub)."""
+    count, _, dsub = codebooks.shape
+    stride = columns.shape[1]
+    flat = columns.reshape(columns.size)
+    for m in range(count):
+        lloyd(flat[m * dsub * stride : (m + 1) * dsub * stride], stride, n, codebooks[m], niter)
+
+
+@kernel
+def shrink_to(vectors, centroids, j, closest):
+    """Lower ``closest`` (n,) float32, squared distances, to those to centroid j where that is nearer."""
+    d = vectors.shape[1]
+    for row in range(vectors.shape[0]):
+        closest[row] = min(closest[row], -pair_score(vectors, row, centroids, j, d, True))

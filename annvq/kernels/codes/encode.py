@@ -1,0 +1,126 @@
+"""Codes of product and scalar codebooks, and back."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from annvq.kernels.clusters.assign import fill_panel, nearest
+from annvq.kernels.compile.jit import kernel
+from annvq.kernels.compile.scratch import empty
+from annvq.kernels.registers.tiles import LANES, aligned, readonly
+
+
+class ProductSites(NamedTuple):
+    """A product codebook made ready for encoding."""
+
+    shifted: np.ndarray  # (M * ksub * dsub,) float32: codebooks - shift
+    shift: np.ndarray  # (M * dsub,) float32, mean of each dimension's centroids
+    bias: np.ndarray  # (M * ksub,) float32: -|shifted|^2 / 2
+
+
+def product_sites(codebooks: np.ndarray) -> ProductSites:
+    """Prepare codebooks (M, ksub, dsub) float32 for `product_encode`.
+
+    Centroids and vectors are compared relative to each dimension's mean, so that data far from the
+    origin keep their digits.
+    """
+    shift = codebooks.mean(axis=1, dtype=np.float64).astype(np.float32)
+    shifted = aligned(codebooks.size)
+    shifted[:] = (codebooks - shift[:, None]).ravel()
+    squares = np.square(shifted.reshape(codebooks.shape), dtype=np.float64)
+    bias = (-0.5 * squares.sum(axis=2)).astype(np.float32)
+    return ProductSites(readonly(shifted), readonly(shift.ravel()), readonly(bias.ravel()))
+
+
+@kernel
+def product_encode(vectors, M, ksub, dsub, shifted, shift, bias, panel, codes):
+    """Fill ``codes (n, M)`` with the nearest centroid of each sub-vector.
+
+    Parameters
+    ----------
+    vectors
+        (n, d) float32 with d <= M * dsub; dimensions beyond d count as zero.
+    M, ksub, dsub
+        Shape of the codebooks.
+    shifted, shift, bias
+        Of `product_sites`.
+    panel
+        Scratch, (M * dsub * LANES,) float32.
+    codes
+        Output, (n, M) uint8; ties go to the lower centroid.
+
+    """
+    n, d = vectors.shape
+    best = empty(LANES, np.float32)
+    label = empty(LANES, np.int32)
+    for i in range(d, M * dsub):
+        for lane in range(LANES):
+            panel[i * LANES + lane] = -shift[i]
+    for first in range(0, n, LANES):
+        count = min(LANES, n - first)
+        fill_panel(vectors, first, count, shift, panel[: d * LANES])
+        for m in range(M):
+            nearest(
+                panel, m * dsub * LANES, LANES, dsub, shifted, m * ksub * dsub, bias, m * ksub, ksub, best, label
+            )  # fmt: skip
+            for lane in range(count):
+                codes[first + lane, m] = label[lane]
+
+
+@kernel
+def product_decode(codes, codebooks, vectors):
+    """Fill ``vectors (n, d)`` with the centroids that ``codes (n, M)`` name; d <= M * dsub."""
+    M, _, dsub = codebooks.shape
+    n, d = vectors.shape
+    for row in range(n):
+        for m in range(M):
+            centroid = codebooks[m, codes[row, m]]
+            for i in range(min(dsub, d - m * dsub)):
+                vectors[row, m * dsub + i] = centroid[i]
+
+
+@kernel
+def residual_decode(codes, codebooks, vectors):
+    """Fill ``vectors (n, d)`` with the sums of the centroids that ``codes (n, M)`` name, in order of m."""
+    M, _, d = codebooks.shape
+    for row in range(codes.shape[0]):
+        vector = vectors[row]
+        vector[:] = np.float32(0.0)
+        for m in range(M):
+            centroid = codebooks[m, codes[row, m]]
+            for i in range(d):
+                vector[i] += centroid[i]
+
+
+@kernel
+def scalar_encode(vectors, minimum, inverse, top, codes):
+    """Fill ``codes (n, d)`` with ``round((x - minimum) * inverse)``, cut to 0 .. top."""
+    n, d = vectors.shape
+    for row in range(n):
+        for i in range(d):
+            level = np.floor((vectors[row, i] - minimum[i]) * inverse[i] + np.float32(0.5))
+            level = level if level > np.float32(0.0) else np.float32(0.0)
+            codes[row, i] = np.uint8(np.int32(level if level < top else top))
+
+
+@kernel
+def scalar_decode(codes, minimum, step, vectors):
+    """Fill ``vectors (n, d)`` with ``minimum + step * code``, rounded once as a fused operation would."""
+    n, d = codes.shape
+    for row in range(n):
+        for i in range(d):
+            vectors[row, i] = np.float64(minimum[i]) + np.float64(step[i]) * np.float64(codes[row, i])
+
+
+@kernel
+def residual_constants(decoded, centroids, constants):
+    """Fill ``constants (n,)`` with ``-(|r|^2 + 2 <c, r>)`` of decoded residuals and their centroids (n, d)."""
+    n, d = decoded.shape
+    for row in range(n):
+        total = 0.0
+        for i in range(d):
+            r = np.float64(decoded[row, i])
+            total += r * (r + 2.0 * np.float64(centroids[row, i]))
+        constants[row] = -total

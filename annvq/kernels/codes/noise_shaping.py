@@ -1,0 +1,160 @@
+"""Codes and centroids for the anisotropic loss eta |r_par|^2 + |r_perp|^2.
+
+With g = x / |x| the unit direction of the original vector and r the error of the code, the loss is
+|r|^2 + (eta - 1) <g, r>^2: of what a change in one sub-space does, only the scalar p = <g, r> depends on
+the other sub-spaces (Guo et al. 2020, "Accelerating large-scale inference with anisotropic vector
+quantization", section 3 and appendix).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from annvq.kernels.clusters.assign import fill_panel, tile_scores
+from annvq.kernels.compile.jit import kernel
+from annvq.kernels.compile.scratch import empty, zeros
+from annvq.kernels.registers.tiles import LANES
+
+
+@kernel
+def _start_projection(panel, along, M, ksub, dsub, shifted, codes, first, count, projection):
+    """Set p of each lane: <g, v> less <g, c> of its codes."""
+    for lane in range(count):
+        total = np.float32(0.0)
+        for m in range(M):
+            base = (m * ksub + np.int64(codes[first + lane, m])) * dsub
+            for i in range(dsub):
+                place = (m * dsub + i) * LANES + lane
+                total += along[place] * (panel[place] - shifted[base + i])
+        projection[lane] = total
+
+
+@kernel
+def _improve_subspace(scores, dots, ksub, weight, projection, code, changed):
+    """Choose the best centroid of one sub-space for each lane, all others being kept; count changes.
+
+    A lane's loss for centroid j is, up to a constant, -2 scores[j] + weight (rest - dots[j])^2.
+    """
+    rest = empty(LANES, np.float32)
+    best = empty(LANES, np.float32)
+    pick = empty(LANES, np.int32)
+    for lane in range(LANES):
+        place = np.int64(code[lane]) * LANES + lane
+        rest[lane] = projection[lane] + dots[place]
+        par = rest[lane] - dots[place]
+        best[lane] = weight * par * par - np.float32(2.0) * scores[place]
+        pick[lane] = code[lane]
+    for j in range(ksub):
+        for lane in range(LANES):
+            par = rest[lane] - dots[j * LANES + lane]
+            loss = weight * par * par - np.float32(2.0) * scores[j * LANES + lane]
+            better = loss < best[lane]
+            best[lane] = loss if better else best[lane]
+            pick[lane] = np.int32(j) if better else pick[lane]
+    for lane in range(LANES):
+        changed += np.int64(pick[lane] != code[lane])
+        code[lane] = pick[lane]
+        projection[lane] = rest[lane] - dots[np.int64(pick[lane]) * LANES + lane]
+    return changed
+
+
+@kernel
+def descend(vectors, directions, M, ksub, dsub, shifted, shift, bias, eta, rounds, panel, along, scores, dots, codes):
+    """Improve ``codes`` by coordinate descent until nothing changes.
+
+    Parameters
+    ----------
+    vectors, directions
+        (n, d) float32; directions of unit norm, or zero for the plain squared error.
+    M, ksub, dsub, shifted, shift, bias
+        As in `annvq.kernels.codes.encode.product_encode`.
+    eta
+        float32, above 0.
+    rounds
+        Most rounds over the M sub-spaces.
+    panel, along
+        Scratch, (M * dsub * LANES,) float32, zero beyond the first d * LANES of ``along``, minus the
+        shift there in ``panel``.
+    scores, dots
+        Scratch, (ksub * LANES,) float32.
+    codes
+        (n, M) uint8, start and result.
+
+    """
+    n, d = vectors.shape
+    weight = np.float32(eta) - np.float32(1.0)
+    nothing = zeros(max(ksub, d), np.float32)
+    projection = zeros(LANES, np.float32)
+    code = zeros(LANES, np.int32)
+    for first in range(0, n, LANES):
+        count = min(LANES, n - first)
+        fill_panel(vectors, first, count, shift, panel[: d * LANES])
+        fill_panel(directions, first, count, nothing, along[: d * LANES])
+        _start_projection(panel, along, M, ksub, dsub, shifted, codes, first, count, projection)
+        for _ in range(rounds):
+            changed = np.int64(0)
+            for m in range(M):
+                at, base = m * dsub * LANES, m * ksub * dsub
+                tile_scores(panel, at, dsub, shifted, base, bias, m * ksub, ksub, scores)
+                tile_scores(along, at, dsub, shifted, base, nothing, 0, ksub, dots)
+                for lane in range(LANES):
+                    code[lane] = codes[first + lane, m] if lane < count else 0
+                changed = _improve_subspace(scores, dots, ksub, weight, projection, code, changed)
+                for lane in range(count):
+                    codes[first + lane, m] = code[lane]
+            if changed == 0:
+                break
+
+
+@kernel
+def normal_equations(vectors, directions, projections, codes, m, centroids, eta, lhs, rhs):
+    """Sum up, for each centroid of sub-space m, the equations of its best place.
+
+    With the other sub-spaces kept, a member's loss is |v - c|^2 + (eta - 1)(p + <g, c_now - c>)^2, whose sum
+    is least where (sum I + (eta - 1) g g^T) c = sum v + (eta - 1)(p + <g, c_now>) g.
+
+    Parameters
+    ----------
+    vectors, directions
+        (n, M * dsub) float32.
+    projections
+        (n,) float64: p = <g, r> with the present codes and centroids.
+    codes
+        (n, M) uint8.
+    m
+        Which sub-space.
+    centroids
+        (ksub, dsub) float32, its present centroids.
+    eta
+        float64.
+    lhs, rhs
+        Outputs, (ksub, dsub, dsub) and (ksub, dsub) float64.
+
+    """
+    dsub = centroids.shape[1]
+    first = m * dsub
+    weight = eta - 1.0
+    lhs[:] = 0.0
+    rhs[:] = 0.0
+    for row in range(vectors.shape[0]):
+        j = np.int64(codes[row, m])
+        target = projections[row]
+        for i in range(dsub):
+            target += np.float64(directions[row, first + i]) * np.float64(centroids[j, i])
+        for i in range(dsub):
+            g = weight * np.float64(directions[row, first + i])
+            rhs[j, i] += np.float64(vectors[row, first + i]) + g * target
+            lhs[j, i, i] += 1.0
+            for other in range(dsub):
+                lhs[j, i, other] += g * np.float64(directions[row, first + other])
+
+
+@kernel
+def move_projections(directions, codes, m, before, after, projections):
+    """Update p = <g, r> (n,) float64 for centroids (ksub, dsub) of sub-space m that have moved."""
+    dsub = before.shape[1]
+    for row in range(directions.shape[0]):
+        j = np.int64(codes[row, m])
+        for i in range(dsub):
+            moved = np.float64(before[j, i]) - np.float64(after[j, i])
+            projections[row] += np.float64(directions[row, m * dsub + i]) * moved

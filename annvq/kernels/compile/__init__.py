@@ -1,0 +1,1 @@
+"""How kernels are compiled, for which instruction set, and where the result is kept."""

@@ -1,0 +1,436 @@
+"""Vector values inside Numba kernels.
+
+A `Vector` is a Numba type whose machine representation is one LLVM vector, so kernels written in
+ordinary Numba code can hold 512-bit values in registers. Most operations are plain LLVM vector
+instructions, which LLVM splits or widens to whatever the CPU has; only the table look-ups and the
+8-bit dot product name instructions of one target, chosen by `annvq.kernels.compile.isa.ACTIVE`.
+
+Float sums are made in a fixed order: lane = dimension mod 16, one accumulator per pair, and at the
+end `hsum`'s tree of halves. Results therefore do not depend on the instruction set.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import models, register_model
+from numba.np.arrayobj import make_array
+
+from annvq.kernels.compile.isa import ACTIVE
+from annvq.kernels.compile.jit import intrinsic
+
+_I1, _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
+_F16, _F32 = ir.HalfType(), ir.FloatType()
+
+
+class Vector(types.Type):
+    """Numba type of an LLVM vector of ``lanes`` elements."""
+
+    def __init__(self, name: str, element: ir.Type, lanes: int) -> None:
+        self.llvm = ir.VectorType(element, lanes)
+        self.lanes = lanes
+        super().__init__(name=name)
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Vector) -> None:
+        super().__init__(dmm, fe_type, fe_type.llvm)
+
+
+U8x32 = Vector("U8x32", _I8, 32)
+U8x64 = Vector("U8x64", _I8, 64)
+I32x16 = Vector("I32x16", _I32, 16)
+I16x32 = Vector("I16x32", _I16, 32)
+F32x16 = Vector("F32x16", _F32, 16)
+
+
+def _const(vector: Vector | ir.VectorType, values: Any) -> ir.Constant:
+    llvm = vector.llvm if isinstance(vector, Vector) else vector
+    return ir.Constant(llvm, list(values))
+
+
+def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any, llvm: ir.Type) -> Any:
+    data = make_array(array_type)(context, builder, value=array).data
+    return builder.bitcast(builder.gep(data, [index]), llvm.as_pointer())
+
+
+def _splat(builder: Any, value: Any, llvm: ir.VectorType) -> Any:
+    one = builder.insert_element(ir.Constant(llvm, ir.Undefined), value, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_I32, llvm.count), [0] * llvm.count))
+
+
+def _call(builder: Any, name: str, result: ir.Type, args: list) -> Any:
+    function_type = ir.FunctionType(result, [arg.type for arg in args])
+    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), args)
+
+
+def _load(vector: Vector) -> Any:
+    @intrinsic
+    def load(typingctx, array, index):
+        def codegen(context, builder, sig, args):
+            pointer = _pointer(context, builder, sig.args[0], args[0], args[1], vector.llvm)
+            value = builder.load(pointer)
+            value.align = 1
+            return value
+
+        return vector(array, types.intp), codegen
+
+    return load
+
+
+load_u8x32 = _load(U8x32)  # 32 bytes from element `index` of a uint8 array
+load_u8x64 = _load(U8x64)  # 64 bytes from element `index` of a uint8 array
+load_f32x16 = _load(F32x16)  # 16 floats from element `index` of a float32 array
+
+
+def _store(vector: Vector) -> Any:
+    @intrinsic
+    def store(typingctx, array, index, value):
+        def codegen(context, builder, sig, args):
+            pointer = _pointer(context, builder, sig.args[0], args[0], args[1], vector.llvm)
+            builder.store(args[2], pointer).align = 1
+            return context.get_dummy_value()
+
+        return types.void(array, types.intp, vector), codegen
+
+    return store
+
+
+store_u8x64 = _store(U8x64)  # 64 bytes to element `index` of a uint8 array
+store_i32x16 = _store(I32x16)  # 16 integers to element `index` of an int32 array
+store_f32x16 = _store(F32x16)  # 16 floats to element `index` of a float32 array
+
+
+@intrinsic
+def repeat_u8x4(typingctx, array, index):
+    """Load 4 bytes from element ``index`` of a uint8 array, 16 times over."""
+
+    def codegen(context, builder, sig, args):
+        value = builder.load(_pointer(context, builder, sig.args[0], args[0], args[1], _I32))
+        value.align = 1
+        return builder.bitcast(_splat(builder, value, I32x16.llvm), U8x64.llvm)
+
+    return U8x64(array, types.intp), codegen
+
+
+# How 16 stored elements become float32: rows of halves are passed as uint16, coded rows as uint8.
+_ROW_ELEMENTS = {
+    types.float32: (_F32, None, "f32"),
+    types.uint16: (_F16, "fpext", "f16"),
+    types.uint8: (_I8, "uitofp", "i8"),
+}
+
+
+def _decode(context: Any, builder: Any, sig: Any, args: Any, value: Any, convert: str | None) -> Any:
+    """Turn 16 loaded elements into float32; codes become ``minimum + step * code``."""
+    if convert is None:
+        return value
+    value = getattr(builder, convert)(value, F32x16.llvm)
+    if convert != "uitofp":
+        return value
+    operands = []
+    for position in (-2, -3):  # step, minimum
+        pointer = _pointer(context, builder, sig.args[position], args[position], args[-1], F32x16.llvm)
+        operands.append(builder.load(pointer))
+        operands[-1].align = 1
+    return _call(builder, "llvm.fma.v16f32", F32x16.llvm, [value, *operands])
+
+
+@intrinsic
+def load_row(typingctx, array, index, minimum, step, i):
+    """Load 16 stored elements from element ``index`` as float32.
+
+    float32, halves (as uint16), or uint8 codes, which are decoded with ``minimum[i:]`` and ``step[i:]``.
+    """
+    element, convert, _ = _ROW_ELEMENTS[array.dtype]
+
+    def codegen(context, builder, sig, args):
+        value = builder.load(_pointer(context, builder, sig.args[0], args[0], args[1], ir.VectorType(element, 16)))
+        value.align = 1
+        return _decode(context, builder, sig, args, value, convert)
+
+    return F32x16(array, types.intp, minimum, step, types.intp), codegen
+
+
+@intrinsic
+def load_f32_tail(typingctx, array, index, count):
+    """Load the first ``count`` < 16 floats from element ``index`` of a float32 array; the other lanes are zero."""
+
+    def codegen(context, builder, sig, args):
+        return _masked_load(context, builder, sig.args[0], args, _F32, "f32")
+
+    return F32x16(array, types.intp, types.intp), codegen
+
+
+def _masked_load(context: Any, builder: Any, array_type: Any, args: Any, element: ir.Type, name: str) -> Any:
+    """Load ``args[2]`` elements from element ``args[1]`` of array ``args[0]`` into 16 lanes."""
+    narrow, lanes = ir.VectorType(element, 16), ir.VectorType(_I64, 16)
+    pointer = _pointer(context, builder, array_type, args[0], args[1], narrow)
+    mask = builder.icmp_signed("<", _const(lanes, range(16)), _splat(builder, args[2], lanes))
+    function_type = ir.FunctionType(narrow, [pointer.type, _I32, mask.type, narrow])
+    full_name = f"llvm.masked.load.v16{name}.p0v16{name}"
+    function = cgutils.get_or_insert_function(builder.module, function_type, full_name)
+    return builder.call(function, [pointer, ir.Constant(_I32, 1), mask, ir.Constant(narrow, None)])
+
+
+@intrinsic
+def load_row_tail(typingctx, array, index, count, minimum, step, i):
+    """Load the first ``count`` < 16 elements as `load_row` does; the others are not read and stand for code 0."""
+    element, convert, name = _ROW_ELEMENTS[array.dtype]
+
+    def codegen(context, builder, sig, args):
+        value = _masked_load(context, builder, sig.args[0], args, element, name)
+        return _decode(context, builder, sig, args, value, convert)
+
+    return F32x16(array, types.intp, types.intp, minimum, step, types.intp), codegen
+
+
+@intrinsic
+def zero_f32x16(typingctx):
+    """Return 16 zeros."""
+    return F32x16(), lambda context, builder, sig, args: _const(F32x16, [0.0] * 16)
+
+
+@intrinsic
+def zero_i32x16(typingctx):
+    """Return 16 zeros."""
+    return I32x16(), lambda context, builder, sig, args: _const(I32x16, [0] * 16)
+
+
+@intrinsic
+def zero_i16x32(typingctx):
+    """Return 32 zeros."""
+    return I16x32(), lambda context, builder, sig, args: _const(I16x32, [0] * 32)
+
+
+@intrinsic
+def splat_i32(typingctx, value):
+    """Return 16 times a 32-bit integer."""
+    return I32x16(types.int32), lambda context, builder, sig, args: _splat(builder, args[0], I32x16.llvm)
+
+
+@intrinsic
+def splat_f32(typingctx, value):
+    """Return one float in all 16 lanes."""
+    return F32x16(types.float32), lambda context, builder, sig, args: _splat(builder, args[0], F32x16.llvm)
+
+
+@intrinsic
+def fma(typingctx, a, b, c):
+    """Return a * b + c, rounded once."""
+
+    def codegen(context, builder, sig, args):
+        return _call(builder, "llvm.fma.v16f32", F32x16.llvm, list(args))
+
+    return F32x16(F32x16, F32x16, F32x16), codegen
+
+
+@intrinsic
+def sub(typingctx, a, b):
+    """Return a - b."""
+    return F32x16(F32x16, F32x16), lambda context, builder, sig, args: builder.fsub(*args)
+
+
+@intrinsic
+def add(typingctx, a, b):
+    """Return a + b."""
+    return F32x16(F32x16, F32x16), lambda context, builder, sig, args: builder.fadd(*args)
+
+
+@intrinsic
+def mul(typingctx, a, b):
+    """Return a * b."""
+    return F32x16(F32x16, F32x16), lambda context, builder, sig, args: builder.fmul(*args)
+
+
+@intrinsic
+def minimum(typingctx, a, b):
+    """Return the smaller of each lane, b where they do not compare."""
+
+    def codegen(context, builder, sig, args):
+        return builder.select(builder.fcmp_ordered("<", *args), *args)
+
+    return F32x16(F32x16, F32x16), codegen
+
+
+@intrinsic
+def maximum(typingctx, a, b):
+    """Return the larger of each lane, b where they do not compare."""
+
+    def codegen(context, builder, sig, args):
+        return builder.select(builder.fcmp_ordered(">", *args), *args)
+
+    return F32x16(F32x16, F32x16), codegen
+
+
+def _extreme(relation: str) -> Any:
+    @intrinsic
+    def extreme(typingctx, v):
+        def codegen(context, builder, sig, args):
+            value, width = args[0], 16
+            while width > 1:
+                width //= 2
+                index = ir.VectorType(_I32, width)
+                low = builder.shuffle_vector(value, value, _const(index, range(width)))
+                high = builder.shuffle_vector(value, value, _const(index, range(width, 2 * width)))
+                value = builder.select(builder.fcmp_ordered(relation, low, high), low, high)
+            return builder.extract_element(value, ir.Constant(_I32, 0))
+
+        return types.float32(F32x16), codegen
+
+    return extreme
+
+
+hmin, hmax = _extreme("<"), _extreme(">")  # of 16 lanes
+
+
+@intrinsic
+def store_levels(typingctx, array, index, v):
+    """Store 16 floats from 0 to below 256, truncated, as bytes at element ``index`` of a uint8 array."""
+
+    def codegen(context, builder, sig, args):
+        narrow = ir.VectorType(_I8, 16)
+        levels = builder.trunc(builder.fptosi(args[2], I32x16.llvm), narrow)
+        builder.store(levels, _pointer(context, builder, sig.args[0], args[0], args[1], narrow)).align = 1
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, F32x16), codegen
+
+
+@intrinsic
+def hsum(typingctx, v):
+    """Sum 16 lanes by halves: lane i with i + 8, then i + 4, i + 2, i + 1."""
+
+    def codegen(context, builder, sig, args):
+        value = args[0]
+        width = 16
+        while width > 1:
+            width //= 2
+            index = ir.VectorType(_I32, width)
+            low = builder.shuffle_vector(value, value, _const(index, range(width)))
+            high = builder.shuffle_vector(value, value, _const(index, range(width, 2 * width)))
+            value = builder.fadd(low, high)
+        return builder.extract_element(value, ir.Constant(_I32, 0))
+
+    return types.float32(F32x16), codegen
+
+
+@intrinsic
+def to_f32(typingctx, v):
+    """Convert 16 int32 to float32 (exact below 2^24)."""
+    return F32x16(I32x16), lambda context, builder, sig, args: builder.sitofp(args[0], F32x16.llvm)
+
+
+@intrinsic
+def ge_mask(typingctx, v, threshold):
+    """Return a 16-bit mask of the lanes that are >= ``threshold`` (NaN is not)."""
+
+    def codegen(context, builder, sig, args):
+        hits = builder.fcmp_ordered(">=", args[0], _splat(builder, args[1], F32x16.llvm))
+        return builder.zext(builder.bitcast(hits, _I16), _I32)
+
+    return types.uint32(F32x16, types.float32), codegen
+
+
+@intrinsic
+def nonzero_mask(typingctx, v):
+    """Return a 32-bit mask of the bytes that are not zero."""
+
+    def codegen(context, builder, sig, args):
+        return builder.bitcast(builder.icmp_unsigned("!=", args[0], ir.Constant(U8x32.llvm, None)), _I32)
+
+    return types.uint32(U8x32), codegen
+
+
+@intrinsic
+def trailing_zeros(typingctx, mask):
+    """Return the index of the lowest set bit of a uint32 that is not zero."""
+
+    def codegen(context, builder, sig, args):
+        return builder.zext(builder.cttz(args[0], ir.Constant(_I1, 1)), _I64)
+
+    return types.int64(types.uint32), codegen
+
+
+@intrinsic
+def prefetch(typingctx, array, index):
+    """Ask for the cache line of element ``index`` of ``array``."""
+
+    def codegen(context, builder, sig, args):
+        pointer = _pointer(context, builder, sig.args[0], args[0], args[1], _I8)
+        function_type = ir.FunctionType(ir.VoidType(), [pointer.type, _I32, _I32, _I32])
+        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0i8")
+        builder.call(function, [pointer, *(ir.Constant(_I32, value) for value in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), codegen
+
+
+# ---------------------------------------------------------------------------------------------
+# 8-bit dot products: unsigned times signed bytes, four neighbours added into each 32-bit lane.
+
+
+def dpbusd(builder: Any, accumulator: Any, unsigned: Any, signed: Any) -> Any:
+    """Emit AVX-512 VNNI's dot product of bytes, four neighbours into each of 16 lanes."""
+    # Declared over 32-bit words, as LLVM up to 21 has it; newer versions upgrade the call by themselves.
+    words = [builder.bitcast(operand, I32x16.llvm) for operand in (unsigned, signed)]
+    return _call(builder, "llvm.x86.avx512.vpdpbusd.512", I32x16.llvm, [accumulator, *words])
+
+
+def _dot4_generic(builder: Any, accumulator: Any, unsigned: Any, signed: Any) -> Any:
+    wide = ir.VectorType(_I16, 64)  # |product| <= 255 * 128 fits 16 bits
+    products = builder.mul(builder.zext(unsigned, wide), builder.sext(signed, wide))
+    total = accumulator
+    for j in range(4):
+        part = builder.shuffle_vector(products, products, _const(ir.VectorType(_I32, 16), range(j, 64, 4)))
+        total = builder.add(total, builder.sext(part, I32x16.llvm))
+    return total
+
+
+@intrinsic
+def dot4_u8i8(typingctx, accumulator, unsigned, signed):
+    """Add to lane i the products of bytes 4 i .. 4 i + 3 of an unsigned and a signed byte vector."""
+
+    def codegen(context, builder, sig, args):
+        if ACTIVE != "avx512":
+            return _dot4_generic(builder, *args)
+        return dpbusd(builder, *args)
+
+    return I32x16(I32x16, U8x64, U8x64), codegen
+
+
+@intrinsic
+def dot4_u7i8(typingctx, accumulator, unsigned, signed):
+    """The same for unsigned bytes of at most 127 and signed ones of at least -127: sums of two fit 16 bits."""
+
+    def codegen(context, builder, sig, args):
+        if ACTIVE == "avx512":
+            return dpbusd(builder, *args)
+        if ACTIVE != "avx2":
+            return _dot4_generic(builder, *args)
+        accumulator, *operands = args
+        halves = []
+        for half in (range(32), range(32, 64)):
+            lanes = ir.Constant(ir.VectorType(_I32, 32), list(half))
+            parts = [builder.shuffle_vector(operand, operand, lanes) for operand in operands]
+            pairs = _call(builder, "llvm.x86.avx2.pmadd.ub.sw", ir.VectorType(_I16, 16), parts)
+            ones = ir.Constant(ir.VectorType(_I16, 16), [1] * 16)
+            halves.append(_call(builder, "llvm.x86.avx2.pmadd.wd", ir.VectorType(_I32, 8), [pairs, ones]))
+        whole = builder.shuffle_vector(*halves, _const(ir.VectorType(_I32, 16), range(16)))
+        return builder.add(accumulator, whole)
+
+    return I32x16(I32x16, U8x64, U8x64), codegen
+
+
+@intrinsic
+def hsum_i32(typingctx, v):
+    """Sum 16 int32 lanes (modulo 2^32)."""
+
+    def codegen(context, builder, sig, args):
+        return _call(builder, "llvm.vector.reduce.add.v16i32", _I32, [args[0]])
+
+    return types.int32(I32x16), codegen

@@ -1,0 +1,229 @@
+"""Choice of the lists that a query searches."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from annvq.kernels.clusters.assign import pair_score
+from annvq.kernels.compile.jit import kernel
+from annvq.kernels.compile.scratch import empty, zeros
+from annvq.kernels.registers.tiles import LANES, ROWS
+from annvq.kernels.scan import scan4
+from annvq.kernels.scan.lookup_tables import fill_tables
+from annvq.kernels.scan.topk import MINUS_INFINITY, cut, cut_pools, sort
+from annvq.kernels.vectors.gemm import fill_products
+
+_STEPS = 64
+_UNMAPPED = np.empty(0, np.uint32)
+
+
+@kernel
+def choose_lists(centroid_scores, live, nprobe, need, keys, scratch_scores, scratch_rows, lists, counts):
+    """Choose every query's lists, roughly nearest first.
+
+    Parameters
+    ----------
+    centroid_scores
+        (nq, nlist) float32, larger is closer.
+    live
+        (nlist,) int64, rows that may be returned per list; lists without any are passed over.
+    nprobe
+        How many lists to take, and more until they hold ``need`` live rows, as far as there are lists.
+    keys
+        (nlist,) int64, 0 .. nlist - 1: ties go to the lower list.
+    scratch_scores, scratch_rows
+        (nlist,) float32 and int64.
+    lists, counts
+        Outputs, (nq, nlist) int64 and (nq,) int64.
+
+    """
+    nlist = centroid_scores.shape[1]
+    for q in range(counts.size):
+        held = np.int64(0)
+        for l in range(nlist):
+            if live[l] > 0:
+                scratch_scores[held] = centroid_scores[q, l]
+                scratch_rows[held] = l
+                held += 1
+        wanted = min(nprobe, held)
+        if wanted < held:
+            cut(scratch_scores, scratch_rows, held, wanted, keys)
+        found = np.int64(0)
+        for i in range(wanted):
+            found += live[scratch_rows[i]]
+        if found < need and wanted < held:
+            within = _nearest_with(need, scratch_scores, scratch_rows, live, held, wanted, keys)
+            sort(scratch_scores, scratch_rows, within, keys)
+            while found < need and wanted < within:
+                found += live[scratch_rows[wanted]]
+                wanted += 1
+        else:
+            _roughly_sort(scratch_scores, scratch_rows, wanted)
+        for i in range(wanted):
+            lists[q, i] = scratch_rows[i]
+        counts[q] = wanted
+
+
+@kernel
+def _nearest_with(need, scores, rows, live, held, wanted, keys):
+    """Move the nearest lists to the front, unordered, so many that they hold ``need`` rows; return how many."""
+    within = wanted
+    while True:
+        within = 2 * within + 16
+        if within >= held:
+            return held
+        cut(scores, rows, held, within, keys)
+        found = np.int64(0)
+        for i in range(within):
+            found += live[rows[i]]
+        if found >= need:
+            return np.int64(within)
+
+
+@kernel
+def _roughly_sort(scores, rows, count):
+    """Order lists by score, nearest first, up to ties of their places among 64 steps from best to worst.
+
+    Nearest first, the pool's threshold rises fast; the exact order is nothing that a result depends on.
+    """
+    low, high = scores[0], scores[0]
+    for i in range(1, count):
+        low = min(low, scores[i])
+        high = max(high, scores[i])
+    span = high - low
+    scale = np.float32(_STEPS - 1) / span if span > np.float32(0.0) else np.float32(0.0)
+    begins = zeros(_STEPS + 1, np.int64)
+    steps = empty(count, np.int64)
+    for i in range(count):
+        below = (high - scores[i]) * scale  # NaN where scores are infinite
+        steps[i] = np.int64(below) if below < np.float32(_STEPS - 1) else np.int64(_STEPS - 1)
+        begins[steps[i] + 1] += 1
+    for step in range(_STEPS):
+        begins[step + 1] += begins[step]
+    old_scores, old_rows = scores[:count].copy(), rows[:count].copy()
+    for i in range(count):
+        place = begins[steps[i]]
+        begins[steps[i]] += 1
+        scores[place], rows[place] = old_scores[i], old_rows[i]
+
+
+@kernel
+def probe(queries, exact, coded, live, nprobe, need, keys):
+    """Choose every query's lists.
+
+    Parameters
+    ----------
+    queries
+        (nq, d) float32.
+    exact
+        What scores all centroids: ``panels``, the centroids less ``shift`` as `annvq.kernels.vectors.gemm.pack` lays
+        them out; ``shift (d,) float32``, subtracted from the queries too, not used under inner product;
+        ``squares (nlist,) float32``, norms |c - shift|^2 for scores -|q - c|^2, empty for inner products.
+    coded
+        What scores only those that 4-bit codes find near, see `_probe_coded`: ``rows`` flat float32 centroids,
+        ``transposed (M, dsub, 16) float32`` codebooks, ``packed`` codes of all; empty where there are none.
+    live, nprobe, need, keys
+        As in `choose_lists`.
+
+    Returns
+    -------
+    tuple
+        lists (nq, nlist) int64, counts (nq,) int64, scores (nq, nlist) float32, undefined but for the chosen.
+
+    """
+    nq = queries.shape[0]
+    nlist = keys.size
+    scores = empty((nq, nlist), np.float32)
+    lists = empty((nq, nlist), np.int64)
+    counts = zeros(nq, np.int64)
+    reach = _reach(nprobe)
+    together = max(1, nq)
+    if coded[2].size > 0 and 2 * reach <= nlist:
+        _probe_coded(queries, coded, exact[2].size > 0, live, nprobe, reach, need, keys, lists, counts, scores)
+        together = 1
+    for q in range(0, nq, together):
+        if counts[q] == 0:  # or too few of those found may be searched
+            some = slice(q, q + together)
+            _probe_exactly(queries[some], exact, live, nprobe, need, keys, lists[some], counts[some], scores[some])
+    return lists, counts, scores
+
+
+@kernel
+def _reach(nprobe):
+    """Return how many centroids are scored after the codes: some more than wanted, for codes err."""
+    return nprobe + nprobe // 4 + 32
+
+
+@kernel
+def _probe_exactly(queries, exact, live, nprobe, need, keys, lists, counts, scores):
+    panels, shift, squares = exact
+    nq, d = queries.shape
+    nlist = keys.size
+    tile = empty(ROWS * LANES, np.float32)
+    if squares.size == 0:
+        fill_products(queries, panels, nlist, tile, scores)
+    else:
+        shifted = empty((nq, d), np.float32)
+        for q in range(nq):
+            for i in range(d):
+                shifted[q, i] = queries[q, i] - shift[i]
+        fill_products(shifted, panels, nlist, tile, scores)
+        for q in range(nq):
+            square = pair_score(shifted, q, shifted, q, d, False)
+            for l in range(nlist):
+                scores[q, l] = np.float32(2.0) * scores[q, l] - (square + squares[l])
+    choose_lists(scores, live, nprobe, need, keys, empty(nlist, np.float32), empty(nlist, np.int64), lists, counts)
+
+
+@kernel
+def _probe_coded(queries, coded, l2, live, nprobe, reach, need, keys, lists, counts, scores):
+    """Find ``reach`` centroids by their codes, score these and choose among them.
+
+    A query whose ``nprobe`` lists are not among them, for many may not be searched, keeps count 0.
+    """
+    rows, transposed, packed = coded
+    d = queries.shape[1]
+    nlist = keys.size
+    M, dsub, ksub = transposed.shape
+    sub_vectors = zeros((1, M * dsub), np.float32)
+    table = empty((1, M, ksub), np.float32)
+    quantized = empty((1, (M + 3) // 4 * 64), np.uint8)
+    step, bias = empty(1, np.float32), empty(1, np.float32)
+    visit = zeros((1, 5), np.int64)
+    visit[0, 4] = nlist
+    threshold = empty(1, np.float32)
+    found = empty((1, 2 * reach + 64), np.float32)
+    found_rows = empty((1, 2 * reach + 64), np.int64)
+    found_count = empty(1, np.int64)
+    for q in range(queries.shape[0]):
+        for i in range(d):
+            sub_vectors[0, i] = queries[q, i]
+        fill_tables(sub_vectors, transposed, l2, table)
+        step[0], bias[0] = scan4.quantize_tables(table[0], quantized[0])
+        found_count[0], threshold[0] = 0, MINUS_INFINITY
+        scan4.scan_visits(
+            packed, visit, bias, quantized, step, rows[:0], packed[:0], _UNMAPPED, np.int64(0),
+            found, found_rows, found_count, threshold, reach, keys,
+        )  # fmt: skip
+        cut_pools(found, found_rows, found_count, reach, keys)
+        held, rows_held = np.int64(0), np.int64(0)
+        for i in range(found_count[0]):
+            if live[found_rows[0, i]] > 0:
+                found_rows[0, held] = found_rows[0, i]
+                held += 1
+        if held < nprobe:
+            continue
+        found_count[0] = held
+        for i in range(held):
+            found[0, i] = pair_score(queries, q, rows, found_rows[0, i], d, l2)
+        if held > nprobe:
+            cut(found[0], found_rows[0], held, nprobe, keys)
+        for i in range(nprobe):
+            rows_held += live[found_rows[0, i]]
+        if rows_held < need:
+            continue
+        _roughly_sort(found[0], found_rows[0], nprobe)
+        for i in range(nprobe):
+            lists[q, i] = found_rows[0, i]
+            scores[q, found_rows[0, i]] = found[0, i]
+        counts[q] = nprobe

@@ -1,0 +1,410 @@
+"""Scan of packed 4-bit codes through 8-bit look-up tables.
+
+A block is 32 vectors. For each group g of four sub-quantizers it holds 64 bytes, each with the code of
+one of vectors 0..15 in its low nibble and that of the vector 16 further on in its high nibble. Their
+order is what the instruction set looks up at once:
+
+    quads    byte 4 v + j     v0 m4g  v0 m4g+1  v0 m4g+2  v0 m4g+3  v1 m4g  v1 m4g+1 ... v15 m4g+3
+    lanes    byte 16 j + v    v0 m4g  v1 m4g    v2 m4g  ...  v15 m4g  v0 m4g+1  v1 m4g+1 ... v15 m4g+3
+
+Quads are for AVX-512 VBMI and VNNI: the four tables of a group fill one register of 64 bytes. Lanes are
+for all others: each table is one register of 16 bytes. Sums are exact integers, so every instruction set
+gives the same result; sources: Andre et al., "Cache locality is not enough" (VLDB 2015) for register
+tables, Faiss's fast scan for the packing idea.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from annvq.kernels.compile.isa import ACTIVE
+from annvq.kernels.compile.jit import kernel
+from annvq.kernels.compile.scratch import empty
+from annvq.kernels.registers import lookup, simd
+from annvq.kernels.scan.topk import thinned
+
+BLOCK = 32
+_ALL_LANES = np.uint32(0xFFFFFFFF)
+_LEVELS = np.float32(255.0)  # of quantized tables
+_LEAST_SPAN = np.float32(1e-36)  # its reciprocal is finite
+_SHARED, _WAVES_GROW = np.int64(1), np.int64(4)  # visits a list, lists a query; both measured
+LAYOUT, OTHER_LAYOUT = ("quads", "lanes") if ACTIVE == "avx512" else ("lanes", "quads")
+
+
+def groups_for(M: int) -> int:
+    """Return how many groups of four sub-quantizers hold ``M``."""
+    return (M + 3) // 4
+
+
+def blocks_for(counts: np.ndarray) -> np.ndarray:
+    """Return the first block of every list, and the end: (nlist + 1,) int64 from list sizes (nlist,)."""
+    return np.concatenate([[0], np.cumsum((np.asarray(counts, np.int64) + BLOCK - 1) // BLOCK)]).astype(np.int64)
+
+
+def relaid(packed: np.ndarray) -> np.ndarray:
+    """Return codes that were packed in `OTHER_LAYOUT` in `LAYOUT`; both are flat uint8."""
+    rows, columns = (16, 4) if LAYOUT == "lanes" else (4, 16)
+    return np.ascontiguousarray(packed.reshape(-1, rows, columns).transpose(0, 2, 1)).reshape(-1)
+
+
+if LAYOUT == "quads":
+
+    @kernel
+    def _byte_of(vector, m):
+        """Return where in its block the code of a vector (0..15) and sub-quantizer m stands."""
+        return (m // 4) * 64 + 4 * vector + m % 4
+
+else:
+
+    @kernel
+    def _byte_of(vector, m):
+        """Return where in its block the code of a vector (0..15) and sub-quantizer m stands."""
+        return m * 16 + vector
+
+
+@kernel
+def _pack(codes, offsets, block_offsets, groups, packed):
+    M = codes.shape[1]
+    for l in range(offsets.size - 1):
+        for row in range(offsets[l], offsets[l + 1]):
+            place = row - offsets[l]
+            block = block_offsets[l] + place // 32
+            lane = place % 32
+            base = block * groups * 64
+            shift = np.uint8(4) if lane >= 16 else np.uint8(0)
+            for m in range(M):
+                packed[base + _byte_of(lane % 16, m)] |= np.uint8((codes[row, m] & np.uint8(15)) << shift)
+
+
+@kernel
+def list_of(row, offsets):
+    """Return the list that holds a segment's row (the last list that begins at or before it)."""
+    low, high = np.int64(0), np.int64(offsets.size - 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if offsets[middle] <= row:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@kernel
+def _unpack(packed, offsets, block_offsets, rows, codes):
+    M = codes.shape[1]
+    groups = (M + 3) // 4
+    for i in range(rows.size):
+        l = list_of(rows[i], offsets)
+        place = rows[i] - offsets[l]
+        base = (block_offsets[l] + place // 32) * groups * 64
+        shift = np.uint8(4) if place % 32 >= 16 else np.uint8(0)
+        for m in range(M):
+            codes[i, m] = (packed[base + _byte_of(place % 16, m)] >> shift) & np.uint8(15)
+
+
+def pack(codes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Pack codes in list order into blocks.
+
+    Parameters
+    ----------
+    codes
+        (n, M) uint8, values 0..15, rows in list order.
+    offsets
+        (nlist + 1,) int64, rows of list l are ``offsets[l]:offsets[l + 1]``.
+
+    Returns
+    -------
+    np.ndarray
+        (blocks * groups * 64,) uint8; every list starts at a new block.
+
+    """
+    block_offsets = blocks_for(np.diff(offsets))
+    groups = groups_for(codes.shape[1])
+    packed = np.zeros(int(block_offsets[-1]) * groups * 64, np.uint8)
+    _pack(codes, offsets, block_offsets, groups, packed)
+    return packed
+
+
+def unpack(packed: np.ndarray, offsets: np.ndarray, M: int, rows: np.ndarray) -> np.ndarray:
+    """Return the codes (len(rows), M) uint8 of some rows (int64) of what `pack` packed."""
+    codes = np.empty((len(rows), M), np.uint8)
+    _unpack(packed, offsets, blocks_for(np.diff(offsets)), rows, codes)
+    return codes
+
+
+@kernel
+def quantize_tables(tables, quantized):
+    """Quantize one query's tables (M, ksub) float32 to uint8 (at least M * ksub,).
+
+    Returns step and bias: ``table[m, j]`` is about ``step * quantized + min_m``, ``bias`` is the sum of the
+    minima; ksub is a multiple of 16. Places beyond M * ksub are zeroed.
+    """
+    M, ksub = tables.shape
+    lowest = empty(M, np.float32)
+    span = np.float32(0.0)
+    bias = np.float32(0.0)
+    for m in range(M):
+        low = simd.load_f32x16(tables, m * ksub)
+        high = low
+        for j in range(16, ksub, 16):
+            values = simd.load_f32x16(tables, m * ksub + j)
+            low = simd.minimum(low, values)
+            high = simd.maximum(high, values)
+        lowest[m] = simd.hmin(low)
+        span = max(span, simd.hmax(high) - lowest[m])
+        bias += lowest[m]
+    step = span / _LEVELS
+    scale = simd.splat_f32(_LEVELS / span if span > _LEAST_SPAN else np.float32(0.0))
+    half = simd.splat_f32(np.float32(0.5))
+    most = simd.splat_f32(_LEVELS)
+    for m in range(M):
+        low = simd.splat_f32(lowest[m])
+        for j in range(0, ksub, 16):
+            above = simd.sub(simd.load_f32x16(tables, m * ksub + j), low)
+            level = simd.minimum(simd.fma(above, scale, half), most)
+            simd.store_levels(quantized, m * ksub + j, level)
+    for i in range(M * ksub, quantized.size):
+        quantized[i] = np.uint8(0)
+    return step, bias
+
+
+if LAYOUT == "quads":
+
+    @kernel
+    def sum_block(packed, offset, groups, quantized, table):
+        """Sum the entries of the tables at byte ``table`` of vectors 0..15 and 16..31 of the block at ``offset``."""
+        low = simd.zero_i32x16()
+        high = simd.zero_i32x16()
+        for g in range(groups):
+            codes = simd.load_u8x64(packed, offset + g * 64)
+            tables = simd.load_u8x64(quantized, table + g * 64)
+            low = lookup.lookup_add_low(low, codes, tables)
+            high = lookup.lookup_add_high(high, codes, tables)
+        return low, high
+
+else:
+
+    @kernel
+    def sum_block(packed, offset, groups, quantized, table):
+        """Sum the entries of the tables at byte ``table`` of vectors 0..15 and 16..31 of the block at ``offset``."""
+        low = simd.zero_i32x16()
+        high = simd.zero_i32x16()
+        for start in range(0, groups * 64, 128 * 64):  # 128 groups add 256 entries to 16 bits
+            low_pairs = lookup.zero_i16x16()
+            low_second = lookup.zero_i16x16()
+            high_pairs = lookup.zero_i16x16()
+            high_second = lookup.zero_i16x16()
+            for at in range(start, min(groups * 64, start + 128 * 64), 32):
+                codes = lookup.load_u8x32(packed, offset + at)
+                tables = lookup.load_u8x32(quantized, table + at)
+                values = lookup.lookup_low(codes, tables)
+                low_pairs = lookup.add_pairs(low_pairs, values)
+                low_second = lookup.add_second(low_second, values)
+                values = lookup.lookup_high(codes, tables)
+                high_pairs = lookup.add_pairs(high_pairs, values)
+                high_second = lookup.add_second(high_second, values)
+            low = lookup.add_lanes(low, low_pairs, low_second)
+            high = lookup.add_lanes(high, high_pairs, high_second)
+        return low, high
+
+
+@kernel
+def _wanted(allow, row, left):
+    """Return which of the 32 rows from ``row`` are among the next ``left`` and, where it is not empty, in ``allow``."""
+    lanes = _ALL_LANES if left >= 32 else (np.uint32(1) << np.uint32(left)) - np.uint32(1)
+    if allow.size == 0:
+        return lanes
+    if row + 32 <= allow.size:
+        return lanes & simd.nonzero_mask(simd.load_u8x32(allow, row))
+    allowed = np.uint32(0)
+    for lane in range(allow.size - row):  # the last block reaches past the rows
+        allowed |= np.uint32(allow[row + lane] != 0) << np.uint32(lane)
+    return lanes & allowed
+
+
+@kernel
+def scan_visits(packed, visits, visit_bases, quantized, steps, constants, allow, mapping, row_base,
+                scores, rows, counts, thresholds, keep, keys):  # fmt: skip
+    """Scan pieces of lists into the pools of queries, one visit of a query to a list after the other.
+
+    All in one function: a call for each list would cost as much as the scan of a short one.
+
+    Parameters
+    ----------
+    packed
+        As `pack` packed them.
+    visits, visit_bases
+        (visits, 5) int64: query, block of the list's place 0, row of the list's place 0, first place, a multiple
+        of 32, and the end; (visits,) float32, what is added to the sums.
+    quantized, steps
+        (nq, groups * 64) uint8 and (nq,) float32: the queries' tables from `quantize_tables`.
+    constants, allow, mapping, row_base
+        As in `scan_lists`.
+    scores, rows, counts, thresholds, keep, keys
+        The pools, updated.
+
+    """
+    buffer = empty(32, np.float32)
+    width = quantized.shape[1]
+    groups = width // 64
+    with_constants = constants.size > 0
+    mapped = mapping.size > 0
+    by_lane = allow[:0] if mapped else allow
+    by_row = mapped and allow.size > 0
+    capacity = scores.shape[1]
+    for visit in range(visits.shape[0]):
+        q, first_block, first = visits[visit, 0], visits[visit, 1], visits[visit, 2]
+        begin, end = visits[visit, 3], visits[visit, 4]
+        count, threshold = counts[q], thresholds[q]
+        step, base = simd.splat_f32(steps[q]), simd.splat_f32(visit_bases[visit])
+        for place in range(begin, end, 32):
+            row = first + place
+            lanes = _wanted(by_lane, row, end - place)
+            if lanes == 0:
+                continue
+            low, high = sum_block(packed, (first_block + place // 32) * width, groups, quantized, q * width)
+            score_low = simd.fma(simd.to_f32(low), step, base)
+            score_high = simd.fma(simd.to_f32(high), step, base)
+            if with_constants:
+                if row + 32 <= constants.size:
+                    score_low = simd.add(score_low, simd.load_f32x16(constants, row))
+                    score_high = simd.add(score_high, simd.load_f32x16(constants, row + 16))
+                else:  # the last block reaches past the constants
+                    for lane in range(32):
+                        buffer[lane] = constants[row + lane] if row + lane < constants.size else np.float32(0.0)
+                    score_low = simd.add(score_low, simd.load_f32x16(buffer, 0))
+                    score_high = simd.add(score_high, simd.load_f32x16(buffer, 16))
+            mask = simd.ge_mask(score_low, threshold) | (simd.ge_mask(score_high, threshold) << np.uint32(16))
+            mask &= lanes
+            if mask == 0:
+                continue
+            simd.store_f32x16(buffer, 0, score_low)
+            simd.store_f32x16(buffer, 16, score_high)
+            while mask != 0:
+                lane = simd.trailing_zeros(mask)
+                mask &= mask - np.uint32(1)
+                whose = np.int64(mapping[row + lane]) if mapped else np.int64(row + lane)
+                if by_row and allow[whose] == 0:
+                    continue
+                if buffer[lane] >= threshold:
+                    scores[q, count] = buffer[lane]
+                    rows[q, count] = row_base + whose
+                    count += 1
+                    if count == capacity:
+                        count, threshold = thinned(scores[q], rows[q], keep, keys)
+        counts[q], thresholds[q] = count, threshold
+
+
+@kernel
+def _order(lists, list_counts, nlist, queries, ranks):
+    """Write the order of all visits, as queries and ranks of the list among a query's, (total,) int64.
+
+    Where lists have few visitors, query by query, the nearest list first, for thresholds rise fast then.
+    Else wave after wave of ever more lists of every query, list by list within a wave: a list that is read
+    from memory once serves all who ask for it.
+    """
+    nq, total = list_counts.size, queries.size
+    done = np.int64(0)
+    if total < _SHARED * nlist or nq == 1:
+        for q in range(nq):
+            for rank in range(list_counts[q]):
+                queries[done], ranks[done] = q, rank
+                done += 1
+        return
+    begins = empty(nlist + 1, np.int64)
+    start, stop = np.int64(0), np.int64(1)
+    while done < total:
+        begins[:] = 0
+        for q in range(nq):
+            for rank in range(start, min(stop, list_counts[q])):
+                begins[lists[q, rank] + 1] += 1
+        for l in range(nlist):
+            begins[l + 1] += begins[l]
+        for q in range(nq):
+            for rank in range(start, min(stop, list_counts[q])):
+                l = lists[q, rank]
+                queries[done + begins[l]], ranks[done + begins[l]] = q, rank
+                begins[l] += 1
+        done += begins[nlist]
+        start, stop = stop, stop * _WAVES_GROW
+
+
+@kernel
+def scan_lists(tables, packed, offsets, block_offsets, lists, list_counts, bases, constants, allow, mapping,
+               part, parts, row_base, scores, rows, counts, thresholds, keep, keys):  # fmt: skip
+    """Scan every query's lists of one segment into its pool.
+
+    Parameters
+    ----------
+    tables
+        (nq, M, 16) float32, larger is closer.
+    packed, offsets, block_offsets
+        The segment's codes as `pack` packed them, and where lists begin, in rows and in blocks.
+    lists, list_counts
+        (nq, nlist) int64 and (nq,) int64: the lists to search, nearest first.
+    bases
+        (nq, nlist) float32, what a list adds to its rows' scores; (nq, 0) when nothing is added.
+    constants, allow, mapping
+        (n,) float32, uint8 and uint32 by the segment's rows, each may be empty: what is added to a score, which
+        rows may be returned, whose code stands where.
+    part, parts
+        Scan only this part of every list (work of one query shared among threads).
+    row_base
+        Index-wide number of the segment's row 0.
+    scores, rows, counts, thresholds
+        The pools, (nq, capacity) float32 and int64, (nq,) int64 and float32; updated.
+
+    """
+    nq, M = tables.shape[0], tables.shape[1]
+    quantized = empty((nq, (M + 3) // 4 * 64), np.uint8)
+    steps, biases = empty(nq, np.float32), empty(nq, np.float32)
+    total = np.int64(0)
+    for q in range(nq):
+        steps[q], biases[q] = quantize_tables(tables[q], quantized[q])
+        total += list_counts[q]
+    queries, ranks = empty(total, np.int64), empty(total, np.int64)
+    _order(lists, list_counts, offsets.size - 1, queries, ranks)
+    visits, visit_bases = empty((total, 5), np.int64), empty(total, np.float32)
+    for i in range(total):
+        q = queries[i]
+        l = lists[q, ranks[i]]
+        visits[i, 0], visits[i, 1], visits[i, 2] = q, block_offsets[l], offsets[l]
+        visits[i, 3], visits[i, 4] = part_of(offsets[l + 1] - offsets[l], part, parts)
+        visit_bases[i] = biases[q] + bases[q, l] if bases.shape[1] > 0 else biases[q]
+    scan_visits(
+        packed, visits, visit_bases, quantized, steps, constants, allow, mapping, row_base,
+        scores, rows, counts, thresholds, keep, keys,
+    )  # fmt: skip
+
+
+@kernel
+def part_of(size, part, parts):
+    """Return begin and end of one of ``parts`` parts of a list, cut at multiples of 64."""
+    if parts == 1:
+        return np.int64(0), np.int64(size)
+    blocks = (size + 63) // 64
+    return blocks * part // parts * 64, min(np.int64(size), blocks * (part + 1) // parts * 64)
+
+
+@kernel
+def rescore(tables, packed, offsets, block_offsets, bases, constants, row_base, scores, rows, counts):
+    """Replace the scores of the pooled rows of this segment by sums over the float tables."""
+    M = tables.shape[1]
+    groups = (M + 3) // 4
+    n = offsets[offsets.size - 1]
+    for q in range(counts.size):
+        for i in range(counts[q]):
+            row = rows[q, i] - row_base
+            if row < 0 or row >= n:
+                continue
+            l = list_of(row, offsets)
+            place = row - offsets[l]
+            at = (block_offsets[l] + place // 32) * groups * 64
+            shift = np.uint8(4) if place % 32 >= 16 else np.uint8(0)
+            total = bases[q, l] if bases.shape[1] > 0 else np.float32(0.0)
+            for m in range(M):
+                code = (packed[at + _byte_of(place % 16, m)] >> shift) & np.uint8(15)
+                total += tables[q, m, np.int64(code)]
+            if constants.size > 0:
+                total += constants[row]
+            scores[q, i] = total

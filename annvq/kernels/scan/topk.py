@@ -1,0 +1,300 @@
+"""The pool: the best rows seen so far of one query.
+
+A pool is a row of `scores (nq, capacity) float32` and `rows (nq, capacity) int64` with a fill count
+and a threshold. Candidates at or above the threshold are appended; when the pool is full the threshold
+rises to one that at least `keep` candidates reach, and the others are dropped (a reservoir: amortized O(1)
+per candidate, Faiss `impl/ResultHandler.h` does the same). The threshold is found by bisection, whose
+steps count a vector of scores at a time, without the branches that a selection by swaps guesses wrong.
+Scans append by themselves: a call for each candidate would count references to both arrays.
+
+The order is total, score descending and then `keys[row]` ascending, so what is kept does not
+depend on the order of arrival.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from annvq.kernels.compile.jit import kernel
+from annvq.kernels.compile.scratch import empty, zeros
+
+MINUS_INFINITY = np.float32(-np.inf)
+_NONE = np.float32(np.nan)
+_BISECTIONS = 32
+_FEW = 64  # candidates that are sorted by insertion
+
+
+def capacity_for(keep: int) -> int:
+    """Return how many places a pool that keeps ``keep`` rows needs."""
+    return 2 * keep + 64
+
+
+@kernel
+def empty_pools(nq, capacity):
+    """Return scores, rows, counts and thresholds of ``nq`` empty pools, see `capacity_for`."""
+    scores = empty((nq, capacity), np.float32)
+    rows = empty((nq, capacity), np.int64)
+    return scores, rows, zeros(nq, np.int64), np.full(nq, MINUS_INFINITY)
+
+
+@kernel
+def take(values, rows):
+    """Return ``values[rows]`` for int64 ``rows`` of two axes, -1 where a row is negative."""
+    taken = empty(rows.shape, np.int64)
+    for q in range(rows.shape[0]):
+        for i in range(rows.shape[1]):
+            taken[q, i] = values[rows[q, i]] if rows[q, i] >= 0 else np.int64(-1)
+    return taken
+
+
+@kernel
+def before(score_a, row_a, score_b, row_b, keys):
+    """Return whether candidate a comes before candidate b."""
+    if score_a != score_b:
+        return score_a > score_b
+    return keys[row_a] < keys[row_b]
+
+
+@kernel
+def _swap(scores, rows, i, j):
+    scores[i], scores[j] = scores[j], scores[i]
+    rows[i], rows[j] = rows[j], rows[i]
+
+
+@kernel
+def _median_to_front(scores, rows, low, high, keys):
+    middle = low + (high - low) // 2
+    if before(scores[middle], rows[middle], scores[low], rows[low], keys):
+        _swap(scores, rows, low, middle)
+    if before(scores[high], rows[high], scores[low], rows[low], keys):
+        _swap(scores, rows, low, high)
+    if before(scores[high], rows[high], scores[middle], rows[middle], keys):
+        _swap(scores, rows, middle, high)
+    _swap(scores, rows, low, middle)
+
+
+@kernel
+def threshold_for(scores, count, least, most):
+    """Return a score that at least ``least`` and at most ``most`` of the first ``count`` scores reach.
+
+    NaN where bisection finds none, as when many scores are equal; ``most`` is below ``count``.
+    """
+    low, high = scores[0], scores[0]
+    for i in range(1, count):
+        low = min(low, scores[i])
+        high = max(high, scores[i])
+    for _ in range(_BISECTIONS):  # more than `most` reach `low`, fewer than `least` are above `high`
+        middle = low + np.float32(0.5) * (high - low)
+        if not low < middle < high:
+            break
+        reach = np.int32(0)
+        for i in range(count):
+            reach += np.int32(scores[i] >= middle)
+        if reach > most:
+            low = middle
+        elif reach < least:
+            high = middle
+        else:
+            return middle
+    return _NONE
+
+
+@kernel
+def _partition(scores, rows, count, threshold):
+    """Move the candidates at or above a threshold to the front, unordered; return their number."""
+    i, j = np.int64(0), np.int64(count - 1)
+    while True:
+        while i <= j and scores[i] >= threshold:
+            i += 1
+        while i <= j and scores[j] < threshold:
+            j -= 1
+        if i >= j:
+            return i
+        _swap(scores, rows, i, j)
+        i += 1
+        j -= 1
+
+
+@kernel
+def cut(scores, rows, count, keep, keys):
+    """Move the best ``keep`` of ``count`` candidates, which are more, to the front, unordered."""
+    threshold = threshold_for(scores, count, keep, keep)
+    if threshold == threshold:
+        _partition(scores, rows, count, threshold)
+    else:
+        _quickselect(scores, rows, count, keep, keys)
+
+
+@kernel
+def _quickselect(scores, rows, count, keep, keys):
+    """Do what `cut` does, also among equal scores."""
+    low, high = np.int64(0), np.int64(count - 1)
+    target = np.int64(keep)
+    while high - low > 1:
+        _median_to_front(scores, rows, low, high, keys)
+        pivot_score, pivot_row = scores[low], rows[low]
+        i, j = low + 1, high
+        while True:
+            while i <= j and before(scores[i], rows[i], pivot_score, pivot_row, keys):
+                i += 1
+            while i <= j and before(pivot_score, pivot_row, scores[j], rows[j], keys):
+                j -= 1
+            if i >= j:
+                break
+            _swap(scores, rows, i, j)
+            i += 1
+            j -= 1
+        _swap(scores, rows, low, j)
+        if j == target or j == target - 1:
+            return
+        if j < target:
+            low = j + 1
+        else:
+            high = j - 1
+    if high > low and before(scores[high], rows[high], scores[low], rows[low], keys):
+        _swap(scores, rows, low, high)
+
+
+@kernel
+def worst(scores, count):
+    """Return the smallest of the first ``count`` scores."""
+    lowest = scores[0]
+    for i in range(1, count):
+        lowest = min(lowest, scores[i])
+    return lowest
+
+
+@kernel
+def thinned(scores, rows, keep, keys):
+    """Drop candidates of a full pool, but none of the best ``keep``; return its count and threshold."""
+    count = np.int64(scores.size)
+    rise = threshold_for(scores, count, keep, keep + (count - keep) // 4)
+    if rise == rise:
+        return _partition(scores, rows, count, rise), rise
+    _quickselect(scores, rows, count, keep, keys)
+    count = np.int64(keep)
+    return count, worst(scores, count)
+
+
+@kernel
+def _sift_down(scores, rows, start, end, keys):
+    root = start
+    while True:
+        child = 2 * root + 1
+        if child >= end:
+            return
+        if child + 1 < end and before(scores[child], rows[child], scores[child + 1], rows[child + 1], keys):
+            child += 1
+        if not before(scores[root], rows[root], scores[child], rows[child], keys):
+            return
+        _swap(scores, rows, root, child)
+        root = child
+
+
+@kernel
+def sort(scores, rows, count, keys):
+    """Sort the first ``count`` candidates, best first (many by heap sort: no scratch, no worst case)."""
+    if count <= _FEW:
+        for i in range(1, count):
+            score, row = scores[i], rows[i]
+            place = np.int64(i)
+            while place > 0 and before(score, row, scores[place - 1], rows[place - 1], keys):
+                scores[place], rows[place] = scores[place - 1], rows[place - 1]
+                place -= 1
+            scores[place], rows[place] = score, row
+        return
+    for start in range(count // 2 - 1, -1, -1):
+        _sift_down(scores, rows, np.int64(start), np.int64(count), keys)
+    for end in range(count - 1, 0, -1):
+        _swap(scores, rows, 0, end)
+        _sift_down(scores, rows, np.int64(0), np.int64(end), keys)
+
+
+@kernel
+def cut_pools(scores, rows, counts, keep, keys):
+    """Cut every pool to its best ``keep``, unordered; ``counts (nq,) int64`` is updated."""
+    for q in range(counts.size):
+        if counts[q] > keep:
+            cut(scores[q], rows[q], counts[q], keep, keys)
+            counts[q] = keep
+
+
+@kernel
+def best_of_columns(scores, keys, keep):
+    """Return the places (keep, t) int64 of the best ``keep`` <= m of every column of scores (m, t), unordered.
+
+    Of equal ones those of the lowest ``keys``, (m, t) int64, or (m, 1) for all columns alike.
+    """
+    m, t = scores.shape
+    places = empty((keep, t), np.int64)
+    capacity = 2 * keep + 64
+    kept, of, order = empty(capacity, np.float32), empty(capacity, np.int64), empty(m, np.int64)
+    for c in range(t):
+        if c < keys.shape[1]:
+            for i in range(m):
+                order[i] = keys[i, c]
+        count, threshold = np.int64(0), MINUS_INFINITY
+        for i in range(m):
+            if not scores[i, c] < threshold:  # NaN is kept: there are always enough
+                kept[count], of[count] = scores[i, c], i
+                count += 1
+                if count == capacity:
+                    count, threshold = thinned(kept, of, keep, order)
+        if count > keep:
+            cut(kept, of, count, keep, order)
+        for i in range(keep):
+            places[i, c] = of[i]
+    return places
+
+
+@kernel
+def drop_repeats(scores, rows, counts):
+    """Keep of candidates with the same row only the best, in every pool; the pools' order changes."""
+    most = np.int64(0)
+    for q in range(counts.size):
+        most = max(most, counts[q])
+    size = np.int64(4)
+    while size < 2 * most:
+        size *= 2
+    places = empty(size, np.int64)  # a hash table with open addressing: place in the pool, or -1
+    for q in range(counts.size):
+        places[:] = -1
+        kept = np.int64(0)
+        for i in range(counts[q]):
+            row, score = rows[q, i], scores[q, i]
+            at = (row * np.int64(2654435761) >> np.int64(8)) & (size - 1)
+            while places[at] >= 0 and rows[q, places[at]] != row:
+                at = (at + 1) & (size - 1)
+            if places[at] >= 0:
+                scores[q, places[at]] = max(scores[q, places[at]], score)
+                continue
+            places[at] = kept
+            scores[q, kept], rows[q, kept] = score, row
+            kept += 1
+        counts[q] = kept
+
+
+@kernel
+def best(scores, rows, counts, k, keys):
+    """Return every pool's best ``k``, sorted, as scores and rows (nq, k); missing places are -inf and -1."""
+    out_scores = empty((counts.size, k), np.float32)
+    out_rows = empty((counts.size, k), np.int64)
+    take_best(scores, rows, counts, k, keys, out_scores, out_rows)
+    return out_scores, out_rows
+
+
+@kernel
+def take_best(scores, rows, counts, k, keys, out_scores, out_rows):
+    """Write every pool's best ``k``, sorted; missing places get -inf and row -1."""
+    for q in range(counts.size):
+        count = counts[q]
+        if count > k:
+            cut(scores[q], rows[q], count, k, keys)
+            count = np.int64(k)
+        sort(scores[q], rows[q], count, keys)
+        for i in range(count):
+            out_scores[q, i] = scores[q, i]
+            out_rows[q, i] = rows[q, i]
+        for i in range(count, k):
+            out_scores[q, i] = MINUS_INFINITY
+            out_rows[q, i] = -1

@@ -1,0 +1,1 @@
+"""Arithmetic on float32 vectors: inner products, matrix products, norms, rotations."""
