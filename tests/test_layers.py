@@ -26,7 +26,7 @@ LAYERS = (
     ("vectors",),
     ("storage", "io"),
     ("kernels",),
-    ("arguments", "progress"),
+    ("arguments", "arrays", "metrics", "progress"),
     ("errors",),
 )
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}

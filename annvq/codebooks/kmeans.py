@@ -29,10 +29,10 @@ from annvq.kernels import threads as pool
 from annvq.kernels.clusters.assign import assign, assign_many, assign_to, sites
 from annvq.kernels.clusters.lloyd import squared_norms, sum_members
 from annvq.kernels.registers.tiles import readonly
+from annvq.metrics import CODE_METRICS
 from annvq.vectors import check_lengths
 
 ITERATIONS = 10  # at most, by default
-METRICS = ("l2", "ip")
 _FADE = 0.8  # of the penalties that even lists out, from one iteration to the next
 _SPLIT = 1.0 / 1024  # how far towards a member the second centroid of a split cluster starts
 
@@ -61,7 +61,7 @@ class KMeans:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "centroids", part("centroids", self.centroids, 2))
-        object.__setattr__(self, "metric", as_choice("metric", self.metric, METRICS))
+        object.__setattr__(self, "metric", as_choice("metric", self.metric, CODE_METRICS))
 
     @classmethod
     def train(
@@ -117,7 +117,7 @@ class KMeans:
 
         """
         k, niter = as_count("k", k), as_niter(niter)
-        metric, init = as_choice("metric", metric, METRICS), as_choice("init", init, INITS)
+        metric, init = as_choice("metric", metric, CODE_METRICS), as_choice("init", init, INITS)
         count, rng = workers(threads), generator(seed)
         unit = metric == "ip" if spherical is None else as_flag("spherical", spherical)
         balance, progress = _share("balance", balance), as_function("progress", progress)
@@ -175,8 +175,8 @@ class KMeans:
     def from_arrays(cls, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> KMeans:
         """Build from `config` and `arrays`; CorruptIndexError where they do not fit."""
         metric = stored_setting(config, "metric")
-        if not isinstance(metric, str) or metric not in METRICS:
-            raise CorruptIndexError(f"k-means metric {metric!r} is none of {', '.join(METRICS)}")
+        if not isinstance(metric, str) or metric not in CODE_METRICS:
+            raise CorruptIndexError(f"k-means metric {metric!r} is none of {', '.join(CODE_METRICS)}")
         return cls(stored_array(arrays, "centroids", (None, None)), metric)
 
 

@@ -35,10 +35,10 @@ from annvq.kernels.codes import bits as scan
 from annvq.kernels.codes import rabitq
 from annvq.kernels.threads import run
 from annvq.kernels.vectors import hadamard
+from annvq.metrics import CODE_METRICS
 
 BITS = range(1, 9)
 MAX_DIM = 65_536  # the integer sums of the scan fit 32 bits up to here
-METRICS = ("ip", "l2")
 _ROWS_A_TASK = 4096
 
 
@@ -191,7 +191,7 @@ class RaBitQCodebook:
             For arrays that do not fit each other; for another metric.
 
         """
-        metric, count = as_choice("metric", metric, METRICS), workers(threads)
+        metric, count = as_choice("metric", metric, CODE_METRICS), workers(threads)
         vectors = as_rows(vectors, self.dim)
         of_lists = np.zeros((1, self.dim), np.float32)
         if centroids is not None:
@@ -286,7 +286,7 @@ class RaBitQCodebook:
 
     def _arrays_of(self, encoded: dict[str, np.ndarray], metric: str) -> list[np.ndarray]:
         """Return codes1, codes_ex and factors, of the shapes that this codebook makes."""
-        as_choice("metric", metric, METRICS)
+        as_choice("metric", metric, CODE_METRICS)
         names = ("codes1", "codes_ex", "factors")
         if not isinstance(encoded, Mapping) or any(not isinstance(encoded.get(name), np.ndarray) for name in names):
             raise DtypeError(

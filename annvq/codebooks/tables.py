@@ -16,11 +16,12 @@ from annvq.errors import ParameterError, ShapeError
 from annvq.kernels.codes import encode
 from annvq.kernels.registers.tiles import readonly
 from annvq.kernels.scan.lookup_tables import fill_tables
+from annvq.metrics import CODE_METRICS
 
 
 def check_metric(metric: str) -> str:
     """Return the metric of tables, "ip" or "l2"; ParameterError for anything else."""
-    if not isinstance(metric, str) or metric not in ("ip", "l2"):
+    if not isinstance(metric, str) or metric not in CODE_METRICS:
         raise ParameterError(f"tables are for the metrics ip and l2, not {metric!r}")
     return metric
 

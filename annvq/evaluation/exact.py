@@ -13,8 +13,8 @@ import numpy as np
 from annvq.arguments import as_array, as_choice, as_count, as_integers
 from annvq.errors import DtypeError, NonFiniteError, ParameterError, ShapeError, ZeroVectorError
 from annvq.evaluation.pairs import score_pairs
+from annvq.metrics import METRICS
 
-METRICS = ("ip", "cosine", "l2")
 _MOST = 1 << 31  # neighbours of a query
 _QUERY_BLOCK = 256
 _BASE_BLOCK = 32_768

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from annvq.arguments import as_path
+from annvq.arrays import offsets_of
 from annvq.evaluation.embeddings import Side, features_of, load_model, model_key, texts_digest
 from annvq.io.replacing import replacing
 from annvq.progress import Progress, listening
@@ -74,7 +75,7 @@ def token_embeddings(
                 parts[i] = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
             report.at(start + len(places))
     lengths = [len(part) for part in parts]
-    return np.concatenate(parts), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return np.concatenate(parts), offsets_of(lengths)
 
 
 def _dropped(tokenizer: Any, side: Side) -> np.ndarray:

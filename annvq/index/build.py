@@ -26,6 +26,7 @@ from annvq.index.versions import commit
 from annvq.index.versions.commit import Version
 from annvq.index.versions.writer import SegmentWriter
 from annvq.kernels import threads as pool
+from annvq.metrics import METRICS
 from annvq.progress import ENCODING, READING, WRITING, Progress, listening
 from annvq.storage import Store
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
     from annvq.io import VectorSource
 
-METRICS = ("ip", "l2", "cosine")
 _BATCH_BYTES = 1 << 26  # of float32 vectors encoded at a time
 _SEGMENT_BYTES = 1 << 28  # of codes and refine rows, after which a streamed build starts a new segment
 _UNKNOWN_FACTOR = 16  # a stream longer than its sample is taken to be this many times as long

@@ -14,6 +14,7 @@ import numpy as np
 
 from annvq import vectors as door
 from annvq.arguments import as_count, as_number, as_path
+from annvq.arrays import offsets_of
 from annvq.errors import DuplicateIdError, ParameterError, StateError, StorageError, UnknownIdError
 from annvq.hits import Hits, RangeHits
 from annvq.index.recipe import Recipe
@@ -182,7 +183,7 @@ class Index:
         if filter is not None:
             view = self._narrowed(view, filter)
         found = [range_search(view, matrix[q : q + 1], least, depth.nprobe) for q in range(len(matrix))]
-        offsets = np.cumsum([0, *(len(scores) for scores, _ in found)]).astype(np.int64)
+        offsets = offsets_of([len(scores) for scores, _ in found])
         scores = np.concatenate([np.empty(0, np.float32), *(scores for scores, _ in found)])
         rows = np.concatenate([np.empty(0, np.int64), *(rows for _, rows in found)])
         return RangeHits(offsets, view.snapshot.take_ids(rows), scores)

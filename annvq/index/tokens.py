@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from annvq.arrays import frozen, offsets_of
 from annvq.codebooks import KMeans, ProductCodebook, RaBitQCodebook, ScalarCodebook
 from annvq.errors import CorruptIndexError, NonFiniteError, ParameterError, RecipeError
-from annvq.index.rows.segment import frozen
 from annvq.index.token_bytes import Levels, QueryBytes
 from annvq.index.values import check_count, check_one_of
 from annvq.kernels.clusters.assign import assign
@@ -116,7 +116,7 @@ def rows_of(offsets: np.ndarray, documents: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _starts(lengths: np.ndarray) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return offsets_of(lengths)
 
 
 @dataclass(frozen=True, eq=False)

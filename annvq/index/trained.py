@@ -19,6 +19,7 @@ from annvq.index.recipe import Recipe
 from annvq.index.rows.segment import Segment
 from annvq.index.tokens import TokenStore
 from annvq.kernels.clusters.assign import assign
+from annvq.metrics import METRICS
 from annvq.vectors import LONGEST
 
 Codebook = ProductCodebook | ResidualCodebook | ScalarCodebook | RaBitQCodebook
@@ -211,7 +212,7 @@ class Trained:
 
     def _check(self) -> None:
         """Raise CorruptIndexError where parts that were read do not fit each other."""
-        if self.metric not in ("ip", "l2", "cosine") or type(self.dim) is not int or self.dim < 1:
+        if self.metric not in METRICS or type(self.dim) is not int or self.dim < 1:
             raise CorruptIndexError(f"the index names metric {self.metric!r} and dimension {self.dim!r}")
         inner = self.dim if self.rotation is None else self.rotation.dim_out
         for name, dim in (

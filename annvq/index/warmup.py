@@ -9,11 +9,12 @@ import numpy as np
 
 from annvq.errors import ParameterError, StateError
 from annvq.index import recipe as recipes
-from annvq.index.build import METRICS, build
+from annvq.index.build import build
 from annvq.index.index import Index
 from annvq.index.recipe import Recipe, SearchDefaults
 from annvq.index.search.depth import Depth
 from annvq.index.search.stages import search
+from annvq.metrics import METRICS
 
 _ROWS = 1024  # enough to learn 256 centroids and many lists, few enough to cost nothing
 _DIM = 32

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from annvq import vectors as door
+from annvq.arrays import offsets_of
 from annvq.errors import DtypeError, ParameterError, ShapeError
 
 _DEV_SHARE, _LEAST_DEV, _MOST_DEV = 0.1, 20, 1000
@@ -57,7 +58,7 @@ class Relevance:
                 at = int(wrong.argmax())
                 raise ParameterError(f"pair {at} names {name} {pairs[at, column]}, there are {count}")
         pairs = np.unique(pairs.astype(np.int64), axis=0)
-        offsets = np.concatenate([[0], np.cumsum(np.bincount(pairs[:, 0], minlength=queries))])
+        offsets = offsets_of(np.bincount(pairs[:, 0], minlength=queries))
         return cls(offsets.astype(np.int64), pairs[:, 1].copy())
 
     def __len__(self) -> int:
@@ -70,7 +71,7 @@ class Relevance:
     def part(self, queries: np.ndarray) -> Relevance:
         """Return the relevance of some queries (int64), numbered anew."""
         found = [self.of_query(q) for q in queries]
-        offsets = np.concatenate([[0], np.cumsum([len(rows) for rows in found])]).astype(np.int64)
+        offsets = offsets_of([len(rows) for rows in found])
         return Relevance(offsets, np.concatenate(found) if found else np.empty(0, np.int64))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from annvq.arrays import offsets_of
 from annvq.index.rows.segment import Segment
 from annvq.index.rows.snapshot import Snapshot
 from annvq.index.search.depth import Depth
@@ -159,7 +160,7 @@ class Finder:
             assert self.tokens.centroids is not None
             kept = np.minimum(labels, len(self.tokens.centroids) - 1)  # the file may have changed since it was opened
             counts = np.bincount(kept, minlength=len(self.tokens.centroids))
-            starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+            starts = offsets_of(counts)
             held = (labels, starts, owners[np.argsort(kept, kind="stable")])
             self._lists[id(labels)] = held
         return held[1:]

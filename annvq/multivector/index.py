@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from annvq.arguments import as_count, as_number
+from annvq.arrays import offsets_of
 from annvq.errors import CorruptIndexError, ParameterError, StateError, StorageError
 from annvq.hits import Hits
 from annvq.index.index import Index
@@ -29,7 +30,7 @@ from annvq.kernels import threads as pool
 from annvq.multivector.build import build
 from annvq.multivector.candidates import Finder
 from annvq.multivector.fde import FixedDimensionalEncoder
-from annvq.multivector.ragged import Ragged, offsets_of
+from annvq.multivector.ragged import Ragged
 from annvq.multivector.recipe import CANDIDATES, MultiVectorRecipe
 from annvq.progress import Progress
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from annvq import vectors as door
 from annvq.arguments import as_count, as_integers
+from annvq.arrays import offsets_of
 from annvq.errors import DtypeError, NonFiniteError, ShapeError
 
 _KEPT = (np.float32, np.float16, np.int8)
@@ -126,11 +127,6 @@ def concatenated(parts: Sequence[Ragged]) -> Ragged:
     """Return all sets of ``parts``, at least one, in their order."""
     lengths = np.concatenate([part.lengths for part in parts])
     return Ragged(np.concatenate([part.vectors for part in parts]), offsets_of(lengths))
-
-
-def offsets_of(lengths: np.ndarray) -> np.ndarray:
-    """Return where sets of so many vectors begin, and the end: (m + 1,) int64."""
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
 def _flat(vectors: Any, offsets: Any, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from annvq.arguments import as_count, as_number, as_threads
+from annvq.arrays import offsets_of
 from annvq.kernels import threads as pool
 from annvq.kernels.documents import reduce
 from annvq.multivector.ragged import Ragged, concatenated
@@ -75,7 +76,7 @@ def _of_all(sets: Ragged, one: Any, threads: int | None) -> Ragged:
 
     def run(part: slice) -> Ragged:
         made = [one(np.ascontiguousarray(vectors)) for vectors in sets[part]]
-        return Ragged(np.concatenate(made), np.concatenate([[0], np.cumsum([len(m) for m in made])]).astype(np.int64))
+        return Ragged(np.concatenate(made), offsets_of([len(m) for m in made]))
 
     return concatenated(
         pool.run(run, pool.slices(len(sets), -(-len(sets) // _SETS_A_TASK)), pool.resolve(as_threads(threads)))

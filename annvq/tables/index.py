@@ -19,11 +19,10 @@ from annvq.index.search.depth import Depth
 from annvq.index.trained import Trained
 from annvq.index.versions.commit import Version
 from annvq.index.versions.writer import make_segment
+from annvq.metrics import CODE_METRICS
 from annvq.tables.frozen.codes import GroupedCodes, ProductCodes, ResidualCodes
 from annvq.tables.frozen.rabitq import RaBitQCodes
 from annvq.tables.frozen.table import FrozenTable
-
-METRICS = ("ip", "l2")
 
 
 def index_of(table: FrozenTable, metric: str = "ip") -> Index:
@@ -42,8 +41,8 @@ def index_of(table: FrozenTable, metric: str = "ip") -> Index:
         Another kind of table, or another metric.
 
     """
-    if metric not in METRICS:
-        raise ParameterError(f"metric of a table's index must be one of {', '.join(METRICS)}, not {metric!r}")
+    if metric not in CODE_METRICS:
+        raise ParameterError(f"metric of a table's index must be one of {', '.join(CODE_METRICS)}, not {metric!r}")
     form = table.form
     codebook: Any
     arrays: dict[str, np.ndarray]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from annvq.arrays import frozen
 from annvq.codebooks import ProductCodebook, ResidualCodebook
 from annvq.errors import ParameterError, ShapeError
 from annvq.index.codes.spec import CodebookSpec
@@ -88,7 +89,7 @@ def _codebook(tokenizer: Tokenizer, places: int) -> ProductCodebook | ResidualCo
     columns = np.stack([_filled(table, ksub) for table in tables])
     parts = _side_by_side(columns)
     if parts is not None:
-        return ProductCodebook(_frozen(np.tile(parts, (places, 1, 1))), places * tokenizer.dim)
+        return ProductCodebook(frozen(np.tile(parts, (places, 1, 1)), np.float32), places * tokenizer.dim)
     size = places * len(columns) * ksub * places * tokenizer.dim * 4
     if size > _MOST_BYTES:
         raise ParameterError(
@@ -98,7 +99,7 @@ def _codebook(tokenizer: Tokenizer, places: int) -> ProductCodebook | ResidualCo
     whole = np.zeros((places, len(columns), ksub, places, tokenizer.dim), np.float32)
     for place in range(places):
         whole[place, :, :, place] = columns
-    return ResidualCodebook(_frozen(whole.reshape(-1, ksub, places * tokenizer.dim)), 1)
+    return ResidualCodebook(frozen(whole.reshape(-1, ksub, places * tokenizer.dim), np.float32), 1)
 
 
 def _filled(table: np.ndarray, ksub: int) -> np.ndarray:
@@ -117,9 +118,3 @@ def _side_by_side(columns: np.ndarray) -> np.ndarray | None:
     split = split.copy()
     split[own, :, own] = 0
     return None if split.any() else parts
-
-
-def _frozen(array: np.ndarray) -> np.ndarray:
-    array = np.ascontiguousarray(array, np.float32)
-    array.flags.writeable = False
-    return array

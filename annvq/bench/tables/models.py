@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from annvq.arrays import offsets_of
 from annvq.bench.tables.clicks import PADDING
 from annvq.learn.runtime import torch
 
@@ -141,7 +142,7 @@ class LightGCN(MatrixFactorization):
         degree = np.maximum(np.bincount(edges[0], minlength=n), 1).astype(np.float32)
         values = 1 / np.sqrt(degree[edges[0]] * degree[edges[1]])
         order = np.lexsort((edges[1], edges[0]))
-        starts = np.concatenate([[0], np.cumsum(np.bincount(edges[0], minlength=n))])
+        starts = offsets_of(np.bincount(edges[0], minlength=n))
         # apart, because torch copies no model that has a sparse matrix in rows
         for name, part in (("starts", starts), ("columns", edges[1][order]), ("values", values[order])):
             self.register_buffer(name, torch.from_numpy(part), persistent=False)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from annvq.arrays import frozen
 from annvq.codebooks import ProductCodebook
-from annvq.index.rows.segment import frozen
 from annvq.kernels.registers.tiles import readonly
 from annvq.kernels.scan import coarse as coarse_kernels
 from annvq.kernels.scan import scan4

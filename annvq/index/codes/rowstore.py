@@ -10,11 +10,12 @@ from functools import cached_property
 
 import numpy as np
 
+from annvq.arrays import frozen
 from annvq.codebooks import ScalarCodebook
 from annvq.errors import NonFiniteError
 from annvq.index.codes.pools import Pools
 from annvq.index.codes.probes import Probes
-from annvq.index.rows.segment import Segment, frozen
+from annvq.index.rows.segment import Segment
 from annvq.kernels.scan import scanflat
 from annvq.kernels.vectors.dots import padded
 

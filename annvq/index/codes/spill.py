@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from annvq.arrays import offsets_of
 from annvq.errors import CorruptIndexError
 from annvq.index.codes import row_bytes
 from annvq.kernels import threads as pool
@@ -72,7 +73,7 @@ def _row_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def pack(lists: np.ndarray, codes: np.ndarray, nlist: int) -> dict[str, np.ndarray]:
     """Return the sections of rows whose second lists (n,) and codes (n, M) are given."""
     order = np.argsort(lists, kind="stable")
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(lists, minlength=nlist))]).astype(np.int64)
+    offsets = offsets_of(np.bincount(lists, minlength=nlist))
     return {OFFSETS: offsets, ROWS: order.astype(np.uint32), CODES: scan4.pack(codes[order], offsets)}
 
 

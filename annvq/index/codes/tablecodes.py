@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from annvq.arrays import frozen
 from annvq.codebooks import ProductCodebook, ResidualCodebook, ScalarCodebook
 from annvq.index.codes import row_bytes, spill
 from annvq.index.codes.pools import Pools
 from annvq.index.codes.probes import Probes
-from annvq.index.rows.segment import Segment, frozen
+from annvq.index.rows.segment import Segment
 from annvq.kernels.scan import scan4, scan8
 from annvq.kernels.vectors.dots import squared_norms
 

@@ -17,6 +17,7 @@ from annvq.index.codes import row_bytes
 from annvq.index.codes.spec import SCALAR_BITS, CodebookSpec
 from annvq.index.recipe import rules
 from annvq.index.values import check_count, check_keys, check_one_of, check_share, toml_value
+from annvq.metrics import METRICS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -25,7 +26,6 @@ else:
 
 Auto = Literal["auto"]
 
-METRICS = ("ip", "cosine", "l2")
 ROTATIONS = ("opq", "pca", "random")
 REFINES = ("sq8", "fp16", "fp32")
 LEARNED = ("jpq", "repconc", "distill-vq")

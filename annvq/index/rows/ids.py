@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from annvq.arrays import frozen, offsets_of
 from annvq.errors import CorruptIndexError, DtypeError, DuplicateIdError, ParameterError, ShapeError
 from annvq.index.rows.id_input import parse_ids
 from annvq.kernels import strings
@@ -56,7 +57,7 @@ class IdColumn:
             return ids
         parsed = parse_ids(ids)
         if isinstance(parsed, np.ndarray):
-            return cls("int", values=_frozen(parsed, np.int64))
+            return cls("int", values=frozen(parsed, np.int64))
         return cls("str", offsets=(parts := _arrow_parts(parsed))[0], data=parts[1])
 
     def __len__(self) -> int:
@@ -113,7 +114,7 @@ class IdColumn:
     @cached_property
     def _starts(self) -> np.ndarray:
         """The offsets of string ids as kernels follow them: checked (CorruptIndexError), and not in a file."""
-        offsets = _frozen(self.offsets.copy(), np.int64) if self.file else self.offsets
+        offsets = frozen(self.offsets.copy(), np.int64) if self.file else self.offsets
         if offsets[0] != 0 or offsets[-1] != len(self.data) or (offsets[1:] < offsets[:-1]).any():  # differences wrap
             raise self._corrupt("id_offsets: not ascending from 0 to the number of bytes of id_bytes")
         return offsets
@@ -127,7 +128,7 @@ class IdColumn:
     def _ranks(self) -> tuple[np.ndarray, int]:
         """Dense ranks of string ids, and a row whose id another row has too, or -1."""
         ranks = np.empty(len(self), np.int64)
-        repeated = strings.dense_ranks(self._starts, self.data, _frozen(self.order, np.int64), ranks)
+        repeated = strings.dense_ranks(self._starts, self.data, frozen(self.order, np.int64), ranks)
         ranks.flags.writeable = False
         return ranks, int(repeated)
 
@@ -152,7 +153,7 @@ class IdColumn:
             raise DtypeError(f"ids are {wanted.kind}, but those of the index are {self.kind}")
         if self.kind == "str":
             rows = np.empty(len(wanted), np.int64)
-            order = _frozen(self.order, np.int64)
+            order = frozen(self.order, np.int64)
             strings.find(self._starts, self.data, order, wanted._starts, wanted.data, rows)
             return rows
         places = np.minimum(np.searchsorted(self._sorted_values, wanted.values), len(self) - 1)
@@ -177,22 +178,22 @@ class IdColumn:
     def reorder(self, order: np.ndarray) -> IdColumn:
         """Return the column of rows ``order`` (m,) int64, a permutation or a choice of rows."""
         if self.kind == "int":
-            return IdColumn("int", values=_frozen(self.values[order], np.int64))
-        order = _frozen(order, np.int64)
-        offsets = np.concatenate([[0], np.cumsum(self._lengths[order])]).astype(np.int64)
+            return IdColumn("int", values=frozen(self.values[order], np.int64))
+        order = frozen(order, np.int64)
+        offsets = offsets_of(self._lengths[order])
         data = np.empty(offsets[-1], np.uint8)
         strings.gather(self._starts, self.data, order, offsets, data)
-        return IdColumn("str", offsets=_frozen(offsets, np.int64), data=_frozen(data, np.uint8))
+        return IdColumn("str", offsets=frozen(offsets, np.int64), data=frozen(data, np.uint8))
 
     @classmethod
     def concat(cls, columns: Sequence[IdColumn]) -> IdColumn:
         """Return the rows of several columns, at least one, of the same kind, one after the other."""
         if columns[0].kind == "int":
-            return cls("int", values=_frozen(np.concatenate([column.values for column in columns]), np.int64))
+            return cls("int", values=frozen(np.concatenate([column.values for column in columns]), np.int64))
         lengths = np.concatenate([column._lengths for column in columns])
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        offsets = offsets_of(lengths)
         data = np.concatenate([column.data for column in columns])
-        return cls("str", offsets=_frozen(offsets, np.int64), data=_frozen(data, np.uint8))
+        return cls("str", offsets=frozen(offsets, np.int64), data=frozen(data, np.uint8))
 
     # Storage
 
@@ -221,13 +222,13 @@ class IdColumn:
             if sections[name].dtype != dtype or sections[name].ndim != 1:
                 raise CorruptIndexError(f"section {name}: {sections[name].dtype} {sections[name].shape}")
         if "ids" in sections:
-            return cls("int", values=_frozen(sections["ids"], np.int64), file=file)
+            return cls("int", values=frozen(sections["ids"], np.int64), file=file)
         if len(sections["id_offsets"]) == 0:
             raise CorruptIndexError("section id_offsets: empty, expected at least one offset")
         return cls(
             "str",
-            offsets=_frozen(sections["id_offsets"], np.int64),
-            data=_frozen(sections["id_bytes"], np.uint8),
+            offsets=frozen(sections["id_offsets"], np.int64),
+            data=frozen(sections["id_bytes"], np.uint8),
             file=file,
         )
 
@@ -273,14 +274,14 @@ def as_ids(ids: Any, n: int | None, start: int = 0, *, kind: Kind | None = None)
             raise ParameterError("ids must be given: those of the index are str, so none can be made up")
         if start + n - 1 > _LARGEST:
             raise ParameterError(f"ids must be given: none are left above the largest one, {start - 1}")
-        return IdColumn("int", values=_frozen(np.arange(start, start + n), np.int64))
+        return IdColumn("int", values=frozen(np.arange(start, start + n), np.int64))
     column = IdColumn.of(ids)
     if n is not None and len(column) != n:
         raise ShapeError(f"{len(column)} ids for {n} vectors")
     if kind is not None and column.kind != kind:
         if len(column):
             raise DtypeError(f"ids are {column.kind}, but those of the index are {kind}")
-        return IdColumn(kind, offsets=_frozen(np.zeros(int(kind == "str")), np.int64))
+        return IdColumn(kind, offsets=frozen(np.zeros(int(kind == "str")), np.int64))
     if column.kind == "int" and (column.values == -1).any():
         raise ParameterError("id -1 is not accepted: it marks missing places in results")
     column.check_unique()
@@ -298,18 +299,11 @@ def rank_across(columns: Sequence[IdColumn]) -> list[np.ndarray]:
     return np.split(ranks, np.cumsum([len(column) for column in columns])[:-1])
 
 
-def _frozen(array: np.ndarray, dtype: type) -> np.ndarray:
-    """Return a C-contiguous, read-only view of ``dtype``: one compiled kernel serves memory and mapped files."""
-    view = np.ascontiguousarray(np.asarray(array), dtype=dtype).view()
-    view.flags.writeable = False
-    return view
-
-
 def _arrow_parts(array: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
     """Return offsets and bytes of an Arrow string array, which may be a slice."""
     _, offsets, data = array.buffers()
     if offsets is None or len(array) == 0:
-        return _frozen(np.zeros(1, np.int64), np.int64), _NO_BYTES
+        return frozen(np.zeros(1, np.int64), np.int64), _NO_BYTES
     starts = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
     raw = np.empty(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)
-    return _frozen(starts - starts[0], np.int64), _frozen(raw[starts[0] : starts[-1]], np.uint8)
+    return frozen(starts - starts[0], np.int64), frozen(raw[starts[0] : starts[-1]], np.uint8)

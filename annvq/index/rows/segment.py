@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from annvq.arrays import frozen
 from annvq.errors import CorruptIndexError
 from annvq.index.rows.ids import IdColumn
 from annvq.kernels.scan import allow as kernels
@@ -15,13 +16,6 @@ from annvq.kernels.scan.scan4 import blocks_for
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-
-def frozen(array: np.ndarray) -> np.ndarray:
-    """Return a C-contiguous, read-only, plain view: one compiled kernel serves memory and mapped files."""
-    view = np.ascontiguousarray(np.asarray(array)).view()
-    view.flags.writeable = False
-    return view
 
 
 NO_MASK = frozen(np.empty(0, np.uint8))

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from annvq.arrays import frozen, offsets_of
 from annvq.index.rows.attributes import joined_schema
 from annvq.index.rows.ids import IdColumn, rank_across
-from annvq.index.rows.segment import Segment, frozen
+from annvq.index.rows.segment import Segment
 from annvq.kernels.scan.topk import take
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Snapshot:
     @classmethod
     def of(cls, segments: list[Segment] | tuple[Segment, ...]) -> Snapshot:
         """Number the rows of ``segments`` from 0."""
-        bases = np.cumsum([0, *(segment.n for segment in segments)])
+        bases = offsets_of([segment.n for segment in segments])
         return cls(tuple(segment.at(int(base)) for segment, base in zip(segments, bases, strict=False)))
 
     def narrowed(self, segments: list[Segment]) -> Snapshot:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from annvq import vectors as door
+from annvq.arrays import frozen
 from annvq.codebooks import ProductCodebook
 from annvq.hits import Hits
 from annvq.index.codes.tablecodes import TableCodes
-from annvq.index.rows.segment import frozen
 from annvq.index.rows.snapshot import Snapshot
 from annvq.index.search.depth import Depth
 from annvq.index.trained import Trained

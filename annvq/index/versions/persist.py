@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from annvq.arrays import frozen
 from annvq.errors import AnnvqError, CorruptIndexError, DuplicateIdError
 from annvq.index import tokens
 from annvq.index.codes import spill
@@ -13,7 +14,7 @@ from annvq.index.codes.tablecodes import TableCodes
 from annvq.index.rows import arrowfile
 from annvq.index.rows.attributes import intact
 from annvq.index.rows.ids import IdColumn
-from annvq.index.rows.segment import NO_MASK, Segment, frozen
+from annvq.index.rows.segment import NO_MASK, Segment
 from annvq.index.trained import Trained
 
 _ARRAY = "array."  # prefix of the sections that hold codes, constants and refine rows

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from annvq.arrays import frozen, offsets_of
 from annvq.index.rows.ids import IdColumn
-from annvq.index.rows.segment import Segment, frozen
+from annvq.index.rows.segment import Segment
 from annvq.index.tokens import TokenRows
 from annvq.index.trained import TOKENS, Trained
 
@@ -39,7 +40,7 @@ def make_segment(
 
     """
     order = np.argsort(labels, kind="stable")
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(labels, minlength=trained.nlist))]).astype(np.int64)
+    offsets = offsets_of(np.bincount(labels, minlength=trained.nlist))
     arrays = {name: array[order] for name, array in arrays.items()}
     arrays = trained.pack(arrays, offsets)
     return Segment(

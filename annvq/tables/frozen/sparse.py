@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from annvq.arrays import offsets_of
 from annvq.errors import CorruptIndexError
 from annvq.kernels.embeddings.embedding import sparse_rows
 from annvq.kernels.registers.tiles import readonly
@@ -106,5 +107,5 @@ class Sparse(Form):
 
 
 def _starts(lengths: np.ndarray) -> np.ndarray:
-    ends = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    ends = offsets_of(lengths)
     return ends[: len(lengths) : BLOCK].astype(np.int64)
