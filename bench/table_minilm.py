@@ -34,8 +34,8 @@ from annvq.errors import BudgetError
 from annvq.evaluation import BeirDataset, exact_neighbors, run_from_ids
 from annvq.evaluation.embeddings import encode, load_model
 from annvq.evaluation.ranking import ndcg
-from annvq.tables.compression import tables_of
-from annvq.tables.recommendation import QUICK
+from annvq.tables.models.compression import tables_of
+from annvq.tables.models.recommendation import QUICK
 
 RATIOS = (4.0, 10.0, 20.0, 50.0)
 BATCH, WORDS, RATE, TEMPERATURE, LEAST = 32, 32, 1e-3, 0.05, 1 << 20

@@ -58,7 +58,7 @@ def tokenizers():
 
 
 def tables():
-    from annvq.tables.dedup import merged
+    from annvq.tables.methods.dedup import merged
 
     blocks = vectors(4, 300, 12)
     yield "dedup", merged(blocks, np.ones_like(blocks), 60, 0)

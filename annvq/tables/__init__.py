@@ -17,13 +17,13 @@ from annvq.tables.frozen.table import open_table as open
 from annvq.tables.registry import METHODS
 
 _ELSEWHERE = {
-    "Proposal": "recommendation",
+    "Proposal": "models.recommendation",
     "Table": "table",
     "TableBag": "bag",
-    "compress": "compression",
+    "compress": "models.compression",
     "distill": "distillation",
-    "fit": "fitting",
-    "recommend": "recommendation",
+    "fit": "models.fitting",
+    "recommend": "models.recommendation",
 }
 
 __all__ = [

@@ -39,7 +39,7 @@ class Methods(Mapping[str, Any]):
     """Classes by name, in the order of the documentation."""
 
     def __getitem__(self, name: str) -> Any:
-        return getattr(import_module(f"annvq.tables.{_MODULES[name]}"), name)
+        return getattr(import_module(f"annvq.tables.methods.{_MODULES[name]}"), name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(_MODULES)

@@ -13,7 +13,7 @@ import torch.nn.utils.prune
 
 from annvq import tables
 from annvq.errors import BudgetError, NonFiniteError, ParameterError, ShapeError
-from annvq.tables.dedup import merged
+from annvq.tables.methods.dedup import merged
 
 # Ratio, and the most of the variance that may be lost: what plain averages of rows lose is about 1.
 KEPT = {

@@ -12,10 +12,11 @@ import torch
 
 from annvq import tables
 from annvq.errors import BudgetError, DtypeError, ParameterError, ShapeError, StateError
-from annvq.tables import autodim, sparse
 from annvq.tables.budget import Budget
 from annvq.tables.frozen.sparse import Sparse, sparse_bytes
-from annvq.tables.mixed import mixed_bytes
+from annvq.tables.methods import autodim
+from annvq.tables.structure import sparse
+from annvq.tables.structure.mixed import mixed_bytes
 
 N, D = 400, 8
 SEARCHED = ("AutoDim", "OptEmbed", "DNIS", "AutoSrh", "DeepLight", "PEP")

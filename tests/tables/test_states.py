@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 
 from annvq import tables
 from annvq.errors import DtypeError, ParameterError, ShapeError
-from annvq.tables.mixed import MixedTable
-from annvq.tables.sparse import SparseTable
+from annvq.tables.structure.mixed import MixedTable
+from annvq.tables.structure.sparse import SparseTable
 
 SEARCHED = ("AutoDim", "OptEmbed", "DNIS", "AutoSrh", "DeepLight", "PEP")
 

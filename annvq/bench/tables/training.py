@@ -10,8 +10,8 @@ import numpy as np
 
 from annvq.bench.tables.tasks import Task
 from annvq.learn.runtime import torch
-from annvq.tables.compression import compress, replace
-from annvq.tables.fitting import fit
+from annvq.tables.models.compression import compress, replace
+from annvq.tables.models.fitting import fit
 from annvq.tables.registry import METHODS
 from annvq.tables.table import Table
 

@@ -10,7 +10,7 @@ from annvq.arguments import as_count
 from annvq.learn.runtime import torch
 from annvq.tables.budget import FLOAT, Budget
 from annvq.tables.frozen.gather import Blocks
-from annvq.tables.lsh import nearest_before
+from annvq.tables.methods.lsh import nearest_before
 from annvq.tables.table import Table, array_of, gathered, normal, set_, weights_of
 
 if TYPE_CHECKING:

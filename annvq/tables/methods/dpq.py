@@ -14,11 +14,11 @@ from annvq.learn.deciding import largest_logit
 from annvq.learn.mirrors import ProductMirror
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
-from annvq.tables.code_sizes import CodeSizes, product_sizes
-from annvq.tables.coded import training_sample
+from annvq.tables.coding.code_sizes import CodeSizes, product_sizes
+from annvq.tables.coding.coded import training_sample
+from annvq.tables.coding.precision import through
 from annvq.tables.frozen.codes import ProductCodes, packed
 from annvq.tables.frozen.form import Form
-from annvq.tables.precision import through
 from annvq.tables.table import Table, array_of, gathered, normal, of_distinct, set_
 
 if TYPE_CHECKING:

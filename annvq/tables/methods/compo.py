@@ -11,7 +11,7 @@ from annvq.errors import ParameterError
 from annvq.learn.runtime import torch
 from annvq.tables.budget import FLOAT, Budget
 from annvq.tables.frozen.compositional import MOST_PARTS, OPS, Compositional, digits
-from annvq.tables.hash import shared_means
+from annvq.tables.methods.hash import shared_means
 from annvq.tables.table import Table, array_of, gathered, normal, set_, weights_of
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numpy as np
 from annvq.arguments import as_count
 from annvq.tables.budget import Budget
 from annvq.tables.frozen.partition import MOST_GROUPS
-from annvq.tables.mixed import MixedTable, mixed_bytes
+from annvq.tables.structure.mixed import MixedTable, mixed_bytes
 from annvq.tables.table import as_frequencies, by_frequency
 
 _STEEPEST = 16.0

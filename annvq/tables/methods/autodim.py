@@ -13,9 +13,9 @@ from annvq.errors import ParameterError
 from annvq.learn.mirrors import tensor_of
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
-from annvq.tables.mixed import MixedTable, Split, empty_mixed, mixed_bytes
-from annvq.tables.searched import Searched, as_groups
-from annvq.tables.selection import gradient_of
+from annvq.tables.structure.mixed import MixedTable, Split, empty_mixed, mixed_bytes
+from annvq.tables.structure.searched import Searched, as_groups
+from annvq.tables.structure.selection import gradient_of
 from annvq.tables.table import gathered, normal
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import numpy as np
 
 from annvq.learn.runtime import torch
 from annvq.tables.budget import FLOAT, Budget
-from annvq.tables.code_sizes import CodeSizes
+from annvq.tables.coding.code_sizes import CodeSizes
 from annvq.tables.frozen.codes import PackedCodes, code_bytes, packed
 from annvq.tables.table import Table, array_of, set_
 

@@ -11,10 +11,10 @@ from annvq.codebooks import KMeans
 from annvq.learn.mirrors import tensor_of
 from annvq.learn.runtime import torch
 from annvq.tables.budget import FLOAT, Budget, most_that_fits
-from annvq.tables.code_sizes import CodeSizes, subspaces
-from annvq.tables.dpq import Quantized
+from annvq.tables.coding.code_sizes import CodeSizes, subspaces
 from annvq.tables.frozen.codes import HIGH_BITS, LOW_BITS, GroupedCodes, code_bytes, packed
 from annvq.tables.frozen.partition import Partition
+from annvq.tables.methods.dpq import Quantized
 from annvq.tables.table import array_of, by_frequency, set_
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import numpy as np
 from annvq.errors import ParameterError
 from annvq.learn.runtime import torch
 from annvq.tables.budget import FLOAT, Budget
+from annvq.tables.coding.precision import levels, through
 from annvq.tables.frozen.integers import Integers
-from annvq.tables.precision import levels, through
 from annvq.tables.table import Table, array_of, gathered, normal, set_
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from annvq.errors import ParameterError
-from annvq.tables.compression import replace
+from annvq.tables.models.compression import replace
 from annvq.tables.table import Table
 
 

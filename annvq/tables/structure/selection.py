@@ -11,8 +11,8 @@ from annvq.arguments import as_count, as_number
 from annvq.learn.mirrors import tensor_of
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
-from annvq.tables.searched import Searched
-from annvq.tables.sparse import SparseTable, empty_sparse, largest_within, least_sparse_bytes
+from annvq.tables.structure.searched import Searched
+from annvq.tables.structure.sparse import SparseTable, empty_sparse, largest_within, least_sparse_bytes
 from annvq.tables.table import array_of, by_frequency, gathered, normal
 
 if TYPE_CHECKING:

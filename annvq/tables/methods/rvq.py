@@ -9,8 +9,8 @@ from annvq.codebooks import ResidualCodebook
 from annvq.learn.mirrors import ResidualMirror
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
-from annvq.tables.code_sizes import residual_sizes
-from annvq.tables.coded import Coded
+from annvq.tables.coding.code_sizes import residual_sizes
+from annvq.tables.coding.coded import Coded
 from annvq.tables.frozen.codes import ResidualCodes
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from annvq.tables.selection import Selected
+from annvq.tables.structure.selection import Selected
 
 
 class DNIS(Selected):

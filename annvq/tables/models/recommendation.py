@@ -13,9 +13,9 @@ from annvq.arguments import as_count
 from annvq.errors import BudgetError, ParameterError
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
-from annvq.tables.code_sizes import residual_sizes
-from annvq.tables.compression import compress, weight_of
-from annvq.tables.replaceable import check_replaceable
+from annvq.tables.coding.code_sizes import residual_sizes
+from annvq.tables.models.compression import compress, weight_of
+from annvq.tables.models.replaceable import check_replaceable
 from annvq.tables.table import as_frequencies, weights_of
 
 QUICK = (

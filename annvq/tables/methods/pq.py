@@ -8,8 +8,8 @@ from annvq.codebooks import ProductCodebook
 from annvq.learn.mirrors import ProductMirror
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
-from annvq.tables.code_sizes import CodeSizes, product_sizes
-from annvq.tables.coded import Coded
+from annvq.tables.coding.code_sizes import CodeSizes, product_sizes
+from annvq.tables.coding.coded import Coded
 from annvq.tables.frozen.codes import ProductCodes
 
 

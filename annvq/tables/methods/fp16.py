@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from annvq.tables.budget import Budget
+from annvq.tables.coding.precision import as_half, through
 from annvq.tables.frozen.gather import Hashed
-from annvq.tables.precision import as_half, through
 from annvq.tables.table import Table, array_of, gathered, normal, set_
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from annvq.learn.mirrors import tensor_of
 from annvq.tables.budget import FLOAT, Budget
 from annvq.tables.frozen.gather import HotAndShared
 from annvq.tables.frozen.partition import Partition, places_of
-from annvq.tables.hash import shared_means
+from annvq.tables.methods.hash import shared_means
 from annvq.tables.table import Table, array_of, by_frequency, gathered, normal, set_, weights_of
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import numpy as np
 from annvq.arguments import as_count, as_number
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
-from annvq.tables.searched import Searched
-from annvq.tables.sparse import SparseTable, empty_sparse, largest_within, least_sparse_bytes, most_values
+from annvq.tables.structure.searched import Searched
+from annvq.tables.structure.sparse import SparseTable, empty_sparse, largest_within, least_sparse_bytes, most_values
 from annvq.tables.table import array_of, gathered, normal, set_, weights_of
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from annvq.arguments import as_count, as_number
 from annvq.learn.mirrors import tensor_of
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
-from annvq.tables.mixed import MixedTable, empty_mixed, mixed_bytes
-from annvq.tables.searched import Searched, as_groups
+from annvq.tables.structure.mixed import MixedTable, empty_mixed, mixed_bytes
+from annvq.tables.structure.searched import Searched, as_groups
 from annvq.tables.table import gathered, normal
 
 if TYPE_CHECKING:

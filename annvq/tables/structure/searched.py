@@ -10,7 +10,7 @@ import numpy as np
 
 from annvq.errors import DtypeError, ParameterError, ShapeError, StateError
 from annvq.tables.frozen.partition import MOST_GROUPS
-from annvq.tables.mde import popularity_groups
+from annvq.tables.methods.mde import popularity_groups
 from annvq.tables.state import become, check_method
 from annvq.tables.table import Table
 
@@ -64,7 +64,7 @@ def as_groups(groups: Any, n: int, frequencies: Any) -> np.ndarray:
     n
         Rows.
     frequencies
-        (n,) or None, as of `annvq.tables.mde.popularity_groups`.
+        (n,) or None, as of `annvq.tables.methods.mde.popularity_groups`.
 
     Raises
     ------

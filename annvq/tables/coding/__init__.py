@@ -1,0 +1,1 @@
+"""Values and rows as codes of few bits."""

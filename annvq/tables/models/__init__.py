@@ -1,0 +1,1 @@
+"""Tables in the place of a model's embeddings."""

@@ -1,0 +1,1 @@
+"""Tables whose structure is searched, and those that a search ends with."""
