@@ -28,7 +28,7 @@ from figures import Figures, machine_line
 import annvq
 from annvq.bench.machine import package_version
 from annvq.tokenizers import EMA, Learning, VectorQuantizer
-from annvq.tokenizers.nearest import MANY_CODES
+from annvq.tokenizers.choosing.nearest import MANY_CODES
 
 PEER = "vector-quantize-pytorch"
 OWN, OWN_APPROXIMATE = "annvq, exact", "annvq"

@@ -42,8 +42,8 @@ def tokenizers():
     from annvq.codebooks import ProductCodebook
     from annvq.learn.mirrors import ProductMirror
     from annvq.tokenizers import VectorQuantizer
-    from annvq.tokenizers.blocked import argmax
-    from annvq.tokenizers.nearest import nearest
+    from annvq.tokenizers.choosing.blocked import argmax
+    from annvq.tokenizers.choosing.nearest import nearest
 
     rows, codes = vectors(2, 301, 7), vectors(3, 530, 7)
     for dtype in (torch.float32, torch.float64):

@@ -29,7 +29,8 @@ def tokenizer_doors():
     torch = pytest.importorskip("torch")
     pytest.importorskip("safetensors")
     import annvq.tables
-    from annvq.tokenizers import arrow, weights
+    from annvq.tokenizers import weights
+    from annvq.tokenizers.codes import arrow
 
     module = torch.nn.Linear(2, 2)
     return {

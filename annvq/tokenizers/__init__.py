@@ -4,34 +4,34 @@
 >>> z_q, codes, loss, stats = tokenizer(z)
 """
 
-from annvq.tokenizers.arrow import codes_from_arrow, codes_to_arrow, read_codes, write_codes
-from annvq.tokenizers.binary import BinaryQuantizer
-from annvq.tokenizers.bsq import BSQ
-from annvq.tokenizers.choices import Balanced, Nearest, Stochastic
-from annvq.tokenizers.estimators import rotation_trick, straight_through
-from annvq.tokenizers.factorized import FactorizedVQ
-from annvq.tokenizers.frozen import KMeansTokenizer
-from annvq.tokenizers.fsq import FSQ
-from annvq.tokenizers.grouped import GroupedResidualVQ
-from annvq.tokenizers.hierarchical import HierarchicalVQ
-from annvq.tokenizers.ibq import IBQ
-from annvq.tokenizers.index import to_index
-from annvq.tokenizers.latent import LatentQuantizer
-from annvq.tokenizers.learning import Learning
-from annvq.tokenizers.lfq import LFQ
-from annvq.tokenizers.losses import Entropy
-from annvq.tokenizers.lowrank import LowRankVQ
-from annvq.tokenizers.mixture import GaussianMixtureVQ
-from annvq.tokenizers.product import ProductVQ
+from annvq.tokenizers.choosing.choices import Balanced, Nearest, Stochastic
+from annvq.tokenizers.codes.arrow import codes_from_arrow, codes_to_arrow, read_codes, write_codes
+from annvq.tokenizers.codes.index import to_index
 from annvq.tokenizers.quantized import MASKED, Quantized
-from annvq.tokenizers.residual import ResidualVQ
-from annvq.tokenizers.revival import Revival
-from annvq.tokenizers.shrink import Shrunk, shrink_codebook
-from annvq.tokenizers.sim import SimVQ
-from annvq.tokenizers.start import KMeansStart
+from annvq.tokenizers.quantizers.binary import BinaryQuantizer
+from annvq.tokenizers.quantizers.bsq import BSQ
+from annvq.tokenizers.quantizers.factorized import FactorizedVQ
+from annvq.tokenizers.quantizers.frozen import KMeansTokenizer
+from annvq.tokenizers.quantizers.fsq import FSQ
+from annvq.tokenizers.quantizers.grouped import GroupedResidualVQ
+from annvq.tokenizers.quantizers.hierarchical import HierarchicalVQ
+from annvq.tokenizers.quantizers.ibq import IBQ
+from annvq.tokenizers.quantizers.latent import LatentQuantizer
+from annvq.tokenizers.quantizers.lfq import LFQ
+from annvq.tokenizers.quantizers.lowrank import LowRankVQ
+from annvq.tokenizers.quantizers.mixture import GaussianMixtureVQ
+from annvq.tokenizers.quantizers.product import ProductVQ
+from annvq.tokenizers.quantizers.residual import ResidualVQ
+from annvq.tokenizers.quantizers.shrink import Shrunk, shrink_codebook
+from annvq.tokenizers.quantizers.sim import SimVQ
+from annvq.tokenizers.quantizers.vector import VectorQuantizer
 from annvq.tokenizers.tokenizer import Tokenizer, mask_of_lengths
-from annvq.tokenizers.updates import EMA, Gradient
-from annvq.tokenizers.vector import VectorQuantizer
+from annvq.tokenizers.training.estimators import rotation_trick, straight_through
+from annvq.tokenizers.training.learning import Learning
+from annvq.tokenizers.training.losses import Entropy
+from annvq.tokenizers.training.revival import Revival
+from annvq.tokenizers.training.start import KMeansStart
+from annvq.tokenizers.training.updates import EMA, Gradient
 from annvq.tokenizers.weights import load_weights, save_weights
 
 __all__ = [

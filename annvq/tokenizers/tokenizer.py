@@ -12,6 +12,7 @@ from annvq.tokenizers.projection import least_dtype
 from annvq.tokenizers.quantized import MASKED, Quantized, bits_of, usage_of
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 
@@ -215,3 +216,10 @@ def spread(rows: Tensor, keep: Tensor | None, fill: float) -> Tensor:
         return rows
     whole = rows.new_full((len(keep), *rows.shape[1:]), fill)
     return whole.masked_scatter(keep.reshape(-1, *(1,) * (rows.ndim - 1)).expand_as(whole), rows)
+
+
+def as_array(table: Tensor) -> np.ndarray:
+    """Return a read-only float32 copy of a tensor."""
+    array = table.detach().to("cpu", torch.float32).numpy().copy()
+    array.flags.writeable = False
+    return array

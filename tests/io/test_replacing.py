@@ -45,7 +45,7 @@ def write_weights(path):
 
 def write_codes(path):
     torch = pytest.importorskip("torch")
-    from annvq.tokenizers.arrow import write_codes
+    from annvq.tokenizers.codes.arrow import write_codes
 
     write_codes(path, [torch.zeros(3, 2, dtype=torch.int64)], 8)
 

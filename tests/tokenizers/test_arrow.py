@@ -12,7 +12,7 @@ import torch
 
 from annvq.errors import DataFormatError, DtypeError, ParameterError, ShapeError
 from annvq.tokenizers import BSQ, codes_from_arrow, codes_to_arrow, read_codes, write_codes
-from annvq.tokenizers import arrow as module
+from annvq.tokenizers.codes import arrow as module
 
 SIZES = [1, 2, 3, 16, 255, 256, 257, 65536, 65537, 1 << 18, 1 << 32, (1 << 32) + 1, 1 << 62]
 

@@ -6,7 +6,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from annvq.tokenizers import blocked
+from annvq.tokenizers.choosing import blocked
 
 
 @pytest.fixture(autouse=True, params=[40, 1 << 20])

@@ -20,7 +20,7 @@ from annvq.tokenizers import (
     ResidualVQ,
     rotation_trick,
 )
-from annvq.tokenizers.nearest import nearest
+from annvq.tokenizers.choosing.nearest import nearest
 
 GRADIENT = Learning(update=Gradient())
 

@@ -7,7 +7,7 @@ pytest.importorskip("torch")
 import torch
 
 from annvq.tokenizers import Balanced, Entropy, GaussianMixtureVQ, Stochastic
-from annvq.tokenizers.nearest import CodeSearch, nearest
+from annvq.tokenizers.choosing.nearest import CodeSearch, nearest
 
 OFFSET = 4096.0
 

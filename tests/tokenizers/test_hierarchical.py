@@ -9,7 +9,7 @@ import torch
 
 from annvq.errors import NonFiniteError, ParameterError, ShapeError
 from annvq.tokenizers import EMA, Gradient, HierarchicalVQ, KMeansStart, Learning
-from annvq.tokenizers.nearest import nearest
+from annvq.tokenizers.choosing.nearest import nearest
 
 GRADIENT = Learning(update=Gradient())
 

@@ -11,8 +11,8 @@ import torch
 
 from annvq.learn import deciding
 from annvq.tokenizers import Learning, VectorQuantizer, nearest
-from annvq.tokenizers.approximate import ApproximateCodes
-from annvq.tokenizers.nearest import CodeSearch
+from annvq.tokenizers.choosing.approximate import ApproximateCodes
+from annvq.tokenizers.choosing.nearest import CodeSearch
 
 
 def distances(rows, codes):
@@ -86,7 +86,7 @@ def test_the_codes_as_they_are_now_decide(many):
 
 
 def test_an_index_of_codes_grows_old(many, monkeypatch):
-    from annvq.tokenizers import approximate
+    from annvq.tokenizers.choosing import approximate
 
     _, codes = many
     monkeypatch.setattr(approximate, "_SEARCHES", 3)
@@ -164,7 +164,7 @@ def test_tokenizers_follow_codes_that_changed_places(many, other, training):
 
 
 def test_a_few_codes_that_changed_in_training_are_found_in_the_end(many, monkeypatch):
-    from annvq.tokenizers import approximate
+    from annvq.tokenizers.choosing import approximate
 
     _, codes = many
     monkeypatch.setattr(approximate, "_SEARCHES", 3)

@@ -11,7 +11,7 @@ import torch
 
 from annvq.errors import ParameterError
 from annvq.tokenizers import BSQ, FSQ, LFQ, BinaryQuantizer, Entropy, LatentQuantizer
-from annvq.tokenizers.bits import bit_entropies, bits_of_number, number_of
+from annvq.tokenizers.codes.bits import bit_entropies, bits_of_number, number_of
 
 
 @pytest.fixture

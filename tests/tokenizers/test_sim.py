@@ -9,7 +9,7 @@ import torch
 
 from annvq.errors import ParameterError
 from annvq.tokenizers import Gradient, Learning, SimVQ, VectorQuantizer
-from annvq.tokenizers.nearest import nearest
+from annvq.tokenizers.choosing.nearest import nearest
 
 
 def test_codes_are_the_basis_through_the_layer():

@@ -23,7 +23,7 @@ from annvq.tokenizers import (
     rotation_trick,
     straight_through,
 )
-from annvq.tokenizers.nearest import nearest
+from annvq.tokenizers.choosing.nearest import nearest
 
 
 @pytest.fixture

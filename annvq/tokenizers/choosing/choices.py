@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from annvq.arguments import as_count, as_number
 from annvq.errors import ParameterError
 from annvq.learn.assignment import EPSILON, ITERATIONS, LEAST_EPSILON, sinkhorn
-from annvq.tokenizers.blocked import argmax, centred, distance_logits, noise_seed
-from annvq.tokenizers.nearest import CodeSearch
+from annvq.tokenizers.choosing.blocked import argmax, centred, distance_logits, noise_seed
+from annvq.tokenizers.choosing.nearest import CodeSearch
 
 if TYPE_CHECKING:
     from torch import Tensor

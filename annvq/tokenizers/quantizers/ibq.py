@@ -8,13 +8,12 @@ from annvq.arguments import as_number, as_weight
 from annvq.codebooks import KMeans
 from annvq.errors import ParameterError
 from annvq.learn.runtime import torch
-from annvq.tokenizers.blocked import entropies, indexed, noise_seed
+from annvq.tokenizers.choosing.blocked import entropies, indexed, noise_seed
+from annvq.tokenizers.choosing.nearest import CodeSearch
 from annvq.tokenizers.kinds import check_kind
-from annvq.tokenizers.losses import Entropy, squared_error
-from annvq.tokenizers.nearest import CodeSearch
 from annvq.tokenizers.quantized import Quantized
-from annvq.tokenizers.tokenizer import Tokenizer, table_rows
-from annvq.tokenizers.vector import as_array
+from annvq.tokenizers.tokenizer import Tokenizer, as_array, table_rows
+from annvq.tokenizers.training.losses import Entropy, squared_error
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +39,7 @@ class IBQ(Tokenizer):
     entropy
         `Entropy` of the softmax as a loss, in whose logits its own temperature stands; None for none.
     exact
-        Whether all codes are compared in eval mode, see `annvq.tokenizers.nearest.CodeSearch`.
+        Whether all codes are compared in eval mode, see `annvq.tokenizers.choosing.nearest.CodeSearch`.
 
     """
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from annvq.arguments import as_count
 from annvq.errors import ShapeError
 from annvq.learn.runtime import torch
-from annvq.tokenizers.learning import PLAIN, Learning
 from annvq.tokenizers.quantized import MASKED, Quantized, bits_of, mean_of
+from annvq.tokenizers.quantizers.vector import VectorQuantizer
 from annvq.tokenizers.tokenizer import Tokenizer, spread
-from annvq.tokenizers.vector import VectorQuantizer
+from annvq.tokenizers.training.learning import PLAIN, Learning
 
 if TYPE_CHECKING:
     from torch import Tensor

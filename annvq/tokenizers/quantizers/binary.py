@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from annvq.learn.runtime import torch
-from annvq.tokenizers.bit_tokenizer import BitTokenizer
-from annvq.tokenizers.bits import number_of
-from annvq.tokenizers.estimators import straight_through
+from annvq.tokenizers.codes.bits import number_of
 from annvq.tokenizers.quantized import Quantized
+from annvq.tokenizers.quantizers.bit_tokenizer import BitTokenizer
+from annvq.tokenizers.training.estimators import straight_through
 
 if TYPE_CHECKING:
     from torch import Tensor

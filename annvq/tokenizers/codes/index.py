@@ -17,8 +17,7 @@ from annvq.index.trained import Trained
 from annvq.index.versions.writer import make_segment
 from annvq.learn.live import index_of
 from annvq.learn.runtime import torch
-from annvq.tokenizers.tokenizer import Tokenizer
-from annvq.tokenizers.vector import as_array
+from annvq.tokenizers.tokenizer import Tokenizer, as_array
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from annvq.arguments import as_count, as_number, as_weight
 from annvq.learn.runtime import torch
-from annvq.tokenizers.blocked import centred, indexed, log_sums, noise_seed
-from annvq.tokenizers.losses import squared_error
-from annvq.tokenizers.nearest import CodeSearch
+from annvq.tokenizers.choosing.blocked import centred, indexed, log_sums, noise_seed
+from annvq.tokenizers.choosing.nearest import CodeSearch
 from annvq.tokenizers.quantized import Quantized
-from annvq.tokenizers.split import assign_parts, lookup_parts, quantize_parts, width_of
+from annvq.tokenizers.quantizers.split import assign_parts, lookup_parts, quantize_parts, width_of
 from annvq.tokenizers.tokenizer import Tokenizer, table_rows
+from annvq.tokenizers.training.losses import squared_error
 
 if TYPE_CHECKING:
     from torch import Tensor

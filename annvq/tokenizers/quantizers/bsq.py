@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from annvq.learn.runtime import torch
-from annvq.tokenizers.lfq import LFQ
+from annvq.tokenizers.quantizers.lfq import LFQ
 
 if TYPE_CHECKING:
     from torch import Tensor

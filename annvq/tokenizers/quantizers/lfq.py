@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from annvq.arguments import as_count, as_weight
-from annvq.tokenizers.bit_tokenizer import BitTokenizer
-from annvq.tokenizers.bits import bit_entropies, number_of
-from annvq.tokenizers.estimators import straight_through
+from annvq.tokenizers.codes.bits import bit_entropies, number_of
 from annvq.tokenizers.kinds import check_kind
-from annvq.tokenizers.losses import Entropy, squared_error
 from annvq.tokenizers.quantized import Quantized
+from annvq.tokenizers.quantizers.bit_tokenizer import BitTokenizer
+from annvq.tokenizers.training.estimators import straight_through
+from annvq.tokenizers.training.losses import Entropy, squared_error
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +35,7 @@ class LFQ(BitTokenizer):
     commitment
         Weight of mean |z - sg(z_q)|^2, at least 0.
     group
-        Bits within which the entropy of the mean is exact, at most 16; see `annvq.tokenizers.bits.bit_entropies`.
+        Bits within which the entropy of the mean is exact, at most 16; see `annvq.tokenizers.codes.bits.bit_entropies`.
 
     """
 

@@ -9,11 +9,11 @@ import numpy as np
 from annvq.arguments import as_count
 from annvq.codebooks import ResidualCodebook
 from annvq.learn.runtime import torch
-from annvq.tokenizers.learning import PLAIN, Learning
 from annvq.tokenizers.quantized import Quantized
-from annvq.tokenizers.residual import ResidualVQ
-from annvq.tokenizers.split import assign_parts, lookup_parts, quantize_parts, width_of
+from annvq.tokenizers.quantizers.residual import ResidualVQ
+from annvq.tokenizers.quantizers.split import assign_parts, lookup_parts, quantize_parts, width_of
 from annvq.tokenizers.tokenizer import Tokenizer
+from annvq.tokenizers.training.learning import PLAIN, Learning
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from annvq.learn.runtime import torch
-from annvq.tokenizers.bits import bit_columns, bit_tables, bits_in, bits_of_number, column_bits
+from annvq.tokenizers.codes.bits import bit_columns, bit_tables, bits_in, bits_of_number, column_bits
 from annvq.tokenizers.projection import Projection
 from annvq.tokenizers.tokenizer import Tokenizer
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from annvq.arguments import as_weight
-from annvq.tokenizers.choices import Balanced, Choice, Nearest, Stochastic
-from annvq.tokenizers.estimators import Estimator, straight_through
+from annvq.tokenizers.choosing.choices import Balanced, Choice, Nearest, Stochastic
 from annvq.tokenizers.kinds import check_estimator, check_kind
-from annvq.tokenizers.losses import Entropy
-from annvq.tokenizers.revival import Revival
-from annvq.tokenizers.start import KMeansStart
-from annvq.tokenizers.updates import EMA, Gradient
+from annvq.tokenizers.training.estimators import Estimator, straight_through
+from annvq.tokenizers.training.losses import Entropy
+from annvq.tokenizers.training.revival import Revival
+from annvq.tokenizers.training.start import KMeansStart
+from annvq.tokenizers.training.updates import EMA, Gradient
 
 _EMA, _NEAREST = EMA(), Nearest()
 
@@ -39,7 +39,7 @@ class Learning:
     cosine
         Rows and codes have norm 1 (Yu et al. 2022 (ViT-VQGAN)), z_q too.
     exact
-        Whether all codes are compared, see `annvq.tokenizers.nearest.CodeSearch`.
+        Whether all codes are compared, see `annvq.tokenizers.choosing.nearest.CodeSearch`.
 
     """
 

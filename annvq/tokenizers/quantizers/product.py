@@ -11,11 +11,11 @@ from annvq.codebooks import ProductCodebook
 from annvq.errors import ParameterError
 from annvq.learn.runtime import torch
 from annvq.tokenizers.kinds import check_kind
-from annvq.tokenizers.learning import PLAIN, Learning
 from annvq.tokenizers.quantized import Quantized
-from annvq.tokenizers.split import assign_parts, lookup_parts, quantize_parts, width_of
-from annvq.tokenizers.tokenizer import Tokenizer
-from annvq.tokenizers.vector import VectorQuantizer, as_array
+from annvq.tokenizers.quantizers.split import assign_parts, lookup_parts, quantize_parts, width_of
+from annvq.tokenizers.quantizers.vector import VectorQuantizer
+from annvq.tokenizers.tokenizer import Tokenizer, as_array
+from annvq.tokenizers.training.learning import PLAIN, Learning
 
 if TYPE_CHECKING:
     from torch import Tensor

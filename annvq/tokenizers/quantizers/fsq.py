@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from annvq.arguments import as_count
 from annvq.errors import ParameterError
 from annvq.learn.runtime import torch
-from annvq.tokenizers.estimators import straight_through
 from annvq.tokenizers.projection import Projection
 from annvq.tokenizers.quantized import Quantized
 from annvq.tokenizers.tokenizer import Tokenizer
+from annvq.tokenizers.training.estimators import straight_through
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,9 +12,10 @@ from annvq.codebooks import KMeans
 from annvq.errors import ParameterError
 from annvq.kernels.clusters.assign import assign
 from annvq.learn.runtime import torch
-from annvq.tokenizers.frozen import KMeansTokenizer
-from annvq.tokenizers.sim import SimVQ
-from annvq.tokenizers.vector import VectorQuantizer, as_array
+from annvq.tokenizers.quantizers.frozen import KMeansTokenizer
+from annvq.tokenizers.quantizers.sim import SimVQ
+from annvq.tokenizers.quantizers.vector import VectorQuantizer
+from annvq.tokenizers.tokenizer import as_array
 
 if TYPE_CHECKING:
     from torch import Tensor

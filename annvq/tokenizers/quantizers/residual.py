@@ -12,11 +12,11 @@ from annvq.errors import ParameterError
 from annvq.learn.processes import from_first
 from annvq.learn.runtime import torch
 from annvq.tokenizers.kinds import check_kind
-from annvq.tokenizers.learning import PLAIN, Learning
-from annvq.tokenizers.product import check_scannable
 from annvq.tokenizers.quantized import MASKED, Quantized, mean_of
-from annvq.tokenizers.tokenizer import Tokenizer
-from annvq.tokenizers.vector import VectorQuantizer, as_array
+from annvq.tokenizers.quantizers.product import check_scannable
+from annvq.tokenizers.quantizers.vector import VectorQuantizer
+from annvq.tokenizers.tokenizer import Tokenizer, as_array
+from annvq.tokenizers.training.learning import PLAIN, Learning
 
 if TYPE_CHECKING:
     from torch import Tensor

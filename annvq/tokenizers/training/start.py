@@ -9,7 +9,7 @@ from annvq.arguments import as_count
 from annvq.codebooks import KMeans
 from annvq.learn.processes import from_first, rows_of_all
 from annvq.learn.runtime import torch
-from annvq.tokenizers.revival import draw
+from annvq.tokenizers.training.revival import draw
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from annvq.arguments import as_count, as_weight
 from annvq.codebooks import KMeans
 from annvq.learn.runtime import torch
-from annvq.tokenizers.learning import PLAIN, Learning
-from annvq.tokenizers.losses import squared_error
 from annvq.tokenizers.quantized import Quantized
-from annvq.tokenizers.tokenizer import Tokenizer
-from annvq.tokenizers.vector import VectorQuantizer, as_array
+from annvq.tokenizers.quantizers.vector import VectorQuantizer
+from annvq.tokenizers.tokenizer import Tokenizer, as_array
+from annvq.tokenizers.training.learning import PLAIN, Learning
+from annvq.tokenizers.training.losses import squared_error
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from annvq.kernels.clusters.assign import assign
 from annvq.learn.deciding import largest_logit, least_distance
 from annvq.learn.runtime import torch
-from annvq.tokenizers.approximate import ApproximateCodes
+from annvq.tokenizers.choosing.approximate import ApproximateCodes
 from annvq.tokenizers.kinds import check_kind
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from annvq.codebooks import KMeans
 from annvq.errors import StateError
 from annvq.learn.runtime import torch
-from annvq.tokenizers.nearest import CodeSearch
+from annvq.tokenizers.choosing.nearest import CodeSearch
 from annvq.tokenizers.quantized import Quantized
-from annvq.tokenizers.tokenizer import Tokenizer, table_rows
-from annvq.tokenizers.vector import as_array, as_centroids
+from annvq.tokenizers.quantizers.vector import as_centroids
+from annvq.tokenizers.tokenizer import Tokenizer, as_array, table_rows
 from annvq.vectors import as_matrix
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class KMeansTokenizer(Tokenizer):
     dim, codebook_size
         Dimension of the vectors, and number of codes.
     exact
-        Whether all codes are compared, see `annvq.tokenizers.nearest.CodeSearch`.
+        Whether all codes are compared, see `annvq.tokenizers.choosing.nearest.CodeSearch`.
 
     """
 

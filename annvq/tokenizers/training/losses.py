@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from annvq.arguments import as_number, as_weight
-from annvq.tokenizers.blocked import centred, distance_logits, entropies
+from annvq.tokenizers.choosing.blocked import centred, distance_logits, entropies
 
 if TYPE_CHECKING:
     from torch import Tensor

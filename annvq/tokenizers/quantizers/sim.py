@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 from annvq.arguments import as_weight
 from annvq.codebooks import KMeans
 from annvq.learn.runtime import torch
-from annvq.tokenizers.estimators import Estimator, straight_through
+from annvq.tokenizers.choosing.nearest import CodeSearch
 from annvq.tokenizers.kinds import check_estimator, check_kind
-from annvq.tokenizers.losses import squared_error
-from annvq.tokenizers.nearest import CodeSearch
 from annvq.tokenizers.projection import least_dtype, linear
 from annvq.tokenizers.quantized import Quantized
-from annvq.tokenizers.start import moments
-from annvq.tokenizers.tokenizer import Tokenizer
-from annvq.tokenizers.vector import as_array
+from annvq.tokenizers.tokenizer import Tokenizer, as_array
+from annvq.tokenizers.training.estimators import Estimator, straight_through
+from annvq.tokenizers.training.losses import squared_error
+from annvq.tokenizers.training.start import moments
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +39,7 @@ class SimVQ(Tokenizer):
         and the covariance of these. Else codes are near the origin, and vectors that are elsewhere, or spread along few
         directions, find few of them until the layer has followed.
     exact
-        Whether all codes are compared, see `annvq.tokenizers.nearest.CodeSearch`.
+        Whether all codes are compared, see `annvq.tokenizers.choosing.nearest.CodeSearch`.
 
     """
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from annvq.arguments import as_count, as_weight
 from annvq.codebooks import ProductCodebook
 from annvq.learn.runtime import torch
-from annvq.tokenizers.learning import PLAIN, Learning
-from annvq.tokenizers.product import product_of
 from annvq.tokenizers.projection import linear
 from annvq.tokenizers.quantized import Quantized
-from annvq.tokenizers.split import assign_parts, lookup_parts, quantize_parts, width_of
+from annvq.tokenizers.quantizers.product import product_of
+from annvq.tokenizers.quantizers.split import assign_parts, lookup_parts, quantize_parts, width_of
+from annvq.tokenizers.quantizers.vector import VectorQuantizer
 from annvq.tokenizers.tokenizer import Tokenizer
-from annvq.tokenizers.vector import VectorQuantizer
+from annvq.tokenizers.training.learning import PLAIN, Learning
 
 if TYPE_CHECKING:
     from torch import Tensor

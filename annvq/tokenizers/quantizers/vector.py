@@ -9,14 +9,14 @@ import numpy as np
 from annvq.codebooks import KMeans
 from annvq.errors import ParameterError
 from annvq.learn.runtime import torch
+from annvq.tokenizers.choosing.nearest import CodeSearch
 from annvq.tokenizers.kinds import check_kind
-from annvq.tokenizers.learning import PLAIN, Learning
-from annvq.tokenizers.losses import squared_error
-from annvq.tokenizers.nearest import CodeSearch
 from annvq.tokenizers.projection import Projection, least_dtype
 from annvq.tokenizers.quantized import Quantized
-from annvq.tokenizers.tokenizer import Tokenizer
-from annvq.tokenizers.updates import EMA, Gradient, add_batch
+from annvq.tokenizers.tokenizer import Tokenizer, as_array
+from annvq.tokenizers.training.learning import PLAIN, Learning
+from annvq.tokenizers.training.losses import squared_error
+from annvq.tokenizers.training.updates import EMA, Gradient, add_batch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -179,10 +179,3 @@ def as_centroids(codebook: KMeans) -> np.ndarray:
     if codebook.metric != "l2":
         raise ParameterError(f"codes are chosen by distance, not by the metric {codebook.metric!r}: see IBQ")
     return codebook.centroids
-
-
-def as_array(table: Tensor) -> np.ndarray:
-    """Return a read-only float32 copy of a tensor."""
-    array = table.detach().to("cpu", torch.float32).numpy().copy()
-    array.flags.writeable = False
-    return array

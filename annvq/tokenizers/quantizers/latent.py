@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from annvq.arguments import as_weight
 from annvq.learn.runtime import torch
-from annvq.tokenizers.estimators import straight_through
-from annvq.tokenizers.losses import squared_error
 from annvq.tokenizers.projection import least_dtype
 from annvq.tokenizers.quantized import Quantized
 from annvq.tokenizers.tokenizer import Tokenizer
+from annvq.tokenizers.training.estimators import straight_through
+from annvq.tokenizers.training.losses import squared_error
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,0 +1,1 @@
+"""What is done with codes: their bits, Arrow columns and files, and search."""
