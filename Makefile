@@ -11,6 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 DEMO_READY := $(VENV)/.ready-demo
 TEST_READY := $(VENV)/.ready-test
 BENCH_READY := $(VENV)/.ready-bench
+DOCS_READY := $(VENV)/.ready-docs
 LOWEST ?= .venv-lowest
 LOWEST_READY := $(LOWEST)/.ready
 # What has no dependency but those of `pip install annvq`.
@@ -21,7 +22,7 @@ MULTIVECTOR := $(foreach r,flat muvera muvera-4bit centroid-interaction chamfer-
 ANN := --every-mode --threads $$(nproc) --recipe fast
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-lowest test-paths lint soak bench tables clean
+.PHONY: help demo test test-lowest test-paths lint docs soak bench tables clean
 
 help: ## Say what there is to make
 	@grep -hE '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -46,6 +47,9 @@ lint: $(TEST_READY) ## Check style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+docs: $(DOCS_READY) ## Build the site, in site/; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench tables: OUT := $(or $(OUT),bench-out)
 bench: $(BENCH_READY) ## Measure the tables of README and docs/performance.md, in bench-out/ (hours)
@@ -109,7 +113,7 @@ tables: $(BENCH_READY) ## Measure all embedding tables in all recommenders, in b
 		--json $(OUT)/tables-gowalla.json --out $(OUT)
 
 clean: ## Remove what the other targets made, the environment included
-	rm -rf $(VENV) $(LOWEST) demo-out bench-out build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) demo-out bench-out site build dist .pytest_cache .ruff_cache .hypothesis
 	find annvq tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -136,3 +140,7 @@ $(LOWEST_READY): pyproject.toml tests/lowest_versions.py
 $(BENCH_READY): pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) -e '.[bench]'
 	@touch $(DEMO_READY) $@
+
+$(DOCS_READY): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[docs]'
+	@touch $@
