@@ -68,6 +68,7 @@ def sinkhorn(distances: Tensor, epsilon: float = EPSILON, iterations: int = ITER
         kernel = torch.exp(-(costs - costs.amin(2, keepdim=True)) / (spread * epsilon))
         rows = torch.ones_like(kernel[:, :, :1])
         tiny = torch.finfo(kernel.dtype).tiny
+        columns = torch.ones_like(kernel[:, :1]).transpose(1, 2)
         for _ in range(iterations):
             columns = (n / ksub) / (kernel.transpose(1, 2) @ rows).clamp_min(tiny)
             rows = 1 / (kernel @ columns)

@@ -46,7 +46,7 @@ def nearest_codes(vectors: torch.Tensor, codebooks: torch.Tensor) -> torch.Tenso
     return torch.from_numpy(codes).long()
 
 
-@nearest_codes.register_fake
+@torch.library.register_fake("annvq::nearest_codes")
 def _(vectors: torch.Tensor, codebooks: torch.Tensor) -> torch.Tensor:
     return vectors.new_empty(vectors.shape[0], codebooks.shape[0], dtype=torch.int64)
 

@@ -28,7 +28,7 @@ def open_version(fs: FileSystem, folder: Path) -> tuple[Manifest, dict[str, Cont
         except FileNotFoundError as error:
             found = manifest.read(fs, folder)
             if found == current:
-                raise missing(folder / entry.name) from error
+                raise missing(folder / current.files[len(opened)].name) from error
             current = found
     raise StorageError(errno.EBUSY, f"{_ATTEMPTS} commits came between manifest and files", str(folder))
 
