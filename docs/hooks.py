@@ -24,8 +24,15 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Add the options of every command to the page of the command line."""
-    return markdown + commands() if page.file.src_uri == "reference/cli.md" else markdown
+    """Add the options of every command to their page; say where names are that annvq.tables imports when asked."""
+    if page.file.src_uri == "reference/cli.md":
+        return markdown + commands()
+    if page.file.src_uri == "reference/api/tables.md":
+        from annvq.tables import _ELSEWHERE as homes
+
+        for name, home in homes.items():
+            markdown = re.sub(rf"^::: annvq\.tables\.{name}$", f"::: annvq.tables.{home}.{name}", markdown, flags=re.M)
+    return markdown
 
 
 def recipes() -> str:
