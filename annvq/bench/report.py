@@ -29,11 +29,15 @@ def write_json(path: Path, command: str, config: Mapping[str, Any], rows: Sequen
         One object a measurement.
 
     """
-    result = {"command": command, "config": config, "machine": machine.describe(), "rows": rows}
-    text = json.dumps(result, indent=1, allow_nan=False)
+    text = json.dumps(report_of(command, config, rows), indent=1, allow_nan=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
         partial.write_text(text + "\n")
+
+
+def report_of(command: str, config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return one benchmark's result as the object that is written; parameters as for `write_json`."""
+    return {"command": command, "config": config, "machine": machine.describe(), "rows": rows}
 
 
 def check_place(path: Path) -> None:

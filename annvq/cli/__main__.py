@@ -24,12 +24,12 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     try:  # kernels look at the environment when they are imported
         from annvq.cli.app import app
-        from annvq.cli.arguments import repeat_recipes
+        from annvq.cli.arguments import spelled
     except ParameterError as error:
         typer.echo(f"annvq: {_one_line(error)}", err=True)
         sys.exit(2)
     try:
-        app(repeat_recipes(arguments), prog_name="annvq")
+        app(spelled(arguments), prog_name="annvq")
     except (AnnvqError, OSError, MemoryError) as error:
         typer.echo(f"annvq: {_one_line(error)}", err=True)
         sys.exit(1)

@@ -10,6 +10,16 @@ from annvq.index import recipe as recipes
 _OPTION = "--recipe"
 
 
+def spelled(arguments: Sequence[str]) -> list[str]:
+    """Return arguments as typer reads them: ``--recipe A B`` and ``info --json`` without a file are spelled out."""
+    given = repeat_recipes(arguments)
+    if given[:1] == ["info"]:
+        for at in [at for at, word in enumerate(given) if word == "--json"][::-1]:
+            if not (given[at + 1 : at + 2] == ["-"] or "".join(given[at + 1 : at + 2]).endswith(".json")):
+                given.insert(at + 1, "-")
+    return given
+
+
 def repeat_recipes(arguments: Sequence[str]) -> list[str]:
     """Spell ``--recipe A B C`` as ``--recipe A --recipe B --recipe C``.
 

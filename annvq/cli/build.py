@@ -1,4 +1,4 @@
-"""``annvq build``: an index from a file of embeddings."""
+"""``annvq build``: an index from files of embeddings."""
 
 from __future__ import annotations
 
@@ -8,36 +8,63 @@ from typing import Annotated
 import typer
 
 import annvq
-from annvq.cli.options import FORMATS, Metric, Threads, VectorColumn, local_path
-from annvq.io import open_vectors
+from annvq.cli.inputs import open_embeddings, say_if_lengths_count
+from annvq.cli.options import (
+    Attributes,
+    EmbeddingsPaths,
+    IdColumn,
+    JsonFile,
+    Metric,
+    Threads,
+    VectorColumn,
+    count,
+    examples,
+    local_path,
+)
+from annvq.cli.output import write_report
+from annvq.cli.screen import megabytes, say, screen
+from annvq.progress import shown
+
+EXAMPLES = examples(
+    "build vectors.npy -o my-index",
+    "build docs.parquet -o my-index --id-column url --metric cosine --attributes lang,year",
+    "build 'parts/*.parquet' -o my-index --recipe IVF1024,PQ64x8,Refine(SQ8)",
+)
 
 
 def command(
-    embeddings: Annotated[
-        Path,
-        typer.Argument(parser=local_path, metavar="EMBEDDINGS", help=f"{FORMATS}."),
-    ],
+    embeddings: EmbeddingsPaths,
     out: Annotated[
         Path,
         typer.Option(
             "--out", "-o", parser=local_path, metavar="INDEX", help="Folder to make; an index there is replaced."
         ),
     ],
-    recipe: Annotated[str, typer.Option(help="Name, factory string or TOML file.")] = "auto",
-    metric: Annotated[Metric, typer.Option(help="What is close.")] = "ip",
-    id_column: Annotated[
-        str | None, typer.Option(help="Column of the ids; by default 'id' ('ids' in npz, HDF5), else row numbers.")
-    ] = None,
+    recipe: Annotated[str, typer.Option(metavar="R", help="Name, factory string or TOML file.")] = "auto",
+    metric: Annotated[Metric | None, typer.Option(help="What is close; by default ip, the inner product.")] = None,
+    id_column: IdColumn = None,
     vector_column: VectorColumn = None,
+    attributes: Attributes = None,
     threads: Threads = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of training.")] = 0,
+    seed: Annotated[int, count(least=0, help="Seed of training.")] = 0,
+    json: JsonFile = None,
 ) -> None:
     """Build an index from EMBEDDINGS; they are streamed, never all in memory."""
-    source = open_vectors(embeddings, vector_column=vector_column, id_column=id_column)
-    index = annvq.build(source, recipe=recipe, metric=metric, seed=seed, threads=threads, progress=True, path=out)
+    with shown() as progress:
+        given = open_embeddings(embeddings, vector_column, id_column, attributes, progress)
+        if metric is None:
+            say_if_lengths_count(given.source, progress)
+        index = annvq.build(
+            given.source, recipe=recipe, metric=metric or "ip", attributes=given.attributes, seed=seed,
+            threads=threads, progress=progress, path=out,
+        )  # fmt: skip
     with index:
         stats = index.stats()
-    typer.echo(
-        f"{out}: {stats['n']:,} vectors of {stats['dim']} dimensions, recipe {stats['recipe']}, "
-        f"{stats['bytes_per_vector']:.0f} bytes/vector ({stats['compression']:.1f}x smaller than float32)"
+    if json is not None:
+        write_report(stats, json)
+    say(
+        screen(json),
+        f"{out}: {stats['n']:,} vectors of {stats['dim']} dimensions, recipe {stats['recipe']}, metric "
+        f"{stats['metric']}, {stats['bytes_per_vector']:.0f} bytes/vector ({stats['compression']:.1f}x smaller than "
+        f"float32), {megabytes(sum(stats['bytes'].values()))}",
     )

@@ -7,16 +7,17 @@ from typing import Annotated
 
 import typer
 
-from annvq.cli.options import local_path
+from annvq.cli.options import examples, local_path
 from annvq.cli.screen import screen
 from annvq.demo.run import run
 
+EXAMPLES = examples("demo", "demo --out my-demo")
 _DEFAULT_OUT = Path("annvq-demo")
 
 
 def command(
     out: Annotated[
-        Path, typer.Option(parser=local_path, metavar="DIR", help="Where index and picture stay.")
+        Path, typer.Option("--out", "-o", parser=local_path, metavar="DIR", help="Where index and picture stay.")
     ] = _DEFAULT_OUT,
 ) -> None:
     """Build several recipes over Cranfield's abstracts, search, and compare quality, size and speed."""

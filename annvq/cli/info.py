@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
-import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-import annvq
-from annvq.cli.options import IndexPath
-from annvq.cli.screen import one_line, screen
+from annvq.cli.opening import open_either
+from annvq.cli.options import IndexPath, examples, local_path
+from annvq.cli.output import write_report
+from annvq.cli.screen import megabytes, one_line, screen
+
+EXAMPLES = examples("info my-index", "info my-index --json | jq .n")
 
 
 def command(
     index: IndexPath,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Annotated[
+        Path | None,
+        typer.Option(
+            "--json",
+            parser=local_path,
+            metavar="[FILE]",
+            help="Write one JSON object, sizes in bytes: to standard output, or to FILE if it ends in .json.",
+        ),
+    ] = None,
 ) -> None:
-    """Print figures about INDEX: number of vectors, recipe, bytes, search parameters."""
-    with annvq.open(index) as opened:
+    """Print figures about INDEX: number of vectors, recipe, sizes, search parameters."""
+    with open_either(index) as opened:
         stats = opened.stats()
-    if as_json:
-        typer.echo(json.dumps(stats))
+    if json is not None:
+        write_report(stats, json)
         return
     table = Table(show_header=False)
     for name, value in stats.items():
-        table.add_row(name.replace("_", " "), _text(value))
+        if name == "bytes":
+            parts = {part: size for part, size in value.items() if size}
+            table.add_row("size", megabytes(sum(parts.values())))
+            table.add_row("of which", ", ".join(f"{part} {megabytes(size)}" for part, size in parts.items()))
+        else:
+            table.add_row(name.replace("_", " "), _text(value))
     screen().print(table)
 
 

@@ -1,14 +1,18 @@
-"""Options that several commands take."""
+"""Options that several commands take, and how their values are read."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from annvq.arguments import as_path
-from annvq.errors import ParameterError
+from annvq.cli import expression
+from annvq.errors import FilterError, ParameterError
+
+STDOUT = Path("-")  # as a file's name: standard output, or standard input
 
 
 def local_path(given: str | Path) -> Path:
@@ -19,23 +23,37 @@ def local_path(given: str | Path) -> Path:
         raise typer.BadParameter(str(error)) from None
 
 
-FORMATS = "npy, npz, Parquet, Arrow, fvecs, bvecs or HDF5"
+def at_least(least: int) -> Callable[[str], int]:
+    """Return what reads a whole number of at least ``least``; help texts then need no ranges."""
 
-Metric = Literal["ip", "l2", "cosine"]
+    def whole_number(given: str) -> int:
+        try:
+            value = int(given)
+        except ValueError:
+            raise typer.BadParameter(f"{given!r} is not a whole number") from None
+        if value < least:
+            raise typer.BadParameter(f"{given} is less than {least}")
+        return value
 
-IndexPath = Annotated[Path, typer.Argument(parser=local_path, metavar="INDEX", help="Folder of an index.")]
-QueriesPath = Annotated[Path, typer.Argument(parser=local_path, metavar="QUERIES", help=f"Vectors, or one: {FORMATS}.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads; by default all CPUs of the process.")]
-VectorColumn = Annotated[
-    str | None, typer.Option(help="Column (Parquet, Arrow), array (npz) or dataset (HDF5) of the vectors.")
-]
-Recipes = Annotated[
-    list[str] | None, typer.Option("--recipe", metavar="R", help="Name, factory string or TOML; repeatable.")
-]
-JsonFile = Annotated[
-    Path | None,
-    typer.Option("--json", parser=local_path, metavar="FILE", help="Write config, machine and rows as JSON."),
-]
+    return whole_number
+
+
+def count(*names: str, help: str, least: int = 1) -> Any:
+    """Return an option that is a whole number of at least ``least``."""
+    return typer.Option(*names, parser=at_least(least), metavar="N", help=help)
+
+
+def as_filter(given: str) -> Any:
+    """Return an option's text as a `pyarrow.compute` expression; a usage error that points at what is wrong."""
+    try:
+        return expression.parse(given)
+    except FilterError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def examples(*lines: str) -> str:
+    """Return the end of a help text: command lines, each on a line of its own."""
+    return "\n\n".join(["Examples:", *(f"  annvq {line}" for line in lines)])
 
 
 def check_recall(value: float | None) -> float | None:
@@ -43,3 +61,63 @@ def check_recall(value: float | None) -> float | None:
     if value is not None and not 0 < value <= 1:
         raise typer.BadParameter(f"{value} is not above 0 and at most 1")
     return value
+
+
+FORMATS = "npy, npz, Parquet, Arrow, fvecs, bvecs or HDF5"
+
+Metric = Literal["ip", "l2", "cosine"]
+
+IndexPath = Annotated[Path, typer.Argument(parser=local_path, metavar="INDEX", help="Folder of an index.")]
+EmbeddingsPaths = Annotated[
+    list[Path],
+    typer.Argument(
+        parser=local_path,
+        metavar="EMBEDDINGS",
+        help=f"Files of vectors ({FORMATS}), folders of such files, or patterns in quotes ('parts/*.parquet').",
+    ),
+]
+QueriesPath = Annotated[
+    Path,
+    typer.Argument(
+        parser=local_path,
+        metavar="QUERIES",
+        help=f"File of vectors, or of a single one: {FORMATS}; '-' reads JSON lines or npy from standard input.",
+    ),
+]
+Threads = Annotated[int | None, count(help="Number of threads; by default, all CPUs of the process.")]
+IdColumn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Column of the ids; by default 'id' ('ids' in npz and HDF5), otherwise row numbers."
+    ),
+]
+VectorColumn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Column (Parquet, Arrow), array (npz) or dataset (HDF5) of the vectors; by default the only one.",
+    ),
+]
+Attributes = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMNS", help="Columns to keep for filters, separated by commas, or 'all' (Parquet and Arrow files)."
+    ),
+]
+Where = Annotated[
+    Any,
+    typer.Option(
+        "--filter",
+        parser=as_filter,
+        metavar="EXPR",
+        help="Only rows whose attributes match, for example 'lang == \"de\" and year >= 2000'.",
+    ),
+]
+Recipes = Annotated[
+    list[str] | None,
+    typer.Option("--recipe", metavar="R", help="Name, factory string or TOML file; may be given several times."),
+]
+JsonFile = Annotated[
+    Path | None,
+    typer.Option("--json", parser=local_path, metavar="FILE", help="Write the result as JSON; '-' is standard output."),
+]

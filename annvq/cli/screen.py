@@ -1,25 +1,40 @@
-"""Where tables are printed."""
+"""Where tables and lines are printed."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from rich.console import Console
+
+from annvq.cli.options import STDOUT
 
 _WIDTH = 160
 
 
-def screen() -> Console:
-    """Return stdout: as wide as the terminal, and wide enough for every table in files and pipes.
+def screen(json: Path | None = None) -> Console:
+    """Return stdout, or stderr where the JSON of a command goes to stdout.
 
-    Names and paths are printed as they are: "[/b]" is no markup, ":x:" no picture.
+    It is as wide as the terminal, and wide enough for every table in files and pipes. Names and paths are printed as
+    they are: "[/b]" is no markup, ":x:" no picture.
     """
-    console = Console(markup=False, emoji=False)
+    to_stderr = json == STDOUT
+    console = Console(markup=False, emoji=False, stderr=to_stderr)
     if console.is_terminal or "COLUMNS" in os.environ:
         return console
-    return Console(width=_WIDTH, markup=False, emoji=False)
+    return Console(width=_WIDTH, markup=False, emoji=False, stderr=to_stderr)
+
+
+def say(console: Console, text: str) -> None:
+    """Print lines as they are, however wide."""
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 def one_line(text: str) -> str:
     """Return text as it is where a terminal shows it on one line, else quoted and escaped."""
     return text if text.isprintable() else repr(text)
+
+
+def megabytes(size: float) -> str:
+    """Return bytes as MB, of 1,000,000 bytes."""
+    return f"{size / 1e6:,.2f} MB" if size >= 1e5 else f"{size / 1e6:.4f} MB"

@@ -1,83 +1,119 @@
-"""``annvq search``: the nearest vectors of every query, as a Parquet file or on the terminal."""
+"""``annvq search``: the nearest rows of every query, as a file, as JSON lines or on the terminal."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import typer
 from rich.table import Table
 
-import annvq
-from annvq import io
-from annvq.cli.options import IndexPath, QueriesPath, Threads, VectorColumn, local_path
-from annvq.cli.screen import one_line, screen
+from annvq.cli.opening import open_either
+from annvq.cli.options import (
+    STDOUT,
+    IndexPath,
+    QueriesPath,
+    Threads,
+    VectorColumn,
+    Where,
+    count,
+    examples,
+    local_path,
+)
+from annvq.cli.output import check_rows_path, write_rows
+from annvq.cli.queries import read_queries
+from annvq.cli.screen import one_line, say, screen
 from annvq.hits import Hits
-from annvq.io.arrow import PARQUET
-from annvq.io.replacing import replacing
+from annvq.multivector import MultiVectorIndex
 
+EXAMPLES = examples(
+    "search my-index queries.npy -k 10 -o hits.parquet",
+    "search my-index queries.parquet --filter 'lang == \"de\" and year >= 2000'",
+    "search my-index - < queries.jsonl | jq .id",
+)
 _SHOWN = 5  # queries
 
 
 def command(
     index: IndexPath,
     queries: QueriesPath,
-    k: Annotated[int, typer.Option("-k", min=1, help="Hits a query.")] = 10,
+    k: Annotated[int, count("-k", help="Hits per query.")] = 10,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", parser=local_path, metavar="HITS.parquet", help="Columns query, rank, id, score."),
+        typer.Option(
+            "--out",
+            "-o",
+            parser=local_path,
+            metavar="FILE",
+            help="Parquet, Arrow, CSV, JSON or JSON lines, by the suffix; '-' is standard output. Columns: query (the "
+            "row, from 0), rank, id, score, and query_id where the queries have ids.",
+        ),
     ] = None,
-    nprobe: Annotated[int | None, typer.Option(min=1, help="Lists scanned a query.")] = None,
-    rerank: Annotated[int | None, typer.Option(min=1, help="Candidates scored again a query.")] = None,
+    nprobe: Annotated[int | None, count(help="Number of lists to look into.")] = None,
+    rerank: Annotated[int | None, count(help="Number of candidates that are scored again.")] = None,
+    where: Where = None,
+    id_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Column of the queries' ids; by default 'id', if there is one.")
+    ] = None,
     vector_column: VectorColumn = None,
     threads: Threads = None,
 ) -> None:
-    """Search INDEX for every one of QUERIES; larger scores are closer."""
-    if out is not None and out.suffix.lower() not in PARQUET:
-        raise typer.BadParameter(f"{str(out)!r}: hits are written as Parquet, to a name ending in .parquet")
-    with annvq.open(index) as opened:
-        vectors = io.read_queries(queries, vector_column=vector_column)
-        hits = opened.search(vectors, k=k, nprobe=nprobe, rerank=rerank, threads=threads)
-    if out is None:
-        typer.echo(f"first {min(_SHOWN, len(vectors))} of {len(vectors):,} queries (-o FILE for all)")
-        screen().print(_table(hits))
+    """Search INDEX for every one of QUERIES; larger scores are closer.
+
+    Without -o a terminal shows the first hits, and a pipe or a file gets all of them as JSON lines.
+    """
+    check_rows_path(out)
+    with open_either(index) as opened:
+        documents = isinstance(opened, MultiVectorIndex)
+        given = read_queries(queries, vector_column=vector_column, id_column=id_column, documents=documents)
+        more: dict[str, Any] = {"nprobe": nprobe, "filter": where, "threads": threads}
+        more["candidates" if documents else "rerank"] = rerank
+        hits = opened.search(given.vectors, k=k, **more)
+    console = screen()
+    if out is None and console.is_terminal:
+        say(console, f"first {min(_SHOWN, len(given))} of {len(given):,} queries (-o FILE for all)")
+        console.print(_table(hits, given.ids))
         return
-    with replacing(out) as temporary:
-        pq.write_table(to_arrow(hits), temporary)
-    typer.echo(f"{out}: hits of {len(vectors):,} queries")
+    write_rows(to_arrow(hits, given.ids), out or STDOUT)
+    if out not in (None, STDOUT):
+        say(console, f"{out}: hits of {len(given):,} queries")
 
 
-def to_arrow(hits: Hits) -> pa.Table:
+def to_arrow(hits: Hits, query_ids: list[Any] | None = None) -> pa.Table:
     """Return one row a hit: query (row number), rank (from 1), id, score; missing places are left out.
 
     Parameters
     ----------
     hits
         (nq, k) ids and scores.
+    query_ids
+        Those of the queries, as a fifth column query_id.
 
     """
     nq, k = hits.scores.shape
     present = (hits.scores != -np.inf).ravel()
     ids = hits.ids.ravel()[present]
-    return pa.table(
-        {
-            "query": np.repeat(np.arange(nq, dtype=np.int64), k)[present],
-            "rank": np.tile(np.arange(1, k + 1, dtype=np.int32), nq)[present],
-            "id": pa.array(ids.tolist(), pa.string()) if ids.dtype == object else ids,
-            "score": hits.scores.ravel()[present],
-        }
-    )
+    queries = np.repeat(np.arange(nq, dtype=np.int64), k)[present]
+    columns = {
+        "query": queries,
+        "rank": np.tile(np.arange(1, k + 1, dtype=np.int32), nq)[present],
+        "id": pa.array(ids.tolist(), pa.string()) if ids.dtype == object else ids,
+        "score": hits.scores.ravel()[present],
+    }
+    if query_ids is not None:
+        columns["query_id"] = pa.array(query_ids).take(pa.array(queries))
+    return pa.table(columns)
 
 
-def _table(hits: Hits) -> Table:
+def _table(hits: Hits, query_ids: list[Any] | None) -> Table:
     shown = hits.to_lists()[:_SHOWN]
     table = Table()
     for name in ("query", "rank", "id", "score"):
         table.add_column(name, justify="right", overflow="fold")  # an id is never cut
     for query, ranked in enumerate(shown):
+        name = str(query) if query_ids is None else one_line(str(query_ids[query]))
         for rank, (key, score) in enumerate(ranked, 1):
-            table.add_row(str(query), str(rank), one_line(str(key)), f"{score:.4f}", end_section=rank == len(ranked))
+            table.add_row(name, str(rank), one_line(str(key)), f"{score:.4f}", end_section=rank == len(ranked))
     return table

@@ -9,11 +9,15 @@ import typer
 from rich.table import Table
 
 from annvq.bench.report import check_place
-from annvq.cli.options import Threads, local_path
+from annvq.cli.options import Threads, count, examples, local_path
 from annvq.cli.screen import screen
 from annvq.index import recipe as recipes
 from annvq.progress import shown
 
+EXAMPLES = examples(
+    "train distill-vq scifact --model sentence-transformers/all-MiniLM-L6-v2 -o learned",
+    "train jpq scifact --model MODEL -o learned --recipe OPQ24,PQ24x8 --epochs 4",
+)
 _OF_BENCH = Path("bench-out/embeddings")
 
 
@@ -22,24 +26,26 @@ def command(
     folder: Annotated[
         Path, typer.Argument(parser=local_path, metavar="DIR", help="corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv.")
     ],
-    model: Annotated[str, typer.Option(help="sentence-transformers model: name or folder.")],
+    model: Annotated[str, typer.Option(metavar="MODEL", help="sentence-transformers model: name or folder.")],
     out: Annotated[
         Path,
         typer.Option(
             "--out", "-o", parser=local_path, metavar="OUT", help="Folder for index, encoder and checkpoints."
         ),
     ],
-    recipe: Annotated[str, typer.Option(help="Product or residual codes; by default 48 bytes at 384 dimensions.")] = "",
+    recipe: Annotated[
+        str, typer.Option(metavar="R", help="Product or residual codes; by default 48 bytes at 384 dimensions.")
+    ] = "",
     both: Annotated[
         bool,
         typer.Option("--both", help="repconc: train the documents' encoder, too."),
     ] = False,
-    split: Annotated[str, typer.Option(help="Judgements to learn from.")] = "train",
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the queries, a stage.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Queries a step.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Most steps, a stage.")] = None,
-    patience: Annotated[int | None, typer.Option(min=1, help="Measurements without a better one.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same result.")] = 0,
+    split: Annotated[str, typer.Option(metavar="SPLIT", help="Judgements to learn from.")] = "train",
+    epochs: Annotated[int | None, count(help="Passes over the queries, per stage.")] = None,
+    batch: Annotated[int | None, count(help="Queries per step.")] = None,
+    steps: Annotated[int | None, count(help="Most steps, per stage.")] = None,
+    patience: Annotated[int | None, count(help="Measurements without a better one.")] = None,
+    seed: Annotated[int, count(least=0, help="Same seed, same result.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew, whatever checkpoints are there.")] = False,
     embeddings: Annotated[
         Path | None,

@@ -7,34 +7,54 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-import annvq
-from annvq import io
-from annvq.cli.options import IndexPath, QueriesPath, Threads, VectorColumn, check_recall
-from annvq.cli.screen import screen
+from annvq.cli.opening import open_either
+from annvq.cli.options import (
+    IndexPath,
+    JsonFile,
+    QueriesPath,
+    Threads,
+    VectorColumn,
+    check_recall,
+    count,
+    examples,
+)
+from annvq.cli.output import write_report
+from annvq.cli.queries import read_queries
+from annvq.cli.screen import say, screen
 from annvq.index.search.tune import TuneReport
+from annvq.multivector import MultiVectorIndex
+
+EXAMPLES = examples("tune my-index queries.npy --recall 0.95", "tune my-index queries.parquet -k 100 --json tuned.json")
 
 
 def command(
     index: IndexPath,
     queries: QueriesPath,
     recall: Annotated[
-        float, typer.Option(callback=check_recall, help="Share of the true neighbours found, above 0.")
+        float,
+        typer.Option(callback=check_recall, metavar="R", help="Share of the true neighbours to find, above 0."),
     ] = 0.95,
-    k: Annotated[int, typer.Option("-k", min=1, help="Hits a query.")] = 10,
+    k: Annotated[int, count("-k", help="Hits per query.")] = 10,
     vector_column: VectorColumn = None,
     threads: Threads = None,
+    json: JsonFile = None,
 ) -> None:
     """Measure settings of INDEX on QUERIES and store the fastest that reaches the recall."""
-    with annvq.open(index, mode="rw") as opened:
-        report = opened.tune(io.read_queries(queries, vector_column=vector_column), k=k, recall=recall, threads=threads)
-    typer.echo(f"recall@{report.k} against every row scored with the {report.truth}, {report.queries:,} queries")
-    screen().print(_table(report))
+    with open_either(index, "rw") as opened:
+        documents = isinstance(opened, MultiVectorIndex)
+        given = read_queries(queries, vector_column=vector_column, id_column=None, documents=documents)
+        report = opened.tune(given.vectors, k=k, recall=recall, threads=threads)
+    if json is not None:
+        write_report(report.to_dict(), json)
+    console = screen(json)
+    say(console, f"recall@{report.k} against every row scored with the {report.truth}, {report.queries:,} queries")
+    console.print(_table(report))
     best = report.chosen
     what = f"nprobe {best.nprobe}, rerank {best.rerank}: recall@{report.k} {best.recall:.4f}"
     if report.reached:
-        typer.echo(f"stored {what}, {best.qps:,.0f} queries/s one at a time")
+        say(console, f"stored {what}, {best.qps:,.0f} queries/s one at a time")
     else:
-        typer.echo(f"recall {recall} is not reached; stored the best, {what}")
+        say(console, f"recall {recall} is not reached; stored the best, {what}")
 
 
 def _table(report: TuneReport) -> Table:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import typer
+from annvq.cli.opening import open_either
+from annvq.cli.options import IndexPath, JsonFile, examples
+from annvq.cli.output import write_report
+from annvq.cli.screen import say, screen
+from annvq.multivector import MultiVectorIndex
 
-import annvq
-from annvq.cli.options import IndexPath
+EXAMPLES = examples("verify my-index")
 
 
-def command(index: IndexPath) -> None:
+def command(index: IndexPath, json: JsonFile = None) -> None:
     """Read every byte of INDEX; fails where one is not what was written."""
-    with annvq.open(index) as opened:
+    with open_either(index) as opened:
         opened.verify()
         count = len(opened)
-    typer.echo(f"{index}: intact, {count:,} vectors")
+        what = "documents" if isinstance(opened, MultiVectorIndex) else "vectors"
+    if json is not None:
+        write_report({"path": str(index), "n": count, "intact": True}, json)
+    say(screen(json), f"{index}: intact, {count:,} {what}")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import typer
 
 from annvq import multivector
-from annvq.cli.options import Recipes
+from annvq.cli.options import Recipes, examples
 from annvq.index import recipe as recipes
 from annvq.index.warmup import warmup
 from annvq.kernels.compile import cache
 from annvq.multivector import recipe as multivector_recipes
 from annvq.progress import shown
+
+EXAMPLES = examples("warmup", "warmup --recipe balanced")
 
 
 def command(recipe: Recipes = None) -> None:

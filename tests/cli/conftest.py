@@ -22,6 +22,13 @@ def annvq_command(capsys):
     return run
 
 
+@pytest.fixture
+def on_terminal(monkeypatch):
+    """Let stdout pass for a terminal without styles."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr("rich.style.Style.render", lambda style, text="", **how: text)
+
+
 @pytest.fixture(scope="session")
 def vectors():
     """(500, 16) vectors around 20 centres."""

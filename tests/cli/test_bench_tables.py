@@ -43,9 +43,10 @@ def test_a_run_writes_everything(pairs, tmp_path, capsys):
     assert "too small" in shown
 
 
-def test_wrong_names_end_with_one_line(pairs, tmp_path, capsys):
-    for more in (["--method", "Zip"], ["--model", "dlrm"], ["--ratio", "0"]):
+def test_wrong_names_are_usage_errors_and_what_does_not_fit_the_data_fails(pairs, tmp_path, capsys):
+    for more, code in ((["--method", "Zip"], 2), (["--ratio", "0"], 2), (["--model", "dlrm"], 1)):
         with pytest.raises(SystemExit) as ended:
             main(["bench", "tables", str(pairs), "--out", str(tmp_path), *more])
-        assert ended.value.code == 1
-        assert capsys.readouterr().err.count("\n") == 1
+        assert ended.value.code == code
+        err = capsys.readouterr().err
+        assert "Usage" in err if code == 2 else err.count("\n") == 1

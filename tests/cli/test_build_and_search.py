@@ -63,7 +63,7 @@ def test_one_query_may_be_saved_as_one_axis(index, tmp_path, vectors, annvq_comm
     assert code == 1  # what is indexed is (n, d)
 
 
-def test_columns_of_numbers_beside_others_are_no_query(index, tmp_path, vectors, annvq_command):
+def test_columns_of_numbers_beside_others_are_no_query(index, tmp_path, vectors, annvq_command, on_terminal):
     table = pa.table(
         {"query": vectors[7], "weight": vectors[8], "ids": np.arange(16), "with_null": [None, *vectors[9, 1:]]}
     )
@@ -82,7 +82,7 @@ def test_columns_of_numbers_beside_others_are_no_query(index, tmp_path, vectors,
     assert (code, "16" in err) == (1, True)
 
 
-def test_hits_are_shown_without_a_file(index, tmp_path, vectors, annvq_command):
+def test_hits_are_shown_on_a_terminal(index, tmp_path, vectors, annvq_command, on_terminal):
     np.save(tmp_path / "queries.npy", vectors[:7])
     code, out, _ = annvq_command("search", index, tmp_path / "queries.npy", "-k", 2)
     assert code == 0
@@ -108,7 +108,7 @@ def test_ids_come_from_a_column(tmp_path, vectors, annvq_command):
     assert sorted(found["id"].to_pylist()) == sorted(names)  # missing places are left out
 
 
-def test_names_are_shown_as_they_are(tmp_path, vectors, annvq_command):
+def test_names_are_shown_as_they_are(tmp_path, vectors, annvq_command, on_terminal):
     names = ["[/b]", ":smile:", "two\nlines", "\x1b[31mred", "long " * 60 + "end"]
     annvq.build(vectors[:5], recipe="flat", ids=names, metric="cosine").save(tmp_path / "index[x]")
     np.save(tmp_path / "queries.npy", vectors[:5])
@@ -121,7 +121,7 @@ def test_names_are_shown_as_they_are(tmp_path, vectors, annvq_command):
     assert "index[x]" in out
 
 
-def test_info_and_verify(index, annvq_command):
+def test_info_and_verify(index, tmp_path, annvq_command):
     code, out, _ = annvq_command("info", index, "--json")
     stats = json.loads(out)
     assert code == 0
@@ -129,9 +129,15 @@ def test_info_and_verify(index, annvq_command):
     code, out, _ = annvq_command("info", index)
     assert code == 0
     assert "bytes per vector" in out
+    assert "codes 0.0320 MB" in out
+    assert json.loads(annvq_command("info", "--json", index)[1]) == stats
+    code, out, _ = annvq_command("info", index, "--json", tmp_path / "info.json")
+    assert (code, out, json.loads((tmp_path / "info.json").read_text())) == (0, "", stats)
     code, out, _ = annvq_command("verify", index)
     assert code == 0
     assert "intact, 500 vectors" in out
+    out = annvq_command("verify", index, "--json", "-")[1]
+    assert json.loads(out) == {"path": str(index), "n": 500, "intact": True}
 
 
 def test_verify_fails_on_a_changed_byte(index, annvq_command):

@@ -95,7 +95,12 @@ def test_more_hits_than_memory_holds_fail(tmp_path, vectors, annvq_command):
         ["bench", "ann", "x.npz", "--peers", "annoy"],
         ["bench", "ann", "x.npz", "--threads", "0"],
         ["build", "x.npy", "-o", "i", "--seed", "-1"],
-        ["search", "i", "q.npy", "-o", "hits.csv"],
+        ["search", "i", "q.npy", "-o", "hits.txt"],
+        ["search", "i", "q.npy", "--filter", "lang == "],
+        ["export", "i", "-o", "rows.txt"],
+        ["remove", "i"],
+        ["remove", "i", "a", "--from", "f.txt"],
+        ["bench", "tokenizers", "d", "--quantizer", "XYZ"],
         ["info", "i", "--unknown"],
     ],
 )
@@ -111,6 +116,18 @@ def test_help_and_version_succeed(annvq_command):
         code, out, err = annvq_command(*arguments)
         assert (code, err) == (0, "")
         assert out
+
+
+COMMANDS = "build search tune info add remove compact export verify warmup demo train".split()
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "bench ann", "bench beir", "bench tables", "bench tokenizers"])
+def test_every_help_has_examples_and_no_ranges(command, annvq_command):
+    code, out, _ = annvq_command(*command.split(), "--help")
+    assert code == 0
+    assert f"annvq {command}" in out.split("Examples:")[1]
+    assert "range" not in out
+    assert ">=" not in out.replace("year >= 2000", "")
 
 
 def test_python_m_annvq_is_the_command(tmp_path):

@@ -1,0 +1,1 @@
+"""``annvq bench``: one file a benchmark."""

@@ -1,0 +1,78 @@
+"""``annvq bench ann``: speed against recall of recipes and other libraries."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from annvq.bench import ann, plots
+from annvq.bench.console import print_fitting, speed_table
+from annvq.bench.peers import PEERS
+from annvq.bench.sweep import Mode
+from annvq.cli.bench.result import Result, check_places
+from annvq.cli.options import JsonFile, Recipes, count, examples, local_path
+from annvq.progress import shown
+
+EXAMPLES = examples(
+    "bench ann fashion-mnist.hdf5 --recipe fast --recipe balanced --peers faiss,scann --json result.json",
+    "bench ann data.npz --single --out pictures",
+)
+
+
+def command(
+    dataset: Annotated[
+        Path,
+        typer.Argument(
+            parser=local_path, metavar="DATA", help="ann-benchmarks HDF5, or npz with base, query, metric, gt."
+        ),
+    ],
+    recipe: Recipes = None,
+    peers: Annotated[str, typer.Option(metavar="NAMES", help=f"Libraries, with commas: {', '.join(PEERS)}.")] = "",
+    threads: Annotated[int, count(help="For building and searching, every library.")] = 1,
+    k: Annotated[int, count("-k", "--k", help="Neighbours per query.")] = 10,
+    single: Annotated[bool, typer.Option("--single/--batch", help="One query a call, or all queries in one.")] = False,
+    every_mode: Annotated[
+        bool,
+        typer.Option(
+            "--every-mode",
+            help="Build with THREADS; measure one query a call and a batch on one thread, and a batch on THREADS.",
+        ),
+    ] = False,
+    queries: Annotated[int, count(least=2, help="Use so many, evenly spaced; half of them are reported.")] = 2000,
+    json: JsonFile = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", parser=local_path, metavar="DIR", help="Write a picture there.")
+    ] = None,
+) -> None:
+    """Sweep search parameters of recipes and peers on DATA: recall, queries/s, latency, bytes.
+
+    Half of the queries choose the parameters, the other half gives the figures.
+    """
+    names = tuple(dict.fromkeys(name.strip() for name in peers.split(",") if name.strip()))
+    for name in names:
+        if name not in PEERS:
+            raise typer.BadParameter(f"unknown library {name!r}, expected some of {', '.join(PEERS)}")
+    chosen = tuple(recipe) if recipe else ann.DEFAULT_RECIPES
+    modes = (Mode(single, threads),)
+    if every_mode:
+        modes = tuple(dict.fromkeys((Mode(True, 1), Mode(False, 1), Mode(False, threads))))
+    asked = ann.AnnBench(chosen, names, k=k, modes=modes, build_threads=threads, queries=queries)
+    check_places(json, None if out is None else out / "recall-qps.png")
+
+    kept = Result("bench ann", json)
+    with shown() as progress:
+        result = ann.run(dataset, asked, progress, lambda result: kept.keep(result.config, result.rows()))
+    kept.finish(result.config, result.rows())
+    for mode in result.modes:
+        print_fitting(kept.console, partial(speed_table, result, mode))
+        for lib, cores in result.config["cores_used"][str(mode)].items():
+            if cores > mode.threads + 0.25:
+                typer.echo(f"annvq: {lib} used {cores} cores where {mode.threads} were asked for", err=True)
+        if out is not None:
+            kind = f"-{'single' if mode.single else 'batch'}-{mode.threads}" if every_mode else ""
+            groups = list(result.by_index(mode).values())
+            title = f"{dataset.stem}: recall@{k} against speed, {mode}"
+            kept.draw(out / f"recall-qps{kind}.png", partial(plots.recall_against_speed, groups, title=title))

@@ -1,0 +1,125 @@
+"""Queries from files and from standard input, with their ids where they have some."""
+
+from __future__ import annotations
+
+import io as streams
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from annvq import io
+from annvq.cli.options import STDOUT
+from annvq.errors import AnnvqError, DataFormatError
+from annvq.io import arrow
+from annvq.io.npy import map_array
+from annvq.progress import shown
+
+_NPY = b"\x93NUMPY"
+_VECTOR_KEYS = ("vector", "vectors", "embedding")
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Vectors (nq, d), or sets of vectors for an index of documents, and nq ids or None."""
+
+    vectors: Any
+    ids: list[Any] | None
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+
+def read_queries(path: Path, *, vector_column: str | None, id_column: str | None, documents: bool = False) -> Queries:
+    """Return the queries of a file or, for "-", of standard input.
+
+    ``documents`` asks for sets of vectors.
+
+    Raises
+    ------
+    DataFormatError
+        A line that is no query, or a file that is damaged.
+    ParameterError, MissingExtraError, OSError
+        As `annvq.io.open_vectors`.
+
+    """
+    if path == STDOUT:
+        return _from_stdin(documents)
+    if documents:
+        return _sets(path, vector_column)
+    vectors = io.read_queries(path, vector_column=vector_column)
+    return Queries(vectors, _ids_beside(path, vector_column, id_column, len(vectors)))
+
+
+def _ids_beside(path: Path, vector_column: str | None, id_column: str | None, count: int) -> list[Any] | None:
+    try:
+        ids = io.open_vectors(path, vector_column=vector_column, id_column=id_column).ids()
+    except AnnvqError as error:
+        if id_column is not None:
+            raise
+        if "id" in str(error).split("'"):
+            with shown() as progress:
+                progress.note(f"ids of the queries are not taken: {error}")
+        return None
+    return ids.tolist() if ids is not None and len(ids) == count else None
+
+
+def _from_stdin(documents: bool) -> Queries:
+    content = sys.stdin.buffer.read()
+    if content.startswith(_NPY):
+        try:
+            array = np.load(streams.BytesIO(content), allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise DataFormatError(f"standard input: {error}") from error
+        single = array.ndim == (2 if documents else 1)
+        return Queries(array[np.newaxis] if single else array, None)
+    vectors, ids = [], []
+    for number, line in enumerate(content.splitlines(), 1):
+        if line.strip():
+            vector, key = _query(line, number)
+            vectors.append(np.asarray(vector, dtype=np.float32) if documents else vector)
+            ids.append(key)
+    if not vectors:
+        raise DataFormatError("standard input: no queries; expected a JSON list of numbers a line, or an npy file")
+    if all(key is None for key in ids):
+        return Queries(vectors, None)
+    if len({type(key) for key in ids}) > 1:
+        raise DataFormatError("standard input: ids are of one kind, and all queries have one or none does")
+    return Queries(vectors, ids)
+
+
+def _query(line: bytes, number: int) -> tuple[list[Any], Any]:
+    """Return vector and id of a line: a list, or an object with "vector" and perhaps "id"."""
+    try:
+        given = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataFormatError(f"standard input, line {number}: {error}") from None
+    key = given.get("id") if isinstance(given, dict) else None
+    if isinstance(given, dict):
+        given = next((given[name] for name in _VECTOR_KEYS if name in given), None)
+    if not isinstance(given, list) or not given:
+        raise DataFormatError(
+            f'standard input, line {number}: expected a list of numbers, or an object {{"id": ..., "vector": [...]}}'
+        )
+    if key is not None and (isinstance(key, bool) or not isinstance(key, int | str)):
+        raise DataFormatError(f"standard input, line {number}: id {key!r}, expected an integer or a string")
+    return given, key
+
+
+def _sets(path: Path, column: str | None) -> Queries:
+    """Return sets of vectors: an Arrow column of lists of lists, or an npy array (nq, t, d) or (t, d)."""
+    if path.suffix.lower() == ".npy":
+        array = map_array(path)
+        return Queries(array[np.newaxis] if array.ndim == 2 else array, None)
+    import pyarrow as pa
+
+    schema = arrow.schema_of(path) if io.FORMATS.get(path.suffix.lower()) == "arrow" else pa.schema([])
+    nested = [field.name for field in schema if pa.types.is_nested(getattr(field.type, "value_type", pa.null()))]
+    chosen = column or (nested[0] if len(nested) == 1 else None)
+    if chosen is None:
+        raise DataFormatError(f"{path}: expected an npy array (queries, vectors, d), or a column of lists of vectors")
+    ids = arrow.read_columns(path, ["id"])["id"].to_pylist() if "id" in schema.names else None
+    return Queries(arrow.read_columns(path, [chosen])[chosen], ids)
