@@ -82,6 +82,17 @@ def test_the_pages_say_the_same(name):
         assert of_page[column] == f"{expected:,}"
     if "(+4 under l2)" in recipe.cost:
         assert recipe.resolve(60_000, 384, "l2").bytes_per_vector(384, "l2") == formula(recipe.cost)(384) + 4
-    for wanted, takes, cost in (row for row in table(ROOT / "README.md").values() if len(row) == 3):
+    of_advice = [row for row in table(ROOT / "docs" / "choosing" / "recipes.md").values() if len(row) == 3]
+    assert len(of_advice) > 9
+    for wanted, takes, cost in of_advice:
         if cost and f'`"{name}"`' in takes and "auto" not in takes:
             assert formula(cost)(384) == recipe.bytes_per_vector(384), wanted
+
+
+def test_the_table_of_memory_is_right():
+    sizes = [(n, d) for n in (10**6, 10**7) for d in (384, 768, 1536)]
+    rows = [row for row in table(ROOT / "docs" / "choosing" / "recipes.md").values() if len(row) == 7][2:]
+    assert len(rows) == 7
+    for name, *gigabytes in rows:
+        one = recipes.load(name.strip("`"))
+        assert gigabytes == [f"{n * (one.bytes_per_vector(d) + 8) / 1e9:.2f}" for n, d in sizes], name

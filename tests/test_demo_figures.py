@@ -1,4 +1,4 @@
-"""The README's table of the demo is what the demo prints, and what the example of quality prints."""
+"""The table of the demo on the page of results is what the demo prints, and what the example of quality prints."""
 
 import re
 from pathlib import Path
@@ -11,12 +11,12 @@ from annvq.demo import run
 from annvq.index import recipe as recipes
 
 ROOT = Path(__file__).parents[1]
-COLUMNS = {  # of the demo, and of the README
+COLUMNS = {  # of the demo, and of the page
     "nDCG@10": "nDCG@10",
     "recall@100": "recall@100",
     "MRR@10": "MRR@10",
     "recall@10 vs exact": "recall@10 against exact",
-    "bytes/vector": "bytes a vector",
+    "bytes/vector": "bytes per vector",
     "compression": "compression",
 }
 # OPQ's matrices come from LAPACK: these differ from machine to machine, see below the table.
@@ -34,13 +34,13 @@ def table(text, edge):
 
 
 @pytest.fixture(scope="module")
-def readme():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def page():
+    text = (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8")
     start = text.index("| recipe | nDCG@10")
     return table(text[start : text.index("\n\n", start)], "|")
 
 
-def test_the_demo_prints_the_readme_s_table(readme, tmp_path, monkeypatch):
+def test_the_demo_prints_the_page_s_table(page, tmp_path, monkeypatch):
     pytest.importorskip("pytrec_eval")
     names = [name for name in run.RECIPES if name not in OF_THE_MACHINE]
     monkeypatch.setattr("annvq.demo.run.RECIPES", names)
@@ -51,17 +51,17 @@ def test_the_demo_prints_the_readme_s_table(readme, tmp_path, monkeypatch):
     assert list(shown) == names
     for name in names:
         assert {there: shown[name][here] for here, there in COLUMNS.items()} == {
-            there: readme[name][there] for there in COLUMNS.values()
+            there: page[name][there] for there in COLUMNS.values()
         }
 
 
-def test_every_recipe_of_the_demo_stands_in_the_readme(readme):
-    assert set(readme) - {"---"} == set(run.RECIPES)
+def test_every_recipe_of_the_demo_stands_on_the_page(page):
+    assert set(page) - {"---"} == set(run.RECIPES)
     for name in OF_THE_MACHINE:
-        assert readme[name]["bytes a vector"] == f"{recipes.load(name).bytes_per_vector(384):,}"
+        assert page[name]["bytes per vector"] == f"{recipes.load(name).bytes_per_vector(384):,}"
 
 
-def test_the_example_of_quality_prints_the_same_figures(readme):
+def test_the_example_of_quality_prints_the_same_figures(page):
     """The same collection, recipes and measures."""
     found = re.findall(
         r"^(\S+) +(\d+) bytes  nDCG@10 (\S+)  recall@100 (\S+)  exact neighbours (\S+)$",
@@ -70,8 +70,8 @@ def test_the_example_of_quality_prints_the_same_figures(readme):
     )
     assert len(found) == 5
     for name, size, ndcg, recall, exact in found:
-        row = readme[name]
-        assert size == row["bytes a vector"].replace(",", "")
+        row = page[name]
+        assert size == row["bytes per vector"].replace(",", "")
         if name not in OF_THE_MACHINE:
             assert (ndcg, recall) == (row["nDCG@10"], row["recall@100"]), name
             assert float(exact) == pytest.approx(float(row["recall@10 against exact"]), abs=0.002)  # which counts ties
