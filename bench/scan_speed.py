@@ -16,6 +16,7 @@ from figures import Figures, machine_line
 
 from annvq.kernels.compile.jit import REASSOCIATE, kernel
 from annvq.kernels.scan import scan4, topk
+from annvq.kernels.scan.lookup_tables import quantize_lookup_tables
 
 M, K, PASSES = 64, 10, 7
 SIZES = {"in cache": 8_192, "beyond all caches": 8_000_000}
@@ -56,7 +57,7 @@ def annvq_scan(codes: np.ndarray, tables: np.ndarray) -> Callable[[], object]:
     allow, mapping = np.empty(0, np.uint8), np.empty(0, np.uint32)
 
     def scan() -> object:
-        step, bias = (np.array([number], np.float32) for number in scan4.quantize_tables(tables, quantized[0]))
+        step, bias = (np.array([number], np.float32) for number in quantize_lookup_tables(tables, quantized[0]))
         pool = topk.empty_pools(1, topk.capacity_for(K))
         return scan4.scan_visits(packed, visits, bias, quantized, step, nothing, allow, mapping, 0, *pool, K, keys)
 

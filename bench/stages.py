@@ -46,7 +46,7 @@ def probe(queries, exact, coded, live, nprobe, keys, lists, counts, scores):
 def make_tables(queries, transposed, out):
     """Make tables of queries one by one."""
     for q in range(queries.shape[0]):
-        tables.fill_tables(queries[q : q + 1], transposed, False, out[q : q + 1])
+        tables.fill_lookup_tables(queries[q : q + 1], transposed, False, out[q : q + 1])
 
 
 @kernel

@@ -86,7 +86,6 @@ DOORS = [
     of(AWARE, "ProductCodebook", "encode", vectors=X, directions=X, threads=1),
     of(RABITQ4, "RaBitQCodebook", "encode", vectors=X, centroids=X[:3], labels=LABELS, metric="l2", threads=1),
     of(RABITQ4, "RaBitQCodebook", "decode", encoded=ENCODED, metric="ip"),
-    of(RABITQ4, "RaBitQCodebook", "error_bounds", encoded=ENCODED, metric="l2"),
     of(RABITQ4, "RaBitQCodebook", "prepare", queries=Q),
     of(RABITQ4, "RaBitQCodebook", "rotate", vectors=X),
     *(

@@ -27,7 +27,7 @@ from annvq.codebooks.seeding import INITS, seed_centroids
 from annvq.errors import CorruptIndexError, ParameterError
 from annvq.kernels import threads as pool
 from annvq.kernels.clusters.assign import assign, assign_many, assign_to, sites
-from annvq.kernels.clusters.lloyd import squared_norms, sum_members
+from annvq.kernels.clusters.lloyd import fill_squared_norms, sum_members
 from annvq.kernels.registers.tiles import readonly
 from annvq.metrics import CODE_METRICS
 from annvq.vectors import check_lengths
@@ -207,7 +207,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.norms = np.empty(len(self.rows))
-        squared_norms(readonly(self.rows), self.norms)
+        fill_squared_norms(readonly(self.rows), self.norms)
 
     def improve(self, centroids: np.ndarray, niter: int, progress: Callable[[int], object] | None = None) -> np.ndarray:
         """Return the centroids after at most ``niter`` iterations."""

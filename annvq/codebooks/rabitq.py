@@ -239,16 +239,6 @@ class RaBitQCodebook:
         hadamard.unrotate(rotated, self.signs, vectors)
         return vectors
 
-    def error_bounds(self, encoded: dict[str, np.ndarray], *, metric: str = "ip") -> np.ndarray:
-        """Return err (n,) float32: the estimate from all bits is off by at most err |q - c| in 94 of 100 cases.
-
-        The bound of the 1-bit estimate is ``encoded["factors"][:, 2]``.
-        """
-        codes1, codes_ex, factors = self._arrays_of(encoded, metric)
-        errors = np.empty(len(codes1), np.float32)
-        rabitq.error_bounds(codes1, codes_ex, factors, self.bits, metric == "l2", errors)
-        return finite(errors, "bounds")
-
     def prepare(self, queries: Any) -> PreparedQueries:
         """Rotate and quantize ``queries (nq, dim)``, once for all lists and both metrics."""
         prepared = self.prepare_trusted(as_rows(queries, self.dim, "queries"))

@@ -15,7 +15,7 @@ from annvq.codebooks.arrays import as_rows
 from annvq.errors import ParameterError, ShapeError
 from annvq.kernels.codes import encode
 from annvq.kernels.registers.tiles import readonly
-from annvq.kernels.scan.lookup_tables import fill_tables
+from annvq.kernels.scan.lookup_tables import fill_lookup_tables
 from annvq.metrics import CODE_METRICS
 
 
@@ -37,7 +37,7 @@ def product_tables(queries: np.ndarray, transposed: np.ndarray, constants: bool,
     if constants:
         padded *= 2  # doubles every sum exactly
     tables = np.empty((len(queries), M, ksub), np.float32)
-    fill_tables(readonly(padded), transposed, metric == "l2" and not constants, tables)
+    fill_lookup_tables(readonly(padded), transposed, metric == "l2" and not constants, tables)
     return tables
 
 

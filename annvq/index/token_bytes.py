@@ -1,4 +1,4 @@
-"""Product codes of 4 bits as bytes, for `annvq.kernels.documents.chamfer.score_codes`, and queries to match.
+"""Product codes of 4 bits as bytes, for `annvq.kernels.documents.chamfer.chamfer_of_codes`, and queries to match.
 
 In every dimension the 16 values that a codebook has stand on 128 levels between the least and the largest,
 v = middle + step (level - 64); a query's numbers, times the steps, are rounded to 8 bits with a scale of their own.
@@ -23,7 +23,7 @@ _LEAST = np.float32(1e-36)  # its reciprocal is finite
 
 @dataclass(frozen=True, eq=False)
 class QueryBytes:
-    """A query's vectors (t, d) as `score_codes` takes them: bytes, and by vector what a score is made of."""
+    """A query's vectors (t, d) as `chamfer_of_codes` takes them: bytes, and by vector what a score is made of."""
 
     values: np.ndarray
     starts: np.ndarray

@@ -289,7 +289,7 @@ class TokenStore:
         offsets = arrays[OFFSETS]
         if self.spec.kind == "pq":
             query = prepared.bytes
-            chamfer.score_codes(
+            chamfer.chamfer_of_codes(
                 query.values, query.starts, query.scales, query.biases, self.levels.levels, self.levels.components,
                 arrays[CODES], arrays[LABELS], prepared.centroid_scores, offsets, documents, scores,
             )  # fmt: skip
@@ -297,7 +297,7 @@ class TokenStore:
             self._score_rabitq(prepared, arrays, documents, scores)
         else:
             store = arrays[ROWS].view(np.uint16) if self.spec.kind == "fp16" else arrays[ROWS]
-            chamfer.score_rows(
+            chamfer.chamfer_of_rows(
                 prepared.panels, np.array([0, len(prepared.query)]), readonly(store.reshape(-1)), self.dim,
                 *self._affine, offsets, documents, scores[None],
             )  # fmt: skip
@@ -306,7 +306,7 @@ class TokenStore:
     def score_roughly(self, prepared: Prepared, arrays: dict[str, np.ndarray], documents: np.ndarray) -> np.ndarray:
         """Return what `score` does by the vectors' centroids alone (kind "pq"), in a small part of the time."""
         scores = np.empty(len(documents), np.float32)
-        chamfer.score_labels(prepared.centroid_scores, arrays[LABELS], arrays[OFFSETS], documents, scores)
+        chamfer.chamfer_of_labels(prepared.centroid_scores, arrays[LABELS], arrays[OFFSETS], documents, scores)
         return scores
 
     def _score_rabitq(

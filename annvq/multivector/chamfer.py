@@ -65,7 +65,7 @@ def chamfer(
         store, every = readonly(some.vectors.reshape(-1)), np.arange(len(some))
         for block, panels, offsets in packed:
             out = np.empty((len(offsets) - 1, len(some)), np.float32)
-            kernels.score_rows(panels, offsets, store, some.dim, _NOTHING, _NOTHING, some.offsets, every, out)
+            kernels.chamfer_of_rows(panels, offsets, store, some.dim, _NOTHING, _NOTHING, some.offsets, every, out)
             scores[block, part] = out
 
     pool.run(run, _cuts(given.offsets, _VECTORS_A_TASK), workers)

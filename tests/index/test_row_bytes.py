@@ -8,7 +8,7 @@ import pytest
 
 import annvq
 from annvq.index import recipe as recipes
-from annvq.kernels.scan.scan4 import blocks_for
+from annvq.kernels.scan.lists import blocks_for
 
 ROOT = Path(__file__).parents[2]
 FACTORIES = (

@@ -9,6 +9,7 @@ from annvq.index.token_bytes import Levels
 from annvq.kernels.compile import isa
 from annvq.kernels.documents import chamfer
 from annvq.kernels.scan import scan4, scan8, topk
+from annvq.kernels.scan.lists import blocks_for
 from annvq.kernels.vectors import dots
 
 
@@ -28,7 +29,7 @@ def scan(module, ksub):
     counts = np.zeros(3, np.int64)
     nothing = np.empty(0, np.uint8), *((np.empty(0, np.uint32),) if module is scan4 else ())
     module.scan_lists(
-        tables, module.pack(codes, offsets), offsets, scan4.blocks_for(np.diff(offsets)),
+        tables, module.pack(codes, offsets), offsets, blocks_for(np.diff(offsets)),
         np.tile(np.arange(3), (3, 1)), np.full(3, 3), bases, constants, *nothing, 0, 1, 0,
         scores, rows, counts, np.full(3, -np.inf, np.float32), keep, keys,
     )  # fmt: skip
@@ -50,13 +51,6 @@ def floats():
     return digest(*parts)
 
 
-def bytes_products():
-    rng = np.random.default_rng(3)
-    unsigned = rng.integers(0, 256, 640).astype(np.uint8)
-    signed = rng.integers(-128, 128, 64).astype(np.int8).view(np.uint8)
-    return digest(np.array([dots.inner_u8i8(unsigned, signed, row * 64, 64) for row in range(10)]))
-
-
 def documents_of_codes():
     rng = np.random.default_rng(4)
     codebook = ProductCodebook(rng.normal(size=(23, 16, 2)).astype(np.float32), 45)
@@ -64,7 +58,7 @@ def documents_of_codes():
     query = Levels.of(codebook).query(rng.normal(size=(6, 45)).astype(np.float32))
     levels = Levels.of(codebook)
     scores = np.empty(3, np.float32)
-    chamfer.score_codes(
+    chamfer.chamfer_of_codes(
         query.values, query.starts, query.scales, query.biases, levels.levels, levels.components,
         scan4.pack(codes, np.array([0, 131])), rng.integers(0, 5, 131).astype(np.uint32),
         rng.normal(size=(5, 6)).astype(np.float32), np.array([0, 1, 70, 131]), np.arange(3), scores,
@@ -72,4 +66,4 @@ def documents_of_codes():
     return digest(scores)
 
 
-print(isa.ACTIVE, scan(scan4, 16), scan(scan8, 256), floats(), bytes_products(), documents_of_codes())
+print(isa.ACTIVE, scan(scan4, 16), scan(scan8, 256), floats(), documents_of_codes())

@@ -48,7 +48,7 @@ def rabitq(d, bits):
     for n in SIZES:
         for metric in ("ip", "l2"):
             encoded = book.encode(rows(n, d), centroids=rows(3, d, 1), labels=np.arange(n) % 3, metric=metric, **ONE)
-            made += [encoded, book.decode(encoded, metric=metric), book.error_bounds(encoded, metric=metric)]
+            made += [encoded, book.decode(encoded, metric=metric)]
         prepared = book.prepare(rows(n, d, 2))
         made += [prepared.planes, prepared.high, prepared.low, prepared.factors, prepared.totals]
     return made

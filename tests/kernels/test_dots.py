@@ -83,22 +83,3 @@ def test_integers_are_exact(n, nq, d, l2, dtype, seed):
     wanted = exact(queries, rows, l2)
     assert np.array_equal(scores_of(queries, stored, d, l2, minimum, step), wanted)
     assert np.array_equal(dots.squared_norms(rows), np.square(rows, dtype=np.float64).sum(axis=1))
-
-
-@settings(deadline=None, max_examples=30, derandomize=True)
-@given(st.integers(1, 8), st.integers(0, 2**31))
-def test_byte_products_are_exact(blocks, seed):
-    rng = np.random.default_rng(seed)
-    unsigned = rng.integers(0, 256, (3, 64 * blocks)).astype(np.uint8)
-    signed = rng.integers(-128, 128, 64 * blocks).astype(np.int8)
-    wanted = unsigned.astype(np.int64) @ signed.astype(np.int64)
-    for row in range(3):
-        found = dots.inner_u8i8(unsigned.reshape(-1), signed.view(np.uint8), row * 64 * blocks, 64 * blocks)
-        assert found == wanted[row]
-
-
-def test_byte_products_at_their_extremes():
-    unsigned = np.full(64, 255, np.uint8)
-    for value in (-128, 127):
-        signed = np.full(64, value, np.int8)
-        assert dots.inner_u8i8(unsigned, signed.view(np.uint8), 0, 64) == 64 * 255 * value

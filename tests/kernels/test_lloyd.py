@@ -66,7 +66,7 @@ def test_sums_norms_and_distances(n, d, k, seed):
     lloyd.sum_members(vectors, order, np.searchsorted(labels[order], np.arange(k + 1)), first, last, sums)
     for j in range(k):
         assert np.array_equal(sums[j], vectors[labels == j].sum(axis=0)) == (first <= j < last)
-    lloyd.squared_norms(vectors, norms)
+    lloyd.fill_squared_norms(vectors, norms)
     assert np.array_equal(norms, np.square(vectors).sum(axis=1))
     closest = rng.integers(0, 200, n).astype(np.float32)
     wanted = np.minimum(closest, np.square(vectors - centroids[0]).sum(axis=1))

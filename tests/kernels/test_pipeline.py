@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from annvq.kernels.registers.tiles import readonly
 from annvq.kernels.scan import pipeline, scan4, topk
+from annvq.kernels.scan.lists import blocks_for
 from annvq.kernels.vectors import gemm
 
 NOTHING, NO_PANELS, ROW_BASE = readonly(np.empty(0, np.float32)), readonly(np.empty((0, 0, 0), np.float32)), 7
@@ -54,7 +55,7 @@ def test_hits_are_the_head_of_numpys_order(sizes, nq, M, dsub, k, nprobe, need, 
           floats(np.square(centroids - shift).sum(axis=1)) if l2 else NOTHING),
          (NOTHING, NO_PANELS, readonly(np.empty(0, np.uint8))), live, readonly(np.arange(nlist))),
         (floats(codebooks.transpose(0, 2, 1)), residual),
-        (readonly(scan4.pack(codes, offsets)), readonly(offsets), readonly(scan4.blocks_for(np.array(sizes))),
+        (readonly(scan4.pack(codes, offsets)), readonly(offsets), readonly(blocks_for(np.array(sizes))),
          constants, readonly(allowed.astype(np.uint8) if "filter" in options else np.empty(0, np.uint8)), ROW_BASE),
         (readonly(np.empty(0, np.uint8)), *[readonly(np.empty(0, np.int64))] * 2, readonly(np.empty(0, np.uint32))),
         (store, NOTHING, NOTHING), readonly(keys), k, keep, topk.capacity_for(keep), nprobe, need, l2, *found,

@@ -11,6 +11,8 @@ from annvq.codebooks import ProductCodebook
 from annvq.kernels.registers.tiles import readonly
 from annvq.kernels.scan import scan4, scan8, topk
 from annvq.kernels.scan.coarse import choose_lists, probe
+from annvq.kernels.scan.lists import blocks_for
+from annvq.kernels.scan.lookup_tables import quantize_lookup_tables
 from annvq.kernels.vectors import gemm
 
 NOTHING, EVERYTHING = np.empty(0, np.float32), np.empty(0, np.uint8)
@@ -35,7 +37,7 @@ def setup(nbits, sizes, M, seed=0):
 
 def quantized(tables, ksub):
     out = np.empty(-(-len(tables) * ksub // 64) * 64, np.uint8)
-    step, bias = scan4.quantize_tables(tables, out)
+    step, bias = quantize_lookup_tables(tables, out)
     return out[: len(tables) * ksub].reshape(len(tables), ksub), np.float32(step), np.float32(bias)
 
 
@@ -53,7 +55,7 @@ def run(nbits, codes, offsets, tables, keep, *, bases=None, constants=NOTHING, a
         np.zeros(nq, np.int64),
         np.full(nq, -np.inf, np.float32),
     )
-    blocks = scan4.blocks_for(np.diff(offsets))
+    blocks = blocks_for(np.diff(offsets))
     mapping = (np.empty(0, np.uint32),) if scan is scan4 else ()
     for part in range(parts):
         scan.scan_lists(
@@ -165,7 +167,7 @@ def test_integers_are_rescored_exactly(nbits, sizes, M, options, seed):
     rows, counts = rng.integers(0, n + 2 * case.row_base, (2, 12)), rng.integers(0, 13, 2)
     scores = np.full((2, 12), 0.5, np.float32)
     scan.rescore(
-        case.tables, scan.pack(case.codes, case.offsets), case.offsets, scan4.blocks_for(sizes),
+        case.tables, scan.pack(case.codes, case.offsets), case.offsets, blocks_for(sizes),
         case.option("bases", np.empty((2, 0), np.float32)), case.option("constants", NOTHING), case.row_base, scores,
         rows, counts,
     )  # fmt: skip
@@ -249,7 +251,7 @@ def test_rescoring_uses_the_float_tables(nbits):
     rows = np.tile(np.array([3, 39, 40, 99, 500]), (2, 1))  # 500 lies in another segment
     scores = np.zeros((2, 5), np.float32)
     scan.rescore(
-        tables, scan.pack(codes, offsets), offsets, scan4.blocks_for(sizes), bases, constants, 0, scores, rows,
+        tables, scan.pack(codes, offsets), offsets, blocks_for(sizes), bases, constants, 0, scores, rows,
         np.array([5, 5]),
     )  # fmt: skip
     for q in range(2):

@@ -11,7 +11,7 @@ from annvq.codebooks import ProductCodebook
 from annvq.kernels.registers.tiles import readonly
 from annvq.kernels.scan import coarse as coarse_kernels
 from annvq.kernels.scan import scan4
-from annvq.kernels.scan.scan4 import part_of
+from annvq.kernels.scan.lists import part_of
 from annvq.kernels.vectors import gemm
 from annvq.kernels.vectors.dots import squared_norms
 

@@ -10,7 +10,8 @@ import math
 from annvq.codebooks.rabitq import factor_columns
 from annvq.index.codes.spec import SCALAR_BITS, CodebookSpec
 from annvq.index.values import settled
-from annvq.kernels.scan.scan4 import BLOCK, groups_for
+from annvq.kernels.scan.lists import BLOCK
+from annvq.kernels.scan.scan4 import groups_for
 from annvq.kernels.vectors.hadamard import padded_dim
 
 _CONSTANT = 4  # float32

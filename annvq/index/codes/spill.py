@@ -24,6 +24,7 @@ from annvq.kernels import threads as pool
 from annvq.kernels.clusters import spill
 from annvq.kernels.registers.tiles import readonly
 from annvq.kernels.scan import scan4
+from annvq.kernels.scan.lists import BLOCK, blocks_for
 from annvq.kernels.vectors import gemm
 
 OFFSETS, ROWS, CODES = "spill.offsets", "spill.rows", f"spill.codes.{scan4.LAYOUT}"
@@ -96,11 +97,11 @@ def check(arrays: dict[str, np.ndarray], M: int, n: int, nlist: int) -> dict[str
         raise CorruptIndexError(f"section {OFFSETS} does not rise from 0 to {n}")
     if rows is not None and rows.dtype == np.uint32 and rows.shape == (n,) and n and rows.max() >= n:
         raise CorruptIndexError(f"section {ROWS} names row {rows.max()} of {n}")
-    blocks = int(scan4.blocks_for(np.diff(offsets))[-1])
+    blocks = int(blocks_for(np.diff(offsets))[-1])
     return {
         OFFSETS: (np.int64, (nlist + 1,)),
         ROWS: (np.uint32, (n,)),
-        CODES: (np.uint8, (blocks * scan4.BLOCK * row_bytes.of_table_codes(M, 4),)),
+        CODES: (np.uint8, (blocks * BLOCK * row_bytes.of_table_codes(M, 4),)),
     }
 
 

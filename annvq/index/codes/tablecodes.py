@@ -13,6 +13,7 @@ from annvq.index.codes.pools import Pools
 from annvq.index.codes.probes import Probes
 from annvq.index.rows.segment import Segment
 from annvq.kernels.scan import scan4, scan8
+from annvq.kernels.scan.lists import BLOCK
 from annvq.kernels.vectors.dots import squared_norms
 
 _NOTHING = frozen(np.empty(0, np.float32))
@@ -71,7 +72,7 @@ class TableCodes:
 
     def layout(self, rows: int, blocks: int) -> dict[str, tuple[type, tuple[int, ...]]]:
         """Return dtype and shape of the sections of a segment of so many rows and blocks of 32."""
-        size = blocks * scan4.BLOCK * row_bytes.of_table_codes(self.M, self.nbits)
+        size = blocks * BLOCK * row_bytes.of_table_codes(self.M, self.nbits)
         sections: dict[str, tuple[type, tuple[int, ...]]] = {self.section: (np.uint8, (size,))}
         if self.with_constants:
             sections["constants"] = (np.float32, (rows,))

@@ -12,7 +12,7 @@ from annvq.arrays import frozen
 from annvq.errors import CorruptIndexError
 from annvq.index.rows.ids import IdColumn
 from annvq.kernels.scan import allow as kernels
-from annvq.kernels.scan.scan4 import blocks_for
+from annvq.kernels.scan.lists import blocks_for
 
 if TYPE_CHECKING:
     import pyarrow as pa

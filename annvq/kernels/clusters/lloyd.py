@@ -11,7 +11,7 @@ from annvq.kernels.registers.tiles import LANES
 
 
 @kernel
-def squared_norms(vectors, norms):
+def fill_squared_norms(vectors, norms):
     """Fill ``norms (n,)`` float64 with the squared norms of vectors (n, d) float32."""
     for row in range(vectors.shape[0]):
         total = 0.0

@@ -228,20 +228,6 @@ def decode(codes1, codes_ex, factors, bits, l2, rotated):
 
 
 @kernel
-def error_bounds(codes1, codes_ex, factors, bits, l2, errors):
-    """Write the error bound of every row's full estimate for |q - c| = 1 to ``errors (n,) float32``."""
-    D = 8 * codes1.shape[1]
-    u = empty(D, np.float32)
-    column = 1 if bits == 1 else 4
-    unit = 2.0 if l2 else 1.0
-    for row in range(errors.size):
-        unpack_row(codes1[row], codes_ex[row], bits, u)
-        mul = np.float64(factors[row, column]) / unit
-        error = error_of(_square_of(factors[row], D, l2), mul, _inner(u, u), D)
-        errors[row] = error * np.float32(unit)
-
-
-@kernel
 def _prepare4(query, square, u, planes, factors):
     """Quantize a query to four bits a coordinate: its planes, and its scale and noise."""
     D = query.size

@@ -25,7 +25,6 @@ _NEEDS = {
     "neon": {"neon"},
     "portable": set(),
 }
-ISAS = tuple(_NEEDS)
 
 
 def cpu_features() -> set[str]:

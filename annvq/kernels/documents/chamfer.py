@@ -20,7 +20,7 @@ _BLOCK = 32  # vectors of a document at a time
 
 
 @kernel
-def score_rows(panels, query_offsets, store, d, minimum, step, offsets, documents, scores):
+def chamfer_of_rows(panels, query_offsets, store, d, minimum, step, offsets, documents, scores):
     """Score documents whose vectors are rows.
 
     Parameters
@@ -80,7 +80,7 @@ def _decode(store, at, d, minimum, step, buffer, row):
 
 
 @kernel
-def score_codes(
+def chamfer_of_codes(
     query, starts, scales, biases, levels, components, packed, labels, centroid_scores, offsets, documents, scores
 ):
     """Score documents whose vectors are 4-bit product codes.
@@ -100,7 +100,7 @@ def score_codes(
     labels, centroid_scores
         (n,) uint32 and (centroids, tq) float32: every vector's centroid, and its products with the query's vectors.
     offsets, documents, scores
-        As in `score_rows`.
+        As in `chamfer_of_rows`.
 
     """
     tq = centroid_scores.shape[1]
@@ -189,7 +189,7 @@ def _raise_best(t, low, high, scales, bases, best):
 
 
 @kernel
-def score_labels(centroid_scores, labels, offsets, documents, scores):
+def chamfer_of_labels(centroid_scores, labels, offsets, documents, scores):
     """Score documents by their vectors' centroids alone (`annvq.multivector`'s centroid interaction)."""
     tq = centroid_scores.shape[1]
     best = empty(tq, np.float32)

@@ -1,7 +1,7 @@
 """Rows of compressed embedding tables, and sums of them.
 
 Packed codes are row after row of ``row_bytes`` bytes; code m of a row is its bits ``m * bits`` and on, least
-significant first. All tables here are read-only, C-contiguous arrays; ids (int64) are inside the table.
+significant first. All arrays that are read are read-only and C-contiguous; ids (int64) are inside the table.
 """
 
 from __future__ import annotations

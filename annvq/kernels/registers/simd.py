@@ -101,7 +101,6 @@ def _store(vector: Vector) -> Any:
 
 
 store_u8x64 = _store(U8x64)  # 64 bytes to element `index` of a uint8 array
-store_i32x16 = _store(I32x16)  # 16 integers to element `index` of an int32 array
 store_f32x16 = _store(F32x16)  # 16 floats to element `index` of a float32 array
 
 

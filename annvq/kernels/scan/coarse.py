@@ -9,7 +9,7 @@ from annvq.kernels.compile.jit import kernel
 from annvq.kernels.compile.scratch import empty, zeros
 from annvq.kernels.registers.tiles import LANES, ROWS
 from annvq.kernels.scan import scan4
-from annvq.kernels.scan.lookup_tables import fill_tables
+from annvq.kernels.scan.lookup_tables import fill_lookup_tables, quantize_lookup_tables
 from annvq.kernels.scan.topk import MINUS_INFINITY, cut, cut_pools, sort
 from annvq.kernels.vectors.gemm import fill_products
 
@@ -198,8 +198,8 @@ def _probe_coded(queries, coded, l2, live, nprobe, reach, need, keys, lists, cou
     for q in range(queries.shape[0]):
         for i in range(d):
             sub_vectors[0, i] = queries[q, i]
-        fill_tables(sub_vectors, transposed, l2, table)
-        step[0], bias[0] = scan4.quantize_tables(table[0], quantized[0])
+        fill_lookup_tables(sub_vectors, transposed, l2, table)
+        step[0], bias[0] = quantize_lookup_tables(table[0], quantized[0])
         found_count[0], threshold[0] = 0, MINUS_INFINITY
         scan4.scan_visits(
             packed, visit, bias, quantized, step, rows[:0], packed[:0], _UNMAPPED, np.int64(0),

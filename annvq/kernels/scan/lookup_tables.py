@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from annvq.kernels.compile.jit import kernel
+from annvq.kernels.compile.scratch import empty
 from annvq.kernels.registers import simd
+
+_LEVELS = np.float32(255.0)  # of quantized tables
+_LEAST_SPAN = np.float32(1e-36)  # its reciprocal is finite
 
 
 @kernel
-def fill_tables(queries, transposed, squared, tables):
+def fill_lookup_tables(queries, transposed, squared, tables):
     """Fill ``tables (nq, M, ksub)``.
 
     Parameters
@@ -38,3 +44,39 @@ def fill_tables(queries, transposed, squared, tables):
                 if squared:
                     total = simd.sub(simd.zero_f32x16(), total)
                 simd.store_f32x16(tables, (q * M + m) * ksub + j, total)
+
+
+@kernel
+def quantize_lookup_tables(tables, quantized):
+    """Quantize one query's tables (M, ksub) float32 to uint8 (at least M * ksub,).
+
+    Returns step and bias: ``table[m, j]`` is about ``step * quantized + min_m``, ``bias`` is the sum of the
+    minima; ksub is a multiple of 16. Places beyond M * ksub are zeroed.
+    """
+    M, ksub = tables.shape
+    lowest = empty(M, np.float32)
+    span = np.float32(0.0)
+    bias = np.float32(0.0)
+    for m in range(M):
+        low = simd.load_f32x16(tables, m * ksub)
+        high = low
+        for j in range(16, ksub, 16):
+            values = simd.load_f32x16(tables, m * ksub + j)
+            low = simd.minimum(low, values)
+            high = simd.maximum(high, values)
+        lowest[m] = simd.hmin(low)
+        span = max(span, simd.hmax(high) - lowest[m])
+        bias += lowest[m]
+    step = span / _LEVELS
+    scale = simd.splat_f32(_LEVELS / span if span > _LEAST_SPAN else np.float32(0.0))
+    half = simd.splat_f32(np.float32(0.5))
+    most = simd.splat_f32(_LEVELS)
+    for m in range(M):
+        low = simd.splat_f32(lowest[m])
+        for j in range(0, ksub, 16):
+            above = simd.sub(simd.load_f32x16(tables, m * ksub + j), low)
+            level = simd.minimum(simd.fma(above, scale, half), most)
+            simd.store_levels(quantized, m * ksub + j, level)
+    for i in range(M * ksub, quantized.size):
+        quantized[i] = np.uint8(0)
+    return step, bias

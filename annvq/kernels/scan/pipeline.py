@@ -14,8 +14,8 @@ from annvq.kernels.compile.scratch import empty, zeros
 from annvq.kernels.registers.tiles import LANES, ROWS
 from annvq.kernels.scan import scan4, scanflat
 from annvq.kernels.scan.coarse import probe
-from annvq.kernels.scan.lookup_tables import fill_tables
-from annvq.kernels.scan.plan import part, plan_of
+from annvq.kernels.scan.lookup_tables import fill_lookup_tables
+from annvq.kernels.scan.plan import array_of, plan_of
 from annvq.kernels.scan.topk import MINUS_INFINITY, cut_pools, drop_repeats, take_best
 from annvq.kernels.vectors.finite import first_non_finite
 from annvq.kernels.vectors.gemm import fill_products
@@ -93,7 +93,7 @@ def search_block(queries, rotation, coarse, tables, codes, spilled, refine, keys
         for i in range(width):
             sub_vectors[q, i] = rotated[q, i] * factor
     tables_of = empty((nq, M, ksub), np.float32)
-    fill_tables(sub_vectors, transposed, squared, tables_of)
+    fill_lookup_tables(sub_vectors, transposed, squared, tables_of)
     pool_scores = empty((nq, capacity), np.float32)
     pool_rows = empty((nq, capacity), np.int64)
     pool_counts = zeros(nq, np.int64)
@@ -191,33 +191,33 @@ def search_planned(queries, planned, rotation_like, store_like, k, keep, capacit
                     return False
     search_block(
         queries,
-        (part(planned, 0, rotation_like), part(planned, 1, _FLOATS)),
+        (array_of(planned, 0, rotation_like), array_of(planned, 1, _FLOATS)),
         (
-            (part(planned, 2, _FLOATS_3D), part(planned, 3, _FLOATS), part(planned, 4, _FLOATS)),
-            (part(planned, 5, _FLOATS), part(planned, 6, _FLOATS_3D), part(planned, 7, _BYTES)),
-            part(planned, 8, _WORDS),
-            part(planned, 9, _WORDS),
+            (array_of(planned, 2, _FLOATS_3D), array_of(planned, 3, _FLOATS), array_of(planned, 4, _FLOATS)),
+            (array_of(planned, 5, _FLOATS), array_of(planned, 6, _FLOATS_3D), array_of(planned, 7, _BYTES)),
+            array_of(planned, 8, _WORDS),
+            array_of(planned, 9, _WORDS),
         ),
-        (part(planned, 10, _FLOATS_3D), numbers[0] != 0),
+        (array_of(planned, 10, _FLOATS_3D), numbers[0] != 0),
         (
-            part(planned, 11, _BYTES),
-            part(planned, 12, _WORDS),
-            part(planned, 13, _WORDS),
-            part(planned, 14, _FLOATS),
-            part(planned, 15, _BYTES),
+            array_of(planned, 11, _BYTES),
+            array_of(planned, 12, _WORDS),
+            array_of(planned, 13, _WORDS),
+            array_of(planned, 14, _FLOATS),
+            array_of(planned, 15, _BYTES),
             numbers[1],
         ),
         (
-            part(planned, 16, _BYTES),
-            part(planned, 17, _WORDS),
-            part(planned, 18, _WORDS),
-            part(planned, 19, _NUMBERS),
+            array_of(planned, 16, _BYTES),
+            array_of(planned, 17, _WORDS),
+            array_of(planned, 18, _WORDS),
+            array_of(planned, 19, _NUMBERS),
         ),
-        (part(planned, 20, store_like), part(planned, 21, _FLOATS), part(planned, 22, _FLOATS)),
-        part(planned, 23, _WORDS), k, keep, capacity, nprobe, need, numbers[2] != 0, scores, rows,
+        (array_of(planned, 20, store_like), array_of(planned, 21, _FLOATS), array_of(planned, 22, _FLOATS)),
+        array_of(planned, 23, _WORDS), k, keep, capacity, nprobe, need, numbers[2] != 0, scores, rows,
     )  # fmt: skip
     if as_given and numbers[4] != 0:
-        keys = part(planned, 23, _WORDS)
+        keys = array_of(planned, 23, _WORDS)
         for q in range(rows.shape[0]):
             for i in range(k):
                 rows[q, i] = keys[rows[q, i]]

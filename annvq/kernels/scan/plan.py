@@ -31,7 +31,7 @@ def plan_of(arrays: Sequence[np.ndarray], numbers: Sequence[int]) -> np.ndarray:
 
 
 @intrinsic
-def part(typingctx, plan, number, like):
+def array_of(typingctx, plan, number, like):
     """Return array ``number`` of a plan, with the dtype and axes of ``like``, read-only."""
     view = like.copy(readonly=True)
 

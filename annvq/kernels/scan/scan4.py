@@ -21,12 +21,11 @@ from annvq.kernels.compile.isa import ACTIVE
 from annvq.kernels.compile.jit import kernel
 from annvq.kernels.compile.scratch import empty
 from annvq.kernels.registers import lookup, simd
+from annvq.kernels.scan.lists import blocks_for, list_of, part_of
+from annvq.kernels.scan.lookup_tables import quantize_lookup_tables
 from annvq.kernels.scan.topk import thinned
 
-BLOCK = 32
 _ALL_LANES = np.uint32(0xFFFFFFFF)
-_LEVELS = np.float32(255.0)  # of quantized tables
-_LEAST_SPAN = np.float32(1e-36)  # its reciprocal is finite
 _SHARED, _WAVES_GROW = np.int64(1), np.int64(4)  # visits a list, lists a query; both measured
 LAYOUT, OTHER_LAYOUT = ("quads", "lanes") if ACTIVE == "avx512" else ("lanes", "quads")
 
@@ -34,11 +33,6 @@ LAYOUT, OTHER_LAYOUT = ("quads", "lanes") if ACTIVE == "avx512" else ("lanes", "
 def groups_for(M: int) -> int:
     """Return how many groups of four sub-quantizers hold ``M``."""
     return (M + 3) // 4
-
-
-def blocks_for(counts: np.ndarray) -> np.ndarray:
-    """Return the first block of every list, and the end: (nlist + 1,) int64 from list sizes (nlist,)."""
-    return np.concatenate([[0], np.cumsum((np.asarray(counts, np.int64) + BLOCK - 1) // BLOCK)]).astype(np.int64)
 
 
 def relaid(packed: np.ndarray) -> np.ndarray:
@@ -74,19 +68,6 @@ def _pack(codes, offsets, block_offsets, groups, packed):
             shift = np.uint8(4) if lane >= 16 else np.uint8(0)
             for m in range(M):
                 packed[base + _byte_of(lane % 16, m)] |= np.uint8((codes[row, m] & np.uint8(15)) << shift)
-
-
-@kernel
-def list_of(row, offsets):
-    """Return the list that holds a segment's row (the last list that begins at or before it)."""
-    low, high = np.int64(0), np.int64(offsets.size - 1)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if offsets[middle] <= row:
-            low = middle
-        else:
-            high = middle
-    return low
 
 
 @kernel
@@ -130,42 +111,6 @@ def unpack(packed: np.ndarray, offsets: np.ndarray, M: int, rows: np.ndarray) ->
     codes = np.empty((len(rows), M), np.uint8)
     _unpack(packed, offsets, blocks_for(np.diff(offsets)), rows, codes)
     return codes
-
-
-@kernel
-def quantize_tables(tables, quantized):
-    """Quantize one query's tables (M, ksub) float32 to uint8 (at least M * ksub,).
-
-    Returns step and bias: ``table[m, j]`` is about ``step * quantized + min_m``, ``bias`` is the sum of the
-    minima; ksub is a multiple of 16. Places beyond M * ksub are zeroed.
-    """
-    M, ksub = tables.shape
-    lowest = empty(M, np.float32)
-    span = np.float32(0.0)
-    bias = np.float32(0.0)
-    for m in range(M):
-        low = simd.load_f32x16(tables, m * ksub)
-        high = low
-        for j in range(16, ksub, 16):
-            values = simd.load_f32x16(tables, m * ksub + j)
-            low = simd.minimum(low, values)
-            high = simd.maximum(high, values)
-        lowest[m] = simd.hmin(low)
-        span = max(span, simd.hmax(high) - lowest[m])
-        bias += lowest[m]
-    step = span / _LEVELS
-    scale = simd.splat_f32(_LEVELS / span if span > _LEAST_SPAN else np.float32(0.0))
-    half = simd.splat_f32(np.float32(0.5))
-    most = simd.splat_f32(_LEVELS)
-    for m in range(M):
-        low = simd.splat_f32(lowest[m])
-        for j in range(0, ksub, 16):
-            above = simd.sub(simd.load_f32x16(tables, m * ksub + j), low)
-            level = simd.minimum(simd.fma(above, scale, half), most)
-            simd.store_levels(quantized, m * ksub + j, level)
-    for i in range(M * ksub, quantized.size):
-        quantized[i] = np.uint8(0)
-    return step, bias
 
 
 if LAYOUT == "quads":
@@ -237,7 +182,7 @@ def scan_visits(packed, visits, visit_bases, quantized, steps, constants, allow,
         (visits, 5) int64: query, block of the list's place 0, row of the list's place 0, first place, a multiple
         of 32, and the end; (visits,) float32, what is added to the sums.
     quantized, steps
-        (nq, groups * 64) uint8 and (nq,) float32: the queries' tables from `quantize_tables`.
+        (nq, groups * 64) uint8 and (nq,) float32: the queries' tables from `quantize_lookup_tables`.
     constants, allow, mapping, row_base
         As in `scan_lists`.
     scores, rows, counts, thresholds, keep, keys
@@ -360,7 +305,7 @@ def scan_lists(tables, packed, offsets, block_offsets, lists, list_counts, bases
     steps, biases = empty(nq, np.float32), empty(nq, np.float32)
     total = np.int64(0)
     for q in range(nq):
-        steps[q], biases[q] = quantize_tables(tables[q], quantized[q])
+        steps[q], biases[q] = quantize_lookup_tables(tables[q], quantized[q])
         total += list_counts[q]
     queries, ranks = empty(total, np.int64), empty(total, np.int64)
     _order(lists, list_counts, offsets.size - 1, queries, ranks)
@@ -375,15 +320,6 @@ def scan_lists(tables, packed, offsets, block_offsets, lists, list_counts, bases
         packed, visits, visit_bases, quantized, steps, constants, allow, mapping, row_base,
         scores, rows, counts, thresholds, keep, keys,
     )  # fmt: skip
-
-
-@kernel
-def part_of(size, part, parts):
-    """Return begin and end of one of ``parts`` parts of a list, cut at multiples of 64."""
-    if parts == 1:
-        return np.int64(0), np.int64(size)
-    blocks = (size + 63) // 64
-    return blocks * part // parts * 64, min(np.int64(size), blocks * (part + 1) // parts * 64)
 
 
 @kernel

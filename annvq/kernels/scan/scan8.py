@@ -13,7 +13,8 @@ from annvq.kernels.compile.isa import ACTIVE
 from annvq.kernels.compile.jit import kernel
 from annvq.kernels.compile.scratch import empty
 from annvq.kernels.registers import lookup, simd
-from annvq.kernels.scan.scan4 import blocks_for, list_of, part_of, quantize_tables
+from annvq.kernels.scan.lists import blocks_for, list_of, part_of
+from annvq.kernels.scan.lookup_tables import quantize_lookup_tables
 from annvq.kernels.scan.topk import thinned
 
 
@@ -89,7 +90,9 @@ def scan_rows(packed, M, first_block, first, begin, end, quantized, step, base, 
               sums, row_base, scores, rows, count, threshold, keep, keys):  # fmt: skip
     """Scan places ``begin`` to ``end`` of one list into a pool; ``begin`` is a multiple of 32.
 
-    Parameters as in `annvq.kernels.scan.scan4.scan_rows`; ``sums`` (64,) int32 is scratch.
+    The list begins at block ``first_block`` and row ``first``; ``quantized``, ``step`` and ``base``, what is added to
+    every score, are the query's. ``sums`` (64,) int32 is scratch; the other parameters are those of `scan_lists`, of
+    one query. Returns the pool's count and threshold.
     """
     with_constants = constants.size > 0
     with_allow = allow.size > 0
@@ -122,7 +125,7 @@ def scan_lists(tables, packed, offsets, block_offsets, lists, list_counts, bases
     quantized = empty(M * 256, np.uint8)
     sums = empty(64, np.int32)
     for q in range(counts.size):
-        step, bias = quantize_tables(tables[q], quantized)
+        step, bias = quantize_lookup_tables(tables[q], quantized)
         count, threshold = counts[q], thresholds[q]
         for i in range(list_counts[q]):
             l = lists[q, i]

@@ -23,7 +23,7 @@ from annvq.kernels.codes.bits import count_differences, inner_product
 from annvq.kernels.compile.jit import intrinsic, kernel
 from annvq.kernels.compile.scratch import empty
 from annvq.kernels.registers import simd
-from annvq.kernels.scan.scan4 import list_of, part_of
+from annvq.kernels.scan.lists import list_of, part_of
 from annvq.kernels.scan.topk import thinned
 
 CHUNK = 64  # rows whose bounds are made at once

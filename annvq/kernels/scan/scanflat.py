@@ -6,7 +6,7 @@ import numpy as np
 
 from annvq.kernels.compile.jit import kernel
 from annvq.kernels.registers.simd import prefetch
-from annvq.kernels.scan.scan4 import part_of
+from annvq.kernels.scan.lists import part_of
 from annvq.kernels.scan.topk import thinned
 from annvq.kernels.vectors.dots import score4
 

@@ -13,12 +13,12 @@ import numpy as np
 from annvq.kernels.compile.jit import kernel
 from annvq.kernels.registers import simd
 
-LANES = 16
+_LANES = 16
 
 
 def padded(rows: np.ndarray) -> np.ndarray:
     """Return float32 rows (..., d) with zeros appended to a multiple of 16 dimensions."""
-    missing = -rows.shape[-1] % LANES
+    missing = -rows.shape[-1] % _LANES
     if not missing:
         return np.ascontiguousarray(rows, np.float32)
     widths = [(0, 0)] * (rows.ndim - 1) + [(0, missing)]
@@ -121,16 +121,3 @@ def squared_norms(rows: np.ndarray) -> np.ndarray:
     if n:
         score_rows(padded(rows), np.zeros(d, np.float32), d, nothing, nothing, True, norms)
     return -norms[:, 0]
-
-
-@kernel
-def inner_u8i8(unsigned, signed, row, width):
-    """Return the exact inner product of a uint8 row and an int8 vector, both ``width`` = 64 j long.
-
-    ``unsigned`` is flat, the row starts at element ``row``; ``signed`` is an int8 vector seen as uint8.
-    The sum is exact while width * 255 * 128 < 2^31 (width <= 65,792).
-    """
-    total = simd.zero_i32x16()
-    for i in range(0, width, 64):
-        total = simd.dot4_u8i8(total, simd.load_u8x64(unsigned, row + i), simd.load_u8x64(signed, i))
-    return simd.hsum_i32(total)
