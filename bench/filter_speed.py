@@ -58,7 +58,7 @@ def main() -> None:
         ["share", "no filter", "mask", "of it making ready", "prepared mask", "ids", "prepared ids", "expression",
          "prepared expression"],
     )  # fmt: skip
-    whole = index._now.snapshot
+    whole = index.rows.current.snapshot
     for share in SHARES:
         below = round(share * n)
         mask, ids, expression = order < below, np.flatnonzero(order < below), pc.field("number") < below

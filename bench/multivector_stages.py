@@ -82,7 +82,7 @@ def main() -> None:
 
     queries = judged.queries[:: -(-len(judged.queries) // QUERIES)]
     one_each = [queries[i : i + 1] for i in range(len(queries))]
-    now, store = index._index._now, index._current()[1].tokens
+    now, store = index.rows.current, index._current()[1].tokens
     depth = replace(now.depth, rerank=asked.candidates)
     vectors = [encoder.encode_queries(one, threads=1) for one in one_each]
     found = [search(now.view, v, depth.rerank, depth, 1)[1][0] for v in vectors]

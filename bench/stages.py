@@ -88,7 +88,7 @@ def main() -> None:
     data, nprobe, rerank = np.load(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     queries = np.ascontiguousarray(data["query"][:QUERIES].astype(np.float32))
     index = annvq.build(data["base"].astype(np.float32), "fast", metric=str(data["metric"]))
-    version = index._now
+    version = index.rows.current
     trained, snapshot, fused = version.trained, version.snapshot, version.view.fused
     segment, keys, chosen = snapshot.segments[0], snapshot.keys, trained.coarse
     width, M = trained.rotation.dim_out, trained.codebook.M

@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from annvq import vectors as door
 from annvq.arguments import as_count, as_path
-from annvq.errors import NonFiniteError, ParameterError, RecipeError, ShapeError, StorageError, ZeroVectorError
+from annvq.errors import NonFiniteError, ParameterError, RecipeError, ZeroVectorError
 from annvq.index import recipe as recipes
-from annvq.index.index import Index, next_id
+from annvq.index.index import Index
 from annvq.index.recipe import Recipe
 from annvq.index.rows.attributes import as_attributes
-from annvq.index.rows.ids import IdColumn, as_ids
 from annvq.index.rows.segment import Segment
-from annvq.index.rows.snapshot import Snapshot
-from annvq.index.search.depth import Depth
 from annvq.index.train import sample_size, train
 from annvq.index.trained import Trained
 from annvq.index.values import settled
-from annvq.index.versions import commit
-from annvq.index.versions.commit import Version
-from annvq.index.versions.writer import SegmentWriter
+from annvq.index.versions.stream import SegmentStream
+from annvq.index.versions.versioned import VersionedRows
 from annvq.kernels import threads as pool
 from annvq.metrics import METRICS
-from annvq.progress import ENCODING, READING, WRITING, Progress, listening
+from annvq.progress import READING, Progress, listening
 from annvq.storage import Store
 
 if TYPE_CHECKING:
@@ -98,16 +93,11 @@ def build(
     with listening(progress) as report:
         trained = _learn(source, recipe, metric, train, seed, workers, report)
         attributes = None if attributes is None else as_attributes(attributes, source.count)
-        store = None if folder is None else Store.create(folder)
-        try:
-            segments = _encode(source, trained, given_ids, attributes, workers, report, store)
-            version = first_version(trained, segments)
-            return Index(version if store is None else commit.write(store, version, moved=False), store)
-        except BaseException:
-            if store is not None:
-                with suppress(StorageError):  # what went wrong first is what is told
-                    store.close()
-            raise
+
+        def encode(store: Store | None) -> list[Segment]:
+            return _encode(source, trained, given_ids, attributes, workers, report, store)
+
+        return Index(VersionedRows.build(trained, encode, folder))
 
 
 def _learn(
@@ -187,53 +177,13 @@ def _encode(
     store: Store | None,
 ) -> list[Segment]:
     """Encode all batches into segments."""
-    row_bytes = trained.bytes_per_vector + 8
-    limit = max(1, _SEGMENT_BYTES // row_bytes) if store is not None or source.count is None else 1 << 62
-    writer = SegmentWriter(trained, limit, threads)
-    segments: list[Segment] = []
-    done = 0
-    column = None if ids is None else as_ids(ids, source.count)
-
-    def flush() -> None:
-        count = writer.waiting
-        start = done - count
-        here = as_ids(None, count, start) if column is None else column.reorder(np.arange(start, done))
-        table = None if attributes is None else attributes.slice(start, count)
-        segment = writer.take(here, table)
-        segments.append(segment if store is None else commit.stage(store, trained, segment))
-
-    report.begin(ENCODING, source.count)
+    stream = SegmentStream(
+        trained, source.count, ids, attributes, store, rows="vectors", threads=threads, report=report
+    )
+    is_cut = store is not None or source.count is None
+    limit = max(1, _SEGMENT_BYTES // (trained.bytes_per_vector + 8))
     for batch in door.batches(source, rows=_batch_rows(source)):
-        writer.add(door.for_metric(batch, trained.metric, first_row=done))
-        done += len(batch)
-        report.at(done)
-        for name, given in (("ids", column), ("attributes", attributes)):
-            if given is not None and done > len(given):
-                raise ShapeError(f"{len(given)} {name} for more than {done - 1} vectors")
-        if writer.is_full:
-            flush()
-    for name, given in (("ids", column), ("attributes", attributes)):
-        if given is not None and len(given) != done:
-            raise ShapeError(f"{len(given)} {name} for {done} vectors")
-    report.begin(WRITING)
-    if writer.waiting:
-        flush()
-    check_unique(segments)
-    return segments
-
-
-def check_unique(segments: list[Segment]) -> None:
-    """Raise DuplicateIdError where two segments hold the same id (inside one, ids were checked)."""
-    if len(segments) < 2 or segments[0].ids.kind == "int":
-        return
-    IdColumn.concat([segment.ids for segment in segments]).check_unique()
-
-
-def first_version(trained: Trained, segments: list[Segment]) -> Version:
-    """Return what the built index begins with."""
-    defaults, first_free = trained.recipe.search, 0
-    for segment in segments:
-        first_free = next_id(segment.ids, first_free)
-    nprobe = defaults.nprobe if isinstance(defaults.nprobe, int) else trained.nlist
-    rerank = defaults.rerank if isinstance(defaults.rerank, int) else 0
-    return Version(trained, Snapshot.of(segments), Depth(nprobe, rerank), first_free)
+        stream.add(door.for_metric(batch, trained.metric, first_row=stream.done))
+        if is_cut and stream.waiting >= limit:
+            stream.cut()
+    return stream.finished()

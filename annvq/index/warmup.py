@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from annvq import vectors as door
 from annvq.errors import ParameterError, StateError
 from annvq.index import recipe as recipes
 from annvq.index.build import build
@@ -41,7 +42,7 @@ def warmup(recipe: Recipe | str | os.PathLike[str] | Index, *, metric: str | Non
 
     """
     if isinstance(recipe, Index):
-        if recipe._now.trained.tokens is not None:
+        if recipe.rows.current.trained.tokens is not None:
             raise StateError("this index is of documents: annvq.multivector.warmup")
         recipe, metric = recipe.recipe, metric or recipe.metric
     if metric is not None and metric not in METRICS:
@@ -70,8 +71,8 @@ def _search(index: Index, vectors: np.ndarray, ids: list) -> None:
     index.range_search(vectors[:1], 1.0)
     index.reconstruct(ids[4:5])
     # One query's lists shared among threads, as they are where there are many rows.
-    now = index._now
-    search(now.view, index._queries(now, vectors[:1]), 5, Depth(_NLIST, 10), 2, split_rows=1)
+    queries = door.for_metric(vectors[:1], index.metric)
+    search(index.rows.current.view, queries, 5, Depth(_NLIST, 10), 2, split_rows=1)
 
 
 def small_recipe(recipe: Recipe | str | os.PathLike[str]) -> Recipe:

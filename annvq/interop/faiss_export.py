@@ -68,12 +68,11 @@ def to_faiss(index: Index) -> Any:
     faiss = faiss_module()
     if not isinstance(index, Index):
         raise ParameterError(f"{type(index).__name__}, expected an index of annvq")
-    index._check_open()
-    trained = index._now.trained
+    trained = index.rows.current.trained
     kind = trained.recipe.codebook.kind
     if kind not in _KINDS:
         raise ParameterError(f"Faiss has no codes like those of {kind!r}; what can be converted: {', '.join(_KINDS)}")
-    index._check_files()
+    index.rows.check_files()
     rows = _live_rows(index)
     in_lists = trained.centroids is not None and trained.refine is None
     width = trained.dim if trained.rotation is None else trained.rotation.dim_out
@@ -108,7 +107,8 @@ def _with_ids(inner: Any, ids: np.ndarray) -> Any:
 
 
 def _live_rows(index: Index) -> _Rows:
-    trained, segments = index._now.trained, index._now.snapshot.segments
+    now = index.rows.current
+    trained, segments = now.trained, now.snapshot.segments
     if any(segment.ids.kind == "str" for segment in segments):
         raise ParameterError("Faiss has only int64 ids, those of this index are str")
     orders = [segment.insertion_order() for segment in segments]

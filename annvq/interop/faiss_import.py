@@ -10,16 +10,11 @@ import numpy as np
 from annvq.codebooks import ProductCodebook, Rotation, ScalarCodebook
 from annvq.errors import AnnvqError, ParameterError
 from annvq.index.codes.spec import CodebookSpec
-from annvq.index.codes.tablecodes import TableCodes
-from annvq.index.index import Index, next_id
+from annvq.index.index import Index
 from annvq.index.recipe import Recipe, SearchDefaults
 from annvq.index.rows.ids import as_ids
-from annvq.index.rows.segment import Segment
-from annvq.index.rows.snapshot import Snapshot
-from annvq.index.search.depth import Depth
 from annvq.index.trained import Trained
-from annvq.index.versions.commit import Version
-from annvq.index.versions.writer import make_segment
+from annvq.index.versions.versioned import VersionedRows
 from annvq.interop.faiss_codebooks import (
     faiss_module,
     from_product_quantizer,
@@ -85,9 +80,13 @@ def from_faiss(faiss_index: Any) -> Index:
         trained = _trained(faiss_index.d, core, coded, layers)
     except AnnvqError as error:
         raise ParameterError(f"{type(core).__name__}: {error}") from error
-    column = as_ids(_ids(coded, layers), None)
-    segments = [_segment(trained, coded, layers)] if len(column) else []
-    return Index(Version(trained, Snapshot.of(segments), Depth(coded.nprobe, layers.rerank), next_id(column, 0)))
+    order = np.argsort(coded.labels, kind="stable")
+    arrays = {"codes": coded.codes}
+    if layers.refine is not None:
+        arrays["refine"] = layers.refine.codes[coded.labels]
+    arrays = {name: np.ascontiguousarray(array[order]) for name, array in arrays.items()}
+    ids = as_ids(_ids(coded, layers)[order], None)
+    return Index(VersionedRows.from_codes(trained, coded.lists[order], arrays, ids))
 
 
 # Layers, from the outside in
@@ -239,16 +238,3 @@ def _ids(coded: _Coded, layers: _Layers) -> np.ndarray:
         if held is not None and len(held) != n:
             raise ParameterError(f"an IndexIDMap or IndexRefine of {len(held)} rows around {n}")
     return coded.labels if layers.ids is None else layers.ids[coded.labels]
-
-
-def _segment(trained: Trained, coded: _Coded, layers: _Layers) -> Segment:
-    arrays = {"codes": coded.codes}
-    if isinstance(trained.codes, TableCodes) and trained.codes.with_constants:
-        of_rows = None if trained.centroids is None else trained.centroids[coded.lists]
-        arrays["constants"] = trained.codes.codebook.residual_constants(coded.codes, of_rows)
-    if layers.refine is not None:
-        arrays["refine"] = layers.refine.codes[coded.labels]
-    order = np.argsort(coded.labels, kind="stable")
-    arrays = {name: np.ascontiguousarray(array[order]) for name, array in arrays.items()}
-    ids = as_ids(_ids(coded, layers)[order], None)
-    return make_segment(trained, coded.lists[order], arrays, ids, np.arange(len(order), dtype=np.uint32), None)

@@ -15,12 +15,12 @@ import numpy as np
 from annvq.arguments import as_path
 from annvq.errors import MissingExtraError, ParameterError, StorageError
 from annvq.index.index import Index
+from annvq.index.versions.versioned import VersionedRows
 from annvq.io.replacing import replacing
 from annvq.learn import encoder as encoders
 from annvq.learn import pictures
 from annvq.learn.data import QuerySet, Texts
 from annvq.learn.health import CodeHealth
-from annvq.learn.live import index_of, segment_of
 from annvq.learn.trainer import Run
 from annvq.storage.filesystem import LOCAL
 from annvq.storage.folders import check_replaceable
@@ -56,14 +56,13 @@ class Learned:
     def of(cls, method: str, start: Index, runs: list[Run]) -> Learned:
         """Build from the untrained index and the finished stages."""
         first, last = runs[0], runs[-1]
-        version = start._now
-        (segment,) = version.snapshot.segments
+        (segment,) = start.rows.current.snapshot.segments
         ids = segment.ids.reorder(np.argsort(segment.positions))
         trained = last.student.to_trained()
-        index = index_of(trained, segment_of(trained, last.labels, last.codes, ids), start.nprobe)
+        rows = VersionedRows.from_codes(trained, last.labels, {"codes": last.codes}, ids, start.nprobe)
         before, after = (CodeHealth.of(codes, last.ksub).row() for codes in (first.begun.codes, last.codes))
         history = [run.progress.history for run in runs]
-        return cls(method, index, start, {"before": before, "after": after}, history, last)
+        return cls(method, Index(rows), start, {"before": before, "after": after}, history, last)
 
     def queries(self, given: Any) -> np.ndarray:
         """Return the vectors (nq, d) float32 with which the index is to be searched for queries.

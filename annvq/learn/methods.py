@@ -166,7 +166,7 @@ class Method(ABC):
     ) -> Learned:  # fmt: skip
         """Go through the stages."""
         recipe = index.recipe
-        trained = index._now.trained
+        trained = index.rows.current.trained
         parts = {"codebook"}
         parts |= {"centroids"} if trained.centroids is not None else set()
         parts |= {"rotation"} if trained.rotation is not None else set()

@@ -74,7 +74,7 @@ class Start:
         threads: int = 1,
     ) -> Start:
         """Take an index of the documents (n, d) apart."""
-        trained = index._now.trained
+        trained = index.rows.current.trained
         labels, arrays = trained.encode(documents, threads)
         codes = arrays.get("codes", labels[:, None])
         return cls(trained, documents, documents, labels, codes, index.nprobe, texts, encoder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,24 +11,21 @@ from typing import Any
 import numpy as np
 
 from annvq.arguments import as_count, as_path
-from annvq.errors import ParameterError, RecipeError, ShapeError, StorageError
-from annvq.index import build as building
-from annvq.index.index import Index
+from annvq.errors import ParameterError, RecipeError, ShapeError
 from annvq.index.rows.attributes import as_attributes
-from annvq.index.rows.ids import as_ids
 from annvq.index.rows.segment import Segment
 from annvq.index.search.depth import Depth
 from annvq.index.tokens import TokenStore
 from annvq.index.train import sample_size, train
 from annvq.index.trained import Trained
 from annvq.index.values import settled
-from annvq.index.versions import commit
-from annvq.index.versions.writer import SegmentWriter
+from annvq.index.versions.stream import SegmentStream
+from annvq.index.versions.versioned import VersionedRows
 from annvq.kernels import threads as pool
 from annvq.multivector.fde import FixedDimensionalEncoder
 from annvq.multivector.ragged import Ragged, concatenated
 from annvq.multivector.recipe import MultiVectorRecipe, load
-from annvq.progress import ENCODING, READING, WRITING, Progress, listening
+from annvq.progress import READING, Progress, listening
 from annvq.storage import Store
 
 _BATCH_VECTORS = 1 << 16
@@ -51,8 +47,8 @@ def build(
     threads: int | None,
     progress: bool | Callable[[int, int | None], object] | Progress,
     path: str | os.PathLike[str] | None,
-) -> Index:
-    """Build what a `MultiVectorIndex` is made of; parameters and errors as for `MultiVectorIndex.build`."""
+) -> VersionedRows:
+    """Build the rows of a `MultiVectorIndex`; parameters and errors as for `MultiVectorIndex.build`."""
     made, seed, workers = load(recipe), as_count("seed", seed, least=0), pool.resolve(threads)
     folder = None if path is None else as_path(path)
     whole = None if isinstance(documents, Iterator) else Ragged.of(documents, offsets).without_empty("documents")
@@ -72,7 +68,7 @@ def _built(
     workers: int,
     report: Progress,
     folder: Path | None,
-) -> Index:
+) -> VersionedRows:
     report.begin(READING)
     batches = _from_stream(documents) if whole is None else iter([whole])
     head = [next(batches, Ragged(np.empty((0, 1), np.float32), np.zeros(1, np.int64)))]
@@ -82,18 +78,12 @@ def _built(
     n = None if whole is None else len(whole)
     trained = _learn(concatenated(head), n, wanted, made, seed, workers, report)
     attributes = None if attributes is None else as_attributes(attributes, n)
-    store = None if folder is None else Store.create(folder)
-    try:
-        segments = _encode(head, batches, n, trained, ids, attributes, workers, report, store)
-        version = building.first_version(trained, segments)
-        nprobe = _CENTROIDS_PROBED if made.candidates_by == "centroids" else version.depth.nprobe
-        version = replace(version, depth=Depth(nprobe, made.candidates))
-        return Index(version if store is None else commit.write(store, version, moved=False), store)
-    except BaseException:
-        if store is not None:
-            with suppress(StorageError):  # what went wrong first is what is told
-                store.close()
-        raise
+    nprobe = _CENTROIDS_PROBED if made.candidates_by == "centroids" else trained.default_depth.nprobe
+
+    def encode(store: Store | None) -> list[Segment]:
+        return _encode(head, batches, n, trained, ids, attributes, workers, report, store)
+
+    return VersionedRows.build(trained, encode, folder, Depth(nprobe, made.candidates))
 
 
 def _from_stream(batches: Iterator[Any]) -> Iterator[Ragged]:
@@ -148,18 +138,8 @@ def _encode(
     tokens = trained.tokens
     assert tokens is not None
     encoder = FixedDimensionalEncoder(dim=tokens.dim, **tokens.settings["encoder"])
-    writer = SegmentWriter(trained, 1, threads)
-    segments: list[Segment] = []
-    column = None if ids is None else as_ids(ids, n)
-    done = waiting_bytes = 0
-
-    def flush() -> None:
-        count = writer.waiting
-        start = done - count
-        here = as_ids(None, count, start) if column is None else column.reorder(np.arange(start, done))
-        table = None if attributes is None else attributes.slice(start, count)
-        segment = writer.take(here, table)
-        segments.append(segment if store is None else commit.stage(store, trained, segment))
+    stream = SegmentStream(trained, n, ids, attributes, store, rows="documents", threads=threads, report=report)
+    waiting_bytes = 0
 
     def all_batches() -> Iterator[Ragged]:
         while head:
@@ -167,29 +147,16 @@ def _encode(
         yield from rest
 
     most = max(1, _BATCH_BYTES // (4 * encoder.output_dim))
-    report.begin(ENCODING, n)
     for batch in all_batches():
         for part in _cut(batch, most):
             sets = part.floats()
             vectors = encoder.encode_documents(sets, threads=threads)
-            writer.add(vectors, tokens.encode(sets.vectors, sets.offsets, threads))
-            done += len(part)
+            stream.add(vectors, tokens.encode(sets.vectors, sets.offsets, threads))
             waiting_bytes += len(part) * (trained.bytes_per_vector + 16) + len(sets.vectors) * tokens.bytes_per_token
-            report.at(done)
-            for name, given in (("ids", column), ("attributes", attributes)):
-                if given is not None and done > len(given):
-                    raise ShapeError(f"{len(given)} {name} for more than {done - 1} documents")
             if waiting_bytes > _SEGMENT_BYTES and (store is not None or n is None):
-                flush()
+                stream.cut()
                 waiting_bytes = 0
-    for name, given in (("ids", column), ("attributes", attributes)):
-        if given is not None and len(given) != done:
-            raise ShapeError(f"{len(given)} {name} for {done} documents")
-    report.begin(WRITING)
-    if writer.waiting:
-        flush()
-    building.check_unique(segments)
-    return segments
+    return stream.finished()
 
 
 def _cut(batch: Ragged, most: int) -> Iterator[Ragged]:

@@ -14,8 +14,6 @@ from annvq.arguments import as_count, as_number
 from annvq.arrays import offsets_of
 from annvq.errors import CorruptIndexError, ParameterError, StateError, StorageError
 from annvq.hits import Hits
-from annvq.index.index import Index
-from annvq.index.opening import open_index, reopen
 from annvq.index.recipe import Recipe
 from annvq.index.rows.snapshot import Snapshot
 from annvq.index.search import tune as tuning
@@ -25,7 +23,9 @@ from annvq.index.search.tune import Measured, TuneReport
 from annvq.index.search.view import View
 from annvq.index.tokens import Prepared
 from annvq.index.trained import Trained
+from annvq.index.versions import figures
 from annvq.index.versions.commit import Version
+from annvq.index.versions.versioned import VersionedRows
 from annvq.kernels import threads as pool
 from annvq.multivector.build import build
 from annvq.multivector.candidates import Finder
@@ -47,13 +47,14 @@ class MultiVectorIndex:
 
     Made by `MultiVectorIndex.build` and `MultiVectorIndex.open`. A search finds candidates, by default with one
     vector that stands for a document's (`FixedDimensionalEncoder`) in an ordinary index, and scores these by the
-    documents' own vectors, which are kept, coded, in the same segments. Safe for threads as `annvq.Index` is.
+    documents' own vectors, which are kept, coded, in the same segments. Safe for threads as `annvq.Index` is; so is
+    what it says of ``rows``.
     """
 
-    def __init__(self, index: Index) -> None:
-        """Take what `build` and `open` make (StateError, CorruptIndexError where its rows are no documents)."""
-        self._index = index
-        self._finder: Finder | None = _finder_of(index._now.trained)
+    def __init__(self, rows: VersionedRows) -> None:
+        """Take rows that stand for documents (StateError, CorruptIndexError where they do not)."""
+        self.rows = rows
+        self._finder: Finder | None = _finder_of(rows.current.trained)
 
     @classmethod
     def build(
@@ -107,13 +108,13 @@ class MultiVectorIndex:
     @classmethod
     def open(cls, path: str | os.PathLike[str], mode: str = "r", *, verify: bool = False) -> MultiVectorIndex:
         """Open a saved index of documents, memory-mapped; parameters and errors as for `annvq.open`."""
-        return _of(open_index(path, mode, verify=verify))
+        return _of(VersionedRows.open(path, mode, verify=verify))
 
     # -- what it is ---------------------------------------------------------------------------
 
     def __len__(self) -> int:
         """Return the number of documents that are not removed."""
-        return len(self._index)
+        return self.rows.current.snapshot.live_count
 
     @property
     def dim(self) -> int:
@@ -128,32 +129,32 @@ class MultiVectorIndex:
     @property
     def recipe(self) -> Recipe:
         """The recipe of the index of encodings, under the name of the whole."""
-        return self._index.recipe
+        return self.rows.current.trained.recipe
 
     @property
     def version(self) -> int:
         """Version, one more after every change."""
-        return self._index.version
+        return self.rows.current.number
 
     @property
     def candidates(self) -> int:
         """Documents that a search scores by default."""
-        return self._index.rerank
+        return self.rows.current.depth.rerank
 
     @property
     def nprobe(self) -> int:
         """Lists that a search for candidates looks into by default."""
-        return self._index.nprobe
+        return self.rows.current.depth.nprobe
 
     def __repr__(self) -> str:
-        if self._index._closed:
+        if self.rows.closed:
             return "MultiVectorIndex(closed)"
         return f"MultiVectorIndex(n={len(self)}, dim={self.dim}, recipe={self.recipe.name!r})"
 
     def stats(self) -> dict[str, Any]:
         """Return figures about the index; ``bytes_per_document`` by part, ids and what is shared included."""
         now, finder = self._current()
-        stats = self._index.stats()
+        stats = figures.of(now, self.rows.path)
         rows = max(1, stats["n"] + stats["deleted"])
         held = sum(int(segment.arrays["tokens.offsets"][-1]) for segment in now.snapshot.segments)
         del stats["bytes_per_vector"], stats["compression"], stats["rerank"]
@@ -225,7 +226,8 @@ class MultiVectorIndex:
 
     def prepare_filter(self, filter: Any) -> PreparedFilter:
         """Return a filter made ready once, for many searches; everything as for `annvq.Index.prepare_filter`."""
-        return self._index.prepare_filter(filter)
+        view = self.rows.current.view
+        return filter if isinstance(filter, PreparedFilter) else PreparedFilter(filter, view)
 
     def tune(self, queries: Any, k: int = 10, recall: float = 0.95, *, threads: int | None = None) -> TuneReport:
         """Set nprobe and candidates to the fastest that reach ``recall`` of exact Chamfer similarity's top k.
@@ -257,14 +259,14 @@ class MultiVectorIndex:
                 measured.append(_measured(finder, view, Depth(nprobe, wanted), sets, truth, k, workers))
         good = [one for one in measured if one.recall >= recall] or [max(measured, key=lambda one: one.recall)]
         chosen = max(good, key=lambda one: one.qps)
-        self._index._set_depth(Depth(chosen.nprobe, chosen.rerank))
+        self.rows.set_depth(Depth(chosen.nprobe, chosen.rerank))
         return TuneReport(chosen, chosen.recall >= recall, recall, k, len(sets), "tokens", tuple(measured))
 
     def reconstruct(self, ids: Any) -> Ragged:
         """Return the vectors of documents ``ids`` as the index keeps them, float32 (UnknownIdError)."""
         now, finder = self._current()
         snapshot, dim = now.snapshot, finder.tokens.dim
-        rows = self._index._known_rows(snapshot, ids)
+        rows = snapshot.rows_of(ids)
         parts: list[np.ndarray] = [np.empty((0, dim), np.float32)] * len(rows)
         for segment in snapshot.segments:
             inside = np.flatnonzero((rows >= segment.base) & (rows < segment.base + segment.n))
@@ -279,23 +281,23 @@ class MultiVectorIndex:
 
     def add(self, documents: Any, ids: Any = None, attributes: Any = None, *, threads: int | None = None) -> None:
         """Add documents, sets of vectors of which none is empty; everything else as for `annvq.Index.add`."""
-        index, workers = self._index, pool.resolve(threads)
-        with index._changing:
-            index._check_writable()
+        workers = pool.resolve(threads)
+        with self.rows.changing():
             sets = Ragged.of(documents, dim=self.dim).without_empty("documents").floats()
             _, finder = self._current()
             vectors = finder.encoder.encode_documents(sets, threads=workers)
-            index._insert(vectors, finder.tokens.encode(sets.vectors, sets.offsets, workers), ids, attributes, threads)
+            tokens = finder.tokens.encode(sets.vectors, sets.offsets, workers)
+            self.rows.insert(vectors, tokens, ids, attributes, threads)
             self._forget()
 
     def remove(self, ids: Any) -> None:
         """Remove documents; UnknownIdError, and nothing removed, where one is not in the index."""
-        self._index.remove(ids)
+        self.rows.remove(ids)
         self._forget()
 
     def compact(self) -> None:
         """Merge all segments into one and drop removed documents; ids and results stay as they are."""
-        self._index.compact()
+        self.rows.compact()
         self._forget()
 
     def _forget(self) -> None:
@@ -307,27 +309,27 @@ class MultiVectorIndex:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the index to a folder, all or nothing; an index already there is replaced."""
-        self._index.save(path)
+        self.rows.save(path)
 
     def verify(self) -> None:
         """Read every byte of the index's files; CorruptIndexError names the section that is wrong."""
-        self._index.verify()
+        self.rows.verify()
 
     def is_current(self) -> bool:
         """Return whether the folder still holds the version that is shown; see `annvq.Index.is_current`."""
-        return self._index.is_current()
+        return self.rows.is_current()
 
     def refresh(self) -> bool:
         """Take the current version of the folder; return whether it is another than was shown.
 
         As `annvq.Index.refresh`. StateError where an index of single vectors was saved there: what was shown stays.
         """
-        return self._index._refresh(_finder_of)
+        return self.rows.refresh(_finder_of)
 
     def close(self) -> None:
         """Let go of files, memory and lock; see `annvq.Index.close`."""
         try:
-            self._index.close()
+            self.rows.close()
         finally:
             self._finder = None
 
@@ -340,13 +342,13 @@ class MultiVectorIndex:
 
     def __reduce__(self) -> tuple:
         """Ship an opened index as path, version and depth of search; see `annvq.Index.__reduce__`."""
-        return _reopen, self._index.__reduce__()[1]
+        return _reopen, self.rows.sent()
 
     # -- inside -------------------------------------------------------------------------------
 
     def _current(self) -> tuple[Version, Finder]:
         """Return a version and what finds candidates in it: a search uses these two from beginning to end."""
-        now, finder = self._index._now, self._finder
+        now, finder = self.rows.current, self._finder
         if finder is None or finder.trained is not now.trained:  # another one was taken from the folder
             finder = self._finder = _finder_of(now.trained)
         return now, finder
@@ -355,31 +357,29 @@ class MultiVectorIndex:
         self, queries: Any, k: int, candidates: int | None, nprobe: int | None, filter: Any
     ) -> tuple[Finder, View, Ragged, Depth]:
         """Return finder, documents that may be returned, queries and depth of a search, checked."""
-        (now, finder), index = self._current(), self._index
-        view = now.view
-        if filter is not None:
-            view = index._narrowed(view, filter)
+        now, finder = self._current()
+        view = now.narrowed(filter)
         if candidates is None:
             candidates = max(now.depth.rerank, 2 * k)
         wanted = as_count("candidates", candidates)
-        depth = index._depth_for(now, None if finder.by == "centroids" else nprobe, wanted)
+        depth = now.depth_for(None if finder.by == "centroids" else nprobe, wanted)
         if finder.by == "centroids":  # there are more of these than lists of encodings
             depth = replace(depth, nprobe=now.depth.nprobe if nprobe is None else as_count("nprobe", nprobe))
         return finder, view, _queries(finder, queries), depth
 
 
-def _of(index: Index) -> MultiVectorIndex:
-    """Return an opened index as one of documents; it is closed where it is none."""
+def _of(rows: VersionedRows) -> MultiVectorIndex:
+    """Return opened rows as documents; they are closed where they are none."""
     try:
-        return MultiVectorIndex(index)
+        return MultiVectorIndex(rows)
     except BaseException:
-        index.close()
+        rows.close()
         raise
 
 
 def _reopen(*sent: Any) -> MultiVectorIndex:
-    """Open what was pickled; parameters and errors are those of `annvq.index.opening.reopen`."""
-    return _of(reopen(*sent))
+    """Open what was pickled; parameters and errors are those of `VersionedRows.reopen`."""
+    return _of(VersionedRows.reopen(*sent))
 
 
 def _finder_of(trained: Trained) -> Finder:

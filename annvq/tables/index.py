@@ -9,16 +9,11 @@ import numpy as np
 from annvq.codebooks import ProductCodebook, ResidualCodebook
 from annvq.errors import ParameterError
 from annvq.index.codes.spec import CodebookSpec
-from annvq.index.codes.tablecodes import TableCodes
-from annvq.index.index import Index, next_id
+from annvq.index.index import Index
 from annvq.index.recipe import Recipe
 from annvq.index.recipe.spec import SearchDefaults
-from annvq.index.rows.ids import as_ids
-from annvq.index.rows.snapshot import Snapshot
-from annvq.index.search.depth import Depth
 from annvq.index.trained import Trained
-from annvq.index.versions.commit import Version
-from annvq.index.versions.writer import make_segment
+from annvq.index.versions.versioned import VersionedRows
 from annvq.metrics import CODE_METRICS
 from annvq.tables.frozen.codes import GroupedCodes, ProductCodes, ResidualCodes
 from annvq.tables.frozen.rabitq import RaBitQCodes
@@ -66,9 +61,4 @@ def index_of(table: FrozenTable, metric: str = "ip") -> Index:
         )
     recipe = Recipe(rotation=rotation, codebook=spec, search=SearchDefaults(nprobe=None, rerank=None))
     trained = Trained(recipe, metric, form.d, centroids=centroids, codebook=codebook)
-    if isinstance(trained.codes, TableCodes) and trained.codes.with_constants:
-        arrays["constants"] = codebook.residual_constants(arrays["codes"])
-    ids = as_ids(None, form.n, 0)
-    positions = np.arange(form.n, dtype=np.uint32)
-    segment = make_segment(trained, np.zeros(form.n, np.int64), arrays, ids, positions, None)
-    return Index(Version(trained, Snapshot.of([segment]), Depth(1, 0), next_id(segment.ids, 0)))
+    return Index(VersionedRows.from_codes(trained, np.zeros(form.n, np.int64), arrays))

@@ -211,7 +211,7 @@ def test_the_same_seed_gives_the_same_codes(case):
     name, metric, index = case
     again = annvq.build(BASE, name, metric=metric, seed=3, threads=2)
     same(index.search(QUERIES, K), again.search(QUERIES, K))
-    for a, b in zip(index._now.snapshot.segments, again._now.snapshot.segments, strict=True):
+    for a, b in zip(index.rows.current.snapshot.segments, again.rows.current.snapshot.segments, strict=True):
         for key in a.arrays:
             assert a.arrays[key].tobytes() == b.arrays[key].tobytes()
 

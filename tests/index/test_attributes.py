@@ -197,7 +197,7 @@ def passing(index, expression):
 def values_of(index):
     """Return the attributes of all rows by column, in the order of insertion."""
     index.compact()
-    (segment,) = index._now.snapshot.segments
+    (segment,) = index.rows.current.snapshot.segments
     return segment.attributes.to_pydict()
 
 
@@ -212,7 +212,7 @@ class TestGrowing:
     @pytest.mark.parametrize("how", ["in memory", "on disk", "reopened", "saved"])
     def test_columns_that_come_late_are_null_before(self, how, merges, tmp_path, monkeypatch):
         if not merges:
-            monkeypatch.setattr("annvq.index.index._LARGE", 0)
+            monkeypatch.setattr("annvq.index.versions.versioned._LARGE", 0)
         path = tmp_path / "index"
         index = grown(*self.LATE, path=None if how == "in memory" else path)
         if how == "saved":
@@ -260,7 +260,7 @@ class TestGrowing:
                 wanted = [{"a": None, "b": None} | row for row in wanted]
             assert passing(index, pc.field("c").is_null()) == [i for i, value in enumerate(wanted) if value is None]
             np.testing.assert_equal(values_of(index)["c"], wanted)
-            assert index._now.snapshot.schema == pa.schema({"c": kind})
+            assert index.rows.current.snapshot.schema == pa.schema({"c": kind})
 
     @pytest.mark.parametrize(
         ("first", "then", "words"),

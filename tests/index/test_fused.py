@@ -37,7 +37,7 @@ def both(index: annvq.Index, monkeypatch, *args, **options) -> tuple[annvq.hits.
 
 
 def in_stages(index: annvq.Index, monkeypatch, *args, **options) -> annvq.hits.Hits:
-    monkeypatch.setitem(index._now.view.__dict__, "fused", None)
+    monkeypatch.setitem(index.rows.current.view.__dict__, "fused", None)
     monkeypatch.setattr(Fused, "of", lambda *given: None)
     return index.search(*args, **options)
 

@@ -19,7 +19,7 @@ RECIPE = Recipe(nlist=800, codebook=CodebookSpec(kind="pq", M=16, nbits=4, resid
 @pytest.mark.parametrize("metric", ["ip", "l2"])
 def test_lists_found_by_codes_hold_what_all_centroids_would_find(metric, tmp_path):
     built = annvq.build(BASE, RECIPE, metric=metric)
-    assert built._now.trained.coarse_codebook is not None
+    assert built.rows.current.trained.coarse_codebook is not None
     built.save(tmp_path / "index")
     exact = annvq.build(BASE, "flat", metric=metric).search(QUERIES, 10).ids
     with annvq.open(tmp_path / "index") as opened:
@@ -33,9 +33,9 @@ def test_lists_found_by_codes_hold_what_all_centroids_would_find(metric, tmp_pat
         few = np.arange(0, 12_000, 997)  # too few lists hold these: all centroids are scored
         ids = opened.search(QUERIES[:5], len(few), filter=few, nprobe=1).ids
         assert all(sorted(row) == few.tolist() for row in ids.tolist())
-    trained = built._now.trained
+    trained = built.rows.current.trained
     trained.__dict__["coarse"] = Coarse.of(trained.centroids, trained.l2)
-    built._now.__dict__.pop("fused", None)
+    built.rows.current.view.__dict__.pop("fused", None)
     found = built.search(QUERIES, 10, nprobe=20, rerank=100)
     by_all = np.mean([np.isin(f, e).mean() for f, e in zip(found.ids, exact, strict=True)])
     assert by_codes > by_all - 0.01

@@ -192,7 +192,7 @@ def test_a_child_forked_in_the_middle_of_a_change_is_not_locked_out(tmp_path):
     entered, leave = threading.Event(), threading.Event()
 
     def changing():
-        with index._changing:
+        with index.rows.changing():
             entered.set()
             leave.wait(60)
 

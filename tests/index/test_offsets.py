@@ -59,14 +59,14 @@ def test_what_float16_would_lose_is_refused():
     [lambda c: c[:-1], lambda c: c.astype(np.float64), lambda c: np.where(np.arange(len(c)) == 2, np.nan, c)],
 )
 def test_a_damaged_center_is_refused(change):
-    trained = annvq.build(BASE.astype(np.float32), "balanced", metric="l2")._now.trained
+    trained = annvq.build(BASE.astype(np.float32), "balanced", metric="l2").rows.current.trained
     sections = trained.sections()
     assert Trained.from_sections(sections).center is not None
     with pytest.raises(CorruptIndexError, match="center"):
         Trained.from_sections({**sections, "center": change(sections["center"])})
     with pytest.raises(CorruptIndexError, match="center"):
         Trained.from_sections({name: array for name, array in sections.items() if name != "center"})
-    under_ip = annvq.build(BASE.astype(np.float32), "balanced")._now.trained.sections()
+    under_ip = annvq.build(BASE.astype(np.float32), "balanced").rows.current.trained.sections()
     assert "center" not in under_ip
     with pytest.raises(CorruptIndexError, match="center"):
         Trained.from_sections({**under_ip, "center": sections["center"]})

@@ -67,7 +67,7 @@ def test_it_is_applied_once(monkeypatch):
     index.add(BASE[:1], attributes=pa.table({"year": [5]}))
     for _ in range(3):
         index.search(QUERIES[0], filter=prepared)
-    assert len(calls) == len(index._now.snapshot.segments)
+    assert len(calls) == len(index.rows.current.snapshot.segments)
 
 
 def test_ids_and_expressions_go_with_the_index():

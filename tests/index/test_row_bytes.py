@@ -31,7 +31,7 @@ SHIPPED = tuple(name for name in recipes.names() if recipes.load(name).learn is 
 def held(index):
     """Return the bytes a row of an index's codes, constants and refine store, without lists' padding to blocks."""
     total = 0
-    (segment,) = index._now.snapshot.segments
+    (segment,) = index.rows.current.snapshot.segments
     for name, array in segment.arrays.items():
         if name == "spill.offsets":
             continue  # a list's

@@ -37,8 +37,7 @@ def test_a_new_path_that_fails_leaves_nothing(tmp_path, monkeypatch, way, number
         path = root / "a" / "b" / "index"
         failing = Failing(at, os_error(number), after)
         fake = SimpleNamespace(create=partial(Store.create, fs=failing))
-        for module in ("annvq.index.index", "annvq.index.build"):
-            monkeypatch.setattr(f"{module}.Store", fake)
+        monkeypatch.setattr("annvq.index.versions.versioned.Store", fake)
         error = None
         try:
             index.save(path) if way == "save" else annvq.build(ROWS, "Flat", path=path).close()

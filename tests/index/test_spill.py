@@ -34,7 +34,7 @@ def recall(index: annvq.Index, **options) -> float:
 
 def in_stages(index: annvq.Index, monkeypatch, *args, **options) -> annvq.hits.Hits:
     with monkeypatch.context() as patch:
-        patch.setitem(index._now.__dict__, "fused", None)
+        patch.setitem(index.rows.current.view.__dict__, "fused", None)
         patch.setattr(Fused, "of", lambda *given: None)
         return index.search(*args, **options)
 
@@ -96,7 +96,7 @@ def test_changes_keep_second_lists(tmp_path):
     after = index.search(QUERIES, 10, nprobe=8)
     assert after.ids.tolist() == before.ids.tolist()
     assert np.isin(after.ids, left).all()
-    segment = index._now.snapshot.segments[0]
+    segment = index.rows.current.snapshot.segments[0]
     assert sorted(segment.arrays[spill.ROWS].tolist()) == list(range(len(left)))
     index.save(tmp_path / "index")
     with annvq.open(tmp_path / "index") as opened:
@@ -157,12 +157,12 @@ def test_recipes_that_cannot_spill_are_refused(options):
 )
 def test_damaged_second_lists_are_refused(name, change):
     index = annvq.build(BASE[:1200], recipe(True))
-    sections = dict(segment_sections(index._now.snapshot.segments[0]))
+    sections = dict(segment_sections(index.rows.current.snapshot.segments[0]))
     changed = change(sections.pop(f"array.{name}"))
     if changed is not None:
         sections[f"array.{name}"] = changed
     with pytest.raises(CorruptIndexError):
-        segment_from_sections(sections, index._now.trained, "segment")
+        segment_from_sections(sections, index.rows.current.trained, "segment")
 
 
 def test_second_lists_that_name_a_row_twice_are_neither_verified_nor_merged(tmp_path):

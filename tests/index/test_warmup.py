@@ -48,7 +48,7 @@ def test_an_index_says_what_to_warm_up_for():
     multivector.warmup(documents)
     assert len(documents) == 4
     with pytest.raises(StateError, match=r"annvq\.multivector\.warmup"):
-        annvq.warmup(documents._index)
+        annvq.warmup(annvq.Index(documents.rows))
     with pytest.raises(ParameterError, match="dot"):
         annvq.warmup("flat", metric="dot")
 

@@ -273,7 +273,7 @@ def test_labels_that_cannot_be_ids():
 def test_rotations_are_carried_over():
     index = build(BASE, "OPQ8,PQ8x8", metric="ip")
     back = from_faiss(to_faiss(index))
-    rotation = back._now.trained.rotation
+    rotation = back.rows.current.trained.rotation
     assert isinstance(rotation, Rotation)
-    np.testing.assert_array_equal(rotation.matrix, index._now.trained.rotation.matrix)
+    np.testing.assert_array_equal(rotation.matrix, index.rows.current.trained.rotation.matrix)
     assert back.recipe.rotation == "opq"

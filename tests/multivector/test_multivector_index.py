@@ -355,7 +355,7 @@ def test_wrong_recipes_say_what_is_wrong(text, message):
 def test_damaged_sections_are_refused(index, tmp_path):
     from annvq.index.versions import persist
 
-    now = index._index._now
+    now = index.rows.current
     sections = persist.segment_sections(now.snapshot.segments[0])
     for name, wrong in (
         ("array.tokens.offsets", sections["array.tokens.offsets"][::-1]),
@@ -374,7 +374,7 @@ def test_labels_beyond_the_centroids_are_refused():
     from annvq.index.versions import persist
 
     built = MultiVectorIndex.build(DOCUMENTS, recipe())
-    now = built._index._now
+    now = built.rows.current
     sections = persist.segment_sections(now.snapshot.segments[0])
     labels = sections["array.tokens.labels"].copy()
     labels[3] = 1 << 20

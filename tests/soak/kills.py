@@ -51,7 +51,7 @@ def trial(rng: np.random.Generator, folder: Path) -> Counter:
             change = ("add", source.ids(model, 1), source.vectors(1), source.attributes(1))  # commits
             perform(writer, change)
             model.apply(change)
-            left = {*os.listdir(path)} - {"manifest.json", "LOCK", *writer._store.names()}
+            left = {*os.listdir(path)} - {"manifest.json", "LOCK", *writer.rows._store.names()}
             assert not left, left
         counts["kills"] += 1
         counts["changes"] += done

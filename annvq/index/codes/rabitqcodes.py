@@ -59,6 +59,10 @@ class RaBitQCodes:
         residuals = vectors - self.centroids[labels]
         return self.codebook.encode_trusted(residuals, self.centroids, labels, self.metric, threads=threads)
 
+    def completed(self, arrays: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, np.ndarray]:
+        """Return rows that were made elsewhere as they are: nothing goes with them."""
+        return arrays
+
     def pack(self, arrays: dict[str, np.ndarray], offsets: np.ndarray) -> dict[str, np.ndarray]:
         """Return the rows as they are: planes are kept by row."""
         return arrays

@@ -53,6 +53,10 @@ class RowStore:
             raise NonFiniteError(f"float16 holds values up to 65504, the largest given is {largest:g}: use fp32")
         return rows
 
+    def completed(self, arrays: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, np.ndarray]:
+        """Return rows that were made elsewhere as they are: nothing goes with them."""
+        return arrays
+
     def pack(self, arrays: dict[str, np.ndarray], offsets: np.ndarray) -> dict[str, np.ndarray]:
         """Return the rows as they are: this store's layout is the plain one."""
         return arrays

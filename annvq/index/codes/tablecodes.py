@@ -16,6 +16,7 @@ from annvq.kernels.scan import scan4, scan8
 from annvq.kernels.scan.lists import BLOCK
 from annvq.kernels.vectors.dots import squared_norms
 
+_ROWS_DECODED = 1024  # at a time, for their constants
 _NOTHING = frozen(np.empty(0, np.float32))
 _UNMAPPED = frozen(np.empty(0, np.uint32))
 _NO_SPILL = (frozen(np.empty(0, np.uint8)), frozen(np.empty(0, np.int64)), frozen(np.empty(0, np.int64)), _UNMAPPED)
@@ -96,6 +97,16 @@ class TableCodes:
         if self.with_constants:
             arrays["constants"] = self.codebook.residual_constants_trusted(codes, of_rows)
         return arrays
+
+    def completed(self, arrays: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, np.ndarray]:
+        """Return rows of codes that were made elsewhere with their constants (errors of `residual_constants`)."""
+        if not self.with_constants:
+            return arrays
+        constants = [np.empty(0, np.float32)]
+        for start in range(0, len(labels), _ROWS_DECODED):
+            some = slice(start, start + _ROWS_DECODED)
+            constants.append(self.codebook.residual_constants(arrays["codes"][some], self._centroids_of(labels[some])))
+        return {**arrays, "constants": np.concatenate(constants)}
 
     def _codes_of(self, targets: np.ndarray, vectors: np.ndarray, threads: int) -> np.ndarray:
         if isinstance(self.codebook, ProductCodebook) and self.codebook.anisotropic_eta is not None:

@@ -163,6 +163,12 @@ class IdColumn:
         """Return (n,) int64 that sort as the ids do: the ids, or the ranks of str ids in this column."""
         return self.values if self.kind == "int" else self._ranks[0]
 
+    def next_free(self, least: int) -> int:
+        """Return the first integer after ``least`` - 1 and after all ids of the column."""
+        if self.kind != "int" or len(self) == 0:
+            return least
+        return max(least, int(self.order_keys().max()) + 1)
+
     def check_unique(self) -> None:
         """Raise DuplicateIdError, naming one, where an id is there twice."""
         if self.kind == "str":

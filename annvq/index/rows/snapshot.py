@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from annvq.arrays import frozen, offsets_of
+from annvq.errors import UnknownIdError
 from annvq.index.rows.attributes import joined_schema
 from annvq.index.rows.ids import IdColumn, rank_across
 from annvq.index.rows.segment import Segment
@@ -89,6 +90,16 @@ class Snapshot:
             if len(segment.live):
                 found = np.where((found >= 0) & (segment.live[found] == 1), found, -1)
             rows = np.where(found >= 0, found + segment.base, rows)
+        return rows
+
+    def rows_of(self, ids: Any) -> np.ndarray:
+        """Return the index-wide row of every id that is given, int64 (UnknownIdError where there is no live row)."""
+        column = IdColumn.of(ids)
+        rows = self.find(column)
+        missing = np.flatnonzero(rows < 0)
+        if len(missing):
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise UnknownIdError(f"the index does not hold id {column.shown(missing[0])}{more}")
         return rows
 
     def take_ids(self, rows: np.ndarray) -> np.ndarray:

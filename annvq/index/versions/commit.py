@@ -7,13 +7,17 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from annvq.arguments import as_count
 from annvq.errors import CorruptIndexError, DtypeError, StorageError
+from annvq.index.rows.filters import Filter
 from annvq.index.rows.segment import Segment
 from annvq.index.rows.snapshot import Snapshot
 from annvq.index.search.depth import Depth
+from annvq.index.search.prepared import PreparedFilter, narrowed
 from annvq.index.search.view import View
 from annvq.index.trained import Trained
 from annvq.index.versions import persist
@@ -37,10 +41,35 @@ class Version:
     number: int = 1
     trained_name: str | None = None
 
+    @classmethod
+    def first(cls, trained: Trained, segments: list[Segment], depth: Depth | None = None) -> Version:
+        """Return the version that new segments begin with; ``depth`` is by default the recipe's."""
+        first_free = 0
+        for segment in segments:
+            first_free = segment.ids.next_free(first_free)
+        return cls(trained, Snapshot.of(segments), depth or trained.default_depth, first_free)
+
     @cached_property
     def view(self) -> View:
         """What a search without a filter sees."""
         return View(self.trained, self.snapshot)
+
+    def narrowed(self, given: Any) -> View:
+        """Return what a search with a filter sees, all of it where that is None; as for `annvq.Index.search`."""
+        if given is None:
+            return self.view
+        if isinstance(given, PreparedFilter):
+            return given.on(self.view)
+        return narrowed(self.view, Filter.parse(given, self.snapshot))
+
+    def depth_for(self, nprobe: int | None, rerank: int | None) -> Depth:
+        """Return how far a search goes that is given these numbers, or None for the defaults (ParameterError)."""
+        default = self.depth
+        if nprobe is None and rerank is None:
+            return default
+        nprobe = default.nprobe if nprobe is None else min(as_count("nprobe", nprobe), self.trained.nlist)
+        rerank = default.rerank if rerank is None else as_count("rerank", rerank)
+        return Depth(nprobe, rerank)
 
 
 def open_version(path: Path, mode: str) -> tuple[Store, Version]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from annvq.index.rows.snapshot import Snapshot
@@ -9,7 +10,7 @@ from annvq.index.versions.commit import Version
 from annvq.kernels.compile import isa
 
 
-def of(version: Version, path: str | None) -> dict[str, Any]:
+def of(version: Version, path: Path | None) -> dict[str, Any]:
     """Return what `annvq.Index.stats` returns."""
     snapshot, trained = version.snapshot, version.trained
     shared = sum(array.nbytes for array in trained.sections().values())
@@ -28,7 +29,7 @@ def of(version: Version, path: str | None) -> dict[str, Any]:
         "rerank": version.depth.rerank,
         "version": version.number,
         "isa": isa.ACTIVE,
-        "path": path,
+        "path": None if path is None else str(path),
     }
 
 

@@ -63,10 +63,9 @@ def joined(batches: list[dict[str, Any]]) -> dict[str, Any]:
 
 @dataclass
 class SegmentWriter:
-    """Gathers encoded batches until they make a segment of about ``rows`` rows."""
+    """Gathers encoded batches until a segment is made of them."""
 
     trained: Trained
-    rows: int
     threads: int
     _labels: list[np.ndarray] = field(default_factory=list)
     _arrays: list[dict[str, Any]] = field(default_factory=list)
@@ -75,11 +74,6 @@ class SegmentWriter:
     def waiting(self) -> int:
         """Rows gathered and not yet in a segment."""
         return sum(len(labels) for labels in self._labels)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether it is time to take a segment."""
-        return self.waiting >= self.rows
 
     def add(self, vectors: np.ndarray, tokens: TokenRows | None = None) -> None:
         """Encode a batch of vectors (n, d) float32, of documents whose own vectors are coded already."""

@@ -14,8 +14,7 @@ from annvq.index.index import Index
 from annvq.index.recipe import Recipe
 from annvq.index.rows.ids import as_ids
 from annvq.index.trained import Trained
-from annvq.index.versions.writer import make_segment
-from annvq.learn.live import index_of
+from annvq.index.versions.versioned import VersionedRows
 from annvq.learn.runtime import torch
 from annvq.tokenizers.tokenizer import Tokenizer, as_array
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 _MOST_BYTES = 1 << 30  # of a codebook
 _MOST_CODES = 256  # of a column
-_ROWS_DECODED = 1024  # at a time, for their constants
 
 
 def to_index(tokenizer: Tokenizer, codes: Tensor, metric: str = "l2", *, ids: Any = None) -> Index:
@@ -68,12 +66,8 @@ def to_index(tokenizer: Tokenizer, codes: Tensor, metric: str = "l2", *, ids: An
     kind = "rvq" if isinstance(codebook, ResidualCodebook) else "pq"
     recipe = Recipe(codebook=CodebookSpec(kind=kind, M=codebook.M, nbits=codebook.nbits))
     trained = Trained(recipe, metric, codebook.dim, codebook=codebook)
-    arrays = {"codes": columns}
-    if codebook.needs_constants(metric, False):
-        parts = (columns[start : start + _ROWS_DECODED] for start in range(0, n, _ROWS_DECODED))
-        arrays["constants"] = np.concatenate([codebook.residual_constants(part) for part in parts])
-    lists, positions = np.zeros(n, np.int64), np.arange(n, dtype=np.uint32)
-    return index_of(trained, make_segment(trained, lists, arrays, as_ids(ids, n), positions, None), 1)
+    column = None if ids is None else as_ids(ids, n)
+    return Index(VersionedRows.from_codes(trained, np.zeros(n, np.int64), {"codes": columns}, column))
 
 
 def _codebook(tokenizer: Tokenizer, places: int) -> ProductCodebook | ResidualCodebook:

@@ -1,0 +1,331 @@
+"""Rows in versions: what every kind of index stands on, whatever its rows mean."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from annvq.arguments import as_path
+from annvq.errors import DuplicateIdError, ParameterError, StateError, StorageError
+from annvq.index.rows.attributes import new_attributes
+from annvq.index.rows.ids import IdColumn, as_ids
+from annvq.index.rows.segment import Segment
+from annvq.index.rows.snapshot import Snapshot
+from annvq.index.search.depth import Depth
+from annvq.index.tokens import TokenRows
+from annvq.index.trained import Trained
+from annvq.index.versions import commit, persist
+from annvq.index.versions.commit import Version
+from annvq.index.versions.merge import merge
+from annvq.index.versions.writer import SegmentWriter, make_segment
+from annvq.kernels import threads as pool
+from annvq.storage import Store
+
+
+class VersionedRows:
+    """Coded rows under ids, in memory or in a folder, of which one version after the other is current.
+
+    `annvq.Index` and `annvq.multivector.MultiVectorIndex` are faces of this; packages above build on it as they do.
+    Any number of threads may read while one changes the rows: a reader takes ``current`` once, and uses that version
+    from beginning to end. When the rows are closed, every use of ``current`` is a StateError.
+    """
+
+    def __init__(self, version: Version, store: Store | None = None, tuned: Depth | None = None) -> None:
+        """Take a version, and the store it stands in; ``tuned``: a reader's own depth of search."""
+        self.current = version if tuned is None else replace(version, depth=tuned)
+        self.closed = False
+        self._store = store
+        self._tuned = tuned
+        self._lock = threading.RLock()
+        _ALL.add(self)
+
+    # -- where they come from -----------------------------------------------------------------
+
+    @classmethod
+    def build(
+        cls,
+        trained: Trained,
+        encode: Callable[[Store | None], list[Segment]],
+        folder: Path | None,
+        depth: Depth | None = None,
+    ) -> VersionedRows:
+        """Make the first version of the segments that ``encode`` returns; in a folder it stages them in the store.
+
+        On any error the folder is left as it was.
+        """
+        store = None if folder is None else Store.create(folder)
+        try:
+            version = Version.first(trained, encode(store), depth)
+            return cls(version if store is None else commit.write(store, version, moved=False), store)
+        except BaseException:
+            if store is not None:
+                with suppress(StorageError):  # what went wrong first is what is told
+                    store.close()
+            raise
+
+    @classmethod
+    def from_codes(
+        cls,
+        trained: Trained,
+        labels: np.ndarray,
+        arrays: dict[str, np.ndarray],
+        ids: IdColumn | None = None,
+        nprobe: int | None = None,
+    ) -> VersionedRows:
+        """Make rows in memory of codes that exist already: nothing is encoded.
+
+        Parameters
+        ----------
+        trained
+            What the codes were made with.
+        labels
+            (n,) int64, every row's list.
+        arrays
+            What `Trained.encode` returns for n rows; constants are made here where they are left out.
+        ids
+            By default 0 to n - 1.
+        nprobe
+            Lists that a search looks into; by default the recipe's number.
+
+        """
+        n, segments, depth = len(labels), [], None if nprobe is None else Depth(nprobe, 0)
+        if n:
+            arrays = trained.codes.completed(arrays, labels)
+            column = as_ids(None, n, 0) if ids is None else ids
+            segments.append(make_segment(trained, labels, arrays, column, np.arange(n, dtype=np.uint32), None))
+        return cls(Version.first(trained, segments, depth))
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], mode: str = "r", *, verify: bool = False) -> VersionedRows:
+        """Open a saved index's folder; parameters and errors are those of `annvq.open`."""
+        if mode not in ("r", "rw"):
+            raise ParameterError(f"mode {mode!r}: expected 'r' or 'rw'")
+        store, version = commit.open_version(as_path(path), mode)
+        rows = cls(version, store)
+        if verify:
+            try:
+                rows.verify()
+            except BaseException:
+                rows.close()
+                raise
+        return rows
+
+    @classmethod
+    def reopen(cls, path: str, uuid: str, number: int, tuned: Depth | None) -> VersionedRows:
+        """Open a folder for reading as it was when `sent` was called, with what that object was tuned to.
+
+        Raises
+        ------
+        StateError
+            The folder holds another version, or another index.
+        StorageError, CorruptIndexError
+            It holds none that can be read.
+
+        """
+        store, version = commit.open_version(as_path(path), "r")
+        if (store.uuid, store.version) != (uuid, number):
+            now = f"version {store.version}" if store.uuid == uuid else "another index"
+            raise StateError(
+                f"{path}: version {number} was sent here, the folder now holds {now}: "
+                "send the path, and open it with annvq.open, where any version will do"
+            )
+        return cls(version, store, tuned)
+
+    def sent(self) -> tuple[str, str, int, Depth | None]:
+        """Return what `reopen` takes in another process (StateError where there is no folder)."""
+        self.check_open()
+        if self._store is None:
+            raise StateError("an index in memory is not copied or sent to another process: save it and open it")
+        return str(self._store.path), self._store.uuid, self._store.version, self._tuned
+
+    # -- state --------------------------------------------------------------------------------
+
+    @property
+    def path(self) -> Path | None:
+        """The folder, or None in memory."""
+        return None if self._store is None else self._store.path
+
+    def check_open(self) -> None:
+        """Raise StateError where the rows are closed."""
+        if self.closed:
+            raise StateError("the index is closed")
+
+    def check_writable(self) -> None:
+        """Raise StateError where the rows are closed, or open for reading."""
+        self.check_open()
+        if self._store is not None and self._store.mode != "rw":
+            raise StateError("the index is open for reading: annvq.open(path, mode='rw') to change it")
+
+    def check_files(self) -> None:
+        """Check the checksums of all that is about to be written elsewhere (CorruptIndexError)."""
+        now = self.current
+        commit.check(self._store, now.snapshot.segments, trained_name=now.trained_name)
+
+    # -- changing -----------------------------------------------------------------------------
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Keep other threads from changing the rows meanwhile (StateError where they cannot be changed)."""
+        with self._lock:
+            self.check_writable()
+            yield
+
+    def change(self, **changes: Any) -> None:
+        """Make a new version current, on disk first where the rows are open for writing."""
+        version = replace(self.current, number=self.current.number + 1, **changes)
+        if self._store is not None and self._store.mode == "rw":
+            try:
+                version = commit.write(self._store, version, moved=False)
+            except BaseException:
+                if self._store.version != self.current.number:  # interrupted after the point of commit
+                    self.current = commit.read(self._store)
+                raise
+        self.current = version
+
+    def set_depth(self, depth: Depth) -> None:
+        """Make a depth of search the default, on disk where the rows are open for writing."""
+        with self._lock:
+            self.check_open()
+            if self._store is None or self._store.mode == "rw":
+                self.change(depth=depth)
+            else:
+                self._tuned, self.current = depth, replace(self.current, depth=depth)
+
+    def insert(
+        self, vectors: np.ndarray, tokens: TokenRows | None, ids: Any, attributes: Any, threads: int | None
+    ) -> None:
+        """Add rows of checked vectors (n, d) float32, of documents whose own vectors are coded already.
+
+        ``ids``, ``attributes`` and errors are those of `annvq.Index.add`.
+        """
+        with self.changing():
+            now = self.current
+            column = self._new_ids(ids, len(vectors))
+            table = new_attributes(attributes, len(vectors), now.snapshot.schema)
+            if len(vectors) == 0:
+                return
+            writer = SegmentWriter(now.trained, pool.resolve(threads))
+            writer.add(vectors, tokens)
+            segments = self._merge_small([*now.snapshot.segments, writer.take(column, table)])
+            self.change(snapshot=Snapshot.of(segments), next_id=column.next_free(now.next_id))
+
+    def remove(self, ids: Any) -> None:
+        """Remove ids; UnknownIdError, and nothing removed, where one is not held."""
+        with self.changing():
+            snapshot = self.current.snapshot
+            rows = snapshot.rows_of(ids)
+            if len(rows) == 0:
+                return
+            segments = []
+            for segment in snapshot.segments:
+                inside = rows[(rows >= segment.base) & (rows < segment.base + segment.n)] - segment.base
+                segments.append(segment.without(inside) if len(inside) else segment)
+            self.change(snapshot=Snapshot.of(segments))
+
+    def compact(self) -> None:
+        """Merge all segments into one and drop removed rows; ids and results stay as they are."""
+        with self.changing():
+            segments = list(self.current.snapshot.segments)
+            if not segments or (len(segments) == 1 and not len(segments[0].live)):
+                return
+            commit.check(self._store, segments)
+            # One without rows stays: it knows the kind of ids and the attributes' columns.
+            self.change(snapshot=Snapshot.of([merge(self.current.trained, segments)]))
+
+    def _merge_small(self, segments: list[Segment]) -> list[Segment]:
+        """Merge the newest segments while one is less than twice as long as the next: log n segments stay."""
+        while len(segments) > 1 and segments[-2].n < 2 * segments[-1].n and segments[-2].n < _LARGE:
+            commit.check(self._store, segments[-2:])
+            segments = [*segments[:-2], merge(self.current.trained, segments[-2:])]
+        return segments
+
+    def _new_ids(self, ids: Any, n: int) -> IdColumn:
+        snapshot = self.current.snapshot
+        kind = snapshot.segments[0].ids.kind if snapshot.segments else None
+        column = as_ids(ids, n, self.current.next_id, kind=kind)
+        held = np.flatnonzero(snapshot.find(column) >= 0)
+        if len(held):
+            more = f" and {len(held) - 1} more" if len(held) > 1 else ""
+            raise DuplicateIdError(f"the index already holds id {column.shown(held[0])}{more}; remove it first")
+        return column
+
+    # -- keeping ------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the rows to a folder, all or nothing; an index already there is replaced."""
+        with self._lock:
+            self.check_open()
+            if self._store is not None and self._store.path.resolve() == as_path(path).resolve():
+                self.check_writable()  # it is on disk already, after every change
+                return
+            self.check_files()
+            with Store.create(path) as store:
+                commit.write(store, self.current, moved=True)
+
+    def verify(self) -> None:
+        """Read every byte of the files; CorruptIndexError names the section that is wrong."""
+        self.check_open()
+        store, segments = self._store, self.current.snapshot.segments
+        if store is not None:
+            store.verify()
+        for segment in segments:
+            persist.verify_segment(segment)
+        persist.verify_together(segments)
+
+    def is_current(self) -> bool:
+        """Return whether the folder still holds the version that is shown; always, where there is no folder."""
+        self.check_open()
+        return self._store is None or self._store.is_current()
+
+    def refresh(self, check: Callable[[Trained], object] = lambda trained: None) -> bool:
+        """Take the folder's version if ``check`` raises no error of its trained parts; see `annvq.Index.refresh`."""
+        with self._lock:
+            self.check_open()
+            held = self._store
+            if held is None or held.is_current():
+                return False
+            if held.mode == "rw":
+                raise StateError(f"{held.path} has changed, though it is open for writing: close it and open it again")
+            store, version = commit.open_version(held.path, "r")
+            check(version.trained)
+            if store.uuid != held.uuid:
+                self._tuned = None
+            self._store, self.current = store, replace(version, depth=self._tuned or version.depth)
+            return True
+
+    def close(self) -> None:
+        """Let go of files, memory and lock; closing twice is fine. StorageError where the system reports one."""
+        with self._lock:  # a change that is under way is finished: it holds the lock of the folder
+            self.closed, self.current = True, _CLOSED
+            if self._store is not None:
+                self._store.close()
+
+
+class _Closed:
+    """In the place of the version when the rows are closed: nothing stays mapped, every use is an error."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise StateError("the index is closed")
+
+
+_CLOSED: Any = _Closed()
+_ALL: weakref.WeakSet[VersionedRows] = weakref.WeakSet()
+_LARGE = 1 << 20  # rows; longer segments are merged only by `compact`
+
+
+def _forget_changes() -> None:
+    """In a forked child: threads that were changing rows are not there to finish."""
+    for rows in list(_ALL):
+        rows._lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_changes)
