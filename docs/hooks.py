@@ -17,6 +17,7 @@ def on_files(files, config):
     pages = {
         "reference/recipes.md": recipes(),
         "changelog.md": (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"),
+        "contributing.md": contributing(),
     }
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
@@ -33,6 +34,11 @@ def on_page_markdown(markdown, page, config, files):
         for name, home in homes.items():
             markdown = re.sub(rf"^::: annvq\.tables\.{name}$", f"::: annvq.tables.{home}.{name}", markdown, flags=re.M)
     return markdown
+
+
+def contributing() -> str:
+    """Return CONTRIBUTING.md, with links as they are from here."""
+    return (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").replace("](docs/", "](")
 
 
 def recipes() -> str:
@@ -66,6 +72,9 @@ def _sections(command: Any, name: str) -> list[str]:
     lines = [f"\n## {name}\n", f"`{name} {shown}`\n".replace(" `", "`"), inspect.cleandoc(command.help or "") + "\n"]
     if parameters:
         lines += ["| | |", "|---|---|", *map(_row, parameters)]
+    if command.epilog:
+        examples = [line.strip() for line in command.epilog.splitlines() if line.strip().startswith("annvq")]
+        lines += ["\n```console", *(f"$ {line}" for line in examples), "```"]
     return lines
 
 
