@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from annvq.errors import DtypeError, ParameterError, ShapeError
 from annvq.learn.runtime import torch
 from annvq.tables.frozen.table import MODES
-from annvq.tables.table import Table
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+class Rows(Protocol):
+    """What a bag asks of a `Table`."""
+
+    num_embeddings: int
+    embedding_dim: int
+    padding_idx: int | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes at inference."""
+        ...
+
+    def check(self, ids: Tensor) -> Tensor:
+        """Return ids as int64; DtypeError or ParameterError where they are none."""
+        ...
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """Return rows (m, d) of checked ids (m,)."""
+        ...
+
+    def export(self, path: str | os.PathLike[str]) -> None:
+        """Write the table for inference."""
+        ...
 
 
 class TableBag(torch.nn.Module):
@@ -20,7 +44,7 @@ class TableBag(torch.nn.Module):
     Parameters
     ----------
     table
-        Whose padding row, where it has one, counts in no bag.
+        A `Table`, whose padding row, where it has one, counts in no bag.
     mode
         "sum", "mean" or "max".
     include_last_offset
@@ -28,11 +52,11 @@ class TableBag(torch.nn.Module):
 
     """
 
-    def __init__(self, table: Table, mode: str = "mean", *, include_last_offset: bool = False) -> None:
+    def __init__(self, table: Rows, mode: str = "mean", *, include_last_offset: bool = False) -> None:
         super().__init__()
         if mode not in MODES:
             raise ParameterError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
-        self.table = table
+        self.table: Any = table  # a module, which torch registers
         self.mode = mode
         self.include_last_offset = bool(include_last_offset)
 

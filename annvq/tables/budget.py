@@ -31,7 +31,9 @@ class Budget:
     d: int
 
     @classmethod
-    def of(cls, n: Any, d: Any, ratio: Any, bytes: Any, *, natural: Callable[[int, int], int] | None = None) -> Budget:
+    def of(
+        cls, n: Any, d: Any, ratio: Any, bytes: Any, *, natural: Callable[[int, int], int | None] | None = None
+    ) -> Budget:
         """Take what a user gives.
 
         Parameters
@@ -43,7 +45,7 @@ class Budget:
         bytes
             The bytes themselves, or None.
         natural
-            Bytes of (n, d) that a method takes which is given neither; None: it must be given one.
+            Returns the bytes of (n, d) that a method takes which is given neither; None: it must be given one.
 
         Raises
         ------
@@ -58,9 +60,10 @@ class Budget:
             return cls(as_count("bytes", bytes), n, d)
         if ratio is not None:
             return cls(int(FLOAT * n * d / as_number("ratio", ratio, above=0.0)), n, d)
-        if natural is None:
+        needed = None if natural is None else natural(n, d)
+        if needed is None:
             raise ParameterError("how small the table is to be: expected ratio=... or bytes=...")
-        return cls(natural(n, d), n, d)
+        return cls(needed, n, d)
 
     def check(self, method: str, smallest: int) -> None:
         """Refuse what cannot be met.

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from annvq.arguments import as_count
-from annvq.errors import DtypeError, ParameterError, ShapeError
+from annvq.errors import DtypeError, ParameterError
 from annvq.learn.runtime import torch
 from annvq.tables import state
+from annvq.tables.bag import TableBag
 from annvq.tables.frozen.form import Form
 from annvq.tables.frozen.table import FrozenTable
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from annvq.index.index import Index
-    from annvq.tables.bag import TableBag
     from annvq.tables.budget import Budget
 
 _ROWS_AT_ONCE = 16_384
@@ -64,6 +64,7 @@ class Table(torch.nn.Module, ABC):
 
     def __init__(self, budget: Budget, padding_idx: int | None, sparse: bool) -> None:
         super().__init__()
+        self._budget = budget
         self.num_embeddings, self.embedding_dim, self.budget_bytes = budget.n, budget.d, budget.bytes
         self.padding_idx = None if padding_idx is None else self._as_row(padding_idx)
         if sparse and not self.has_sparse_gradients:
@@ -125,8 +126,6 @@ class Table(torch.nn.Module, ABC):
 
     def bag(self, mode: str = "mean", *, include_last_offset: bool = False) -> TableBag:
         """Return this table in the place of nn.EmbeddingBag."""
-        from annvq.tables.bag import TableBag
-
         return TableBag(self, mode, include_last_offset=include_last_offset)
 
     @torch.no_grad()
@@ -221,9 +220,14 @@ class Table(torch.nn.Module, ABC):
         """
         return self
 
+    def description(self) -> dict[str, Any]:
+        """Return what decides the meaning of the tensors: method, stage, sizes and `structure`."""
+        own = {name: getattr(self, name) for name in (*state.SIZES, *self.structure)}
+        return {"method": self.made_by, "is_final": self.is_final, **own}
+
     def get_extra_state(self) -> Tensor:
         """Return what a state dictionary says of the table besides its tensors."""
-        return state.described(self)
+        return state.written(self.description())
 
     def set_extra_state(self, state: Any) -> None:
         """Do nothing: `prepare` has looked at it before any tensor was taken."""
@@ -239,7 +243,7 @@ class Table(torch.nn.Module, ABC):
             What the names of this table's begin with.
 
         """
-        state.check(self, given, prefix)
+        state.check(self.description(), self.state_dict(prefix=prefix), given, prefix)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *more: Any) -> None:
         self.prepare(state_dict, prefix)
@@ -277,46 +281,7 @@ def normal(*shape: int, std: float) -> Any:
     return torch.nn.Parameter(torch.randn(*shape) * std)
 
 
-def check_weight(weight: Any, n: int, d: int) -> None:
-    """Raise ShapeError where a trained table has another shape."""
-    if tuple(weight.shape) != (n, d):
-        raise ShapeError(f"a trained table of shape {tuple(weight.shape)}, expected {(n, d)}")
-
-
 def set_(parameter: Tensor, values: np.ndarray) -> None:
     """Give a parameter or buffer these values."""
     with torch.no_grad():
         parameter.copy_(torch.from_numpy(np.array(values)).to(parameter.dtype).reshape(parameter.shape))
-
-
-def weights_of(frequencies: np.ndarray | None, n: int) -> np.ndarray:
-    """Return how much every row counts, (n,) float64, about 1 on average; rows never seen count a little."""
-    if frequencies is None or not frequencies.any():
-        return np.ones(n)
-    shares = frequencies / frequencies.max()  # which may be counts as well as probabilities
-    return shares / shares.mean() + 1e-3
-
-
-def by_frequency(frequencies: Any, n: int) -> np.ndarray:
-    """Return the rows (n,) int64 from frequent to rare; without frequencies they are so in their order.
-
-    Raises
-    ------
-    ShapeError, ParameterError
-        Frequencies of other rows; negative or not finite ones.
-
-    """
-    return np.arange(n) if frequencies is None else np.argsort(-as_frequencies(frequencies, n), kind="stable")
-
-
-def as_frequencies(frequencies: Any, n: int) -> np.ndarray:
-    """Return how often every row is used, (n,) float64; errors as of `by_frequency`."""
-    given = np.asarray(frequencies.detach().cpu() if isinstance(frequencies, torch.Tensor) else frequencies)
-    if given.shape != (n,):
-        raise ShapeError(f"frequencies of shape {given.shape}, expected one of each of {n} rows")
-    if given.dtype.kind not in "fiu":
-        raise DtypeError(f"frequencies of dtype {given.dtype}, expected numbers")
-    counts = given.astype(np.float64)
-    if not (np.isfinite(counts).all() and (counts >= 0).all()):
-        raise ParameterError("frequencies must be finite and not negative")
-    return counts

@@ -1,6 +1,8 @@
 """What every method must hold to: bytes, files, gradients, bad input, padding, bags."""
 
+import inspect
 import itertools
+import re
 import warnings
 
 import numpy as np
@@ -341,3 +343,17 @@ def test_a_bag_tells_what_its_table_is(tmp_path):
     assert (bag.num_embeddings, bag.embedding_dim, bag.padding_idx, bag.nbytes) == (N, D, 4, bag.table.nbytes)
     bag.export(tmp_path / "bag.safetensors")
     assert tables.open(tmp_path / "bag.safetensors").nbytes == bag.nbytes
+
+
+@pytest.mark.parametrize("name", tables.METHODS)
+def test_constructors_show_what_all_methods_take_and_what_is_their_own(name):
+    cls = tables.METHODS[name]
+    shown = list(inspect.signature(cls).parameters.values())
+    shared = ["num_embeddings", "embedding_dim", "ratio", "bytes", "padding_idx", "sparse", "std"]
+    assert [each.name for each in shown[:7]] == shared
+    assert all(each.kind is each.KEYWORD_ONLY for each in shown[2:])
+    documented = "\n".join(inspect.getdoc(base) or "" for base in cls.__mro__)
+    assert all(re.search(rf"^.*\b{each.name}\b.*\n    ", documented, re.MULTILINE) for each in shown[7:])
+    assert ("frequencies" in inspect.signature(cls).parameters) == cls.uses_frequencies
+    with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
+        cls(100, 8, ratio=2, colour="red")

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from annvq.learn.runtime import torch
-from annvq.tables.budget import FLOAT, Budget
+from annvq.tables.budget import FLOAT
 from annvq.tables.coding.code_sizes import CodeSizes
 from annvq.tables.frozen.codes import PackedCodes, code_bytes, packed
-from annvq.tables.table import Table, array_of, set_
+from annvq.tables.method import Method
+from annvq.tables.table import array_of, set_
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,36 +22,18 @@ if TYPE_CHECKING:
 SAMPLE = 65_536
 
 
-class Coded(Table):
-    """Codes of every row, fixed, and codebooks that gradients move: `approximate` chooses both.
-
-    Parameters
-    ----------
-    budget, padding_idx, sparse
-        As of `Table`.
-    sizes
-        Codes a row and bits.
-    mirror
-        The codebooks as parameters.
-
-    """
+class Coded(Method):
+    """Codes of every row, fixed, and codebooks that gradients move: `approximate` chooses both."""
 
     codebook: ClassVar[type[ProductCodebook | ResidualCodebook]]  # which is trained
     kept: ClassVar[type[PackedCodes]]  # for inference
 
-    def __init__(
-        self,
-        budget: Budget,
-        padding_idx: int | None,
-        sparse: bool,
-        sizes: CodeSizes,
-        mirror: ProductMirror | ResidualMirror,
-    ) -> None:
-        super().__init__(budget, padding_idx, sparse)
+    def _hold(self, sizes: CodeSizes, mirror: ProductMirror | ResidualMirror) -> None:
+        """Take codebooks, and codes of all rows that are drawn by torch's generator."""
         self.sizes = sizes
         self.mirror = mirror
         self.codes: Tensor
-        codes = torch.randint(sizes.ksub, (budget.n, sizes.M), dtype=torch.uint8)
+        codes = torch.randint(sizes.ksub, (self.num_embeddings, sizes.M), dtype=torch.uint8)
         self.register_buffer("codes", codes)
 
     def rows(self, ids: Tensor) -> Tensor:

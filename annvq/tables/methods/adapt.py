@@ -9,31 +9,27 @@ import numpy as np
 from annvq.arguments import as_number
 from annvq.learn.mirrors import tensor_of
 from annvq.tables.budget import FLOAT, Budget
+from annvq.tables.frequencies import by_frequency, weights_of
 from annvq.tables.frozen.gather import HotAndShared
 from annvq.tables.frozen.partition import Partition, places_of
+from annvq.tables.method import Method
 from annvq.tables.methods.hash import shared_means
-from annvq.tables.table import Table, array_of, by_frequency, gathered, normal, set_, weights_of
+from annvq.tables.table import array_of, gathered, normal, set_
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class AdaptEmb(Table):
+class AdaptEmb(Method):
     """The most frequent rows have their own vectors; all others share some by hashing.
 
     Source: adaptive embeddings of DeepRec, as described by Zhang et al. 2024, "Experimental analysis of large-scale
     learnable vector storage compression", section 3.2.
 
+    See `Method` for the parameters of all methods.
+
     Parameters
     ----------
-    num_embeddings, embedding_dim
-        Rows and dimension.
-    ratio, bytes
-        The budget, one of them.
-    padding_idx, sparse
-        As of nn.Embedding.
-    std
-        Standard deviation of the rows at the start.
     frequencies
         (n,), how often each row is used; None: the first rows are the most frequent.
     hot_share
@@ -50,22 +46,8 @@ class AdaptEmb(Table):
     has_sparse_gradients: ClassVar[bool] = True
     uses_frequencies: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        num_embeddings: int,
-        embedding_dim: int,
-        *,
-        ratio: float | None = None,
-        bytes: int | None = None,
-        padding_idx: int | None = None,
-        sparse: bool = False,
-        std: float = 1.0,
-        frequencies: Any = None,
-        hot_share: float = 0.5,
-    ) -> None:
-        budget = Budget.of(num_embeddings, embedding_dim, ratio, bytes)
+    def _make(self, budget: Budget, std: float, *, frequencies: Any = None, hot_share: float = 0.5) -> None:
         share = as_number("hot_share", hot_share, above=0.0, most=1.0)
-        super().__init__(budget, padding_idx, sparse)
         row, partition = FLOAT * budget.d, Partition.nbytes(budget.n, 2)
         budget.check(self.method, partition + 2 * row)
         kept = (budget.bytes - partition) // row

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -13,7 +12,8 @@ from annvq.learn.runtime import torch
 from annvq.tables.budget import FLOAT, Budget
 from annvq.tables.coding.precision import levels, through
 from annvq.tables.frozen.integers import Integers
-from annvq.tables.table import Table, array_of, gathered, normal, set_
+from annvq.tables.method import Method
+from annvq.tables.table import array_of, gathered, normal, set_
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +22,7 @@ _SPREAD = 4.0  # standard deviations within the range at the start
 _SCALE_LR = 2e-5  # configuration of the comparison by Zhang et al. 2024
 
 
-class ALPT(Table):
+class ALPT(Method):
     """Whole numbers and a scale for each row, which is learned.
 
     Rows stay on their grid while training: `step_end` rounds those that were looked up, up or down at random so that
@@ -30,16 +30,10 @@ class ALPT(Table):
     and levels, from the same pass as the rows' (the paper takes a second). Give the optimizer `parameter_groups`.
     Source: Li et al. 2023, "Adaptive low-precision training for embeddings in click-through rate prediction".
 
+    See `Method` for the parameters of all methods; without a budget it takes what it needs.
+
     Parameters
     ----------
-    num_embeddings, embedding_dim
-        Rows and dimension.
-    ratio, bytes
-        The budget; neither: what it takes.
-    padding_idx
-        As of nn.Embedding.
-    std
-        Standard deviation of the rows at the start.
     bits
         8 or 16.
 
@@ -53,24 +47,13 @@ class ALPT(Table):
     method: ClassVar[str] = "ALPT"
     structure: ClassVar[tuple[str, ...]] = ("bits",)
 
-    def __init__(
-        self,
-        num_embeddings: int,
-        embedding_dim: int,
-        *,
-        ratio: float | None = None,
-        bytes: int | None = None,
-        padding_idx: int | None = None,
-        sparse: bool = False,
-        std: float = 1.0,
-        bits: int = 8,
-    ) -> None:
-        if bits not in (8, 16):
-            raise ParameterError(f"bits must be 8 or 16, not {bits!r}")
-        budget = Budget.of(num_embeddings, embedding_dim, ratio, bytes, natural=partial(_bytes, bits=bits))
-        super().__init__(budget, padding_idx, sparse)
+    @classmethod
+    def _natural(cls, n: int, d: int, *, bits: Any = 8, **options: Any) -> int:
+        return _bytes(n, d, bits=_as_bits(bits))
+
+    def _make(self, budget: Budget, std: float, *, bits: int = 8) -> None:
+        self.bits = _as_bits(bits)
         budget.check(self.method, _bytes(budget.n, budget.d, bits=bits))
-        self.bits = bits
         self._top = (1 << (bits - 1)) - 1
         self.weight = normal(budget.n, budget.d, std=std)
         self.scale = torch.nn.Parameter(torch.full((budget.n, 1), _SPREAD * std / self._top))
@@ -117,6 +100,12 @@ class ALPT(Table):
         """Take the rows as they are, and scales with which the largest value of each is the largest number."""
         set_(self.weight, weight)
         set_(self.scale, np.maximum(np.abs(weight).max(axis=1, keepdims=True), 1e-30) / self._top)
+
+
+def _as_bits(bits: Any) -> int:
+    if bits not in (8, 16):
+        raise ParameterError(f"bits must be 8 or 16, not {bits!r}")
+    return bits
 
 
 def _bytes(n: int, d: int, *, bits: int) -> int:

@@ -33,16 +33,11 @@ class AutoDim(Searched):
     probability that fill the budget together and makes a table to be trained anew. Gradients are of first order.
     Source: Zhao et al. 2021, "AutoDim: field-aware embedding dimension search in recommender systems", section 2.
 
+    See `Method` for the parameters of all methods; ``std`` is that of the last stage, as normalization makes it 1 while
+    searching.
+
     Parameters
     ----------
-    num_embeddings, embedding_dim
-        Rows and dimension.
-    ratio, bytes
-        The budget, one of them.
-    padding_idx, sparse
-        As of nn.Embedding.
-    std
-        Standard deviation of the rows at the start of the last stage; while searching normalization makes it 1.
     frequencies
         (n,), how often each row is used; None: the first rows are the most frequent.
     groups
@@ -67,25 +62,18 @@ class AutoDim(Searched):
     next_model: ClassVar[str] = "fresh"
     final_mark: ClassVar[str] = "place"
 
-    def __init__(
+    def _make(
         self,
-        num_embeddings: int,
-        embedding_dim: int,
+        budget: Budget,
+        std: float,
         *,
-        ratio: float | None = None,
-        bytes: int | None = None,
-        padding_idx: int | None = None,
-        sparse: bool = False,
-        std: float = 1.0,
         frequencies: Any = None,
         groups: Any = None,
         candidates: Sequence[int] | None = None,
         alpha_lr: float = 1e-3,
         cooling: float = 5e-5,
     ) -> None:
-        budget = Budget.of(num_embeddings, embedding_dim, ratio, bytes)
-        super().__init__(budget, padding_idx, sparse)
-        self._budget, self._std = budget, std
+        self._std = std
         self.candidates = _candidates(candidates, budget.d)
         group = as_groups(groups, budget.n, frequencies)
         sizes = np.bincount(group)

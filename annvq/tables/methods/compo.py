@@ -10,9 +10,11 @@ import numpy as np
 from annvq.errors import ParameterError
 from annvq.learn.runtime import torch
 from annvq.tables.budget import FLOAT, Budget
+from annvq.tables.frequencies import weights_of
 from annvq.tables.frozen.compositional import MOST_PARTS, OPS, Compositional, digits
+from annvq.tables.method import Method
 from annvq.tables.methods.hash import shared_means
-from annvq.tables.table import Table, array_of, gathered, normal, set_, weights_of
+from annvq.tables.table import array_of, gathered, normal, set_
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,23 +22,17 @@ if TYPE_CHECKING:
 _SWEEPS = 8
 
 
-class CompoEmb(Table):
+class CompoEmb(Method):
     """Compositional embeddings: every id is a pair of remainder and quotient, and its row of two small tables' rows.
 
     Where two tables cannot be small enough, there are as many more as it takes (mixed radix). Of the sizes that meet
     the budget those are taken whose quotient table is largest. Source: Shi et al. 2020, "Compositional embeddings
     using complementary partitions", sections 2 and 4.
 
+    See `Method` for the parameters of all methods.
+
     Parameters
     ----------
-    num_embeddings, embedding_dim
-        Rows and dimension that it stands for.
-    ratio, bytes
-        The budget, one of them.
-    padding_idx, sparse
-        As of nn.Embedding.
-    std
-        Standard deviation of the rows at the start.
     op
         "mult", "add" or "concat".
 
@@ -51,22 +47,9 @@ class CompoEmb(Table):
     has_sparse_gradients: ClassVar[bool] = True
     structure: ClassVar[tuple[str, ...]] = ("op",)
 
-    def __init__(
-        self,
-        num_embeddings: int,
-        embedding_dim: int,
-        *,
-        ratio: float | None = None,
-        bytes: int | None = None,
-        padding_idx: int | None = None,
-        sparse: bool = False,
-        std: float = 1.0,
-        op: str = "mult",
-    ) -> None:
+    def _make(self, budget: Budget, std: float, *, op: str = "mult") -> None:
         if op not in OPS:
             raise ParameterError(f"op must be one of {', '.join(OPS)}, not {op!r}")
-        budget = Budget.of(num_embeddings, embedding_dim, ratio, bytes)
-        super().__init__(budget, padding_idx, sparse)
         self.op = op
         sizes, widths = _sizes(budget, op)
         part_std = {"mult": std ** (1 / len(sizes)), "add": std / math.sqrt(len(sizes)), "concat": std}[op]

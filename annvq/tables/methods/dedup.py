@@ -7,35 +7,35 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from annvq.arguments import as_count
+from annvq.kernels.vectors import gemm
 from annvq.learn.runtime import torch
 from annvq.tables.budget import FLOAT, Budget
+from annvq.tables.frequencies import weights_of
 from annvq.tables.frozen.gather import Blocks
-from annvq.tables.methods.lsh import nearest_before
-from annvq.tables.table import Table, array_of, gathered, normal, set_, weights_of
+from annvq.tables.method import Method
+from annvq.tables.table import array_of, gathered, normal, set_
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _REMAP_SHARE = 4  # the remap takes at most a fourth of the budget
+_TABLES = 90  # Zhou et al. 2022, and the configuration of the comparison by Zhang et al. 2024
+_WIDTH = 0.5  # of a bucket, in standard deviations of the projections
+_SIMILAR = 0.7  # share of a block's values that must be close
+_ROWS_AT_ONCE = 4096
 
 
-class Dedup(Table):
+class Dedup(Method):
     """Blocks of neighbouring rows, of which those that are alike share one, the mean of what it stands for.
 
     Which blocks share is found in a trained table (`approximate`); blocks and remap then fill the budget, so that
     there is no tolerance to set. Source: Zhou et al. 2022, "Serving deep learning models with deduplication from
     relational databases", section 4.
 
+    See `Method` for the parameters of all methods.
+
     Parameters
     ----------
-    num_embeddings, embedding_dim
-        Rows and dimension that it stands for.
-    ratio, bytes
-        The budget, one of them.
-    padding_idx, sparse
-        As of nn.Embedding.
-    std
-        Standard deviation of the rows at the start.
     block_rows
         Rows of a block; None: the least with which the remap takes a fourth of the budget or less.
 
@@ -50,20 +50,7 @@ class Dedup(Table):
     has_sparse_gradients: ClassVar[bool] = True
     structure: ClassVar[tuple[str, ...]] = ("block_rows",)
 
-    def __init__(
-        self,
-        num_embeddings: int,
-        embedding_dim: int,
-        *,
-        ratio: float | None = None,
-        bytes: int | None = None,
-        padding_idx: int | None = None,
-        sparse: bool = False,
-        std: float = 1.0,
-        block_rows: int | None = None,
-    ) -> None:
-        budget = Budget.of(num_embeddings, embedding_dim, ratio, bytes)
-        super().__init__(budget, padding_idx, sparse)
+    def _make(self, budget: Budget, std: float, *, block_rows: int | None = None) -> None:
         rows = _block_rows(budget) if block_rows is None else as_count("block_rows", block_rows, most=budget.n)
         blocks = -(-budget.n // rows)
         block = FLOAT * rows * budget.d
@@ -154,3 +141,53 @@ def _smallest(budget: Budget) -> int:
         fits = FLOAT * (rows * budget.d + -(-budget.n // rows)) <= middle
         low, high = (low, middle) if fits else (middle + 1, high)
     return low
+
+
+def nearest_before(blocks: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return an order of blocks, for each the most similar candidate before it, and how far that one is.
+
+    Blocks are ordered by the third quartile of their values. Candidates are those just before in the order in any
+    bucket of 90 hash tables of one random projection each (L2-LSH, Datar et al. 2004), and the one just before in
+    the order. The distance of two blocks is the least tolerance under which 70% of their values agree.
+
+    Parameters
+    ----------
+    blocks
+        (B, values) float32.
+    seed
+        Of the projections.
+
+    Returns
+    -------
+    order, before, distance
+        (B,) int64, (B,) int64 positions in the order, -1 for the first, and (B,) float32, infinite for the first.
+
+    """
+    rng = np.random.default_rng(seed)
+    order = np.argsort(np.percentile(blocks, 75, axis=1), kind="stable")
+    ordered = blocks[order]
+    count = len(blocks)
+    before, distance = np.arange(-1, count - 1), np.full(count, np.inf, np.float32)
+    _improve(ordered, np.arange(1, count), np.arange(count - 1), before, distance)
+    for _ in range(_TABLES):
+        direction = rng.standard_normal(blocks.shape[1]).astype(np.float32)
+        projected = gemm.products(ordered, gemm.pack(direction[None]), 1)[:, 0]  # of equal blocks the same
+        width = _WIDTH * float(projected.std()) or 1.0  # blocks that are all alike share any bucket
+        buckets = np.floor(projected / width + rng.random()).astype(np.int64)
+        sorted_rows = np.argsort(buckets, kind="stable")
+        same = buckets[sorted_rows[1:]] == buckets[sorted_rows[:-1]]
+        later, earlier = sorted_rows[1:][same], sorted_rows[:-1][same]
+        _improve(ordered, later, earlier, before, distance)
+    return order, before, distance
+
+
+def _improve(
+    ordered: np.ndarray, later: np.ndarray, earlier: np.ndarray, before: np.ndarray, distance: np.ndarray
+) -> None:
+    """Take candidates that are nearer than those known."""
+    rank = min(ordered.shape[1] - 1, int(np.ceil(_SIMILAR * ordered.shape[1])) - 1)
+    for start in range(0, len(later), _ROWS_AT_ONCE):
+        rows, others = later[start : start + _ROWS_AT_ONCE], earlier[start : start + _ROWS_AT_ONCE]
+        gaps = np.partition(np.abs(ordered[rows] - ordered[others]), rank, axis=1)[:, rank]
+        nearer = gaps < distance[rows]
+        before[rows[nearer]], distance[rows[nearer]] = others[nearer], gaps[nearer]

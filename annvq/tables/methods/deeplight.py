@@ -10,9 +10,10 @@ import numpy as np
 from annvq.arguments import as_count, as_number
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
+from annvq.tables.frequencies import weights_of
 from annvq.tables.structure.searched import Searched
 from annvq.tables.structure.sparse import SparseTable, empty_sparse, largest_within, least_sparse_bytes, most_values
-from annvq.tables.table import array_of, gathered, normal, set_, weights_of
+from annvq.tables.table import array_of, gathered, normal, set_
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,16 +28,10 @@ class DeepLight(Searched):
     again. Source: Deng et al. 2021, "DeepLight: deep lightweight feature interactions for accelerating CTR
     predictions in ad serving", section 4.3.
 
+    See `Method` for the parameters of all methods.
+
     Parameters
     ----------
-    num_embeddings, embedding_dim
-        Rows and dimension.
-    ratio, bytes
-        The budget, one of them.
-    padding_idx, sparse
-        As of nn.Embedding.
-    std
-        Standard deviation of the rows at the start.
     damping, period
         D and U: the share of zeros is half of S after about 69 U / 100 steps of D = 0.99, times 100.
 
@@ -52,23 +47,8 @@ class DeepLight(Searched):
     next_model: ClassVar[str] = "done"
     final_mark: ClassVar[str] = "mask"
 
-    def __init__(
-        self,
-        num_embeddings: int,
-        embedding_dim: int,
-        *,
-        ratio: float | None = None,
-        bytes: int | None = None,
-        padding_idx: int | None = None,
-        sparse: bool = False,
-        std: float = 1.0,
-        damping: float = 0.99,
-        period: int = 100,
-    ) -> None:
-        budget = Budget.of(num_embeddings, embedding_dim, ratio, bytes)
-        super().__init__(budget, padding_idx, sparse)
+    def _make(self, budget: Budget, std: float, *, damping: float = 0.99, period: int = 100) -> None:
         budget.check(self.method, least_sparse_bytes(budget.n, budget.d))
-        self._budget = budget
         self.damping = as_number("damping", damping, above=0.0, most=1.0)
         self.period = as_count("period", period)
         self.weight = normal(budget.n, budget.d, std=std)

@@ -14,7 +14,8 @@ from annvq.tables.budget import FLOAT, Budget, most_that_fits
 from annvq.tables.distillation import distill
 from annvq.tables.frozen.deep_hash import MOST_HASHES, DeepHash, encoded
 from annvq.tables.frozen.robe import MOST_SEED
-from annvq.tables.table import Table, array_of, of_distinct
+from annvq.tables.method import Method
+from annvq.tables.table import array_of, of_distinct
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,22 +26,16 @@ _STEPS = 500
 _MISH_RMS = 0.72  # root mean square of mish of a standard normal variable
 
 
-class DHE(Table):
+class DHE(Method):
     """Many hashes of an id, and a network of five hidden layers with batch normalization that makes the row of them.
 
     The budget decides the layers' width. Source: Kang et al. 2021, "Learning to embed categorical features without
     embedding tables for recommendation", section 3.
 
+    See `Method` for the parameters of all methods.
+
     Parameters
     ----------
-    num_embeddings, embedding_dim
-        Rows and dimension that it stands for.
-    ratio, bytes
-        The budget, one of them.
-    padding_idx
-        As of nn.Embedding.
-    std
-        Standard deviation of the rows at the start.
     num_hashes
         Hash functions, which take no bytes.
     seed
@@ -56,21 +51,7 @@ class DHE(Table):
     method: ClassVar[str] = "DHE"
     structure: ClassVar[tuple[str, ...]] = ("seed",)
 
-    def __init__(
-        self,
-        num_embeddings: int,
-        embedding_dim: int,
-        *,
-        ratio: float | None = None,
-        bytes: int | None = None,
-        padding_idx: int | None = None,
-        sparse: bool = False,
-        std: float = 1.0,
-        num_hashes: int = 1024,
-        seed: int = 0,
-    ) -> None:
-        budget = Budget.of(num_embeddings, embedding_dim, ratio, bytes)
-        super().__init__(budget, padding_idx, sparse)
+    def _make(self, budget: Budget, std: float, *, num_hashes: int = 1024, seed: int = 0) -> None:
         self.num_hashes = as_count("num_hashes", num_hashes, most=MOST_HASHES)
         self.seed = as_count("seed", seed, least=0, most=MOST_SEED)
         budget.check(self.method, self._bytes_of(1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -14,86 +13,20 @@ from annvq.learn.deciding import largest_logit
 from annvq.learn.mirrors import ProductMirror
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
-from annvq.tables.coding.code_sizes import CodeSizes, product_sizes
+from annvq.tables.coding.code_sizes import product_sizes
 from annvq.tables.coding.coded import training_sample
-from annvq.tables.coding.precision import through
+from annvq.tables.coding.learned_codes import LearnedCodes
 from annvq.tables.frozen.codes import ProductCodes, packed
 from annvq.tables.frozen.form import Form
-from annvq.tables.table import Table, array_of, gathered, normal, of_distinct, set_
+from annvq.tables.table import array_of, gathered, of_distinct, set_
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 MODES = ("vq", "sx")
-_WAITING = 16  # look-ups whose penalty may still be asked for
-_ROWS_AT_ONCE = 2048
 
 
-class Quantized(Table):
-    """Rows that are quantized while they are learned: float32 rows exist in training only.
-
-    The gradient of a row reaches its float32 row as if it were not quantized; centroids come to the rows by
-    `penalty`, the mean squared distance of the rows looked up from their centroids.
-
-    Parameters
-    ----------
-    budget, padding_idx, sparse
-        As of `Table`.
-    sizes
-        Codes a row and bits.
-    std
-        Standard deviation of the rows at the start.
-
-    """
-
-    has_sparse_gradients: ClassVar[bool] = True
-
-    def __init__(self, budget: Budget, padding_idx: int | None, sparse: bool, sizes: CodeSizes, std: float) -> None:
-        super().__init__(budget, padding_idx, sparse)
-        self.sizes = sizes
-        self.query = normal(budget.n, budget.d, std=std)
-        some = self.query[torch.randint(budget.n, (max(2 * sizes.ksub, 256),))]
-        # centroids begin as sub-vectors of some rows, which the meta device has not
-        rows = np.zeros(some.shape, np.float32) if some.is_meta else array_of(some)
-        self.mirror = ProductMirror(ProductCodebook.train(rows, M=sizes.M, nbits=sizes.bits, niter=0, threads=1))
-        self._penalties: deque[Tensor] = deque(maxlen=_WAITING)
-
-    def nearest(self, query: Tensor, ids: Tensor) -> Tensor:
-        """Return the codes (m, M) of float32 rows (m, d) of ids (m,)."""
-        return self.mirror.nearest(query)
-
-    def rows(self, ids: Tensor) -> Tensor:
-        """Return rows (m, d) of ids (m,)."""
-        query = gathered(self.query, ids, self.sparse)
-        decoded = self.mirror.decode(of_distinct(self._codes_of, ids))
-        if self.training and torch.is_grad_enabled():
-            self._penalties.append((decoded - query.detach()).square().mean())
-        return through(decoded, query)
-
-    @torch.no_grad()
-    def _codes_of(self, ids: Tensor) -> Tensor:
-        return self.nearest(self.query[ids], ids)
-
-    def penalty(self) -> Tensor | float:
-        """Return the mean squared distances of rows from their centroids, of the look-ups since the last call."""
-        total = sum(self._penalties)
-        self._penalties.clear()
-        return total
-
-    def codes(self) -> np.ndarray:
-        """Return the codes (n, M) uint8 of all rows."""
-        codes = np.empty((self.num_embeddings, self.sizes.M), np.uint8)
-        for start in range(0, len(codes), _ROWS_AT_ONCE):
-            ids = torch.arange(start, min(start + _ROWS_AT_ONCE, len(codes)), device=self.query.device)
-            codes[start : start + len(ids)] = self._codes_of(ids).cpu().numpy()
-        return codes
-
-    def __getstate__(self) -> dict:
-        """Return what copying takes along: not the graph of past look-ups."""
-        return {**self.__dict__, "_penalties": deque(maxlen=_WAITING)}
-
-
-class DPQ(Quantized):
+class DPQ(LearnedCodes):
     """Product codes learned with the model.
 
     "vq" takes the nearest centroid; "sx" takes the centroid of the largest inner product with a key, its gradient
@@ -102,12 +35,6 @@ class DPQ(Quantized):
 
     Parameters
     ----------
-    num_embeddings, embedding_dim
-        Rows and dimension.
-    ratio, bytes
-        The budget, one of them.
-    padding_idx, sparse
-        As of nn.Embedding.
     std
         Standard deviation of the rows at the start.
     mode
@@ -123,22 +50,10 @@ class DPQ(Quantized):
     method: ClassVar[str] = "DPQ"
     structure: ClassVar[tuple[str, ...]] = ("mode",)
 
-    def __init__(
-        self,
-        num_embeddings: int,
-        embedding_dim: int,
-        *,
-        ratio: float | None = None,
-        bytes: int | None = None,
-        padding_idx: int | None = None,
-        sparse: bool = False,
-        std: float = 1.0,
-        mode: str = "vq",
-    ) -> None:
+    def _make(self, budget: Budget, std: float, *, mode: str = "vq") -> None:
         if mode not in MODES:
             raise ParameterError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
-        budget = Budget.of(num_embeddings, embedding_dim, ratio, bytes)
-        super().__init__(budget, padding_idx, sparse, product_sizes(budget, self.method), std)
+        self._learn(budget, product_sizes(budget, self.method), std)
         self.mode = mode
         self.values = ProductMirror(self.mirror.to_codebook()) if mode == "sx" else None
 

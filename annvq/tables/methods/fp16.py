@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from annvq.tables.budget import Budget
 from annvq.tables.coding.precision import as_half, through
 from annvq.tables.frozen.gather import Hashed
-from annvq.tables.table import Table, array_of, gathered, normal, set_
+from annvq.tables.method import Method
+from annvq.tables.table import array_of, gathered, normal, set_
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,19 +18,10 @@ if TYPE_CHECKING:
 _HALF = 2
 
 
-class FP16(Table):
+class FP16(Method):
     """Rows as float16 at inference; while training float32 rows are rounded at every look-up.
 
-    Parameters
-    ----------
-    num_embeddings, embedding_dim
-        Rows and dimension.
-    ratio, bytes
-        The budget; neither: what it takes, half of float32.
-    padding_idx, sparse
-        As of nn.Embedding.
-    std
-        Standard deviation of the rows at the start.
+    See `Method` for the parameters of all methods; without a budget it takes half of float32.
 
     Raises
     ------
@@ -41,19 +33,11 @@ class FP16(Table):
     method: ClassVar[str] = "FP16"
     has_sparse_gradients: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        num_embeddings: int,
-        embedding_dim: int,
-        *,
-        ratio: float | None = None,
-        bytes: int | None = None,
-        padding_idx: int | None = None,
-        sparse: bool = False,
-        std: float = 1.0,
-    ) -> None:
-        budget = Budget.of(num_embeddings, embedding_dim, ratio, bytes, natural=_bytes)
-        super().__init__(budget, padding_idx, sparse)
+    @classmethod
+    def _natural(cls, n: int, d: int, **options: Any) -> int:
+        return _bytes(n, d)
+
+    def _make(self, budget: Budget, std: float) -> None:
         budget.check(self.method, _bytes(budget.n, budget.d))
         self.weight = normal(budget.n, budget.d, std=std)
 

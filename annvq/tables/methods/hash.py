@@ -7,26 +7,19 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from annvq.tables.budget import FLOAT, Budget
+from annvq.tables.frequencies import weights_of
 from annvq.tables.frozen.gather import Hashed
-from annvq.tables.table import Table, array_of, gathered, normal, set_, weights_of
+from annvq.tables.method import Method
+from annvq.tables.table import array_of, gathered, normal, set_
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Hash(Table):
+class Hash(Method):
     """Fewer rows, found by id modulo their number (the hashing trick, Weinberger et al. 2009).
 
-    Parameters
-    ----------
-    num_embeddings, embedding_dim
-        Rows and dimension that it stands for.
-    ratio, bytes
-        The budget, one of them.
-    padding_idx, sparse
-        As of nn.Embedding.
-    std
-        Standard deviation of the rows at the start.
+    See `Method` for the parameters of all methods.
 
     Raises
     ------
@@ -38,19 +31,7 @@ class Hash(Table):
     method: ClassVar[str] = "Hash"
     has_sparse_gradients: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        num_embeddings: int,
-        embedding_dim: int,
-        *,
-        ratio: float | None = None,
-        bytes: int | None = None,
-        padding_idx: int | None = None,
-        sparse: bool = False,
-        std: float = 1.0,
-    ) -> None:
-        budget = Budget.of(num_embeddings, embedding_dim, ratio, bytes)
-        super().__init__(budget, padding_idx, sparse)
+    def _make(self, budget: Budget, std: float) -> None:
         budget.check(self.method, FLOAT * budget.d)
         self.weight = normal(min(budget.n, budget.bytes // (FLOAT * budget.d)), budget.d, std=std)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -10,7 +10,8 @@ from annvq.learn.runtime import torch
 from annvq.tables.budget import FLOAT, Budget
 from annvq.tables.coding.precision import levels, through
 from annvq.tables.frozen.integers import Integers
-from annvq.tables.table import Table, array_of, gathered, normal, set_
+from annvq.tables.method import Method
+from annvq.tables.table import array_of, gathered, normal, set_
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,22 +21,13 @@ _SHARES = np.linspace(0.3, 1.0, 29)  # of the largest value, tried as the end of
 _SAMPLE = 100_000  # values looked at to choose it
 
 
-class Whole(Table):
+class Whole(Method):
     """Whole numbers of ``bits`` bits, symmetric about zero; float32 rows are rounded at every look-up in training.
 
     Where the budget has room for it every row has its own scale, so that its largest value is the largest number;
     else all share one, which is a setting.
 
-    Parameters
-    ----------
-    num_embeddings, embedding_dim
-        Rows and dimension.
-    ratio, bytes
-        The budget; neither: what it takes with a scale a row.
-    padding_idx, sparse
-        As of nn.Embedding.
-    std
-        Standard deviation of the rows at the start.
+    See `Method` for the parameters of all methods; without a budget it takes what scales for all rows need.
 
     Raises
     ------
@@ -48,19 +40,11 @@ class Whole(Table):
     has_sparse_gradients: ClassVar[bool] = True
     structure: ClassVar[tuple[str, ...]] = ("has_row_scales",)
 
-    def __init__(
-        self,
-        num_embeddings: int,
-        embedding_dim: int,
-        *,
-        ratio: float | None = None,
-        bytes: int | None = None,
-        padding_idx: int | None = None,
-        sparse: bool = False,
-        std: float = 1.0,
-    ) -> None:
-        budget = Budget.of(num_embeddings, embedding_dim, ratio, bytes, natural=self._bytes)
-        super().__init__(budget, padding_idx, sparse)
+    @classmethod
+    def _natural(cls, n: int, d: int, **options: Any) -> int:
+        return cls._bytes(n, d)
+
+    def _make(self, budget: Budget, std: float) -> None:
         budget.check(self.method, self._bytes(budget.n, budget.d, False))
         self.has_row_scales = budget.n > 1 and budget.bytes >= self._bytes(budget.n, budget.d)
         self.weight = normal(budget.n, budget.d, std=std)

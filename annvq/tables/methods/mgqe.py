@@ -12,10 +12,11 @@ from annvq.learn.mirrors import tensor_of
 from annvq.learn.runtime import torch
 from annvq.tables.budget import FLOAT, Budget, most_that_fits
 from annvq.tables.coding.code_sizes import CodeSizes, subspaces
+from annvq.tables.coding.learned_codes import LearnedCodes
+from annvq.tables.frequencies import by_frequency
 from annvq.tables.frozen.codes import HIGH_BITS, LOW_BITS, GroupedCodes, code_bytes, packed
 from annvq.tables.frozen.partition import Partition
-from annvq.tables.methods.dpq import Quantized
-from annvq.tables.table import array_of, by_frequency, set_
+from annvq.tables.table import array_of, set_
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,22 +24,16 @@ if TYPE_CHECKING:
 _LOW = 1 << LOW_BITS
 
 
-class MGQE(Quantized):
+class MGQE(LearnedCodes):
     """Product codes learned with the model: 256 centroids for frequent rows, the first 64 of them for the others.
 
     The budget decides the number of codes a row; they take 8 and 6 bits. Source: Kang et al. 2020, "Learning
     multi-granular quantized embeddings for large-vocab categorical features in recommender systems", section 3.
 
+    See `Method` for the parameters of all methods.
+
     Parameters
     ----------
-    num_embeddings, embedding_dim
-        Rows and dimension.
-    ratio, bytes
-        The budget, one of them.
-    padding_idx, sparse
-        As of nn.Embedding.
-    std
-        Standard deviation of the rows at the start.
     frequencies
         (n,), how often each row is used; None: the first rows are the most frequent.
     top_share
@@ -55,20 +50,7 @@ class MGQE(Quantized):
     uses_frequencies: ClassVar[bool] = True
     structure: ClassVar[tuple[str, ...]] = ("frequent",)
 
-    def __init__(
-        self,
-        num_embeddings: int,
-        embedding_dim: int,
-        *,
-        ratio: float | None = None,
-        bytes: int | None = None,
-        padding_idx: int | None = None,
-        sparse: bool = False,
-        std: float = 1.0,
-        frequencies: Any = None,
-        top_share: float = 0.1,
-    ) -> None:
-        budget = Budget.of(num_embeddings, embedding_dim, ratio, bytes)
+    def _make(self, budget: Budget, std: float, *, frequencies: Any = None, top_share: float = 0.1) -> None:
         share = as_number("top_share", top_share, above=0.0, most=1.0)
         frequent = min(max(1, round(share * budget.n)), budget.n)
         budget.check(self.method, _bytes(budget.n, budget.d, 1, frequent))
@@ -77,7 +59,7 @@ class MGQE(Quantized):
             return most == 0 or _bytes(budget.n, budget.d, subspaces(budget.d, most), frequent) <= budget.bytes
 
         M = max(1, subspaces(budget.d, most_that_fits(fits, budget.d)))
-        super().__init__(budget, padding_idx, sparse, CodeSizes(M, HIGH_BITS), std)
+        self._learn(budget, CodeSizes(M, HIGH_BITS), std)
         self.frequent = frequent
         is_low = np.ones(budget.n, bool)
         is_low[by_frequency(frequencies, budget.n)[:frequent]] = False

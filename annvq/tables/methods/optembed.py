@@ -28,16 +28,10 @@ class OptEmbed(Searched):
     Source: Lyu et al. 2022, "OptEmbed: learning optimal embedding table for click-through rate prediction",
     sections 3.2 to 3.4.
 
+    See `Method` for the parameters of all methods.
+
     Parameters
     ----------
-    num_embeddings, embedding_dim
-        Rows and dimension.
-    ratio, bytes
-        The budget, one of them.
-    padding_idx
-        As of nn.Embedding.
-    std
-        Standard deviation of the rows at the start.
     frequencies
         (n,), how often each row is used; None: the first rows are the most frequent.
     groups
@@ -65,16 +59,11 @@ class OptEmbed(Searched):
     next_model: ClassVar[str] = "fresh"
     final_mark: ClassVar[str] = "place"
 
-    def __init__(
+    def _make(
         self,
-        num_embeddings: int,
-        embedding_dim: int,
+        budget: Budget,
+        std: float,
         *,
-        ratio: float | None = None,
-        bytes: int | None = None,
-        padding_idx: int | None = None,
-        sparse: bool = False,
-        std: float = 1.0,
         frequencies: Any = None,
         groups: Any = None,
         alpha: float = 1e-5,
@@ -85,9 +74,7 @@ class OptEmbed(Searched):
         mutation_rate: float = 0.1,
         seed: int = 0,
     ) -> None:
-        budget = Budget.of(num_embeddings, embedding_dim, ratio, bytes)
-        super().__init__(budget, padding_idx, sparse)
-        self._budget, self._std = budget, std
+        self._std = std
         group = as_groups(groups, budget.n, frequencies)
         count = int(group.max()) + 1
         budget.check(self.method, mixed_bytes(budget.n, budget.d, [1], [1], False) + _extra(budget, count))

@@ -26,16 +26,10 @@ class PEP(Searched):
     trained once more (a "lottery ticket"). Training may stop when `has_reached` the budget. Source: Liu et al. 2021,
     "Learnable embedding sizes for recommender systems", equations 4 to 6 and section 3.3.
 
+    See `Method` for the parameters of all methods.
+
     Parameters
     ----------
-    num_embeddings, embedding_dim
-        Rows and dimension.
-    ratio, bytes
-        The budget, one of them.
-    padding_idx
-        As of nn.Embedding.
-    std
-        Standard deviation of the rows at the start.
     threshold
         One for each "element", "row" or "dimension", or "global".
     start
@@ -52,25 +46,10 @@ class PEP(Searched):
     next_model: ClassVar[str] = "fresh"
     final_mark: ClassVar[str] = "mask"
 
-    def __init__(
-        self,
-        num_embeddings: int,
-        embedding_dim: int,
-        *,
-        ratio: float | None = None,
-        bytes: int | None = None,
-        padding_idx: int | None = None,
-        sparse: bool = False,
-        std: float = 1.0,
-        threshold: str = "element",
-        start: float = -15.0,
-    ) -> None:
+    def _make(self, budget: Budget, std: float, *, threshold: str = "element", start: float = -15.0) -> None:
         if threshold not in THRESHOLDS:
             raise ParameterError(f"threshold must be one of {', '.join(THRESHOLDS)}, not {threshold!r}")
-        budget = Budget.of(num_embeddings, embedding_dim, ratio, bytes)
-        super().__init__(budget, padding_idx, sparse)
         budget.check(self.method, least_sparse_bytes(budget.n, budget.d))
-        self._budget = budget
         self.weight = normal(budget.n, budget.d, std=std)
         rows = budget.n if threshold in ("element", "row") else 1
         columns = budget.d if threshold in ("element", "dimension") else 1

@@ -18,16 +18,7 @@ class PQ(Coded):
 
     Source: Jegou et al. 2011, "Product quantization for nearest neighbor search".
 
-    Parameters
-    ----------
-    num_embeddings, embedding_dim
-        Rows and dimension.
-    ratio, bytes
-        The budget, one of them.
-    padding_idx
-        As of nn.Embedding.
-    std
-        Standard deviation of the rows at the start, which are random until `approximate` is called.
+    Rows are random until `approximate` is called. See `Method` for the parameters of all methods.
 
     Raises
     ------
@@ -40,20 +31,9 @@ class PQ(Coded):
     codebook = ProductCodebook
     kept = ProductCodes
 
-    def __init__(
-        self,
-        num_embeddings: int,
-        embedding_dim: int,
-        *,
-        ratio: float | None = None,
-        bytes: int | None = None,
-        padding_idx: int | None = None,
-        sparse: bool = False,
-        std: float = 1.0,
-    ) -> None:
-        budget = Budget.of(num_embeddings, embedding_dim, ratio, bytes)
+    def _make(self, budget: Budget, std: float) -> None:
         sizes = product_sizes(budget, self.method)
-        super().__init__(budget, padding_idx, sparse, sizes, random_product(sizes, budget.d, std))
+        self._hold(sizes, random_product(sizes, budget.d, std))
 
 
 def random_product(sizes: CodeSizes, d: int, std: float) -> ProductMirror:

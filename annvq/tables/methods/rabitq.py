@@ -13,28 +13,23 @@ from annvq.learn.runtime import torch
 from annvq.tables.budget import FLOAT, Budget
 from annvq.tables.frozen.rabitq import PARTS, RaBitQCodes
 from annvq.tables.frozen.robe import MOST_SEED
-from annvq.tables.table import Table, array_of, set_
+from annvq.tables.method import Method
+from annvq.tables.table import array_of, set_
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class RaBitQ(Table):
+class RaBitQ(Method):
     """1 to 8 bits a dimension of the rotated difference from the mean row, with the factors that the scan needs.
 
     Nothing in it is trained: it is made from a trained table. Dimensions are padded to a multiple of 64. Source: Gao
     et al. 2024, "Practical and asymptotically optimal quantization of high-dimensional vectors in Euclidean space".
 
+    Rows are random until `approximate` is called. See `Method` for the parameters of all methods.
+
     Parameters
     ----------
-    num_embeddings, embedding_dim
-        Rows and dimension.
-    ratio, bytes
-        The budget, one of them.
-    padding_idx
-        As of nn.Embedding.
-    std
-        Standard deviation of the rows at the start, which are random until `approximate` is called.
     seed
         Of the rotation.
 
@@ -47,20 +42,7 @@ class RaBitQ(Table):
 
     method: ClassVar[str] = "RaBitQ"
 
-    def __init__(
-        self,
-        num_embeddings: int,
-        embedding_dim: int,
-        *,
-        ratio: float | None = None,
-        bytes: int | None = None,
-        padding_idx: int | None = None,
-        sparse: bool = False,
-        std: float = 1.0,
-        seed: int = 0,
-    ) -> None:
-        budget = Budget.of(num_embeddings, embedding_dim, ratio, bytes)
-        super().__init__(budget, padding_idx, sparse)
+    def _make(self, budget: Budget, std: float, *, seed: int = 0) -> None:
         empty = np.empty((0, budget.d), np.float32)
         as_count("seed", seed, least=0, most=MOST_SEED)
         books = [RaBitQCodebook.train(empty, bits=bits, seed=seed) for bits in range(1, 9)]

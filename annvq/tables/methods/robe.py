@@ -10,8 +10,10 @@ from annvq.arguments import as_count
 from annvq.kernels.embeddings.mixing import hash_pair
 from annvq.learn.runtime import torch
 from annvq.tables.budget import FLOAT, Budget
+from annvq.tables.frequencies import weights_of
 from annvq.tables.frozen.robe import MOST_SEED, Robe
-from annvq.tables.table import Table, array_of, gathered, normal, of_distinct, set_, weights_of
+from annvq.tables.method import Method
+from annvq.tables.table import array_of, gathered, normal, of_distinct, set_
 
 if TYPE_CHECKING:
     from typing import Any
@@ -22,22 +24,16 @@ _ROWS_AT_ONCE = 65_536
 _MOST_FLOATS = 2**31 - 1  # places are 32 bits of hash times the size
 
 
-class ROBE(Table):
+class ROBE(Method):
     """One circular array of floats for all rows; a row is runs of Z floats at hashed places, with hashed signs.
 
     The hash is `annvq.kernels.embeddings.mixing`'s instead of the paper's universal one, so that it takes no bytes.
     Source: Desai et al. 2022, "Random offset block embedding (ROBE) for compressed embedding tables", section 3.
 
+    See `Method` for the parameters of all methods.
+
     Parameters
     ----------
-    num_embeddings, embedding_dim
-        Rows and dimension that it stands for.
-    ratio, bytes
-        The budget, one of them.
-    padding_idx, sparse
-        As of nn.Embedding.
-    std
-        Standard deviation of the rows at the start.
     Z
         Length of a run, 1 to d.
     seed
@@ -54,21 +50,7 @@ class ROBE(Table):
     has_sparse_gradients: ClassVar[bool] = True
     structure: ClassVar[tuple[str, ...]] = ("Z", "seed")
 
-    def __init__(
-        self,
-        num_embeddings: int,
-        embedding_dim: int,
-        *,
-        ratio: float | None = None,
-        bytes: int | None = None,
-        padding_idx: int | None = None,
-        sparse: bool = False,
-        std: float = 1.0,
-        Z: int = 1,
-        seed: int = 0,
-    ) -> None:
-        budget = Budget.of(num_embeddings, embedding_dim, ratio, bytes)
-        super().__init__(budget, padding_idx, sparse)
+    def _make(self, budget: Budget, std: float, *, Z: int = 1, seed: int = 0) -> None:
         budget.check(self.method, FLOAT)
         self.Z = as_count("Z", Z, most=budget.d)
         self.seed = as_count("seed", seed, least=0, most=MOST_SEED)

@@ -19,16 +19,7 @@ class RVQ(Coded):
 
     Source: Chen et al. 2010, "Approximate nearest neighbor search by residual vector quantization".
 
-    Parameters
-    ----------
-    num_embeddings, embedding_dim
-        Rows and dimension.
-    ratio, bytes
-        The budget, one of them.
-    padding_idx
-        As of nn.Embedding.
-    std
-        Standard deviation of the rows at the start, which are random until `approximate` is called.
+    Rows are random until `approximate` is called. See `Method` for the parameters of all methods.
 
     Raises
     ------
@@ -41,18 +32,7 @@ class RVQ(Coded):
     codebook = ResidualCodebook
     kept = ResidualCodes
 
-    def __init__(
-        self,
-        num_embeddings: int,
-        embedding_dim: int,
-        *,
-        ratio: float | None = None,
-        bytes: int | None = None,
-        padding_idx: int | None = None,
-        sparse: bool = False,
-        std: float = 1.0,
-    ) -> None:
-        budget = Budget.of(num_embeddings, embedding_dim, ratio, bytes)
+    def _make(self, budget: Budget, std: float) -> None:
         sizes = residual_sizes(budget, self.method)
         centroids = torch.randn(sizes.M, sizes.ksub, budget.d, device="cpu") * (std / math.sqrt(sizes.M))
-        super().__init__(budget, padding_idx, sparse, sizes, ResidualMirror(ResidualCodebook(centroids.numpy())))
+        self._hold(sizes, ResidualMirror(ResidualCodebook(centroids.numpy())))

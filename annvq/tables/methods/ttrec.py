@@ -9,7 +9,8 @@ import numpy as np
 
 from annvq.tables.budget import FLOAT, Budget, most_that_fits
 from annvq.tables.frozen.tensor_train import TensorTrain, indices
-from annvq.tables.table import Table, array_of, gathered, normal, of_distinct, set_
+from annvq.tables.method import Method
+from annvq.tables.table import array_of, gathered, normal, of_distinct, set_
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,22 +18,13 @@ if TYPE_CHECKING:
 _MOST_RANK = 4096
 
 
-class TTRec(Table):
+class TTRec(Method):
     """The table as a tensor train of three cores; the budget decides the rank.
 
     Source: Yin et al. 2021, "TT-Rec: tensor train compression for deep learning recommendation models", section 3;
     the cores of a trained table by Oseledets 2011, "Tensor-train decomposition", algorithm 1.
 
-    Parameters
-    ----------
-    num_embeddings, embedding_dim
-        Rows and dimension that it stands for.
-    ratio, bytes
-        The budget, one of them.
-    padding_idx, sparse
-        As of nn.Embedding.
-    std
-        Standard deviation of the rows at the start.
+    See `Method` for the parameters of all methods.
 
     Raises
     ------
@@ -44,19 +36,7 @@ class TTRec(Table):
     method: ClassVar[str] = "TTRec"
     has_sparse_gradients: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        num_embeddings: int,
-        embedding_dim: int,
-        *,
-        ratio: float | None = None,
-        bytes: int | None = None,
-        padding_idx: int | None = None,
-        sparse: bool = False,
-        std: float = 1.0,
-    ) -> None:
-        budget = Budget.of(num_embeddings, embedding_dim, ratio, bytes)
-        super().__init__(budget, padding_idx, sparse)
+    def _make(self, budget: Budget, std: float) -> None:
         self._rows, self._dims = row_factors(budget.n), dim_factors(budget.d)
         budget.check(self.method, self._bytes_of(1))
         most = min(_MOST_RANK, max(self._rows[0] * self._dims[0], self._rows[2] * self._dims[2]))

@@ -14,9 +14,10 @@ from annvq.errors import AnnvqError, NonFiniteError, ParameterError
 from annvq.learn.runtime import torch
 from annvq.tables.bag import TableBag
 from annvq.tables.distillation import distill
+from annvq.tables.frequencies import as_frequencies
 from annvq.tables.models.replaceable import PLAIN, Choice, Filter, check_replaceable, others_with
 from annvq.tables.registry import method_named
-from annvq.tables.table import Table, as_frequencies
+from annvq.tables.table import Table
 
 _LEAST_BYTES = 65_536
 _log = logging.getLogger("annvq")

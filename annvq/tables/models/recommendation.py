@@ -14,9 +14,9 @@ from annvq.errors import BudgetError, ParameterError
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
 from annvq.tables.coding.code_sizes import residual_sizes
+from annvq.tables.frequencies import as_frequencies, weights_of
 from annvq.tables.models.compression import compress, weight_of
 from annvq.tables.models.replaceable import check_replaceable
-from annvq.tables.table import as_frequencies, weights_of
 
 QUICK = (
     "FP16", "INT16", "INT8", "ALPT", "PQ", "RVQ", "RaBitQ", "MGQE", "MDE", "TTRec", "DeepLight", "AdaptEmb", "Dedup",

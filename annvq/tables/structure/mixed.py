@@ -14,10 +14,11 @@ from annvq.errors import ParameterError
 from annvq.learn.mirrors import tensor_of
 from annvq.learn.runtime import torch
 from annvq.tables.budget import FLOAT, Budget
+from annvq.tables.frequencies import weights_of
 from annvq.tables.frozen.mixed import Mixed
 from annvq.tables.frozen.partition import Partition, places_of
 from annvq.tables.state import check_budget, check_method
-from annvq.tables.table import Table, array_of, gathered, normal, set_, weights_of
+from annvq.tables.table import Table, array_of, gathered, normal, set_
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,6 +67,7 @@ class MixedTable(Table):
 
     method: ClassVar[str] = "MixedTable"
     has_sparse_gradients: ClassVar[bool] = True
+    _named: str | None = None
 
     def __init__(
         self,
@@ -80,13 +82,17 @@ class MixedTable(Table):
         method: str | None = None,
     ) -> None:
         super().__init__(budget, padding_idx, sparse)
+        self._named = method
+        self._lay_out(groups, dims, std, is_projected)
+
+    def _lay_out(self, groups: np.ndarray, dims: Sequence[int], std: float, is_projected: bool = True) -> None:
+        """Draw the rows of all groups and their projections."""
         self.dims = tuple(int(dim) for dim in dims)
         self.is_projected = is_projected
-        self._named = method or self.method
         sizes = np.bincount(groups, minlength=len(self.dims))
         self.weights = torch.nn.ParameterList(normal(int(size), dim, std=std) for size, dim in zip(sizes, self.dims))
         self.projections = torch.nn.ParameterDict(
-            {str(g): normal(self.dims[g], budget.d, std=1 / math.sqrt(self.dims[g])) for g in self._narrow()}
+            {str(g): normal(self.dims[g], self.embedding_dim, std=1 / math.sqrt(self.dims[g])) for g in self._narrow()}
         )
         self.group: Tensor
         self.place: Tensor
@@ -96,7 +102,7 @@ class MixedTable(Table):
     @property
     def made_by(self) -> str:
         """Name of the method that made it."""
-        return self._named
+        return self._named or self.method
 
     @property
     def nbytes(self) -> int:
@@ -128,12 +134,12 @@ class MixedTable(Table):
 
     def prepare(self, given: Mapping[str, Any], prefix: str) -> None:
         """Take a state's groups and dimensions; errors as of `Table.prepare`, and of groups that do not fit."""
-        check_method(self, given, prefix)
+        check_method(self.description(), given, prefix)
         found = _Structure.read(given, prefix, self.num_embeddings, self.embedding_dim)
         if found is not None:
             sizes = [int(size) for size in np.bincount(found.groups, minlength=len(found.dims))]
             taken = mixed_bytes(self.num_embeddings, self.embedding_dim, sizes, found.dims, found.is_projected)
-            check_budget(self, taken)
+            check_budget(self.made_by, taken, self.budget_bytes)
             if found.dims != self.dims or sizes != [len(weight) for weight in self.weights]:
                 self._resize(sizes, found)
         super().prepare(given, prefix)

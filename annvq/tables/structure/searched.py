@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from annvq.errors import DtypeError, ParameterError, ShapeError, StateError
+from annvq.tables.frequencies import popularity_groups
 from annvq.tables.frozen.partition import MOST_GROUPS
-from annvq.tables.methods.mde import popularity_groups
+from annvq.tables.method import Method
 from annvq.tables.state import become, check_method
 from annvq.tables.table import Table
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _GROUPS = 8
 
 
-class Searched(Table):
+class Searched(Method):
     """A table that `finish` turns into its final structure; until then it has no inference form.
 
     Loading the state of a finished one turns it into that final table where it stands.
@@ -47,7 +48,7 @@ class Searched(Table):
         if prefix + self.final_mark not in given:
             super().prepare(given, prefix)
             return
-        check_method(self, given, prefix)
+        check_method(self.description(), given, prefix)
         learned = [parameter for parameter in self.parameters() if parameter.requires_grad]
         final = self.empty_final().to(next(self.parameters())).train(self.training).requires_grad_(bool(learned))
         final.prepare(given, prefix)
@@ -64,7 +65,7 @@ def as_groups(groups: Any, n: int, frequencies: Any) -> np.ndarray:
     n
         Rows.
     frequencies
-        (n,) or None, as of `annvq.tables.methods.mde.popularity_groups`.
+        (n,) or None, as of `annvq.tables.frequencies.popularity_groups`.
 
     Raises
     ------

@@ -11,9 +11,10 @@ from annvq.arguments import as_count, as_number
 from annvq.learn.mirrors import tensor_of
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
+from annvq.tables.frequencies import by_frequency
 from annvq.tables.structure.searched import Searched
 from annvq.tables.structure.sparse import SparseTable, empty_sparse, largest_within, least_sparse_bytes
-from annvq.tables.table import array_of, by_frequency, gathered, normal
+from annvq.tables.table import array_of, gathered, normal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,16 +26,10 @@ class Selected(Searched):
     Groups are equal shares of the rows, from frequent to rare. A step of `search` divides the gradient of a group by
     its mean size, so that all groups move alike.
 
+    See `Method` for the parameters of all methods.
+
     Parameters
     ----------
-    num_embeddings, embedding_dim
-        Rows and dimension.
-    ratio, bytes
-        The budget, one of them.
-    padding_idx, sparse
-        As of nn.Embedding.
-    std
-        Standard deviation of the rows at the start.
     frequencies
         (n,), how often each row is used; None: the first rows are the most frequent.
     splits
@@ -57,25 +52,17 @@ class Selected(Searched):
     final_mark: ClassVar[str] = "mask"
     alpha_l1: ClassVar[float]
 
-    def __init__(
+    def _make(
         self,
-        num_embeddings: int,
-        embedding_dim: int,
+        budget: Budget,
+        std: float,
         *,
-        ratio: float | None = None,
-        bytes: int | None = None,
-        padding_idx: int | None = None,
-        sparse: bool = False,
-        std: float = 1.0,
         frequencies: Any = None,
         splits: int = 6,
         alpha_lr: float = 1e-3,
         warm_up: int = 0,
     ) -> None:
-        budget = Budget.of(num_embeddings, embedding_dim, ratio, bytes)
-        super().__init__(budget, padding_idx, sparse)
         budget.check(self.method, least_sparse_bytes(budget.n, budget.d))
-        self._budget = budget
         self.alpha_lr = as_number("alpha_lr", alpha_lr, above=0.0)
         self.warm_up = as_count("warm_up", warm_up, least=0)
         count = as_count("splits", splits, most=256)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from annvq.learn.runtime import torch
-from annvq.tables.budget import Budget
+from annvq.tables.budget import Budget, most_that_fits
 from annvq.tables.frozen.sparse import Sparse, sparse_bytes
 from annvq.tables.state import check_budget
 from annvq.tables.table import Table, array_of, gathered
@@ -73,7 +73,7 @@ class SparseTable(Table):
         super().prepare(given, prefix)
         mask = given.get(prefix + "mask")
         if mask is not None:
-            check_budget(self, self._bytes_of(mask))
+            check_budget(self.made_by, self._bytes_of(mask), self.budget_bytes)
 
 
 def empty_sparse(budget: Budget, padding_idx: int | None, sparse: bool, method: str) -> SparseTable:
@@ -89,12 +89,8 @@ def least_sparse_bytes(n: int, d: int) -> int:
 
 def most_values(budget: Budget) -> int:
     """Return how many values fit, were they one a row as long as there are rows."""
-    low, high = 1, budget.n * budget.d
-    while low < high:
-        middle = (low + high + 1) // 2
-        fits = sparse_bytes(budget.n, budget.d, min(budget.n, middle), middle) <= budget.bytes
-        low, high = (middle, high) if fits else (low, middle - 1)
-    return low
+    n, d = budget.n, budget.d
+    return max(1, most_that_fits(lambda values: sparse_bytes(n, d, min(n, values), values) <= budget.bytes, n * d))
 
 
 def largest_within(importance: np.ndarray, budget: Budget) -> np.ndarray:
