@@ -1,7 +1,7 @@
 """Run the code blocks of a page in order, in the current folder: ``run_page.py PAGE``.
 
 Blocks of Python share one namespace; those of a console run every line that begins with ``$``. A block whose title
-begins with "not run" is left out. Ends with the number of blocks that ran.
+begins with "not run" is left out, one "in a clone" runs in the repository. Ends with the number of blocks that ran.
 """
 
 import os
@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"^(?P<indent> *)```(?P<info>[^\n]*)\n(?P<code>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE)
 
 
@@ -45,7 +46,8 @@ def run(page):
         elif language == "console":
             for command in commands(code):
                 words = re.sub(r"(^|&& )annvq\b", rf'\1"{sys.executable}" -m annvq', command)
-                subprocess.run(words, shell=True, check=True, env=_environment())
+                where = ROOT if title == "in a clone" else None
+                subprocess.run(words, shell=True, check=True, env=_environment(), cwd=where)
         else:
             continue
         count += 1

@@ -22,6 +22,7 @@ NEEDS = {  # of pages; their blocks say so in their titles
     "tutorials/learned-codes.md": ("torch", "pytrec_eval", "safetensors"),
     "tutorials/embedding-tables.md": ("torch", "safetensors"),
     "tutorials/tokenizers.md": ("torch", "safetensors"),
+    "extending.md": ("torch", "safetensors"),
     "migrating/faiss.md": ("faiss",),
 }
 
@@ -63,6 +64,13 @@ def test_names_of_the_api_exist(page):
         module, _, attribute = name.rpartition(".")
         pytest.importorskip("torch")
         assert hasattr(importlib.import_module(module), attribute), name
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "README.md"], ids=lambda page: page.name)
+def test_files_that_a_page_names_exist(page):
+    for name in re.findall(r"`((?:annvq|tests|bench|docs|indexes)/[\w./*-]+)`", page.read_text("utf-8")):
+        if "NAME" not in name:
+            assert list(ROOT.glob(name)), name
 
 
 def test_every_page_stands_in_the_navigation():
