@@ -12,16 +12,18 @@ if TYPE_CHECKING:
     from annvq.index.index import Index
     from annvq.index.opening import open_index as open
     from annvq.index.recipe import Recipe
+    from annvq.index.search.params import SearchParams
     from annvq.index.warmup import warmup
 
 __version__ = "0.1.0"
-__all__ = ["Hits", "Index", "RangeHits", "Recipe", "build", "errors", "open", "warmup"]
+__all__ = ["Hits", "Index", "RangeHits", "Recipe", "SearchParams", "build", "errors", "open", "warmup"]
 
 _HOMES = {
     "Hits": "annvq.hits",
     "Index": "annvq.index.index",
     "RangeHits": "annvq.hits",
     "Recipe": "annvq.index.recipe",
+    "SearchParams": "annvq.index.search.params",
     "build": "annvq.index.build",
     "open": "annvq.index.opening",
     "warmup": "annvq.index.warmup",

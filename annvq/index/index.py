@@ -14,7 +14,7 @@ from annvq.arrays import offsets_of
 from annvq.errors import ParameterError, StateError, StorageError
 from annvq.hits import Hits, RangeHits
 from annvq.index.recipe import Recipe
-from annvq.index.search.depth import Depth
+from annvq.index.search.params import SearchParams, checked
 from annvq.index.search.prepared import PreparedFilter
 from annvq.index.search.rangesearch import range_search
 from annvq.index.search.stages import search
@@ -97,6 +97,7 @@ class Index:
         queries: Any,
         k: int = 10,
         *,
+        params: SearchParams | None = None,
         nprobe: int | None = None,
         rerank: int | None = None,
         filter: Any = None,
@@ -111,13 +112,16 @@ class Index:
         k
             At least 1; where fewer rows exist, places are filled with id -1 (None) and score -inf. At
             most 16,777,216, or the number of vectors where that is more.
+        params
+            How far this search goes, such as what `tune` found on another index (`TuneReport.params`). Default: the
+            recipe's, or what `tune` found on this one.
         nprobe
-            Lists to look into, at least 1; above nlist, all are. Default: the recipe's, or what `tune`
-            found. More are looked into while these hold fewer rows that may be returned than candidates are
-            wanted: ``rerank`` of them, without a refine store about k.
+            Lists to look into, at least 1, instead of those of ``params``; above nlist, all are. More are looked into
+            while these hold fewer rows that may be returned than candidates are wanted: ``rerank`` of them, without a
+            refine store about k.
         rerank
-            Candidates that the refine store rescores, at least k. Default: the recipe's, or what `tune`
-            found, and at least 2 k.
+            Candidates that the refine store rescores, at least k, instead of those of ``params`` and 2 k, whichever is
+            more.
         filter
             Only these rows: ids, a boolean mask over the rows in the order of insertion, or a
             ``pyarrow.compute`` expression over the attributes; or any of these from `prepare_filter`. Applied
@@ -133,18 +137,19 @@ class Index:
         """
         now = self.rows.current
         view = now.view if filter is None else now.narrowed(filter)
+        default = now.depth if params is None else checked(params)
         if view.fused is not None:
-            hits = view.fused.search_one(queries, k, nprobe, rerank, now.depth, threads)
+            hits = view.fused.search_one(queries, k, nprobe, rerank, default, threads)
             if hits is not None:
                 return hits
         snapshot = view.snapshot
         matrix = _queries(now.trained, queries)
-        depth = now.depth_for(nprobe, rerank)
+        depth = now.depth_for(nprobe, rerank, default)
         k = as_count("k", k, most=max(_MOST_PLACES, snapshot.live_count))
         allowed = snapshot.searchable_count
         found = min(k, allowed)
         candidates = max(depth.rerank, 2 * k) if rerank is None else depth.rerank
-        depth = Depth(depth.nprobe, min(candidates, allowed))  # pools are as large as they are asked to be
+        depth = SearchParams(depth.nprobe, min(candidates, allowed))  # pools are as large as they are asked to be
         workers = pool.resolve(threads)
         scores, rows = search(view, matrix, found, depth, workers)
         return _padded(Hits(snapshot.take_ids(rows), scores), k)
@@ -189,7 +194,7 @@ class Index:
             raise ParameterError(f"tuning needs queries and vectors, got {len(matrix)} and {now.snapshot.live_count}")
         k, recall = as_count("k", k), as_number("recall", recall, above=0, most=1)
         report = tune(now.trained, now.snapshot, matrix, k, recall, pool.resolve(threads))
-        self.rows.set_depth(Depth(report.chosen.nprobe, report.chosen.rerank))
+        self.rows.set_depth(report.params)
         return report
 
     def reconstruct(self, ids: Any) -> np.ndarray:

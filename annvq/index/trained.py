@@ -17,7 +17,7 @@ from annvq.index.codes.rowstore import RowStore
 from annvq.index.codes.tablecodes import TableCodes
 from annvq.index.recipe import Recipe
 from annvq.index.rows.segment import Segment
-from annvq.index.search.depth import Depth
+from annvq.index.search.params import SearchParams
 from annvq.index.tokens import TokenStore
 from annvq.kernels.clusters.assign import assign
 from annvq.metrics import METRICS
@@ -122,10 +122,10 @@ class Trained:
         return self.recipe.bytes_per_vector(self.dim, self.metric)
 
     @property
-    def default_depth(self) -> Depth:
+    def default_depth(self) -> SearchParams:
         """How far a search goes where nothing else is said: the recipe's numbers."""
         nprobe, rerank = self.recipe.search.nprobe, self.recipe.search.rerank
-        return Depth(nprobe if isinstance(nprobe, int) else self.nlist, rerank if isinstance(rerank, int) else 0)
+        return SearchParams(nprobe if isinstance(nprobe, int) else self.nlist, rerank if isinstance(rerank, int) else 0)
 
     def rotate(self, vectors: np.ndarray) -> np.ndarray:
         """Return vectors (n, d) as lists and codes see them."""

@@ -13,7 +13,7 @@ from annvq.index import recipe as recipes
 from annvq.index.build import build
 from annvq.index.index import Index
 from annvq.index.recipe import Recipe, SearchDefaults
-from annvq.index.search.depth import Depth
+from annvq.index.search.params import SearchParams
 from annvq.index.search.stages import search
 from annvq.metrics import METRICS
 
@@ -72,7 +72,7 @@ def _search(index: Index, vectors: np.ndarray, ids: list) -> None:
     index.reconstruct(ids[4:5])
     # One query's lists shared among threads, as they are where there are many rows.
     queries = door.for_metric(vectors[:1], index.metric)
-    search(index.rows.current.view, queries, 5, Depth(_NLIST, 10), 2, split_rows=1)
+    search(index.rows.current.view, queries, 5, SearchParams(_NLIST, 10), 2, split_rows=1)
 
 
 def small_recipe(recipe: Recipe | str | os.PathLike[str]) -> Recipe:

@@ -14,7 +14,7 @@ from annvq.arguments import as_count, as_path
 from annvq.errors import ParameterError, RecipeError, ShapeError
 from annvq.index.rows.attributes import as_attributes
 from annvq.index.rows.segment import Segment
-from annvq.index.search.depth import Depth
+from annvq.index.search.params import SearchParams
 from annvq.index.tokens import TokenStore
 from annvq.index.train import sample_size, train
 from annvq.index.trained import Trained
@@ -83,7 +83,7 @@ def _built(
     def encode(store: Store | None) -> list[Segment]:
         return _encode(head, batches, n, trained, ids, attributes, workers, report, store)
 
-    return VersionedRows.build(trained, encode, folder, Depth(nprobe, made.candidates))
+    return VersionedRows.build(trained, encode, folder, SearchParams(nprobe, made.candidates))
 
 
 def _from_stream(batches: Iterator[Any]) -> Iterator[Ragged]:

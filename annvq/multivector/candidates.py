@@ -9,7 +9,7 @@ import numpy as np
 from annvq.arrays import offsets_of
 from annvq.index.rows.segment import Segment
 from annvq.index.rows.snapshot import Snapshot
-from annvq.index.search.depth import Depth
+from annvq.index.search.params import SearchParams
 from annvq.index.search.stages import search
 from annvq.index.search.view import View
 from annvq.index.tokens import LABELS, OFFSETS, Prepared, TokenStore
@@ -41,7 +41,7 @@ class Finder:
         return self.trained.tokens
 
     def find(
-        self, view: View, queries: Ragged, prepared: list[Prepared], depth: Depth, least: int, threads: int
+        self, view: View, queries: Ragged, prepared: list[Prepared], depth: SearchParams, least: int, threads: int
     ) -> list[np.ndarray]:
         """Return the rows of every query's candidates, best first, int64.
 
@@ -126,7 +126,7 @@ class Finder:
 
     # -- centroids ------------------------------------------------------------------------------
 
-    def _by_centroids(self, snapshot: Snapshot, query: Prepared, depth: Depth) -> np.ndarray:
+    def _by_centroids(self, snapshot: Snapshot, query: Prepared, depth: SearchParams) -> np.ndarray:
         """Score documents of the nearest centroids' lists by centroids alone (Santhanam et al. 2022, "PLAID")."""
         probes = min(depth.nprobe, len(query.centroid_scores))
         found = self._in_lists(snapshot, query, probes)

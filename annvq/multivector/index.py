@@ -17,7 +17,7 @@ from annvq.hits import Hits
 from annvq.index.recipe import Recipe
 from annvq.index.rows.snapshot import Snapshot
 from annvq.index.search import tune as tuning
-from annvq.index.search.depth import Depth
+from annvq.index.search.params import SearchParams, checked
 from annvq.index.search.prepared import PreparedFilter
 from annvq.index.search.tune import Measured, TuneReport
 from annvq.index.search.view import View
@@ -175,6 +175,7 @@ class MultiVectorIndex:
         queries: Any,
         k: int = 10,
         *,
+        params: SearchParams | None = None,
         candidates: int | None = None,
         nprobe: int | None = None,
         filter: Any = None,
@@ -188,9 +189,12 @@ class MultiVectorIndex:
             nq sets of vectors, none empty, as `Ragged.of` takes them, or one as an array (t, d).
         k
             At least 1; where fewer documents exist, places are filled with id -1 (None) and score -inf.
+        params
+            How far this search goes, as for `annvq.Index.search`; candidates are its ``rerank``.
         candidates
-            Documents that are scored by their vectors, at least k. Default: the recipe's, or what `tune` found, and at
-            least 2 k. Where vectors are product codes, centroids alone choose half of them first, at least 4 k.
+            Documents that are scored by their vectors, at least k. Default: those of ``params``, else the recipe's or
+            what `tune` found, and at least 2 k. Where vectors are product codes, centroids alone choose half of them
+            first, at least 4 k.
         nprobe
             Lists of encodings to look for candidates in; for candidates by centroids, centroids a query vector. More
             are looked into while these have fewer candidates.
@@ -201,7 +205,7 @@ class MultiVectorIndex:
 
         """
         k = as_count("k", k, most=max(1 << 24, len(self)))
-        finder, view, sets, depth = self._asked(queries, k, candidates, nprobe, filter)
+        finder, view, sets, depth = self._asked(queries, k, candidates, nprobe, filter, params)
         scores, rows = _search(finder, view, sets, k, depth, pool.resolve(threads))
         return Hits(view.snapshot.take_ids(rows), scores)
 
@@ -243,7 +247,7 @@ class MultiVectorIndex:
         view, workers = now.view, pool.resolve(threads)
         every = Finder(now.trained, finder.encoder, "all")
         prepared = [finder.tokens.prepare(one) for one in sets]
-        whole = every.find(view, sets, prepared, Depth(1, 1), k, workers)
+        whole = every.find(view, sets, prepared, SearchParams(1, 1), k, workers)
         _, truth = _rescored(finder, view.snapshot, prepared, whole, k, workers, narrow=False)
         most = min(_MOST_CANDIDATES, len(self))
         measured, probes = [], [1]
@@ -251,15 +255,15 @@ class MultiVectorIndex:
             all_probes = now.trained.nlist if finder.by == "encoding" else len(prepared[0].centroid_scores)
             probes = sorted({min(1 << step, all_probes) for step in range(all_probes.bit_length() + 1)})
         for nprobe in probes:
-            found = finder.find(view, sets, prepared, Depth(nprobe, most), k, workers)
+            found = finder.find(view, sets, prepared, SearchParams(nprobe, most), k, workers)
             wanted = most if finder.by == "all" else _least_candidates(found, truth, recall, k, most)
-            measured.append(_measured(finder, view, Depth(nprobe, wanted), sets, truth, k, workers))
+            measured.append(_measured(finder, view, SearchParams(nprobe, wanted), sets, truth, k, workers))
             while measured[-1].recall < recall and wanted < most:  # what narrowing lost takes more of them
                 wanted = min(most, int(1.5 * wanted) + 1)
-                measured.append(_measured(finder, view, Depth(nprobe, wanted), sets, truth, k, workers))
+                measured.append(_measured(finder, view, SearchParams(nprobe, wanted), sets, truth, k, workers))
         good = [one for one in measured if one.recall >= recall] or [max(measured, key=lambda one: one.recall)]
         chosen = max(good, key=lambda one: one.qps)
-        self.rows.set_depth(Depth(chosen.nprobe, chosen.rerank))
+        self.rows.set_depth(SearchParams(chosen.nprobe, chosen.rerank))
         return TuneReport(chosen, chosen.recall >= recall, recall, k, len(sets), "tokens", tuple(measured))
 
     def reconstruct(self, ids: Any) -> Ragged:
@@ -354,17 +358,24 @@ class MultiVectorIndex:
         return now, finder
 
     def _asked(
-        self, queries: Any, k: int, candidates: int | None, nprobe: int | None, filter: Any
-    ) -> tuple[Finder, View, Ragged, Depth]:
+        self,
+        queries: Any,
+        k: int,
+        candidates: int | None,
+        nprobe: int | None,
+        filter: Any,
+        params: SearchParams | None = None,
+    ) -> tuple[Finder, View, Ragged, SearchParams]:
         """Return finder, documents that may be returned, queries and depth of a search, checked."""
         now, finder = self._current()
         view = now.narrowed(filter)
+        default = now.depth if params is None else checked(params)
         if candidates is None:
-            candidates = max(now.depth.rerank, 2 * k)
+            candidates = max(default.rerank, 2 * k)
         wanted = as_count("candidates", candidates)
-        depth = now.depth_for(None if finder.by == "centroids" else nprobe, wanted)
+        depth = now.depth_for(None if finder.by == "centroids" else nprobe, wanted, default)
         if finder.by == "centroids":  # there are more of these than lists of encodings
-            depth = replace(depth, nprobe=now.depth.nprobe if nprobe is None else as_count("nprobe", nprobe))
+            depth = replace(depth, nprobe=default.nprobe if nprobe is None else as_count("nprobe", nprobe))
         return finder, view, _queries(finder, queries), depth
 
 
@@ -404,7 +415,7 @@ def _queries(finder: Finder, queries: Any) -> Ragged:
 
 
 def _found(
-    finder: Finder, view: View, sets: Ragged, k: int, depth: Depth, threads: int
+    finder: Finder, view: View, sets: Ragged, k: int, depth: SearchParams, threads: int
 ) -> tuple[list[Prepared], list[np.ndarray]]:
     """Return the queries prepared for scoring, and the rows of their candidates, at least ``k``."""
     allowed = view.snapshot.searchable_count
@@ -416,7 +427,7 @@ def _found(
 
 
 def _search(
-    finder: Finder, view: View, sets: Ragged, k: int, depth: Depth, threads: int
+    finder: Finder, view: View, sets: Ragged, k: int, depth: SearchParams, threads: int
 ) -> tuple[np.ndarray, np.ndarray]:
     prepared, found = _found(finder, view, sets, k, depth, threads)
     narrow = finder.by != "all" and finder.tokens.spec.kind == "pq"
@@ -462,7 +473,7 @@ def _rescored(
 
 
 def _measured(
-    finder: Finder, view: View, depth: Depth, sets: Ragged, truth: np.ndarray, k: int, threads: int
+    finder: Finder, view: View, depth: SearchParams, sets: Ragged, truth: np.ndarray, k: int, threads: int
 ) -> Measured:
     _, rows = _search(finder, view, sets, k, depth, threads)
     some = [Ragged(one, np.array([0, len(one)])) for one in sets][:64]

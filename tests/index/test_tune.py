@@ -57,3 +57,41 @@ def test_k_that_takes_every_row_is_refused_and_nothing_stored(index, k):
     with pytest.raises(ParameterError, match=rf"k={k}.*4000"):
         index.tune(QUERIES, k=k)
     assert index.stats() == before
+
+
+@pytest.mark.parametrize("batch", [1, 60])
+def test_params_go_where_nothing_else_is_said(batch):
+    index = annvq.build(BASE, recipe="balanced", metric="l2")
+    queries = QUERIES[:batch]
+    far, near = annvq.SearchParams(32, 300), annvq.SearchParams(1, 20)
+    expected = index.search(queries, 10, nprobe=32, rerank=300)
+    assert np.array_equal(index.search(queries, 10, params=far).ids, expected.ids)
+    assert np.array_equal(index.search(queries, 10, params=near, nprobe=32, rerank=300).ids, expected.ids)
+    assert np.array_equal(
+        index.search(queries, 10, params=near).scores, index.search(queries, 10, nprobe=1, rerank=20).scores
+    )
+
+
+def test_what_was_tuned_on_one_index_serves_another(index):
+    report = index.tune(QUERIES, k=10, recall=0.9)
+    assert report.params == annvq.SearchParams(report.chosen.nprobe, report.chosen.rerank)
+    assert (index.nprobe, index.rerank) == (report.params.nprobe, report.params.rerank)
+    fresh = annvq.build(BASE, recipe="balanced", metric="l2")
+    found, expected = fresh.search(QUERIES, 10, params=report.params), index.search(QUERIES, 10)
+    assert np.array_equal(found.ids, expected.ids)
+    assert np.array_equal(found.scores, expected.scores)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"nprobe": 3}, "params: dict, expected annvq.SearchParams"),
+        (annvq.SearchParams(0, 10), "nprobe must be a whole number of at least 1, not 0"),
+        (annvq.SearchParams(3, -1), "rerank must be a whole number of at least 0, not -1"),
+        (annvq.SearchParams(2.5, 10), "nprobe must be a whole number of at least 1, not 2.5"),
+    ],
+)
+def test_params_that_are_none_are_refused(index, params, message):
+    with pytest.raises(ParameterError) as caught:
+        index.search(QUERIES[0], params=params)
+    assert str(caught.value) == message

@@ -221,6 +221,16 @@ def test_centroids_are_never_more_than_a_quarter_of_the_vectors():
     assert len(built._current()[1].tokens.centroids) <= sum(len(one) for one in many(20, 13)) // 4
 
 
+def test_params_go_where_nothing_else_is_said(index):
+    params = annvq.SearchParams(3, 17)
+    expected = index.search(QUERIES, 5, nprobe=3, candidates=17)
+    found = index.search(QUERIES, 5, params=params)
+    assert np.array_equal(found.ids, expected.ids)
+    assert np.array_equal(found.scores, expected.scores)
+    with pytest.raises(ParameterError, match=r"params: int, expected annvq\.SearchParams"):
+        index.search(QUERIES, 5, params=3)
+
+
 def test_an_index_of_documents_is_not_tuned_as_one_of_vectors(tmp_path):
     MultiVectorIndex.build(DOCUMENTS, recipe()).save(tmp_path / "made")
     with annvq.open(tmp_path / "made", "rw") as opened, pytest.raises(StateError, match="of documents"):

@@ -13,7 +13,7 @@ from annvq.codebooks import ProductCodebook
 from annvq.hits import Hits
 from annvq.index.codes.tablecodes import TableCodes
 from annvq.index.rows.snapshot import Snapshot
-from annvq.index.search.depth import Depth
+from annvq.index.search.params import SearchParams
 from annvq.index.trained import Trained
 from annvq.kernels.scan import pipeline
 from annvq.kernels.scan.topk import capacity_for
@@ -92,7 +92,7 @@ class Fused:
         return capacity_for(keep * self.copies)
 
     def search_one(
-        self, query: Any, k: Any, nprobe: Any, rerank: Any, depth: Depth, threads: int | None
+        self, query: Any, k: Any, nprobe: Any, rerank: Any, depth: SearchParams, threads: int | None
     ) -> Hits | None:
         """Search for one query, in as little Python as can be.
 

@@ -9,8 +9,8 @@ import numpy as np
 from annvq.index.codes.pools import Pools
 from annvq.index.codes.probes import Probes
 from annvq.index.rows.snapshot import Snapshot
-from annvq.index.search.depth import Depth
 from annvq.index.search.fused import SPLIT_ROWS
+from annvq.index.search.params import SearchParams
 from annvq.index.search.view import View
 from annvq.index.trained import Trained
 from annvq.kernels import threads as pool
@@ -22,7 +22,7 @@ _POOL_BYTES = 1 << 26  # of one block's pools
 
 
 def search(
-    view: View, queries: np.ndarray, k: int, depth: Depth, threads: int, *, split_rows: int | None = None
+    view: View, queries: np.ndarray, k: int, depth: SearchParams, threads: int, *, split_rows: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the best k rows of every query.
 
@@ -72,7 +72,7 @@ def search(
     return np.concatenate([scores for scores, _ in found]), np.concatenate([rows for _, rows in found])
 
 
-def _pool_depth(trained: Trained, k: int, depth: Depth) -> int:
+def _pool_depth(trained: Trained, k: int, depth: SearchParams) -> int:
     if trained.refine is not None:
         return max(k, depth.rerank)
     return trained.codes.pool_depth(k)

@@ -11,7 +11,7 @@ import numpy as np
 
 from annvq.errors import ParameterError
 from annvq.index.rows.snapshot import Snapshot
-from annvq.index.search.depth import Depth
+from annvq.index.search.params import SearchParams
 from annvq.index.search.stages import search
 from annvq.index.search.view import View
 from annvq.index.trained import Trained
@@ -49,6 +49,11 @@ class TuneReport:
     truth: str
     measured: tuple[Measured, ...] = field(repr=False)
 
+    @property
+    def params(self) -> SearchParams:
+        """The chosen setting, as searches take it."""
+        return SearchParams(self.chosen.nprobe, self.chosen.rerank)
+
     def to_dict(self) -> dict:
         """Return plain values."""
         return asdict(self)
@@ -69,11 +74,11 @@ def tune(trained: Trained, snapshot: Snapshot, queries: np.ndarray, k: int, targ
     if k >= snapshot.live_count:
         message = f"tuning needs more rows than k: k={k}, the index holds {snapshot.live_count}"
         raise ParameterError(message)
-    view, everything = View(trained, snapshot), Depth(trained.nlist, snapshot.live_count)
+    view, everything = View(trained, snapshot), SearchParams(trained.nlist, snapshot.live_count)
     _, truth = search(view, queries, k, everything, threads)
-    measured: dict[Depth, Measured] = {}
+    measured: dict[SearchParams, Measured] = {}
 
-    def recall_at(depth: Depth) -> float:
+    def recall_at(depth: SearchParams) -> float:
         if depth not in measured:
             _, rows = search(view, queries, k, depth, threads)
             measured[depth] = Measured(depth.nprobe, depth.rerank, recall_of(rows, truth), 0.0)
@@ -81,13 +86,13 @@ def tune(trained: Trained, snapshot: Snapshot, queries: np.ndarray, k: int, targ
 
     candidates = []
     for rerank in _reranks(trained, snapshot, k):
-        nprobe = _least_nprobe(lambda n, r=rerank: recall_at(Depth(n, r)) >= target, trained.nlist)
+        nprobe = _least_nprobe(lambda n, r=rerank: recall_at(SearchParams(n, r)) >= target, trained.nlist)
         if nprobe is not None:
-            candidates.append(Depth(nprobe, rerank))
+            candidates.append(SearchParams(nprobe, rerank))
     reached = bool(candidates)
     if not reached:
         best = max(measured.values(), key=lambda one: (one.recall, -one.nprobe, -one.rerank))
-        candidates = [Depth(best.nprobe, best.rerank)]
+        candidates = [SearchParams(best.nprobe, best.rerank)]
     speeds = _queries_per_second(view, queries, k, candidates)
     for depth, qps in speeds.items():
         measured[depth] = replace(measured[depth], qps=qps)
@@ -127,7 +132,9 @@ def recall_of(rows: np.ndarray, truth: np.ndarray) -> float:
     return float(found / wanted) if wanted else 1.0
 
 
-def _queries_per_second(view: View, queries: np.ndarray, k: int, depths: list[Depth]) -> dict[Depth, float]:
+def _queries_per_second(
+    view: View, queries: np.ndarray, k: int, depths: list[SearchParams]
+) -> dict[SearchParams, float]:
     """Time one query a call, one thread: the best of some passes over at most 256 queries.
 
     Every pass goes over all depths, so that a slow moment of the machine does not fall on one of them;

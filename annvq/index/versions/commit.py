@@ -16,7 +16,7 @@ from annvq.errors import CorruptIndexError, DtypeError, StorageError
 from annvq.index.rows.filters import Filter
 from annvq.index.rows.segment import Segment
 from annvq.index.rows.snapshot import Snapshot
-from annvq.index.search.depth import Depth
+from annvq.index.search.params import SearchParams
 from annvq.index.search.prepared import PreparedFilter, narrowed
 from annvq.index.search.view import View
 from annvq.index.trained import Trained
@@ -36,13 +36,13 @@ class Version:
 
     trained: Trained
     snapshot: Snapshot
-    depth: Depth
+    depth: SearchParams
     next_id: int
     number: int = 1
     trained_name: str | None = None
 
     @classmethod
-    def first(cls, trained: Trained, segments: list[Segment], depth: Depth | None = None) -> Version:
+    def first(cls, trained: Trained, segments: list[Segment], depth: SearchParams | None = None) -> Version:
         """Return the version that new segments begin with; ``depth`` is by default the recipe's."""
         first_free = 0
         for segment in segments:
@@ -62,14 +62,14 @@ class Version:
             return given.on(self.view)
         return narrowed(self.view, Filter.parse(given, self.snapshot))
 
-    def depth_for(self, nprobe: int | None, rerank: int | None) -> Depth:
-        """Return how far a search goes that is given these numbers, or None for the defaults (ParameterError)."""
-        default = self.depth
+    def depth_for(self, nprobe: int | None, rerank: int | None, params: SearchParams | None = None) -> SearchParams:
+        """Return how far a search goes that is given these, or None for the version's own (ParameterError)."""
+        default = self.depth if params is None else params
         if nprobe is None and rerank is None:
             return default
         nprobe = default.nprobe if nprobe is None else min(as_count("nprobe", nprobe), self.trained.nlist)
         rerank = default.rerank if rerank is None else as_count("rerank", rerank)
-        return Depth(nprobe, rerank)
+        return SearchParams(nprobe, rerank)
 
 
 def open_version(path: Path, mode: str) -> tuple[Store, Version]:
@@ -96,7 +96,7 @@ def read(store: Store) -> Version:
     config = store.config
     try:
         names = [(str(entry["name"]), entry["live"]) for entry in config["segments"]]
-        depth, next_id = Depth(config["nprobe"], config["rerank"]), config["next_id"]
+        depth, next_id = SearchParams(config["nprobe"], config["rerank"]), config["next_id"]
         trained_name = config["trained"]
         named = {trained_name, *(name for name, _ in names), *(live for _, live in names if live is not None)}
     except (KeyError, TypeError) as error:

@@ -19,7 +19,7 @@ from annvq.index.rows.attributes import new_attributes
 from annvq.index.rows.ids import IdColumn, as_ids
 from annvq.index.rows.segment import Segment
 from annvq.index.rows.snapshot import Snapshot
-from annvq.index.search.depth import Depth
+from annvq.index.search.params import SearchParams
 from annvq.index.tokens import TokenRows
 from annvq.index.trained import Trained
 from annvq.index.versions import commit, persist
@@ -38,7 +38,7 @@ class VersionedRows:
     from beginning to end. When the rows are closed, every use of ``current`` is a StateError.
     """
 
-    def __init__(self, version: Version, store: Store | None = None, tuned: Depth | None = None) -> None:
+    def __init__(self, version: Version, store: Store | None = None, tuned: SearchParams | None = None) -> None:
         """Take a version, and the store it stands in; ``tuned``: a reader's own depth of search."""
         self.current = version if tuned is None else replace(version, depth=tuned)
         self.closed = False
@@ -55,7 +55,7 @@ class VersionedRows:
         trained: Trained,
         encode: Callable[[Store | None], list[Segment]],
         folder: Path | None,
-        depth: Depth | None = None,
+        depth: SearchParams | None = None,
     ) -> VersionedRows:
         """Make the first version of the segments that ``encode`` returns; in a folder it stages them in the store.
 
@@ -96,7 +96,7 @@ class VersionedRows:
             Lists that a search looks into; by default the recipe's number.
 
         """
-        n, segments, depth = len(labels), [], None if nprobe is None else Depth(nprobe, 0)
+        n, segments, depth = len(labels), [], None if nprobe is None else SearchParams(nprobe, 0)
         if n:
             arrays = trained.codes.completed(arrays, labels)
             column = as_ids(None, n, 0) if ids is None else ids
@@ -119,7 +119,7 @@ class VersionedRows:
         return rows
 
     @classmethod
-    def reopen(cls, path: str, uuid: str, number: int, tuned: Depth | None) -> VersionedRows:
+    def reopen(cls, path: str, uuid: str, number: int, tuned: SearchParams | None) -> VersionedRows:
         """Open a folder for reading as it was when `sent` was called, with what that object was tuned to.
 
         Raises
@@ -139,7 +139,7 @@ class VersionedRows:
             )
         return cls(version, store, tuned)
 
-    def sent(self) -> tuple[str, str, int, Depth | None]:
+    def sent(self) -> tuple[str, str, int, SearchParams | None]:
         """Return what `reopen` takes in another process (StateError where there is no folder)."""
         self.check_open()
         if self._store is None:
@@ -190,7 +190,7 @@ class VersionedRows:
                 raise
         self.current = version
 
-    def set_depth(self, depth: Depth) -> None:
+    def set_depth(self, depth: SearchParams) -> None:
         """Make a depth of search the default, on disk where the rows are open for writing."""
         with self._lock:
             self.check_open()
