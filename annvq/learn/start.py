@@ -9,6 +9,7 @@ import numpy as np
 
 from annvq.index.index import Index
 from annvq.index.trained import Trained
+from annvq.kernels import threads as pool
 from annvq.learn.data import as_bytes
 
 if TYPE_CHECKING:
@@ -71,10 +72,10 @@ class Start:
         *,
         encoder: TextEncoder | None = None,
         texts: tuple[str, ...] | None = None,
-        threads: int = 1,
+        threads: int | None = None,
     ) -> Start:
         """Take an index of the documents (n, d) apart."""
         trained = index.rows.current.trained
-        labels, arrays = trained.encode(documents, threads)
+        labels, arrays = trained.encode(documents, pool.resolve(threads))
         codes = arrays.get("codes", labels[:, None])
         return cls(trained, documents, documents, labels, codes, index.nprobe, texts, encoder)

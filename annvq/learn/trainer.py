@@ -13,6 +13,7 @@ import numpy as np
 
 from annvq.arguments import as_count, as_number
 from annvq.errors import NonFiniteError, ParameterError
+from annvq.kernels import threads as pool
 from annvq.learn import checkpoint
 from annvq.learn.assignment import EPSILON, sinkhorn, soft, straight_through
 from annvq.learn.batch import Batch
@@ -122,7 +123,7 @@ class Trainer:
         *,
         folder: Path | None = None,
         resume: bool = True,
-        threads: int = 1,
+        threads: int | None = None,
         report: Report | None = None,
         progress: Progress | None = None,
     ) -> Run:
@@ -140,7 +141,7 @@ class Trainer:
         resume
             Go on from the folder's checkpoint, where there is one.
         threads
-            For the engine's searches and encoding.
+            For the engine's searches and encoding; by default all CPUs of the process.
         report
             Called with every measurement.
         progress
@@ -156,7 +157,7 @@ class Trainer:
         """
         heard = progress or Progress()
         heard.begin("preparing: the teacher's and the dev queries' nearest documents")
-        run = Run(self, start, queries, dev, threads)
+        run = Run(self, start, queries, dev, pool.resolve(threads))
         run.learn(None if folder is None else folder / checkpoint.FILE, resume, report, heard)
         return run
 
