@@ -44,6 +44,7 @@ def test_the_demo_prints_the_page_s_table(page, tmp_path, monkeypatch):
     pytest.importorskip("pytrec_eval")
     names = [name for name in run.RECIPES if name not in OF_THE_MACHINE]
     monkeypatch.setattr("annvq.demo.run.RECIPES", names)
+    monkeypatch.setattr("annvq.demo.speed.RECIPES", ())
     console = Console(width=200)
     with console.capture() as captured:
         run.run(tmp_path, console)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,12 @@ import numpy as np
 import annvq
 from annvq.bench.timing import time_batches
 from annvq.evaluation import evaluate, exact_neighbors, exact_scores, recall_with_ties, run_from_ids
-from annvq.evaluation.ranking import DEFAULT_METRICS
+from annvq.evaluation.ranking import DEFAULT_METRICS, evaluate_per_query
 from annvq.index.warmup import warmup
 
 DEPTH = 100  # documents retrieved for a query
 _NEIGHBORS = 10
+AGREEMENT = f"recall@{_NEIGHBORS}_vs_exact"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,10 @@ class Tuning:
 
 @dataclass(frozen=True)
 class Quality:
-    """One recipe's figures; ``measures`` is empty where nothing could compute them."""
+    """One recipe's figures; ``measures`` is empty where nothing could compute them.
+
+    ``per_query`` are the values of which measures and `AGREEMENT` are means, (nq,) each, for intervals.
+    """
 
     recipe: str
     measures: dict[str, float]
@@ -59,6 +63,7 @@ class Quality:
     qps: float
     recall_vs_exact: float
     build_s: float
+    per_query: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     def row(self) -> dict[str, Any]:
         """Return the figures as a row of `bench beir`."""
@@ -68,7 +73,7 @@ class Quality:
             "bytes_per_vector": round(self.bytes_per_vector, 2),
             "compression": round(self.compression, 2),
             "qps": round(self.qps, 1),
-            f"recall@{_NEIGHBORS}_vs_exact": round(self.recall_vs_exact, 5),
+            AGREEMENT: round(self.recall_vs_exact, 5),
         }
 
 
@@ -126,24 +131,35 @@ def measure_index(
 
     timing = time_batches(search, judged.queries)
     size = float(index.stats()["bytes_per_vector"])
+    measures, per_query = _measures(judged, timing.ids) if judge else ({}, {})
+    agreement, per_query[AGREEMENT] = _recall_vs_exact(judged, timing.ids)
     return Quality(
         recipe=name,
-        measures=_measures(judged, timing.ids) if judge else {},
+        measures=measures,
         bytes_per_vector=size,
         compression=4 * judged.documents.shape[1] / size,
         qps=timing.qps,
-        recall_vs_exact=_recall_vs_exact(judged, timing.ids),
+        recall_vs_exact=agreement,
         build_s=build_s,
+        per_query=per_query,
     )
 
 
-def _measures(judged: JudgedVectors, rows: np.ndarray) -> dict[str, float]:
+def _measures(judged: JudgedVectors, rows: np.ndarray) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Return the means of the ranking measures, and their values for every judged query."""
     names = judged.document_ids
     found = [[names[row] for row in ranked if row >= 0] for ranked in rows.tolist()]
-    return evaluate(judged.qrels, run_from_ids(judged.query_ids, found), DEFAULT_METRICS)
+    run = run_from_ids(judged.query_ids, found)
+    values = evaluate_per_query(judged.qrels, run, DEFAULT_METRICS)
+    return evaluate(judged.qrels, run, DEFAULT_METRICS), {
+        metric: np.array([query[metric] for query in values.values()]) for metric in DEFAULT_METRICS
+    }
 
 
-def _recall_vs_exact(judged: JudgedVectors, rows: np.ndarray) -> float:
+def _recall_vs_exact(judged: JudgedVectors, rows: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return recall against exact search, and that of every query."""
     rows = rows[:, :_NEIGHBORS]
     exact = exact_neighbors(judged.documents, judged.queries, _NEIGHBORS, "ip")[1]
-    return recall_with_ties(rows, exact_scores(judged.documents, judged.queries, rows, "ip"), exact)
+    scores = exact_scores(judged.documents, judged.queries, rows, "ip")
+    shares = [recall_with_ties(rows[q : q + 1], scores[q : q + 1], exact[q : q + 1]) for q in range(len(rows))]
+    return recall_with_ties(rows, scores, exact), np.array(shares)

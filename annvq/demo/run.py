@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +16,8 @@ import annvq
 from annvq.bench import plots
 from annvq.bench.console import print_fitting, quality_table
 from annvq.bench.quality import JudgedVectors, Quality, measure
-from annvq.demo import cranfield
+from annvq.bench.sweep import Point
+from annvq.demo import cranfield, speed
 from annvq.errors import MissingExtraError
 from annvq.evaluation import BeirDataset, evaluate
 
@@ -38,7 +44,7 @@ def run(out: Path, console: Console) -> list[Quality]:
     Parameters
     ----------
     out
-        Folder, made when absent: index/, queries.npy, queries.tsv, documents.tsv, a picture.
+        Folder, made when absent: index/, queries.npy, queries.tsv, documents.tsv, pictures.
     console
         Where the table goes.
 
@@ -55,7 +61,8 @@ def run(out: Path, console: Console) -> list[Quality]:
             qualities.append(measure(judged, recipe, judge=can_judge)[0])
     print_fitting(console, lambda narrow: quality_table(qualities, _TITLE, narrow))
     if can_judge:
-        _draw(qualities, out / "ndcg-bytes.png", console)
+        _draw(partial(plots.quality_against_size, qualities, title=_TITLE), out / "ndcg-bytes.png", console)
+    _show_speed(out, console)
     index = _keep(judged, dataset, out)
     _show_hits(index, judged, dataset, console)
     _show_next(out, console)
@@ -71,10 +78,21 @@ def _can_judge(console: Console) -> bool:
     return True
 
 
-def _draw(qualities: list[Quality], path: Path, console: Console) -> None:
-    title = f"{_TITLE}\nquality against size"
+def _show_speed(out: Path, console: Console) -> None:
+    """Say and draw how fast recipes are where a collection is large enough to tell them apart."""
+    with console.status("") as status:
+        points = speed.measure(lambda recipe: status.update(f"measuring the speed of {recipe}"))
+    if points:
+        console.print(f"\n{speed.TITLE}\nat recall@10 of {speed.TARGET} or more:", markup=False, highlight=False)
+        for line in speed.lines(points):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        groups: list[list[Point]] = list(points.values())
+        _draw(partial(plots.recall_against_speed, groups, title=speed.TITLE), out / "recall-qps.png", console)
+
+
+def _draw(draw: Callable[[Path], None], path: Path, console: Console) -> None:
     try:
-        plots.quality_against_size(qualities, path, title)
+        draw(path)
     except MissingExtraError as error:
         console.print(f"no picture: {error}", markup=False)
     else:
@@ -109,10 +127,23 @@ def _shortened(text: str, length: int) -> str:
 
 
 def _show_next(out: Path, console: Console) -> None:
+    annvq, index, queries = _program(), shlex.quote(str(out / "index")), shlex.quote(str(out / "queries.npy"))
     lines = (
-        f"\nnext: annvq search {out / 'index'} {out / 'queries.npy'} -k 5",
-        f"      annvq info {out / 'index'}",
+        f"\nnext: {annvq} search {index} {queries} -k 5",
+        f"      {annvq} info {index}",
         f"texts: {out / 'queries.tsv'} (row, question) and {out / 'documents.tsv'} (id, abstract)",
     )
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)
+
+
+def _program() -> str:
+    """Return how a shell in this folder calls annvq: by its name only where that finds this environment's."""
+    script = Path(sys.executable).with_name("annvq")
+    found = shutil.which("annvq")
+    if found is not None and Path(found) == script:
+        return "annvq"
+    if not script.exists():
+        return f"{shlex.quote(sys.executable)} -m annvq"
+    here = Path.cwd()
+    return shlex.quote(str(script.relative_to(here) if script.is_relative_to(here) else script))

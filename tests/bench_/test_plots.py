@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 pytest.importorskip("matplotlib")
@@ -20,10 +21,14 @@ def test_speed_is_drawn_even_where_nothing_is_good(tmp_path):
 
 
 def test_quality_is_drawn_for_more_recipes_than_colours(tmp_path):
-    qualities = [Quality(f"r{i}", {"ndcg@10": 0.5}, 10.0 + i, 3.0, 1.0, 1.0, 1.0) for i in range(13)]
+    values = {"ndcg@10": np.linspace(0, 1, 50), "recall@10_vs_exact": np.ones(50)}
+    qualities = [Quality(f"r{i}", {"ndcg@10": 0.5}, 10.0 + i // 2, 3.0, 1.0, 1.0, 1.0, values) for i in range(13)]
     qualities.append(Quality("flat", {"ndcg@10": 0.6}, 1536.0, 1.0, 1.0, 1.0, 1.0))
     plots.quality_against_size(qualities, tmp_path / "quality.png", "title")
     assert (tmp_path / "quality.png").read_bytes().startswith(PNG)
+    drawn = (tmp_path / "quality.svg").read_text()
+    assert "r0 = r1" in drawn  # at one place: neither hides the other
+    assert "bootstrap" in drawn
 
 
 def test_tables_are_drawn_with_what_they_reached(tmp_path):
@@ -33,3 +38,24 @@ def test_tables_are_drawn_with_what_they_reached(tmp_path):
     ]
     plots.quality_against_bytes(rows, tmp_path / "tables.png", "title", "auc")
     assert (tmp_path / "tables.png").read_bytes().startswith(PNG)
+
+
+def test_labels_keep_their_distance():
+    from annvq.bench.labels import _spread
+
+    spread = _spread(np.array([0.0, 0.01, 0.02, 0.9]), 0.1)
+    assert np.allclose(spread, [-0.09, 0.01, 0.11, 0.9])
+    assert len(_spread(np.empty(0), 0.1)) == 0
+
+
+def test_all_methods_are_drawn_in_panels_of_their_families(tmp_path):
+    from annvq.tables.registry import METHODS
+
+    rows = [
+        {"method": method, "ratio": ratio, "reached": ratio, "bytes": 64_000 / ratio, "auc": 0.7, "auc_std": 0.01,
+         "params": {"seeds": [0]}}
+        for method in ("uncompressed", *METHODS, "new") for ratio in ((1,) if method == "uncompressed" else (2, 10))
+    ]  # fmt: skip
+    plots.quality_against_bytes(rows, tmp_path / "tables.png", "title", "auc")
+    assert set(METHODS) <= {name for names in plots._FAMILIES.values() for name in names}
+    assert "one seed, so no bars" in (tmp_path / "tables.svg").read_text()

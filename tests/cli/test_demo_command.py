@@ -1,3 +1,5 @@
+import re
+import subprocess
 import sys
 
 import numpy as np
@@ -6,8 +8,14 @@ import pytest
 
 import annvq
 from annvq.demo import cranfield
-from annvq.demo.run import RECIPES
+from annvq.demo.run import RECIPES, _program
 from annvq.evaluation import evaluate, exact_neighbors, run_from_ids
+
+
+@pytest.fixture(autouse=True)
+def no_larger_set(monkeypatch):
+    """Leave out what takes half a minute."""
+    monkeypatch.setattr("annvq.demo.speed.RECIPES", ())
 
 
 def test_the_embedded_data_reproduce_exact_search():
@@ -39,7 +47,10 @@ def test_the_demo_leaves_an_index_to_search(tmp_path, annvq_command, monkeypatch
     code, out, err = annvq_command("demo", "--out", tmp_path)
     assert code == 0, err
     assert "balanced" in out
-    assert "next: annvq search" in out
+    printed = next(line.partition("next: ")[2] for line in out.splitlines() if "next: " in line)
+    done = subprocess.run(printed, shell=True, capture_output=True, text=True)  # as if it were pasted
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 225 * 5
     hits = tmp_path / "hits.parquet"
     code, _, err = annvq_command("search", tmp_path / "index", tmp_path / "queries.npy", "-k", 5, "-o", hits)
     assert code == 0, err
@@ -69,3 +80,30 @@ def test_the_demo_runs_without_its_extras(tmp_path, annvq_command, monkeypatch):
     assert "recall@10 vs exact" in out
     assert not (tmp_path / "ndcg-bytes.png").exists()
     assert np.load(tmp_path / "queries.npy").shape == (225, 384)
+
+
+def test_the_command_is_that_of_the_environment(tmp_path, monkeypatch):
+    script = tmp_path / ".venv/bin/annvq"
+    script.parent.mkdir(parents=True)
+    monkeypatch.setattr(sys, "executable", str(script.with_name("python")))
+    monkeypatch.setenv("PATH", "")
+    assert _program() == f"{script.with_name('python')} -m annvq"
+    script.touch(mode=0o755)
+    assert _program() == str(script)
+    monkeypatch.chdir(tmp_path)
+    assert _program() == ".venv/bin/annvq"
+    monkeypatch.setenv("PATH", str(script.parent))
+    assert _program() == "annvq"
+
+
+def test_the_larger_set_tells_recipes_apart(tmp_path, annvq_command, monkeypatch):
+    monkeypatch.setattr("annvq.demo.run.RECIPES", ("flat",))
+    monkeypatch.setattr("annvq.demo.speed.RECIPES", ("flat", "ivf-flat"))
+    monkeypatch.setattr("annvq.demo.speed._VECTORS", 3000)
+    code, out, err = annvq_command("demo", "--out", tmp_path)
+    assert code == 0, err
+    assert re.search(r"ivf-flat +[\d,]+ queries/s \(recall 0.9", out)
+    pytest.importorskip("matplotlib")
+    for name in ("ndcg-bytes", "recall-qps"):
+        assert (tmp_path / f"{name}.png").exists()
+        assert "<svg" in (tmp_path / f"{name}.svg").read_text()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from annvq.bench.labels import label_points
 from annvq.bench.plots import color, figure_of, finish
 from annvq.bench.tokenizers.run import TokenizerResult
 
@@ -41,6 +42,7 @@ def reconstructions(result: TokenizerResult, path: Path) -> None:
         axis.text(-0.02, 0.5, label, transform=axis.transAxes, ha="right", va="center", fontsize=7)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
+    figure.savefig(path.with_suffix(".svg"))
 
 
 def rate_against_distortion(result: TokenizerResult, path: Path) -> None:
@@ -54,13 +56,17 @@ def rate_against_distortion(result: TokenizerResult, path: Path) -> None:
             marker="osD^vP*Xp<>h"[number % 12],
             linestyle="none",
             color=color(number),
-            label=row["quantizer"],
         )
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_xlabel("bits per image (log scale)")
     axes.set_ylabel("PSNR, dB (higher is better)")
-    finish(figure, axes, path, f"{_title(result)}\nrate against distortion")
+    rows = result.rows()
+    places = np.array([(row["bits_per_image"], row["psnr"]) for row in rows])
+    finish(
+        figure, axes, path, f"{_title(result)}\nrate against distortion",
+        lambda: label_points(axes, places, [row["quantizer"] for row in rows], [*map(color, range(len(rows)))]),
+    )  # fmt: skip
 
 
 def utilization(result: TokenizerResult, path: Path) -> None:
