@@ -34,7 +34,7 @@ LEARNERS: dict[str, Callable] = {
     **METHODS,
     "repconc-both": partial(RepCONC, both=True),
     "repconc-close": partial(RepCONC, clustering=1.0),
-    "jpq-distilled": partial(JPQ, options={"objectives": MIXED}),
+    "jpq-distilled": partial(JPQ, objectives=MIXED),
 }
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -32,66 +32,49 @@ from annvq.learn.trainer import Report, Run, Trainer
 from annvq.progress import Progress, listening
 
 _METRICS = ("ip", "cosine")
-_OWN = frozenset({"epochs", "batch", "most_steps", "measure_every", "patience", "train", "seed", "rates"})
+_EVERY_STAGE = frozenset({"epochs", "batch", "most_steps", "measure_every", "patience", "seed", "rates"})
 # The papers' rates (encoder 5e-6; centroids 5e-6 to 2e-4) are for hundreds of thousands of queries; with tens of
 # thousands, centroids hardly move at them. These were chosen by squadshifts' dev queries.
 _ENCODER_RATE, _CODEBOOK_RATE = 2e-5, 5e-4
+Stages = Callable[[frozenset[str]], list[Trainer]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Method(ABC):
-    """What the methods share: a recipe to start from, stages of training, an index at the end.
+class Method:
+    """A recipe to start from, stages of training, an index at the end; `JPQ`, `RepCONC` and `DistillVQ` return one.
 
     Parameters
     ----------
+    name
+        Of the method.
     recipe
-        Of the index: product or residual codes, without refine store. Name, factory string or `Recipe`; by
-        default the one of the method's name.
+        Of the index: product or residual codes, without refine store. Name, factory string or `Recipe`.
+    trainers
+        Returns the stages, given the parts that an index and its queries have (keys of
+        `annvq.learn.student.RATES`). ``dataclasses.replace(JPQ(), trainers=...)`` trains by stages of your own.
     metric
         "ip" or "cosine".
-    epochs, batch, most_steps, measure_every, patience, seed
-        As in `Trainer`, for every stage; None: the method's own.
-    rates
-        Learning rates of parts, where they differ from the method's own, for every stage.
-    train
-        Parts that move; None: the method's own, of those that the data and the recipe have. Of the first stage.
-    options
-        Other fields of `Trainer`, of the first stage.
+    seed
+        Of the index, and of the queries that are held out.
+    uses_labels
+        Whether it learns from relevant documents alone.
 
     """
 
-    recipe: Recipe | str | os.PathLike[str] = ""
+    name: str
+    recipe: Recipe | str | os.PathLike[str]
+    trainers: Stages
     metric: str = "ip"
-    epochs: int | None = None
-    batch: int | None = None
-    most_steps: int | None = None
-    measure_every: int | None = None
-    patience: int | None = None
     seed: int = 0
-    train: tuple[str, ...] | None = None
-    rates: dict[str, float] = field(default_factory=dict)
-    options: dict[str, Any] = field(default_factory=dict)
-
-    name: ClassVar[str] = ""
-    uses_labels: ClassVar[bool] = True
+    uses_labels: bool = True
 
     def __post_init__(self) -> None:
-        if self.recipe == "":
-            object.__setattr__(self, "recipe", self.name)
-        known = {entry.name for entry in fields(Trainer)}
-        for name in self.options:
-            if name not in known - _OWN:
-                raise ParameterError(f"option {name!r}: expected one of {', '.join(sorted(known - _OWN))}")
         self.trainers(frozenset(RATES))  # what a trainer refuses is refused now, not after an index was built
 
     @property
     def wants_encoder(self) -> bool:
-        """Whether an encoder is trained, where there is one."""
-        return self.uses_labels if self.train is None else bool({"query_encoder", "encoder"} & set(self.train))
-
-    @abstractmethod
-    def trainers(self, parts: frozenset[str]) -> list[Trainer]:
-        """Return the stages for an index with these parts."""
+        """Whether the first stage trains an encoder, where there is one."""
+        return bool({"query_encoder", "encoder"} & set(self.trainers(frozenset(RATES))[0].train))
 
     def fit(
         self,
@@ -205,12 +188,6 @@ class Method(ABC):
         vectors, texts = _vectors(dev, model, "query", "dev queries", self.metric, heard)
         return train, QuerySet.of(vectors, texts, dev_relevance, n, dim, "dev queries")
 
-    def _trainer(self, own: Trainer) -> Trainer:
-        """Return a stage with what the user asked for in place of the method's own."""
-        names = _OWN - {"seed", "rates"}
-        asked = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        return replace(own, **asked, seed=self.seed, rates={**own.rates, **self.rates}, **self.options)
-
 
 def _vectors(
     given: Any, model: TextEncoder | None, side: Side, name: str, metric: str, heard: Progress
@@ -231,22 +208,34 @@ def _vectors(
     return model.encode(texts, side, heard.at), texts
 
 
-@dataclass(frozen=True, kw_only=True)
-class JPQ(Method):
-    """Document codes fixed, the query encoder and the centroids learned against what the live index finds.
+def JPQ(*, recipe: Recipe | str | os.PathLike[str] = "jpq", metric: str = "ip", **changes: Any) -> Method:
+    """Return the method of fixed codes: query encoder and centroids are learned against what the live index finds.
 
     Zhan et al. 2021, "Jointly Optimizing Query Encoder and Product Quantization to Improve Retrieval
     Performance". Where queries are vectors, an adapter takes the encoder's place. Where few documents have training
-    queries, ``options={"objectives": ((1.0, Ranking(cut=200)), (1.0, Distillation(teacher="current")))}`` holds the
-    codes to the encoder's order of all others (docs/performance.md, "Learned codes").
+    queries, ``objectives=((1.0, Ranking(cut=200)), (1.0, Distillation(teacher="current")))`` holds the codes to the
+    encoder's order of all others (docs/performance.md, "Learned codes").
+
+    Parameters
+    ----------
+    recipe, metric
+        As of `Method`.
+    changes
+        Fields of `Trainer` in place of the method's own; None leaves the method's. ``rates`` are added to its own.
+
+    Raises
+    ------
+    ParameterError
+        Fields that `Trainer` has not or refuses.
+
     """
+    return _method("jpq", _jpq, recipe, metric, changes)
 
-    name: ClassVar[str] = "jpq"
 
-    def trainers(self, parts: frozenset[str]) -> list[Trainer]:
-        """Return the one stage."""
-        moving = "query_encoder" if "query_encoder" in parts else "adapter"
-        own = Trainer(
+def _jpq(parts: frozenset[str]) -> list[Trainer]:
+    moving = "query_encoder" if "query_encoder" in parts else "adapter"
+    return [
+        Trainer(
             objectives=((1.0, Ranking(cut=200)),),
             train=("codebook", moving),
             proposals=Proposals(live=200),
@@ -254,65 +243,86 @@ class JPQ(Method):
             batch=32,
             epochs=2,
         )
-        return [self._trainer(own)]
+    ]
 
 
-@dataclass(frozen=True, kw_only=True)
-class RepCONC(Method):
-    """Codes learned by clustering that uses all centroids alike, then JPQ.
+def RepCONC(
+    *,
+    recipe: Recipe | str | os.PathLike[str] = "repconc",
+    metric: str = "ip",
+    both: bool = False,
+    clustering: float = 0.05,
+    **changes: Any,
+) -> Method:
+    """Return the method of codes learned by clustering that uses all centroids alike, followed by JPQ.
 
     Zhan et al. 2022, "Learning Discrete Representations via Constrained Clustering for Effective and Efficient
     Dense Retrieval". Where documents are vectors their encoder stays as it is.
 
     Parameters
     ----------
+    recipe, metric
+        As of `JPQ`.
     both
         Train one encoder for queries and documents (needs both as texts); else only the queries'.
     clustering
         Weight of the documents' distance from what their codes stand for. The paper's, 0.05, is for vectors that
-        are not of unit length. ``options`` with objectives of their own replace it.
+        are not of unit length. Objectives among the changes replace it.
+    changes
+        As of `JPQ`. How long and how fast a stage learns (epochs, batch, most_steps, measure_every, patience, seed,
+        rates) goes for both stages, all else for the first.
+
+    Raises
+    ------
+    ParameterError
+        Fields that `Trainer` has not or refuses; a negative weight.
 
     """
 
-    both: bool = False
-    clustering: float = 0.05
-    name: ClassVar[str] = "repconc"
-
-    def trainers(self, parts: frozenset[str]) -> list[Trainer]:
-        """Return the clustering stage and the JPQ stage."""
+    def stages(parts: frozenset[str]) -> list[Trainer]:
         moving = "query_encoder" if "query_encoder" in parts else "adapter"
-        if self.both:
+        if both:
             if "encoder" not in parts:
                 raise ParameterError("training both sides' encoder needs documents and queries as texts")
             moving = "encoder"
-        own = Trainer(
-            objectives=((1.0, Contrast()), (as_weight("clustering", self.clustering), Clustering())),
+        first = Trainer(
+            objectives=((1.0, Contrast()), (as_weight("clustering", clustering), Clustering())),
             train=("codebook", moving),
-            proposals=Proposals(live=200, shown=1 if self.both else 8),
+            proposals=Proposals(live=200, shown=1 if both else 8),
             assignment="balanced",
             rates={"codebook": _CODEBOOK_RATE, "query_encoder": _ENCODER_RATE, "encoder": _ENCODER_RATE},
             batch=128,
             epochs=4,
         )
-        second = JPQ(**{entry: getattr(self, entry) for entry in _SHARED}).trainers(parts - {"encoder"})
-        return [self._trainer(own), *second]
+        return [first, *_jpq(parts - {"encoder"})]
+
+    return _method("repconc", stages, recipe, metric, changes)
 
 
-@dataclass(frozen=True, kw_only=True)
-class DistillVQ(Method):
-    """Codebooks, and lists, learned without labels from the original embeddings' order of documents.
+def DistillVQ(*, recipe: Recipe | str | os.PathLike[str] = "distill-vq", metric: str = "ip", **changes: Any) -> Method:
+    """Return the method of codebooks, and lists, learned without labels from the embeddings' order of documents.
 
     Xiao et al. 2022, "Distill-VQ: Learning Retrieval Oriented Vector Quantization By Distilling Knowledge from
     Dense Embeddings". The encoder is frozen unless ``train`` names it. The paper lets codes follow the centroids; here
-    they stay, unless ``options`` names another assignment.
+    they stay, unless the changes name another assignment.
+
+    Parameters
+    ----------
+    recipe, metric, changes
+        As of `JPQ`.
+
+    Raises
+    ------
+    ParameterError
+        Fields that `Trainer` has not or refuses.
+
     """
+    return _method("distill-vq", _distill_vq, recipe, metric, changes, uses_labels=False)
 
-    name: ClassVar[str] = "distill-vq"
-    uses_labels: ClassVar[bool] = False
 
-    def trainers(self, parts: frozenset[str]) -> list[Trainer]:
-        """Return the one stage."""
-        own = Trainer(
+def _distill_vq(parts: frozenset[str]) -> list[Trainer]:
+    return [
+        Trainer(
             objectives=((1.0, Distillation()),),
             train=("codebook", *(["centroids"] if "centroids" in parts else [])),
             proposals=Proposals(teacher=200, shown=64, random=16),
@@ -320,17 +330,50 @@ class DistillVQ(Method):
             batch=64,
             epochs=6,
         )
-        return [self._trainer(own)]
+    ]
 
 
-_SHARED = (
-    "recipe", "metric", "epochs", "batch", "most_steps", "measure_every", "patience", "seed", "rates",
-)  # fmt: skip
-METHODS: dict[str, type[Method]] = {method.name: method for method in (JPQ, RepCONC, DistillVQ)}
+def _method(
+    name: str, own: Stages, recipe: Any, metric: str, changes: Mapping[str, Any], uses_labels: bool = True
+) -> Method:
+    """Return a method whose stages have what a user asked for in place of its own."""
+    changes = dict(changes)
+    options = changes.pop("options", {})
+    if options:
+        warnings.warn("options={...} will go: give its entries themselves", DeprecationWarning, stacklevel=3)
+        changes |= options
+    known = sorted(entry.name for entry in fields(Trainer))
+    for field in changes:
+        if field not in known:
+            raise ParameterError(f"option {field!r}: expected one of {', '.join(known)}")
+    asked = {field: value for field, value in changes.items() if value is not None}
+    rates = asked.pop("rates", {})
+
+    def stages(parts: frozenset[str]) -> list[Trainer]:
+        return [
+            replace(
+                stage,
+                **{f: v for f, v in asked.items() if not number or f in _EVERY_STAGE},
+                rates={**stage.rates, **rates},
+            )
+            for number, stage in enumerate(own(parts))
+        ]
+
+    return Method(
+        name=name,
+        recipe=recipe or name,
+        trainers=stages,
+        metric=metric,
+        seed=asked.get("seed", 0),
+        uses_labels=uses_labels,
+    )
 
 
-def method_named(name: str) -> type[Method]:
-    """Return a method by its name; ParameterError for an unknown one."""
+METHODS: dict[str, Callable[..., Method]] = {"jpq": JPQ, "repconc": RepCONC, "distill-vq": DistillVQ}
+
+
+def method_named(name: str) -> Callable[..., Method]:
+    """Return what makes a method of a name; ParameterError for an unknown one."""
     if name not in METHODS:
         raise ParameterError(f"unknown method {name!r}: expected one of {', '.join(METHODS)}")
     return METHODS[name]

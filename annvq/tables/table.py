@@ -245,9 +245,14 @@ class Table(torch.nn.Module, ABC):
         """
         state.check(self.description(), self.state_dict(prefix=prefix), given, prefix)
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *more: Any) -> None:
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool, missing_keys: Any,
+        unexpected_keys: Any, error_msgs: Any,
+    ) -> None:  # fmt: skip
         self.prepare(state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *more)
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
 
     def extra_repr(self) -> str:
         """Return what repr() shows."""

@@ -1,6 +1,7 @@
 """JPQ, RepCONC and Distill-VQ: better than their start on queries never seen, and where they are given nonsense."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -145,9 +146,8 @@ def test_queries_without_labels_count_where_labels_do_not(problem):
     assert len(learned._last.queries) == 540
 
 
-@pytest.mark.parametrize(
-    "given", [dict(seed=-1), dict(batch="3"), dict(options={"x": 1}), dict(options={"epochs": 1}), dict(epochs=0)]
-)
+@pytest.mark.parametrize("given", [dict(seed=-1), dict(batch="3"), dict(x=1), dict(options={"x": 1}), dict(epochs=0)])
+@pytest.mark.filterwarnings("ignore:options")
 def test_wrong_settings_are_refused_at_once(given):
     with pytest.raises(ParameterError):
         JPQ(**given)
@@ -183,3 +183,25 @@ def test_queries_of_a_learned_index_are_checked(problem, given):
 def test_metrics_other_than_inner_products_are_refused(problem):
     with pytest.raises(ParameterError, match="'ip' or 'cosine'"):
         JPQ(recipe=RECIPE, metric="l2").fit(problem[0], problem[1])
+
+
+def test_stages_have_what_is_asked_for_in_place_of_their_own():
+    parts = frozenset({"codebook", "query_encoder", "encoder"})
+    own, jpq = RepCONC().trainers(parts)
+    assert [jpq] == JPQ().trainers(parts)
+    first, second = RepCONC(epochs=1, seed=5, rates={"codebook": 1.0}, accumulate=2, patience=None).trainers(parts)
+    rates = {**own.rates, "codebook": 1.0}
+    assert first == replace(own, epochs=1, seed=5, rates=rates, accumulate=2)
+    assert second == replace(jpq, epochs=1, seed=5, rates={**jpq.rates, "codebook": 1.0})
+    assert [method().wants_encoder for method in (JPQ, RepCONC, DistillVQ)] == [True, True, False]
+    assert DistillVQ(train=("codebook", "query_encoder")).wants_encoder
+    with pytest.warns(DeprecationWarning, match="give its entries themselves"):
+        old = JPQ(options={"accumulate": 2})
+    assert old.trainers(parts) == JPQ(accumulate=2).trainers(parts)
+
+
+def test_stages_of_ones_own_take_the_place_of_a_methods(problem):
+    documents, queries, _ = problem
+    stages = [replace(stage, most_steps=2) for stage in DistillVQ().trainers(frozenset({"codebook"}))] * 2
+    learned = replace(DistillVQ(recipe=RECIPE), trainers=lambda parts: stages).fit(documents, queries)
+    assert [history[-1]["step"] for history in learned.history] == [2, 2]
