@@ -15,7 +15,6 @@ import numpy as np
 from figures import Figures, machine_line
 
 import annvq
-from annvq.index.codes import row_bytes
 from annvq.kernels.compile.jit import kernel
 from annvq.kernels.registers.tiles import LANES, ROWS
 from annvq.kernels.scan import coarse, pipeline, scan4, scanflat, topk
@@ -151,7 +150,7 @@ def main() -> None:
     add("pools", 0.0, shrink, refill)
     store, minimum, step = trained.refine.flat(segment)
     wide = padded(queries)
-    size = rerank * row_bytes.of_numbers(trained.refine.kind, trained.dim)
+    size = rerank * trained.refine.layout["refine"].bytes_per_row
     add("rescoring", size, lambda: rescore(wide, store, trained.dim, minimum, step, trained.l2, pool))
     best, best_rows = np.empty((QUERIES, K), np.float32), np.empty((QUERIES, K), np.int64)
     add("sorting", 0.0, lambda: topk.take_best(*pool[:3], K, keys, best, best_rows))

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from annvq.codebooks import (
-    KMeans,
-    ProductCodebook,
-    RaBitQCodebook,
-    ResidualCodebook,
-    Rotation,
-    ScalarCodebook,
-)
-from annvq.codebooks.anisotropic import eta_from_threshold
+from annvq.codebooks import KMeans, ProductCodebook, Rotation, ScalarCodebook
 from annvq.codebooks.kmeans import ITERATIONS as KMEANS_ITERATIONS
 from annvq.codebooks.rotation import OPQ_ITERATIONS
 from annvq.errors import ParameterError, RecipeError
+from annvq.index.codes.kinds import KINDS
+from annvq.index.codes.tablecodes import CODEBOOK_ROWS
 from annvq.index.recipe import Recipe
-from annvq.index.trained import Codebook, Trained
+from annvq.index.trained import Trained
 from annvq.index.values import settled
-from annvq.kernels.clusters.assign import assign
 from annvq.progress import Progress
 
 _PER_LIST = 64  # training vectors a centroid: more costs time and gains little (Faiss: 39 to 256)
@@ -27,8 +20,6 @@ _LEAST = 1 << 15
 _ROWS_LOOKED_AT = 4096
 _MOST_LOST = 0.01  # of the variance by rounding to float16
 _MANY_LISTS = 768  # from here on scanning their centroids' codes takes less time than scoring them all
-_CODEBOOK_ROWS = 1 << 16  # vectors that a codebook of 256 entries a sub-quantizer learns from
-_ROWS_FOR_4_BITS = 1 << 14  # and one of 16 entries
 
 
 def sample_size(recipe: Recipe, n: int | None) -> int:
@@ -69,8 +60,8 @@ def train(
         recipe = recipe.settle_dims(min(dim, rotation.dim_out))
     rotated = sample if rotation is None else rotation.apply(sample)
     center = None
-    kind = recipe.codebook.kind
-    if metric == "l2" and (kind == "rvq" or (kind == "pq" and recipe.codebook.residual)):
+    spec, kind = recipe.codebook, KINDS[recipe.codebook.kind]
+    if metric == "l2" and kind.is_centered(spec):
         center = rotated.mean(axis=0, dtype=np.float64).astype(np.float32)
         rotated = rotated - center
     centroids = None
@@ -78,10 +69,10 @@ def train(
         nlist = settled(recipe.nlist)
         report.begin(f"training {nlist:,} lists", KMEANS_ITERATIONS)
         centroids = KMeans.train(rotated, nlist, seed=seed, threads=threads, progress=report.at).centroids
-    elif recipe.codebook.kind == "rabitq":  # its codes are of differences from a centre
+    elif kind.needs_centre:
         centroids = rotated.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
     report.begin("training codes")
-    codebook = _codebook(recipe, rotated, centroids, metric, seed, threads)
+    codebook = kind.train(spec, rotated, centroids, metric, seed=seed, threads=threads)
     coarse = None
     if centroids is not None and len(centroids) >= _MANY_LISTS:
         M = -(-centroids.shape[1] // 2)
@@ -104,7 +95,7 @@ def _check_float16(sample: np.ndarray) -> None:
 
 
 def _needs_training(recipe: Recipe) -> bool:
-    learns = recipe.codebook.kind not in ("fp32", "fp16")
+    learns = KINDS[recipe.codebook.kind].codebook is not None
     return learns or recipe.nlist is not None or recipe.refine == "sq8"
 
 
@@ -116,46 +107,13 @@ def _rotation(
         assert recipe.dims is not None
         report.begin("training a projection")
         dsub = int(spec.M.removeprefix("d/")) if isinstance(spec.M, str) else -(-int(recipe.dims) // settled(spec.M))
-        return Rotation.pca(sample[:_CODEBOOK_ROWS], recipe.dims, dsub=dsub, keep_mean=metric != "l2", seed=seed)
+        return Rotation.pca(sample[:CODEBOOK_ROWS], recipe.dims, dsub=dsub, keep_mean=metric != "l2", seed=seed)
     if recipe.rotation == "opq":
         report.begin("training a rotation", OPQ_ITERATIONS)
         return Rotation.opq(
-            sample[:_CODEBOOK_ROWS], settled(spec.M), nbits=settled(spec.nbits), seed=seed, threads=threads,
+            sample[:CODEBOOK_ROWS], settled(spec.M), nbits=settled(spec.nbits), seed=seed, threads=threads,
             progress=report.at,
         )  # fmt: skip
-    if recipe.rotation == "random" and spec.kind != "rabitq":
+    if recipe.rotation == "random" and not KINDS[spec.kind].rotates_itself:
         return Rotation.random(sample.shape[1], seed)
     return None
-
-
-def _codebook(
-    recipe: Recipe, rotated: np.ndarray, centroids: np.ndarray | None, metric: str, seed: int, threads: int
-) -> Codebook | None:
-    spec = recipe.codebook
-    if spec.kind in ("fp32", "fp16"):
-        return None
-    if spec.kind in ("sq8", "sq4"):
-        return ScalarCodebook.train(rotated, kind=spec.kind)
-    rows = rotated[: _CODEBOOK_ROWS if spec.nbits != 4 else _ROWS_FOR_4_BITS]
-    if spec.kind == "rabitq":
-        return RaBitQCodebook.train(rows, bits=settled(spec.nbits), seed=seed)
-    targets = rows
-    if spec.residual and centroids is not None:
-        targets = rows - centroids[assign(rows, centroids, metric="l2", threads=threads)[0]]
-    M, nbits = settled(spec.M), settled(spec.nbits)
-    if spec.kind == "rvq":
-        beam = settled(spec.beam)
-        return ResidualCodebook.train(targets, M=M, nbits=nbits, beam=beam, seed=seed, threads=threads)
-    eta = None
-    if spec.score_aware is not None and metric != "l2":
-        eta = eta_from_threshold(spec.score_aware, rotated.shape[1])
-    directions = rows if eta is not None else None
-    return ProductCodebook.train(
-        targets,
-        M=M,
-        nbits=nbits,
-        anisotropic_eta=eta,
-        directions=directions,
-        seed=seed,
-        threads=threads,
-    )

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from annvq.codebooks import ProductCodebook, RaBitQCodebook, ResidualCodebook, Rotation, ScalarCodebook
+from annvq.codebooks import ProductCodebook, Rotation, ScalarCodebook
 from annvq.errors import CorruptIndexError
+from annvq.index.codes.kind import Codes, Kind
+from annvq.index.codes.kinds import KINDS
 from annvq.index.codes.probes import Coarse
-from annvq.index.codes.rabitqcodes import RaBitQCodes
 from annvq.index.codes.rowstore import RowStore
-from annvq.index.codes.tablecodes import TableCodes
 from annvq.index.recipe import Recipe
 from annvq.index.rows.segment import Segment
 from annvq.index.search.params import SearchParams
@@ -23,12 +23,9 @@ from annvq.kernels.clusters.assign import assign
 from annvq.metrics import METRICS
 from annvq.vectors import LONGEST
 
-Codebook = ProductCodebook | ResidualCodebook | ScalarCodebook | RaBitQCodebook
-Codes = RowStore | TableCodes | RaBitQCodes
-
 _LARGEST = 4 * LONGEST  # of numbers that are learned: sums of a few, and what codes stand for, are finite
 TOKENS = "tokens"  # among unpacked rows, their documents' vectors (`annvq.index.tokens.TokenRows`)
-_CODEBOOKS = {cls.__name__: cls for cls in (ProductCodebook, ResidualCodebook, ScalarCodebook, RaBitQCodebook)}
+_CODEBOOKS = {kind.codebook.__name__: kind.codebook for kind in KINDS.values() if kind.codebook is not None}
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ class Trained:
     dim: int
     rotation: Rotation | None = None
     centroids: np.ndarray | None = None
-    codebook: Codebook | None = None
+    codebook: Any = None
     refine_codebook: ScalarCodebook | None = None
     coarse_codebook: ProductCodebook | None = None
     center: np.ndarray | None = None
@@ -92,22 +89,17 @@ class Trained:
         """The centroids made ready for choosing lists, None without lists."""
         return None if self.centroids is None else Coarse.of(self.centroids, self.l2, self.coarse_codebook)
 
+    @property
+    def kind(self) -> Kind:
+        """The kind of the codes."""
+        return KINDS[self.recipe.codebook.kind]
+
     @cached_property
     def codes(self) -> Codes:
         """How rows are coded and scanned."""
-        spec = self.recipe.codebook
-        if spec.kind in ("fp32", "fp16"):
-            return RowStore(spec.kind, self.dim, self.l2, "codes")
-        if isinstance(self.codebook, ScalarCodebook) and spec.kind == "sq8":
-            return RowStore("sq8", self.dim, self.l2, "codes", self.codebook)
-        if isinstance(self.codebook, RaBitQCodebook):
-            assert self.centroids is not None
-            return RaBitQCodes(self.codebook, self.score_metric, self.centroids)
-        assert isinstance(self.codebook, ProductCodebook | ResidualCodebook | ScalarCodebook)
-        if isinstance(self.codebook, ScalarCodebook):
-            return TableCodes(self.codebook, self.score_metric, False, self.dim, 4)
-        M, nbits = self.codebook.M, self.codebook.nbits
-        return TableCodes(self.codebook, self.score_metric, spec.residual, M, nbits, self.centroids, self.recipe.spill)
+        return self.kind.codes(
+            self.recipe.codebook, self.codebook, self.dim, self.score_metric, self.centroids, self.recipe.spill
+        )
 
     @cached_property
     def refine(self) -> RowStore | None:
@@ -232,7 +224,7 @@ class Trained:
             if part is not None and part.dim != dim:
                 raise CorruptIndexError(f"the {name} has dimension {part.dim}, expected {dim}")
         nlist = self.recipe.nlist
-        if nlist is None and self.recipe.codebook.kind == "rabitq":
+        if nlist is None and self.kind.needs_centre:
             nlist = 1  # its codes are of differences from one centre
         if (nlist is None) != (self.centroids is None):
             raise CorruptIndexError("centroids and recipe disagree about lists")
@@ -241,25 +233,18 @@ class Trained:
             wanted = f"expected float32 ({nlist}, {inner})"
             raise CorruptIndexError(f"centroids {centroids.dtype} {centroids.shape}, {wanted}")
         self._check_preparation(inner)
-        kind, wants = self.recipe.codebook.kind, {"fp32": None, "fp16": None, "sq8": ScalarCodebook}
-        wants |= {
-            "sq4": ScalarCodebook,
-            "pq": ProductCodebook,
-            "rvq": ResidualCodebook,
-            "rabitq": RaBitQCodebook,
-        }
-        expected = wants.get(kind)
-        if type(self.codebook) is not (expected or type(None)):
-            raise CorruptIndexError(f"a recipe of kind {kind!r} with a {type(self.codebook).__name__}")
-        if isinstance(self.codebook, ScalarCodebook) and self.codebook.kind != kind:
-            raise CorruptIndexError(f"a recipe of kind {kind!r} with a codebook of kind {self.codebook.kind!r}")
+        kind = self.kind
+        if type(self.codebook) is not (kind.codebook or type(None)):
+            raise CorruptIndexError(f"a recipe of kind {kind.name!r} with a {type(self.codebook).__name__}")
+        difference = kind.mismatch(self.recipe.codebook, self.codebook)
+        if difference is not None:
+            raise CorruptIndexError(f"a recipe {difference}")
         refined_with = None if self.refine_codebook is None else self.refine_codebook.kind
         if refined_with != ("sq8" if self.recipe.refine == "sq8" else None):
             raise CorruptIndexError("refine codebook and recipe disagree")
-        wants_rotation = self.recipe.rotation is not None and kind != "rabitq"  # which has its own
+        wants_rotation = self.recipe.rotation is not None and not kind.rotates_itself
         if wants_rotation != (self.rotation is not None):
             raise CorruptIndexError("rotation and recipe disagree")
-        self._check_codebook()
 
     def _check_preparation(self, inner: int) -> None:
         """Raise CorruptIndexError where what is done before lists are chosen does not fit dimension ``inner``."""
@@ -268,16 +253,6 @@ class Trained:
         center = self.center
         if center is not None and (self.metric != "l2" or center.dtype != np.float32 or center.shape != (inner,)):
             raise CorruptIndexError(f"center {center.dtype} {center.shape}, expected float32 ({inner},) and l2")
-
-    def _check_codebook(self) -> None:
-        """Raise CorruptIndexError where codes have another length than the recipe says."""
-        spec, codebook = self.recipe.codebook, self.codebook
-        if isinstance(codebook, ProductCodebook | ResidualCodebook):
-            if (codebook.M, codebook.nbits) != (spec.M, spec.nbits):
-                wanted = f"{spec.M} codes of {spec.nbits} bits"
-                raise CorruptIndexError(f"a recipe of {wanted} with a codebook of {codebook.M} of {codebook.nbits}")
-        elif isinstance(codebook, RaBitQCodebook) and codebook.bits != spec.nbits:
-            raise CorruptIndexError(f"a recipe of {spec.nbits} bits a dimension with a codebook of {codebook.bits}")
 
 
 def _config(section: np.ndarray) -> dict:

@@ -5,14 +5,18 @@ The same store serves as the codes of a flat index and as the refine store behin
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from annvq.arrays import frozen
 from annvq.codebooks import ScalarCodebook
 from annvq.errors import NonFiniteError
+from annvq.index.codes.kind import Fields, Layout, Section
 from annvq.index.codes.pools import Pools
 from annvq.index.codes.probes import Probes
 from annvq.index.rows.segment import Segment
@@ -21,6 +25,11 @@ from annvq.kernels.vectors.dots import padded
 
 _NOTHING = frozen(np.empty(0, np.float32))
 _DTYPES = {"fp32": np.float32, "fp16": np.float16, "sq8": np.uint8}
+
+
+def row_layout(kind: str, dim: int, section: str) -> Layout:
+    """Return the section of rows of ``dim`` numbers: fp32, fp16 or sq8."""
+    return {section: Section(_DTYPES[kind], dim)}
 
 
 @dataclass(frozen=True)
@@ -73,9 +82,10 @@ class RowStore:
             return self.scalar.decode_trusted(np.ascontiguousarray(rows))
         return rows.astype(np.float32)
 
-    def layout(self, rows: int, blocks: int) -> dict[str, tuple[type, tuple[int, ...]]]:
-        """Return dtype and shape of the section of a segment of so many rows."""
-        return {self.section: (_DTYPES[self.kind], (rows, self.dim))}
+    @property
+    def layout(self) -> Layout:
+        """The one section of the rows."""
+        return row_layout(self.kind, self.dim, self.section)
 
     def pool_depth(self, k: int) -> int:
         """Return how many rows a scan must keep for the k best: its scores are final."""
@@ -123,3 +133,66 @@ class RowStore:
         if self.scalar is None:
             return _NOTHING, _NOTHING
         return frozen(padded(self.scalar.minimum)), frozen(padded(self.scalar.step))
+
+
+@dataclass(frozen=True)
+class RowKind:
+    """The kinds "fp32", "fp16" and "sq8": rows of numbers of so many bits, which factory strings call ``text``."""
+
+    name: str
+    bits: int
+    text: str
+
+    defaults = MappingProxyType({})
+    nbits = ()
+    splits_dimensions = False
+    rotates_itself = False
+    needs_centre = False
+
+    @property
+    def codebook(self) -> type[ScalarCodebook] | None:
+        """What is learned: the range of numbers that are coded in 8 bits."""
+        return ScalarCodebook if self.name == "sq8" else None
+
+    def is_centered(self, spec: Fields) -> bool:
+        """Return False: rows keep their numbers wherever they are."""
+        return False
+
+    def layout(self, spec: Fields, d: int, l2: bool, spill: bool) -> Layout:
+        """Return the section of d numbers."""
+        return row_layout(self.name, d, "codes")
+
+    def telling_bytes(self, spec: Fields, d: int) -> int:
+        """Return the bytes of d numbers."""
+        return self.bits // 8 * d
+
+    def train(
+        self, spec: Fields, rows: np.ndarray, centroids: np.ndarray | None, metric: str, *, seed: int, threads: int
+    ) -> ScalarCodebook | None:
+        """Learn the least and the largest number of every dimension, for 8 bits."""
+        return ScalarCodebook.train(rows, kind=self.name) if self.codebook is not None else None
+
+    def mismatch(self, spec: Fields, codebook: ScalarCodebook | None) -> str | None:
+        """Return how the codebook's levels or bits differ from the recipe's."""
+        if codebook is None or codebook.kind == self.name:
+            return None
+        return f"of kind {self.name!r} with a codebook of kind {codebook.kind!r}"
+
+    def codes(
+        self, spec: Fields, codebook: Any, dim: int, metric: str, centroids: np.ndarray | None, spill: bool
+    ) -> RowStore:
+        """Return the store of the rows."""
+        return RowStore(self.name, dim, metric == "l2", "codes", codebook)
+
+    @property
+    def spelling(self) -> re.Pattern[str]:
+        """The one spelling."""
+        return re.compile(self.text)
+
+    def read(self, found: re.Match[str], lists: bool) -> dict[str, Any]:
+        """Return no fields."""
+        return {}
+
+    def spelled(self, spec: Fields) -> str:
+        """Return the one spelling."""
+        return self.text

@@ -7,15 +7,8 @@ import re
 from dataclasses import dataclass, replace
 
 from annvq.errors import RecipeError
+from annvq.index.codes.kinds import KINDS
 from annvq.index.values import check_count, check_one_of, check_share
-
-# Bits a dimension, for kinds where that does not depend on M; others keep fewer than any refine store.
-SCALAR_BITS = {"fp32": 32, "fp16": 16, "sq8": 8, "sq4": 4}
-KINDS = (*SCALAR_BITS, "pq", "rvq", "rabitq")
-
-_NBITS = {"pq": (4, 8), "rvq": (4, 8), "rabitq": tuple(range(1, 9))}
-_DEFAULT_NBITS = {"pq": 8, "rvq": 8, "rabitq": 1}
-DEFAULT_BEAM = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,43 +46,43 @@ class CodebookSpec:
     beam: int | None = None
 
     def __post_init__(self) -> None:
-        check_one_of("codebook.kind", self.kind, KINDS)
-        if self.nbits is None and self.kind in _DEFAULT_NBITS:
-            object.__setattr__(self, "nbits", _DEFAULT_NBITS[self.kind])
-        if self.beam is None and self.kind == "rvq":
-            object.__setattr__(self, "beam", DEFAULT_BEAM)
+        check_one_of("codebook.kind", self.kind, tuple(KINDS))
+        kind = KINDS[self.kind]
+        for name, default in kind.defaults.items():
+            if default and getattr(self, name) is None:
+                object.__setattr__(self, name, default)
         self._check_m()
-        self._check_only_for("nbits", *_NBITS)
-        if self.kind in _NBITS:
-            check_one_of(f"codebook.nbits of kind {self.kind!r}", self.nbits, _NBITS[self.kind])
+        self._check_only_for("nbits")
+        if kind.nbits:
+            check_one_of(f"codebook.nbits of kind {self.kind!r}", self.nbits, kind.nbits)
         if not isinstance(self.residual, bool):
             raise RecipeError(f"codebook.residual = {self.residual!r}: expected true or false")
-        self._check_only_for("residual", *_NBITS)
-        self._check_only_for("score_aware", "pq")
+        self._check_only_for("residual")
+        self._check_only_for("score_aware")
         if self.score_aware is not None:
             check_share("codebook.score_aware", self.score_aware, open_interval=True)
-        self._check_only_for("beam", "rvq")
+        self._check_only_for("beam")
         if self.beam is not None:
             check_count("codebook.beam", self.beam)
 
     def settled(self, d: int) -> CodebookSpec:
         """Return the spec with a number M for d-dimensional vectors (RecipeError where it does not fit)."""
         M = math.ceil(d / int(self.M.removeprefix("d/"))) if isinstance(self.M, str) else self.M
-        if self.kind == "pq" and M is not None and M > d:
+        if KINDS[self.kind].splits_dimensions and M is not None and M > d:
             raise RecipeError(f"codebook.M = {M} sub-quantizers do not fit d = {d}: use at most {d}, or M = 'd/2'")
         return replace(self, M=M)
 
     def _check_m(self) -> None:
-        self._check_only_for("M", "pq", "rvq")
-        if isinstance(self.M, str) and self.kind == "pq":
+        self._check_only_for("M")
+        kind = KINDS[self.kind]
+        if isinstance(self.M, str) and kind.splits_dimensions:
             if not re.fullmatch(r"d/[1-9][0-9]{0,8}", self.M):
                 raise RecipeError(f"codebook.M = {self.M!r}: expected a number or 'd/k' such as 'd/2'")
-        elif self.kind in ("pq", "rvq"):
+        elif "M" in kind.defaults:
             check_count(f"codebook.M of kind {self.kind!r}", self.M)
 
-    def _check_only_for(self, name: str, *kinds: str) -> None:
+    def _check_only_for(self, name: str) -> None:
         value = getattr(self, name)
-        if self.kind not in kinds and value is not None and value is not False:
-            raise RecipeError(
-                f"codebook.{name} = {value!r} means nothing for kind {self.kind!r}, only {', '.join(kinds)}"
-            )
+        if name not in KINDS[self.kind].defaults and value is not None and value is not False:
+            kinds = ", ".join(kind.name for kind in KINDS.values() if name in kind.defaults)
+            raise RecipeError(f"codebook.{name} = {value!r} means nothing for kind {self.kind!r}, only {kinds}")

@@ -19,12 +19,12 @@ import numpy as np
 
 from annvq.arrays import offsets_of
 from annvq.errors import CorruptIndexError
-from annvq.index.codes import row_bytes
+from annvq.index.codes.kind import Layout, Section, packed_codes
 from annvq.kernels import threads as pool
 from annvq.kernels.clusters import spill
 from annvq.kernels.registers.tiles import readonly
 from annvq.kernels.scan import scan4
-from annvq.kernels.scan.lists import BLOCK, blocks_for
+from annvq.kernels.scan.lists import blocks_for
 from annvq.kernels.vectors import gemm
 
 OFFSETS, ROWS, CODES = "spill.offsets", "spill.rows", f"spill.codes.{scan4.LAYOUT}"
@@ -98,11 +98,13 @@ def check(arrays: dict[str, np.ndarray], M: int, n: int, nlist: int) -> dict[str
     if rows is not None and rows.dtype == np.uint32 and rows.shape == (n,) and n and rows.max() >= n:
         raise CorruptIndexError(f"section {ROWS} names row {rows.max()} of {n}")
     blocks = int(blocks_for(np.diff(offsets))[-1])
-    return {
-        OFFSETS: (np.int64, (nlist + 1,)),
-        ROWS: (np.uint32, (n,)),
-        CODES: (np.uint8, (blocks * BLOCK * row_bytes.of_table_codes(M, 4),)),
-    }
+    expected = {name: (section.dtype, section.shape(n, blocks)) for name, section in layout(M).items()}
+    return {OFFSETS: (np.int64, (nlist + 1,)), **expected}
+
+
+def layout(M: int) -> Layout:
+    """Return the sections of second codes, M of 4 bits, without where their lists begin."""
+    return {ROWS: Section(np.uint32, 1, "numbers"), CODES: packed_codes(M, 4)}
 
 
 def check_rows(arrays: dict[str, np.ndarray]) -> None:

@@ -8,18 +8,50 @@ import numpy as np
 
 from annvq.arrays import frozen
 from annvq.codebooks import ProductCodebook, ResidualCodebook, ScalarCodebook
-from annvq.index.codes import row_bytes, spill
+from annvq.index.codes import spill
+from annvq.index.codes.kind import Fields, Layout, Section, packed_codes
 from annvq.index.codes.pools import Pools
 from annvq.index.codes.probes import Probes
 from annvq.index.rows.segment import Segment
+from annvq.kernels.clusters.assign import assign
 from annvq.kernels.scan import scan4, scan8
-from annvq.kernels.scan.lists import BLOCK
 from annvq.kernels.vectors.dots import squared_norms
 
+CODEBOOK_ROWS = 1 << 16  # vectors that a codebook of 256 entries a sub-quantizer learns from
+_ROWS_FOR_4_BITS = 1 << 14  # and one of 16 entries
 _ROWS_DECODED = 1024  # at a time, for their constants
 _NOTHING = frozen(np.empty(0, np.float32))
 _UNMAPPED = frozen(np.empty(0, np.uint32))
 _NO_SPILL = (frozen(np.empty(0, np.uint8)), frozen(np.empty(0, np.int64)), frozen(np.empty(0, np.int64)), _UNMAPPED)
+
+
+def _section(nbits: int) -> str:
+    return f"codes.{scan4.LAYOUT}" if nbits == 4 else "codes"
+
+
+def table_layout(M: int, nbits: int, constants: bool, spilled: bool) -> Layout:
+    """Return the sections of M codes of ``nbits`` per row, of a constant, and of second codes."""
+    layout = {_section(nbits): packed_codes(M, nbits)}
+    if constants:
+        layout["constants"] = Section(np.float32, 1, "numbers")
+    return layout | spill.layout(M) if spilled else layout
+
+
+def rows_to_learn_from(nbits: int) -> int:
+    """Return how many vectors a codebook of 16 or 256 entries learns from."""
+    return _ROWS_FOR_4_BITS if nbits == 4 else CODEBOOK_ROWS
+
+
+def residuals(rows: np.ndarray, centroids: np.ndarray, threads: int) -> np.ndarray:
+    """Return the differences of vectors (n, d) from their nearest centroids."""
+    return rows - centroids[assign(rows, centroids, metric="l2", threads=threads)[0]]
+
+
+def codes_mismatch(spec: Fields, codebook: ProductCodebook | ResidualCodebook) -> str | None:
+    """Return in words how number and bits of codes differ from the recipe's, None where they do not."""
+    if (codebook.M, codebook.nbits) == (spec.M, spec.nbits):
+        return None
+    return f"of {spec.M} codes of {spec.nbits} bits with a codebook of {codebook.M} of {codebook.nbits}"
 
 
 @dataclass(frozen=True)
@@ -43,7 +75,7 @@ class TableCodes:
     @property
     def section(self) -> str:
         """Name of the section of packed codes; 4-bit codes name the layout that the instruction set wants."""
-        return f"codes.{scan4.LAYOUT}" if self.nbits == 4 else "codes"
+        return _section(self.nbits)
 
     def relaid(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return a segment's arrays with 4-bit codes in this machine's layout, whatever machine wrote them."""
@@ -71,13 +103,10 @@ class TableCodes:
         """Whether each row carries a constant, see "Residual codes" in docs/design.md."""
         return self.codebook.needs_constants(self.metric, self.residual)
 
-    def layout(self, rows: int, blocks: int) -> dict[str, tuple[type, tuple[int, ...]]]:
-        """Return dtype and shape of the sections of a segment of so many rows and blocks of 32."""
-        size = blocks * BLOCK * row_bytes.of_table_codes(self.M, self.nbits)
-        sections: dict[str, tuple[type, tuple[int, ...]]] = {self.section: (np.uint8, (size,))}
-        if self.with_constants:
-            sections["constants"] = (np.float32, (rows,))
-        return sections
+    @property
+    def layout(self) -> Layout:
+        """The sections of packed codes, of constants, and of second codes."""
+        return table_layout(self.M, self.nbits, self.with_constants, self.spill)
 
     def pool_depth(self, k: int) -> int:
         """Return how many rows the scan's 8-bit tables must keep so that the float tables pick the k best."""

@@ -24,7 +24,8 @@ import re
 from typing import NamedTuple
 
 from annvq.errors import RecipeError
-from annvq.index.codes.spec import DEFAULT_BEAM, CodebookSpec
+from annvq.index.codes.kinds import KINDS
+from annvq.index.codes.spec import CodebookSpec
 from annvq.index.recipe.spec import Auto, Recipe
 from annvq.index.values import did_you_mean
 
@@ -32,12 +33,7 @@ _NUMBER = r"[0-9]{1,9}"
 _STAGES = {
     "rotation": re.compile(rf"OPQ(?P<M>{_NUMBER})|PCA(?P<dims>{_NUMBER})|RR"),
     "lists": re.compile(rf"IVF(?P<nlist>{_NUMBER}|auto)?"),
-    "codes": re.compile(
-        rf"(?P<scalar>Flat|SQfp16|SQ8|SQ4)"
-        rf"|(?P<pq>PQ)(?P<M>{_NUMBER})(?:x(?P<nbits>{_NUMBER}))?(?P<fastscan>fsr?)?"
-        rf"|(?P<rvq>RQ)(?P<stages>{_NUMBER})(?:x(?P<stage_bits>{_NUMBER}))?"
-        rf"|(?P<rabitq>RaBitQ)(?P<bits>{_NUMBER})?"
-    ),
+    "codes": re.compile("|".join(re.sub(r"\?P<\w+>", "?:", kind.spelling.pattern) for kind in KINDS.values())),
     "refine": re.compile(r"RFlat|Refine\((?P<kind>Flat|SQfp16|SQ8)\)"),
 }
 _ACCEPTED = {
@@ -56,8 +52,7 @@ _NOT_HERE = (
     (r"PQ[0-9]+x4fsr?_[0-9]+", "a block always has 32 vectors; use PQ{M}x4fs"),
     (r"(IDMap|IDMap2)(,.*)?", "every index has ids; leave it out"),
 )
-_SCALAR_KINDS = {"Flat": "fp32", "SQfp16": "fp16", "SQ8": "sq8", "SQ4": "sq4"}
-_SCALAR_NAMES = {kind: name for name, kind in _SCALAR_KINDS.items()}
+_REFINES = {"Flat": "fp32", "SQfp16": "fp16", "SQ8": "sq8"}
 
 
 class _Token(NamedTuple):
@@ -112,13 +107,13 @@ def to_factory(recipe: Recipe) -> str:
         parts.append(f"OPQ{codebook.M}")
     elif recipe.rotation == "pca":
         parts.append(f"PCA{recipe.dims}")
-    elif recipe.rotation == "random" and codebook.kind != "rabitq":
+    elif recipe.rotation == "random" and not KINDS[codebook.kind].rotates_itself:
         parts.append("RR")
     if recipe.nlist is not None:
         parts.append("IVF" if recipe.nlist == "auto" else f"IVF{recipe.nlist}")
-    parts.append(_codes_name(codebook))
+    parts.append(KINDS[codebook.kind].spelled(codebook))
     if recipe.refine is not None:
-        parts.append("RFlat" if recipe.refine == "fp32" else f"Refine({_SCALAR_NAMES[recipe.refine]})")
+        parts.append("RFlat" if recipe.refine == "fp32" else f"Refine({KINDS[recipe.refine].spelled(codebook)})")
     return ",".join(parts)
 
 
@@ -158,44 +153,26 @@ def _assemble(found: dict[str, re.Match[str]], text: str) -> Recipe:
     nlist: int | Auto | None = None
     if lists:
         nlist = int(lists["nlist"]) if (lists["nlist"] or "auto") != "auto" else "auto"
-    if codes["fastscan"] and codes["nbits"] != "4":
-        raise RecipeError(f"fast scan is for 4-bit codes: write PQ{codes['M']}x4{codes['fastscan']}")
-    if codes["fastscan"] == "fsr" and lists is None:
-        raise RecipeError(f"{codes[0]!r} codes residuals and needs lists: add IVF, or use PQ{codes['M']}x4fs")
-    if rotation and rotation["M"] and not (codes["pq"] and int(codes["M"]) == int(rotation["M"])):
+    codebook = _codebook(codes[0], lists is not None)
+    if rotation and rotation["M"] and (codebook.kind, codebook.M) != ("pq", int(rotation["M"])):
         raise RecipeError(f"{rotation[0]} needs a PQ of the same number behind it, given {codes[0]}")
     turned = None
     if rotation:
         turned = "opq" if rotation["M"] else "pca" if rotation["dims"] else "random"
     return Recipe(
         name=text.strip(),
-        rotation="random" if codes["rabitq"] and turned is None else turned,
+        rotation="random" if KINDS[codebook.kind].rotates_itself and turned is None else turned,
         dims=int(rotation["dims"]) if rotation and rotation["dims"] else None,
         nlist=nlist,
-        codebook=_codebook(codes, residual=lists is not None and codes["fastscan"] != "fs"),
-        refine=None if refine is None else _SCALAR_KINDS[refine["kind"] or "Flat"],
+        codebook=codebook,
+        refine=None if refine is None else _REFINES[refine["kind"] or "Flat"],
     )
 
 
-def _codebook(codes: re.Match[str], *, residual: bool) -> CodebookSpec:
-    if codes["scalar"]:
-        return CodebookSpec(kind=_SCALAR_KINDS[codes["scalar"]])
-    if codes["pq"]:
-        return CodebookSpec(kind="pq", M=int(codes["M"]), nbits=int(codes["nbits"] or 8), residual=residual)
-    if codes["rvq"]:
-        stages, nbits = int(codes["stages"]), int(codes["stage_bits"] or 8)
-        return CodebookSpec(kind="rvq", M=stages, nbits=nbits, residual=residual)
-    return CodebookSpec(kind="rabitq", nbits=int(codes["bits"] or 1), residual=residual)
-
-
-def _codes_name(codebook: CodebookSpec) -> str:
-    if codebook.kind == "pq" and codebook.nbits == 4:
-        return f"PQ{codebook.M}x4fs" + ("r" if codebook.residual else "")
-    if codebook.kind in ("pq", "rvq"):
-        return f"{'PQ' if codebook.kind == 'pq' else 'RQ'}{codebook.M}x{codebook.nbits}"
-    if codebook.kind == "rabitq":
-        return f"RaBitQ{codebook.nbits}"
-    return _SCALAR_NAMES[codebook.kind]
+def _codebook(text: str, lists: bool) -> CodebookSpec:
+    found = ((kind, kind.spelling.fullmatch(text)) for kind in KINDS.values())
+    kind, match = next((kind, match) for kind, match in found if match)
+    return CodebookSpec(kind=kind.name, **kind.read(match, lists))
 
 
 def _untold(recipe: Recipe) -> list[str]:
@@ -203,15 +180,16 @@ def _untold(recipe: Recipe) -> list[str]:
     codebook = recipe.codebook
     coded_as_faiss_would = codebook.residual == (recipe.nlist is not None)
     is_fastscan = codebook.kind == "pq" and codebook.nbits == 4
-    is_scalar = codebook.kind in _SCALAR_NAMES
+    defaults = KINDS[codebook.kind].defaults
+    says_residual = coded_as_faiss_would or is_fastscan or "residual" not in defaults
     untold = {
         f"dims = {recipe.dims!r}": isinstance(recipe.dims, float),
         "spill = True": recipe.spill,
         f"learn = {recipe.learn!r}": recipe.learn is not None,
         f"codebook.M = {codebook.M!r}": isinstance(codebook.M, str),
-        f"codebook.residual = {codebook.residual}": not (coded_as_faiss_would or is_fastscan or is_scalar),
+        f"codebook.residual = {codebook.residual}": not says_residual,
         f"codebook.score_aware = {codebook.score_aware}": codebook.score_aware is not None,
-        f"codebook.beam = {codebook.beam}": codebook.beam not in (None, DEFAULT_BEAM),
+        f"codebook.beam = {codebook.beam}": codebook.beam != defaults.get("beam"),
         f"search.nprobe = {recipe.search.nprobe}": isinstance(recipe.search.nprobe, int),
         f"search.rerank = {recipe.search.rerank}": isinstance(recipe.search.rerank, int),
     }

@@ -13,8 +13,9 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from annvq.errors import RecipeError
-from annvq.index.codes import row_bytes
-from annvq.index.codes.spec import SCALAR_BITS, CodebookSpec
+from annvq.index.codes.kinds import KINDS
+from annvq.index.codes.rowstore import row_layout
+from annvq.index.codes.spec import CodebookSpec
 from annvq.index.recipe import rules
 from annvq.index.values import check_count, check_keys, check_one_of, check_share, toml_value
 from annvq.metrics import METRICS
@@ -177,16 +178,16 @@ class Recipe:
                 raise RecipeError(f"dims = {self.dims} as a share needs codebook.M = 'd/k', not {self.codebook.M}")
         elif self.dims is not None:
             check_count("dims", self.dims, also="a share below 1")
-        if self.rotation == "random" and kind in ("fp32", "fp16"):
+        if self.rotation == "random" and KINDS[kind].codebook is None:
             raise RecipeError(f"a rotation changes nothing for kind {kind!r}: leave it out")
-        if self.rotation != "random" and kind == "rabitq":
-            raise RecipeError("kind 'rabitq' needs rotation 'random': its estimates hold for rotated vectors only")
+        if self.rotation != "random" and KINDS[kind].rotates_itself:
+            raise RecipeError(f"kind {kind!r} needs rotation 'random': its estimates hold for rotated vectors only")
 
     def _check_refine(self) -> None:
         if self.refine is None:
             return
         check_one_of("refine", self.refine, REFINES)
-        if SCALAR_BITS[self.refine] <= SCALAR_BITS.get(self.codebook.kind, 0):
+        if KINDS[self.refine].bits <= KINDS[self.codebook.kind].bits:
             raise RecipeError(
                 f"refine {self.refine!r} is not more exact than the codes ({self.codebook.kind!r}): "
                 "leave refine out or choose a stronger one"
@@ -263,7 +264,7 @@ class Recipe:
         """Put numbers for M and rerank, which depend on the dimension d that is coded."""
         codebook, search = self.codebook.settled(d), self.search
         if search.rerank == "auto":
-            search = replace(search, rerank=rules.auto_rerank(8 * row_bytes.telling(codebook, d) / d))
+            search = replace(search, rerank=rules.auto_rerank(8 * KINDS[codebook.kind].telling_bytes(codebook, d) / d))
         return replace(self, codebook=codebook, search=search)
 
     def bytes_per_vector(self, d: int, metric: str = "ip") -> int:
@@ -277,9 +278,11 @@ class Recipe:
         """
         check_one_of("metric", metric, METRICS)
         coded = self.dims if isinstance(self.dims, int) else d
-        refine = row_bytes.of_numbers(self.refine, d) if self.refine else 0
-        l2 = metric == "l2"
-        return row_bytes.of_codes(self.codebook.settled(coded), coded, l2, self.spill and not l2) + refine
+        codebook, l2 = self.codebook.settled(coded), metric == "l2"
+        layout = KINDS[codebook.kind].layout(codebook, coded, l2, self.spill and not l2)
+        if self.refine:
+            layout = layout | row_layout(self.refine, d, "refine")
+        return sum(section.bytes_per_row for section in layout.values())
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested plain values, without what is empty; `from_dict` reads them back."""

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from annvq.codebooks import RaBitQCodebook
-from annvq.codebooks.rabitq import PreparedQueries
+from annvq.codebooks.rabitq import PreparedQueries, factor_columns
+from annvq.index.codes.kind import Fields, Layout, Section
 from annvq.index.codes.pools import Pools
 from annvq.index.codes.probes import Probes
 from annvq.index.rows.segment import Segment
+from annvq.index.values import settled
 from annvq.kernels.scan import scanbits
 from annvq.kernels.vectors.dots import squared_norms
+from annvq.kernels.vectors.hadamard import padded_dim
+
+
+def rabitq_layout(d: int, bits: int) -> Layout:
+    """Return the sections of codes of whole 64 dimensions, and their factors."""
+    plane = padded_dim(d) // 8
+    return {
+        "codes1": Section(np.uint8, plane),
+        "codes_ex": Section(np.uint8, (bits - 1) * plane),
+        "factors": Section(np.float32, factor_columns(bits)),
+    }
 
 
 @dataclass(frozen=True)
@@ -41,14 +58,10 @@ class RaBitQCodes:
     copies = 1  # how often a scan may find a row
     scan_is_final = True
 
-    def layout(self, rows: int, blocks: int) -> dict[str, tuple[type, tuple[int, ...]]]:
-        """Return dtype and shape of the sections of a segment of so many rows."""
-        plane = self.codebook.padded_dim // 8
-        return {
-            "codes1": (np.uint8, (rows, plane)),
-            "codes_ex": (np.uint8, (rows, (self.codebook.bits - 1) * plane)),
-            "factors": (np.float32, (rows, self.codebook.factor_columns)),
-        }
+    @property
+    def layout(self) -> Layout:
+        """The sections of the first bits, of the others, and of factors."""
+        return rabitq_layout(self.codebook.dim, self.codebook.bits)
 
     def pool_depth(self, k: int) -> int:
         """Return how many rows a scan must keep for the k best: its scores are final."""
@@ -69,7 +82,7 @@ class RaBitQCodes:
 
     def unpack(self, segment: Segment, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Return some rows (int64) of a segment's sections."""
-        return {name: segment.arrays[name][rows] for name in self.layout(0, 0)}
+        return {name: segment.arrays[name][rows] for name in self.layout}
 
     def decode(self, arrays: dict[str, np.ndarray], labels: np.ndarray) -> np.ndarray:
         """Return vectors (n, d) float32 of unpacked rows of the lists ``labels`` (n,)."""
@@ -104,3 +117,56 @@ class RaBitQCodes:
     @staticmethod
     def _rows(segment: Segment) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return segment.arrays["codes1"], segment.arrays["codes_ex"], segment.arrays["factors"]
+
+
+class RaBitQKind:
+    """The kind "rabitq": 1 to 8 bits per dimension of vectors that are rotated at random."""
+
+    name = "rabitq"
+    defaults = MappingProxyType({"nbits": 1, "residual": False})
+    nbits = tuple(range(1, 9))
+    splits_dimensions = False
+    bits = 0
+    codebook = RaBitQCodebook
+    rotates_itself = True
+    needs_centre = True
+    spelling = re.compile(r"RaBitQ(?P<bits>[0-9]{1,9})?")
+
+    def is_centered(self, spec: Fields) -> bool:
+        """Return False: codes are of differences from a centroid anyway."""
+        return False
+
+    def layout(self, spec: Fields, d: int, l2: bool, spill: bool) -> Layout:
+        """Return the sections of bit planes and factors."""
+        return rabitq_layout(d, settled(spec.nbits))
+
+    def telling_bytes(self, spec: Fields, d: int) -> int:
+        """Return the bytes of the bits of d dimensions."""
+        return math.ceil(settled(spec.nbits) * d / 8)
+
+    def train(
+        self, spec: Fields, rows: np.ndarray, centroids: np.ndarray | None, metric: str, *, seed: int, threads: int
+    ) -> RaBitQCodebook:
+        """Choose a rotation; nothing is learned of the vectors but their dimension."""
+        return RaBitQCodebook.train(rows, bits=settled(spec.nbits), seed=seed)
+
+    def mismatch(self, spec: Fields, codebook: RaBitQCodebook) -> str | None:
+        """Return how the codebook's levels or bits differ from the recipe's."""
+        if codebook.bits == spec.nbits:
+            return None
+        return f"of {spec.nbits} bits a dimension with a codebook of {codebook.bits}"
+
+    def codes(
+        self, spec: Fields, codebook: Any, dim: int, metric: str, centroids: np.ndarray | None, spill: bool
+    ) -> RaBitQCodes:
+        """Return codes of differences from the lists' centroids."""
+        assert centroids is not None
+        return RaBitQCodes(codebook, metric, centroids)
+
+    def read(self, found: re.Match[str], lists: bool) -> dict[str, Any]:
+        """Return the fields of "RaBitQ4"; codes behind lists are of residuals."""
+        return {"nbits": int(found["bits"] or 1), "residual": lists}
+
+    def spelled(self, spec: Fields) -> str:
+        """Return "RaBitQ4" and the like."""
+        return f"RaBitQ{spec.nbits}"
