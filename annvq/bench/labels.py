@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-_MARGIN = 6.0  # points between a label and what it names
+_MARGIN = 8.0  # points between a label and what it names
 _TRIES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))  # directions, best first
 _RINGS = (1.0, 2.2, 3.6, 5.2)  # of these distances
 _SPACING = 1.35  # heights of a line, between labels at the end of lines

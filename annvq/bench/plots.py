@@ -298,12 +298,10 @@ def _grey(number: int) -> str:
     return ("0.2", "0.4", "0.52")[number % 3]
 
 
-def finish(figure: Any, axes: Any, path: Path, title: str, label: Callable[[], None] = lambda: None) -> None:
-    """Give a figure title, grid, footer and legend (where lines have labels), ``label`` it, write PNG and SVG."""
+def finish(figure: Any, axes: Any, path: Path, title: str, note: str, label: Callable[[], None]) -> None:
+    """Give a figure title, grid and footer, ``label`` what it shows, and write it as PNG and SVG."""
     _adorn(axes, title)
-    if axes.get_legend_handles_labels()[1]:
-        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
-    _foot(figure, "")
+    _foot(figure, note)
     label()
     _save(figure, path)
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from annvq.cli.options import examples, local_path
-from annvq.cli.screen import screen
+from annvq.cli.bench.result import Result, check_places
+from annvq.cli.options import JsonFile, examples, local_path
 from annvq.demo.run import run
 
 EXAMPLES = examples("demo", "demo --out my-demo")
@@ -19,6 +19,10 @@ def command(
     out: Annotated[
         Path, typer.Option("--out", "-o", parser=local_path, metavar="DIR", help="Where index and picture stay.")
     ] = _DEFAULT_OUT,
+    json: JsonFile = None,
 ) -> None:
     """Build several recipes over Cranfield's abstracts, search, and compare quality, size and speed."""
-    run(out, screen())
+    check_places(json)
+    told = Result("demo", json)
+    qualities = run(out, told.console)
+    told.finish({"data": "cranfield", "metric": "ip"}, [quality.row() for quality in qualities])

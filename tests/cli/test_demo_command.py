@@ -1,3 +1,4 @@
+import json
 import re
 import subprocess
 import sys
@@ -35,7 +36,7 @@ def test_the_embedded_data_reproduce_exact_search():
 @pytest.mark.slow
 def test_every_recipe_of_the_demo_keeps_most_of_the_quality(tmp_path, annvq_command):
     pytest.importorskip("pytrec_eval")
-    code, out, err = annvq_command("demo", "--out", tmp_path)
+    code, out, err = annvq_command("demo", "--out", tmp_path, "--json", tmp_path / "demo.json")
     assert code == 0, err
     rows = [line.split("│")[1:3] for line in out.splitlines() if line.startswith("│")]
     assert [recipe.strip() for recipe, _ in rows] == list(RECIPES)
@@ -100,8 +101,10 @@ def test_the_larger_set_tells_recipes_apart(tmp_path, annvq_command, monkeypatch
     monkeypatch.setattr("annvq.demo.run.RECIPES", ("flat",))
     monkeypatch.setattr("annvq.demo.speed.RECIPES", ("flat", "ivf-flat"))
     monkeypatch.setattr("annvq.demo.speed._VECTORS", 3000)
-    code, out, err = annvq_command("demo", "--out", tmp_path)
+    code, out, err = annvq_command("demo", "--out", tmp_path, "--json", tmp_path / "demo.json")
     assert code == 0, err
+    rows = json.loads((tmp_path / "demo.json").read_text())["rows"]
+    assert [(row["recipe"], row["compression"]) for row in rows] == [("flat", 1.0)]
     assert re.search(r"ivf-flat +[\d,]+ queries/s \(recall 0.9", out)
     pytest.importorskip("matplotlib")
     for name in ("ndcg-bytes", "recall-qps"):

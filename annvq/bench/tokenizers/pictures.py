@@ -58,13 +58,16 @@ def rate_against_distortion(result: TokenizerResult, path: Path) -> None:
             color=color(number),
         )
     axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_xlabel("bits per image (log scale)")
     axes.set_ylabel("PSNR, dB (higher is better)")
     rows = result.rows()
     places = np.array([(row["bits_per_image"], row["psnr"]) for row in rows])
+    rates = np.unique(places[:, 0])
+    axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    axes.minorticks_off()
+    note = "one seed, so no bars" if result.config["seeds"] == 1 else "bars: standard deviation over seeds"
     finish(
-        figure, axes, path, f"{_title(result)}\nrate against distortion",
+        figure, axes, path, f"{_title(result)}\nrate against distortion", note,
         lambda: label_points(axes, places, [row["quantizer"] for row in rows], [*map(color, range(len(rows)))]),
     )  # fmt: skip
 
@@ -73,14 +76,21 @@ def utilization(result: TokenizerResult, path: Path) -> None:
     """Draw the share of codes that are used, and perplexity as a share of the codes, for each quantizer."""
     rows = result.rows()
     figure, axes = figure_of()
-    places = np.arange(len(rows))
+    places, named = np.arange(len(rows)), []
     for shift, (label, values) in zip((0.2, -0.2), _shares(result, rows).items()):
-        axes.barh(places - shift, values, 0.38, label=label)
+        bars = axes.barh(places - shift, values, 0.38, color=color(int(shift < 0)))
+        named.append((label, bars.patches[0]))
     axes.set_yticks(places, [row["quantizer"] for row in rows], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.set_xlabel(f"share of the codes, over {rows[0]['tokens']:,} vectors")
-    finish(figure, axes, path, f"{_title(result)}\nuse of the codebook")
+
+    def name_bars() -> None:
+        for label, bar in named:
+            place = (bar.get_width() + 0.01, bar.get_y() + bar.get_height() / 2)
+            axes.text(*place, label, va="center", fontsize=8, color=bar.get_facecolor())
+
+    finish(figure, axes, path, f"{_title(result)}\nuse of the codebook", "means over seeds", name_bars)
 
 
 def _shares(result: TokenizerResult, rows: list[dict[str, Any]]) -> dict[str, list[float]]:
