@@ -23,7 +23,7 @@ def soft(distances: Tensor, temperature: float) -> Tensor:
     return torch.softmax(-distances / temperature, -1)
 
 
-def straight_through(weights: Tensor, codes: Tensor) -> Tensor:
+def hardened(weights: Tensor, codes: Tensor) -> Tensor:
     """Return one-hot rows (..., ksub) of codes (...), whose gradient is that of the weights (Bengio et al. 2013)."""
     hard = torch.zeros_like(weights).scatter_(-1, codes[..., None], 1.0)
     return hard + weights - weights.detach()

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from annvq.errors import CorruptIndexError, MissingExtraError, ParameterError
+from annvq.errors import CorruptIndexError, ParameterError
 from annvq.io.replacing import replacing
-from annvq.learn.runtime import torch
+from annvq.learn.runtime import safetensors_of_torch, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,14 +45,6 @@ class Advance:
     stopped: str = ""
 
 
-def _safetensors() -> Any:
-    try:
-        import safetensors.torch
-    except ImportError:
-        raise MissingExtraError("safetensors", "train") from None
-    return safetensors.torch
-
-
 def save(path: Path, parts: dict[str, dict[str, Tensor]], optimizer: Any, progress: Advance, asked: str) -> None:
     """Write a checkpoint, whole or not at all.
 
@@ -77,7 +69,7 @@ def save(path: Path, parts: dict[str, dict[str, Tensor]], optimizer: Any, progre
     about = {"format": _FORMAT, "asked": asked, "progress": vars(progress), "sha256": _digest_of(plain)}
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
-        _safetensors().save_file(plain, str(partial), metadata={"annvq": json.dumps(about)})
+        safetensors_of_torch().save_file(plain, str(partial), metadata={"annvq": json.dumps(about)})
 
 
 def load(
@@ -95,7 +87,7 @@ def load(
     """
     from safetensors import safe_open
 
-    _safetensors()
+    safetensors_of_torch()
     try:
         with safe_open(str(path), framework="pt") as opened:
             about = json.loads(opened.metadata()["annvq"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from annvq.errors import MissingExtraError
 
 try:
@@ -9,4 +11,13 @@ try:
 except ImportError:
     raise MissingExtraError("torch", "train") from None
 
-__all__ = ["torch"]
+__all__ = ["safetensors_of_torch", "torch"]
+
+
+def safetensors_of_torch() -> Any:
+    """Return the module `safetensors.torch`; MissingExtraError where it is not installed."""
+    try:
+        import safetensors.torch
+    except ImportError:
+        raise MissingExtraError("safetensors", "train") from None
+    return safetensors.torch

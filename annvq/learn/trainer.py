@@ -15,7 +15,7 @@ from annvq.arguments import as_count, as_number
 from annvq.errors import NonFiniteError, ParameterError
 from annvq.kernels import threads as pool
 from annvq.learn import checkpoint
-from annvq.learn.assignment import EPSILON, sinkhorn, soft, straight_through
+from annvq.learn.assignment import EPSILON, hardened, sinkhorn, soft
 from annvq.learn.batch import Batch
 from annvq.learn.checkpoint import Advance
 from annvq.learn.data import QuerySet
@@ -430,7 +430,7 @@ class Run:
             return codebook.decode(self.devices.tensor(coded))
         if how.assignment == "soft":
             weights = soft(codebook.distances(targets), how.softness)
-            return codebook.mix(straight_through(weights, codebook.nearest(targets)))
+            return codebook.mix(hardened(weights, codebook.nearest(targets)))
         with torch.no_grad():
             codes = sinkhorn(codebook.distances(targets), how.epsilon).argmax(2)
         return codebook.decode(codes)

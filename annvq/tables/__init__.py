@@ -9,6 +9,7 @@
 # pyright: reportUnsupportedDunderAll=false
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from typing import Any
 
@@ -17,9 +18,9 @@ from annvq.tables.frozen.table import open_table as open
 from annvq.tables.registry import METHODS
 
 _ELSEWHERE = {
-    "Proposal": "models.recommendation",
     "Table": "table",
     "TableBag": "bag",
+    "Trial": "models.recommendation",
     "compress": "models.compression",
     "distill": "distillation",
     "fit": "models.fitting",
@@ -63,6 +64,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "Proposal":
+        warnings.warn("annvq.tables.Proposal is called Trial now", DeprecationWarning, stacklevel=2)
+        name = "Trial"
     if name in METHODS:
         return METHODS[name]
     if name in _ELSEWHERE:

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from annvq.arguments import as_file, as_path
-from annvq.errors import DataFormatError, MissingExtraError, ParameterError
+from annvq.errors import DataFormatError, ParameterError
 from annvq.io.replacing import replacing
-from annvq.learn.runtime import torch
-
-
-def _safetensors() -> Any:
-    try:
-        import safetensors.torch
-    except ImportError:
-        raise MissingExtraError("safetensors", "train") from None
-    return safetensors.torch
+from annvq.learn.runtime import safetensors_of_torch, torch
 
 
 def save_weights(path: str | os.PathLike[str], module: torch.nn.Module) -> None:
     """Write parameters and buffers of a tokenizer, or of a module around one, whole or not at all."""
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in module.state_dict().items()}
-    store = _safetensors()
+    store = safetensors_of_torch()
     with replacing(as_path(path)) as partial:
         store.save_file(tensors, str(partial), metadata={"annvq": "tokenizer"})
 
@@ -42,7 +33,7 @@ def load_weights(path: str | os.PathLike[str], module: torch.nn.Module) -> None:
     """
     from safetensors import SafetensorError
 
-    store, place = _safetensors(), as_file(path)
+    store, place = safetensors_of_torch(), as_file(path)
     try:
         tensors = store.load_file(place)
     except SafetensorError as error:

@@ -8,7 +8,7 @@ pytest.importorskip("torch")
 import torch
 
 from annvq.errors import NonFiniteError, ParameterError
-from annvq.learn.assignment import sinkhorn, soft, straight_through
+from annvq.learn.assignment import hardened, sinkhorn, soft
 
 
 def plain_sinkhorn(distances, epsilon, iterations):
@@ -71,10 +71,10 @@ def test_bad_input_is_refused(distances):
         soft(distances, 0.0)
 
 
-def test_straight_through_is_hard_forward_and_soft_backward(distances):
+def test_hardened_weights_are_hard_forward_and_soft_backward(distances):
     given = distances.clone().requires_grad_()
     weights = soft(given, 0.1)
-    hard = straight_through(weights, weights.argmax(-1))
+    hard = hardened(weights, weights.argmax(-1))
     picked = hard.detach().numpy()
     np.testing.assert_array_equal(picked.argmax(-1), distances.numpy().argmin(-1))
     np.testing.assert_allclose(np.sort(picked, -1)[..., -1], 1, atol=1e-12)

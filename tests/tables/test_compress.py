@@ -337,3 +337,8 @@ def test_blocks_whose_differences_overflow_are_merged_too():
     means, owner = merged(blocks, np.ones((8, 4)), 3, 0)
     assert len(means) == 3
     assert set(owner) == {0, 1, 2}
+
+
+def test_a_former_name_warns():
+    with pytest.warns(DeprecationWarning, match="called Trial now"):
+        assert tables.Proposal is tables.Trial

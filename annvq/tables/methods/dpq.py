@@ -8,7 +8,7 @@ import numpy as np
 
 from annvq.codebooks import ProductCodebook
 from annvq.errors import ParameterError
-from annvq.learn.assignment import straight_through
+from annvq.learn.assignment import hardened
 from annvq.learn.deciding import largest_logit
 from annvq.learn.mirrors import ProductMirror
 from annvq.learn.runtime import torch
@@ -81,7 +81,7 @@ class DPQ(LearnedCodes):
         if not (self.training and torch.is_grad_enabled()):
             return self.values.decode(of_distinct(self._codes_of, ids))
         codes = self.nearest(query.detach(), ids)
-        return self.values.mix(straight_through(torch.softmax(self._products(query), 2), codes))
+        return self.values.mix(hardened(torch.softmax(self._products(query), 2), codes))
 
     def form(self) -> Form:
         """Return the arrays for inference."""

@@ -28,7 +28,7 @@ _A_PASS = 128  # centroids that take as long as a pass over the rows does beside
 
 
 @dataclass(frozen=True)
-class Proposal:
+class Trial:
     """What a method makes of a trained table.
 
     Parameters
@@ -62,7 +62,7 @@ def recommend(
     frequencies: Any = None,
     methods: Sequence[str] = QUICK,
     seed: int = 0,
-) -> list[Proposal]:
+) -> list[Trial]:
     """Try methods on a trained table and return them from the least error to the largest.
 
     What a row is good for in its model is not looked at: take the first two or three and measure these.
@@ -83,7 +83,7 @@ def recommend(
 
     Returns
     -------
-    proposals
+    trials
         One a method; those that cannot meet the budget are last, and residual codes whose stages are so many that
         training them takes longer than some 15 seconds: `compress` does so when asked to.
 
@@ -110,22 +110,22 @@ def recommend(
     spread = float((share * np.square(weight - np.average(weight, 0, share)).sum(1)).sum())
     size = float((share * np.square(weight).sum(1)).sum())
     spread = max(spread, 1e-9 * size, 1e-30)  # of rows that are all alike
-    proposals = []
+    trials = []
     for method in methods:
         start = time.perf_counter()
         try:
             too_long = _too_long(method, weight, ratio)
             if too_long:
-                proposals.append(Proposal(method, 0, np.inf, 0.0, too_long))
+                trials.append(Trial(method, 0, np.inf, 0.0, too_long))
                 continue
             table = compress(layer, method, ratio=ratio, frequencies=counts, seed=seed)
         except BudgetError as error:
-            proposals.append(Proposal(method, 0, np.inf, time.perf_counter() - start, str(error)))
+            trials.append(Trial(method, 0, np.inf, time.perf_counter() - start, str(error)))
             continue
         seconds = time.perf_counter() - start
         lost = float((share * np.square(table.decoded() - weight).sum(1)).sum())
-        proposals.append(Proposal(method, table.nbytes, lost / spread, seconds))
-    return sorted(proposals, key=lambda proposal: proposal.error)
+        trials.append(Trial(method, table.nbytes, lost / spread, seconds))
+    return sorted(trials, key=lambda trial: trial.error)
 
 
 def _too_long(method: str, weight: np.ndarray, ratio: Any) -> str:
