@@ -16,6 +16,7 @@ from figures import Figures, machine_line
 
 from annvq.kernels.compile.jit import REASSOCIATE, kernel
 from annvq.kernels.scan import scan4, topk
+from annvq.kernels.scan.lists import PackedCodes, blocks_for
 from annvq.kernels.scan.lookup_tables import quantize_lookup_tables
 
 M, K, PASSES = 64, 10, 7
@@ -50,16 +51,17 @@ def annvq_scan(codes: np.ndarray, tables: np.ndarray) -> Callable[[], object]:
     """Return a scan of all codes (n, M) for one query's tables (M, 16) into a pool."""
     n = len(codes)
     offsets = np.array([0, n])
-    packed = scan4.pack(codes, offsets)
-    visits = np.array([[0, 0, 0, 0, n]])
-    nothing, keys = np.empty(0, np.float32), np.arange(n)
+    blocks = blocks_for(np.diff(offsets))
+    nothing, everything, unmapped = (np.empty(0, dtype) for dtype in (np.float32, np.uint8, np.uint32))
+    packed = PackedCodes(scan4.pack(codes, offsets), offsets, blocks, nothing, everything, unmapped, 0)
+    pieces = np.array([[0, 0, 0, 0, n]])
+    keys = np.arange(n)
     quantized = np.empty((1, scan4.groups_for(M) * 64), np.uint8)
-    allow, mapping = np.empty(0, np.uint8), np.empty(0, np.uint32)
 
     def scan() -> object:
         step, bias = (np.array([number], np.float32) for number in quantize_lookup_tables(tables, quantized[0]))
         pool = topk.empty_pools(1, topk.capacity_for(K))
-        return scan4.scan_visits(packed, visits, bias, quantized, step, nothing, allow, mapping, 0, *pool, K, keys)
+        return scan4.scan_pieces(packed, pieces, bias, quantized, step, pool, K, keys)
 
     return scan
 

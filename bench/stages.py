@@ -19,6 +19,7 @@ from annvq.kernels.compile.jit import kernel
 from annvq.kernels.registers.tiles import LANES, ROWS
 from annvq.kernels.scan import coarse, pipeline, scan4, scanflat, topk
 from annvq.kernels.scan import lookup_tables as tables
+from annvq.kernels.scan.lists import Visits
 from annvq.kernels.vectors import gemm
 from annvq.kernels.vectors.dots import padded
 
@@ -34,10 +35,10 @@ def rotate(queries, panels, width, out):
 
 
 @kernel
-def probe(queries, exact, coded, live, nprobe, keys, lists, counts, scores):
+def probe(queries, chosen, live, nprobe, lists, counts, scores):
     """Choose lists of queries one by one."""
     for q in range(queries.shape[0]):
-        found, count, of_lists = coarse.probe(queries[q : q + 1], exact, coded, live, nprobe, 1, keys)
+        found, count, of_lists = coarse.probe(queries[q : q + 1], chosen, live, nprobe, 1)
         lists[q], counts[q], scores[q] = found[0], count[0], of_lists[0]
 
 
@@ -49,26 +50,26 @@ def make_tables(queries, transposed, out):
 
 
 @kernel
-def scan(of_queries, codes, constants, allow, mapping, lists, counts, bases, pool, reach, keys):
-    """Scan the lists of queries one by one."""
-    packed, offsets, blocks = codes
-    scores, rows, filled, thresholds = pool
-    for q in range(of_queries.shape[0]):
-        scan4.scan_lists(
-            of_queries[q : q + 1], packed, offsets, blocks, lists[q : q + 1], counts[q : q + 1], bases[q : q + 1],
-            constants, allow, mapping, 0, 1, 0, scores[q : q + 1], rows[q : q + 1], filled[q : q + 1],
-            thresholds[q : q + 1], reach, keys,
-        )  # fmt: skip
+def of_query(pools, q):
+    """Return the pool of one query."""
+    some = slice(q, q + 1)
+    return topk.Candidates(pools.scores[some], pools.rows[some], pools.counts[some], pools.thresholds[some])
 
 
 @kernel
-def rescore(queries, store, d, minimum, step, l2, pool):
+def scan(of_queries, bases, codes, lists, counts, pools, reach, keys):
+    """Scan the lists of queries one by one."""
+    for q in range(of_queries.shape[0]):
+        some = slice(q, q + 1)
+        visits = Visits(lists[some], counts[some], 0, 1)
+        scan4.scan_lists(of_queries[some], bases[some], codes, visits, of_query(pools, q), reach, keys)
+
+
+@kernel
+def rescore(queries, store, l2, pools):
     """Rescore the pools of queries one by one."""
-    scores, rows, filled, _ = pool
     for q in range(queries.shape[0]):
-        scanflat.rescore(
-            queries[q : q + 1], store, d, minimum, step, l2, 0, scores[q : q + 1], rows[q : q + 1], filled[q : q + 1]
-        )
+        scanflat.rescore(queries[q : q + 1], store, l2, 0, of_query(pools, q))
 
 
 def seconds(call: Callable[[], object], before: Callable[[], object] = lambda: None) -> float:
@@ -107,12 +108,14 @@ def main() -> None:
     lists, counts = np.empty((QUERIES, trained.nlist), np.int64), np.empty(QUERIES, np.int64)
     bases = np.empty((QUERIES, trained.nlist), np.float32)
     live = snapshot.searchable_per_list
-    is_coded = chosen.coded[2].size > 0
-    read = chosen.coded[2].nbytes + 4 * width * (nprobe * 1.25 + 32) if is_coded else chosen.exact[0].nbytes
+    is_coded = chosen.coded.codes.packed.size > 0
+    read = (
+        chosen.coded.codes.packed.nbytes + 4 * width * (nprobe * 1.25 + 32) if is_coded else chosen.exact.panels.nbytes
+    )
     add(
         "choice of lists",
         read,
-        lambda: probe(rotated, chosen.exact, chosen.coded, live, nprobe, chosen.keys, lists, counts, bases),
+        lambda: probe(rotated, chosen, live, nprobe, lists, counts, bases),
     )
     transposed = trained.codebook.transposed
     parts = np.zeros((QUERIES, transposed.shape[0] * transposed.shape[1]), np.float32)
@@ -120,40 +123,35 @@ def main() -> None:
     of_queries = np.empty((QUERIES, M, 16), np.float32)
     add("tables", transposed.nbytes, lambda: make_tables(parts, transposed, of_queries))
     copies = trained.codes.copies
-    pool = topk.empty_pools(QUERIES, topk.capacity_for(rerank * copies))
+    pools = topk.empty_pools(QUERIES, topk.capacity_for(rerank * copies))
 
     def empty() -> None:
-        pool[2][:], pool[3][:] = 0, -np.inf
+        pools.counts[:], pools.thresholds[:] = 0, -np.inf
 
     def scan_all() -> None:
-        codes = (segment.arrays[trained.codes.section], segment.offsets, segment.block_offsets)
-        constants = segment.arrays.get("constants", np.empty(0, np.float32))
-        rest = (lists, counts, bases, pool, rerank * copies, keys)
-        scan(of_queries, codes, constants, segment.allow, np.empty(0, np.uint32), *rest)
-        if copies == 2:
-            *second, mapping = trained.codes.spilled(segment)
-            scan(of_queries, tuple(second), constants, segment.allow, mapping, *rest)
+        for codes in (trained.codes.packed(segment), trained.codes.spilled(segment))[:copies]:
+            scan(of_queries, bases, codes, lists, counts, pools, rerank * copies, keys)
 
     rows = np.mean([live[found[:count]].sum() for found, count in zip(lists, counts, strict=True)])
     add(f"scan of {copies * rows:,.0f} codes", copies * rows * M / 2, scan_all, empty)
-    kept = tuple(array.copy() for array in pool)
+    kept = tuple(array.copy() for array in pools)
 
     def refill() -> None:
-        for array, old in zip(pool, kept, strict=True):
+        for array, old in zip(pools, kept, strict=True):
             array[:] = old
 
     def shrink() -> None:
         if copies == 2:
-            topk.drop_repeats(*pool[:3])
-        topk.cut_pools(*pool[:3], rerank, keys)
+            topk.drop_repeats(pools)
+        topk.cut_pools(pools, rerank, keys)
 
     add("pools", 0.0, shrink, refill)
-    store, minimum, step = trained.refine.flat(segment)
+    store = trained.refine.store(segment)
     wide = padded(queries)
     size = rerank * trained.refine.layout["refine"].bytes_per_row
-    add("rescoring", size, lambda: rescore(wide, store, trained.dim, minimum, step, trained.l2, pool))
+    add("rescoring", size, lambda: rescore(wide, store, trained.l2, pools))
     best, best_rows = np.empty((QUERIES, K), np.float32), np.empty((QUERIES, K), np.int64)
-    add("sorting", 0.0, lambda: topk.take_best(*pool[:3], K, keys, best, best_rows))
+    add("sorting", 0.0, lambda: topk.take_best(pools, K, keys, best, best_rows))
 
     def one_call_each() -> None:
         for query in queries:

@@ -33,6 +33,7 @@ from annvq.codebooks.arrays import as_rows, finite, frozen, raw_rows, stored_byt
 from annvq.errors import DtypeError, NonFiniteError, ParameterError, ShapeError
 from annvq.kernels.codes import bits as scan
 from annvq.kernels.codes import rabitq
+from annvq.kernels.codes.rabitq import PreparedQueries
 from annvq.kernels.threads import run
 from annvq.kernels.vectors import hadamard
 from annvq.metrics import CODE_METRICS
@@ -40,30 +41,6 @@ from annvq.metrics import CODE_METRICS
 BITS = range(1, 9)
 MAX_DIM = 65_536  # the integer sums of the scan fit 32 bits up to here
 _ROWS_A_TASK = 4096
-
-
-@dataclass(frozen=True)
-class PreparedQueries:
-    """Rotated queries in the two forms that a scan takes.
-
-    Attributes
-    ----------
-    planes
-        (nq, 4, words) uint64: bit planes of the query in 4 bits, `annvq.kernels.codes.bits.plane_words` words.
-    high, low
-        (nq, D) uint8, bytes of an int8: the query in 16 bits, level ``256 * high + low``.
-    factors
-        (nq, 3) float32: scale and noise of the 4-bit form, half the step of the 16-bit form.
-    totals
-        (nq,) int64: sum of the 16-bit levels.
-
-    """
-
-    planes: np.ndarray
-    high: np.ndarray
-    low: np.ndarray
-    factors: np.ndarray
-    totals: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,7 +233,7 @@ class RaBitQCodebook:
             factors=np.empty((nq, 3), np.float32),
             totals=np.empty(nq, np.int64),
         )
-        rabitq.prepare(rotated, prepared.planes, prepared.high, prepared.low, prepared.factors, prepared.totals)
+        rabitq.prepare(rotated, prepared)
         return prepared
 
     def config(self) -> dict[str, Any]:

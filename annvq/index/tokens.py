@@ -24,11 +24,14 @@ from annvq.errors import CorruptIndexError, NonFiniteError, ParameterError, Reci
 from annvq.index.token_bytes import Levels, QueryBytes
 from annvq.index.values import check_count, check_one_of
 from annvq.kernels.clusters.assign import assign
+from annvq.kernels.codes.rabitq import PreparedQueries
 from annvq.kernels.documents import chamfer
 from annvq.kernels.registers.tiles import readonly
 from annvq.kernels.scan import scan4, scanbits
+from annvq.kernels.scan.scanbits import BitCodes
+from annvq.kernels.scan.topk import Candidates
 from annvq.kernels.vectors import gemm
-from annvq.kernels.vectors.dots import padded, squared_norms
+from annvq.kernels.vectors.dots import Store, padded, squared_norms
 
 OFFSETS, LABELS, ROWS = "tokens.offsets", "tokens.labels", "tokens.rows"
 CODES, OTHER_CODES = f"tokens.codes.{scan4.LAYOUT}", f"tokens.codes.{scan4.OTHER_LAYOUT}"
@@ -42,6 +45,7 @@ _MOST_CENTROIDS = 1024  # by default: every vector is compared with all of them 
 _ITERATIONS = 5  # of their training: more gains nothing that residual codes do not make up for
 _CODEBOOK_ROWS = 1 << 14  # vectors that 16 entries a sub-quantizer learn from
 _NO_FLOATS, _NO_LABELS = frozen(np.empty(0, np.float32)), frozen(np.empty(0, np.uint32))
+_EVERYTHING = frozen(np.empty(0, np.uint8))
 _NO_TABLE = frozen(np.empty((0, 0), np.float32))
 
 
@@ -298,8 +302,8 @@ class TokenStore:
         else:
             store = arrays[ROWS].view(np.uint16) if self.spec.kind == "fp16" else arrays[ROWS]
             chamfer.chamfer_of_rows(
-                prepared.panels, np.array([0, len(prepared.query)]), readonly(store.reshape(-1)), self.dim,
-                *self._affine, offsets, documents, scores[None],
+                prepared.panels, np.array([0, len(prepared.query)]),
+                Store(readonly(store.reshape(-1)), self.dim, *self._affine), offsets, documents, scores[None],
             )  # fmt: skip
         return scores
 
@@ -316,11 +320,10 @@ class TokenStore:
         tq = len(prepared.query)
         pooled = np.tile(rows, (tq, 1))
         estimates = np.empty(pooled.shape, np.float32)
-        codes = [arrays[f"tokens.{name}"] for name in _RABITQ]
-        scanbits.rescore(
-            *codes, *prepared.rabitq, np.array([0, len(codes[0])]), *prepared.center, 0,
-            estimates, pooled, np.full(tq, len(rows)),
-        )  # fmt: skip
+        signs, others, factors = (arrays[f"tokens.{name}"] for name in _RABITQ)
+        codes = BitCodes(signs, others, factors, np.array([0, len(signs)]), _EVERYTHING, 0)
+        pools = Candidates(estimates, pooled, np.full(tq, len(rows)), np.empty(0, np.float32))
+        scanbits.rescore(codes, prepared.rabitq, *prepared.center, pools)
         scores[:] = -np.inf
         filled = np.flatnonzero(np.diff(starts))
         if len(filled):
@@ -413,11 +416,10 @@ class Prepared:
         return np.ascontiguousarray(products.T)
 
     @cached_property
-    def rabitq(self) -> tuple[np.ndarray, ...]:
+    def rabitq(self) -> PreparedQueries:
         """The vectors as the scan of RaBitQ's codes takes them."""
         assert isinstance(self.store.codebook, RaBitQCodebook)
-        found = self.store.codebook.prepare_trusted(self.query)
-        return found.planes, found.high, found.low, found.factors, found.totals
+        return self.store.codebook.prepare_trusted(self.query)
 
     @cached_property
     def center(self) -> tuple[np.ndarray, np.ndarray]:

@@ -13,13 +13,14 @@ from annvq.codebooks import ProductCodebook, Rotation, ScalarCodebook
 from annvq.errors import CorruptIndexError
 from annvq.index.codes.kind import Codes, Kind
 from annvq.index.codes.kinds import KINDS
-from annvq.index.codes.probes import Coarse
+from annvq.index.codes.probes import coarse_of
 from annvq.index.codes.rowstore import RowStore
 from annvq.index.recipe import Recipe
 from annvq.index.rows.segment import Segment
 from annvq.index.search.params import SearchParams
 from annvq.index.tokens import TokenStore
 from annvq.kernels.clusters.assign import assign
+from annvq.kernels.scan.coarse import Coarse
 from annvq.metrics import METRICS
 from annvq.vectors import LONGEST
 
@@ -87,7 +88,7 @@ class Trained:
     @cached_property
     def coarse(self) -> Coarse | None:
         """The centroids made ready for choosing lists, None without lists."""
-        return None if self.centroids is None else Coarse.of(self.centroids, self.l2, self.coarse_codebook)
+        return None if self.centroids is None else coarse_of(self.centroids, self.l2, self.coarse_codebook)
 
     @property
     def kind(self) -> Kind:

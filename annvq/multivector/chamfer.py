@@ -13,6 +13,7 @@ from annvq.kernels import threads as pool
 from annvq.kernels.documents import chamfer as kernels
 from annvq.kernels.registers.tiles import readonly
 from annvq.kernels.vectors import gemm
+from annvq.kernels.vectors.dots import Store
 from annvq.multivector.ragged import Ragged
 
 _VECTORS_A_TASK = 4096
@@ -62,10 +63,11 @@ def chamfer(
 
     def run(part: slice) -> None:
         some = given[part].floats()
-        store, every = readonly(some.vectors.reshape(-1)), np.arange(len(some))
+        store = Store(readonly(some.vectors.reshape(-1)), some.dim, _NOTHING, _NOTHING)
+        every = np.arange(len(some))
         for block, panels, offsets in packed:
             out = np.empty((len(offsets) - 1, len(some)), np.float32)
-            kernels.chamfer_of_rows(panels, offsets, store, some.dim, _NOTHING, _NOTHING, some.offsets, every, out)
+            kernels.chamfer_of_rows(panels, offsets, store, some.offsets, every, out)
             scores[block, part] = out
 
     pool.run(run, _cuts(given.offsets, _VECTORS_A_TASK), workers)

@@ -7,6 +7,7 @@ import numpy as np
 from annvq.codebooks.rabitq import RaBitQCodebook
 from annvq.kernels.compile import isa
 from annvq.kernels.scan import scanbits, topk
+from annvq.kernels.scan.lists import Visits
 
 digest = hashlib.sha256()
 rng = np.random.default_rng(0)
@@ -18,13 +19,12 @@ for dim, bits in ((40, 1), (100, 3), (250, 8), (300, 4), (600, 2)):
     distances = np.sqrt((queries**2).sum(axis=1, keepdims=True)).astype(np.float32)
     keep = 20
     scores = np.zeros((2, topk.capacity_for(keep)), np.float32)
-    rows, counts = np.zeros(scores.shape, np.int64), np.zeros(2, np.int64)
-    scanbits.scan_lists(
-        *encoded.values(), prepared.planes, prepared.high, prepared.low, prepared.factors, prepared.totals,
-        np.array([0, 150]), np.zeros((2, 1), np.int64), np.ones(2, np.int64), -(distances**2), distances,
-        np.empty(0, np.uint8), 0, 1, 0, scores, rows, counts, np.full(2, -np.inf, np.float32), keep, np.arange(150),
-    )  # fmt: skip
-    results = (*encoded.values(), *vars(prepared).values(), scores, rows, codebook.decode(encoded, metric="l2"))
+    rows = np.zeros(scores.shape, np.int64)
+    pools = topk.Candidates(scores, rows, np.zeros(2, np.int64), np.full(2, -np.inf, np.float32))
+    codes = scanbits.BitCodes(*encoded.values(), np.array([0, 150]), np.empty(0, np.uint8), 0)
+    visits = Visits(np.zeros((2, 1), np.int64), np.ones(2, np.int64), 0, 1)
+    scanbits.scan_lists(codes, prepared, -(distances**2), distances, visits, pools, keep, np.arange(150))
+    results = (*encoded.values(), *prepared, scores, rows, codebook.decode(encoded, metric="l2"))
     for array in results:
         digest.update(np.ascontiguousarray(array).tobytes())
 print(isa.ACTIVE, digest.hexdigest())

@@ -14,6 +14,7 @@ from annvq.codebooks.rabitq import RaBitQCodebook
 from annvq.errors import CorruptIndexError, DtypeError, ParameterError, ShapeError
 from annvq.kernels.compile import isa
 from annvq.kernels.scan import scanbits, topk
+from annvq.kernels.scan.lists import Visits
 
 DIMS = [1, 7, 63, 64, 65, 100, 384]
 
@@ -53,23 +54,14 @@ def estimates(codebook, encoded, queries, centroid, metric, one_bit=False):
 def search(codebook, encoded, queries, centroid, metric, keep, parts=1):
     n, nq = len(encoded["codes1"]), len(queries)
     prepared = codebook.prepare(queries)
-    pool = (
-        np.empty((nq, topk.capacity_for(keep)), np.float32),
-        np.empty((nq, topk.capacity_for(keep)), np.int64),
-        np.zeros(nq, np.int64),
-        np.full(nq, -np.inf, np.float32),
-    )
+    pools = topk.empty_pools(nq, topk.capacity_for(keep))
     base = true_scores(queries, centroid[None], metric).astype(np.float32)
     distance = np.linalg.norm(queries - centroid, axis=1, keepdims=True).astype(np.float32)
+    codes = scanbits.BitCodes(*encoded.values(), np.array([0, n]), np.empty(0, np.uint8), 0)
+    visited = np.zeros((nq, 1), np.int64), np.ones(nq, np.int64)
     for part in range(parts):
-        scanbits.scan_lists(
-            *encoded.values(), prepared.planes, prepared.high, prepared.low, prepared.factors, prepared.totals,
-            np.array([0, n]), np.zeros((nq, 1), np.int64), np.ones(nq, np.int64), base, distance,
-            np.empty(0, np.uint8), part, parts, 0, *pool, keep, np.arange(n),
-        )  # fmt: skip
-    scores, rows = np.empty((nq, keep), np.float32), np.empty((nq, keep), np.int64)
-    topk.take_best(*pool[:3], keep, np.arange(n), scores, rows)
-    return scores, rows
+        scanbits.scan_lists(codes, prepared, base, distance, Visits(*visited, part, parts), pools, keep, np.arange(n))
+    return topk.best(pools, keep, np.arange(n))
 
 
 def recall(rows, queries, vectors, metric):
@@ -275,8 +267,8 @@ def test_rows_do_not_depend_on_batches_or_threads():
     for name, array in part.items():
         np.testing.assert_array_equal(array, whole[name][4000:4100])
     prepared, one = codebook.prepare(vectors[:10]), codebook.prepare(vectors[7:8])
-    for name, array in vars(one).items():
-        np.testing.assert_array_equal(array, vars(prepared)[name][7:8])
+    for array, of_all in zip(one, prepared, strict=True):
+        np.testing.assert_array_equal(array, of_all[7:8])
 
 
 @pytest.mark.skipif(isa.ACTIVE == "portable", reason="nothing to compare with")

@@ -28,7 +28,7 @@ def both(index: annvq.Index, monkeypatch, *args, **options) -> tuple[annvq.hits.
         kernel.__name__: lambda *given, kernel=kernel: calls.append(given) or kernel(*given)
         for kernel in (pipeline.search_planned,)
     }
-    monkeypatch.setattr(fused, "pipeline", SimpleNamespace(plan=pipeline.plan, **spies))
+    monkeypatch.setattr(fused, "pipeline", SimpleNamespace(**vars(pipeline) | spies))
     together = index.search(*args, **options)
     assert calls
     staged = in_stages(index, monkeypatch, *args, **options)
@@ -137,7 +137,7 @@ def test_one_query_in_one_call_whatever_holds_it(form, metric, filtered, monkeyp
         calls.append((bool(arguments[-3] > 0), pipeline.search_planned(*arguments)))
         return calls[-1][1]
 
-    monkeypatch.setattr(fused, "pipeline", SimpleNamespace(plan=pipeline.plan, search_planned=spy))
+    monkeypatch.setattr(fused, "pipeline", SimpleNamespace(**vars(pipeline) | {"search_planned": spy}))
     assert same(index.search(query, 7, filter=given, threads=1), expected)
     assert calls == [(True, True)]  # as it was given
 

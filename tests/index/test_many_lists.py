@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import annvq
-from annvq.index.codes.probes import Coarse
+from annvq.index.codes.probes import coarse_of
 from annvq.index.recipe import CodebookSpec, Recipe
 
 RNG = np.random.default_rng(0)
@@ -34,7 +34,7 @@ def test_lists_found_by_codes_hold_what_all_centroids_would_find(metric, tmp_pat
         ids = opened.search(QUERIES[:5], len(few), filter=few, nprobe=1).ids
         assert all(sorted(row) == few.tolist() for row in ids.tolist())
     trained = built.rows.current.trained
-    trained.__dict__["coarse"] = Coarse.of(trained.centroids, trained.l2)
+    trained.__dict__["coarse"] = coarse_of(trained.centroids, trained.l2)
     built.rows.current.view.__dict__.pop("fused", None)
     found = built.search(QUERIES, 10, nprobe=20, rerank=100)
     by_all = np.mean([np.isin(f, e).mean() for f, e in zip(found.ids, exact, strict=True)])

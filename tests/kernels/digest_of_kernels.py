@@ -9,7 +9,7 @@ from annvq.index.token_bytes import Levels
 from annvq.kernels.compile import isa
 from annvq.kernels.documents import chamfer
 from annvq.kernels.scan import scan4, scan8, topk
-from annvq.kernels.scan.lists import blocks_for
+from annvq.kernels.scan.lists import PackedCodes, Visits, blocks_for
 from annvq.kernels.vectors import dots
 
 
@@ -25,17 +25,14 @@ def scan(module, ksub):
     bases = rng.normal(size=(3, 3)).astype(np.float32)
     constants = rng.normal(size=400).astype(np.float32)
     keep, keys = 20, np.arange(400)
-    scores, rows = np.empty((3, topk.capacity_for(keep)), np.float32), np.empty((3, topk.capacity_for(keep)), np.int64)
-    counts = np.zeros(3, np.int64)
-    nothing = np.empty(0, np.uint8), *((np.empty(0, np.uint32),) if module is scan4 else ())
-    module.scan_lists(
-        tables, module.pack(codes, offsets), offsets, blocks_for(np.diff(offsets)),
-        np.tile(np.arange(3), (3, 1)), np.full(3, 3), bases, constants, *nothing, 0, 1, 0,
-        scores, rows, counts, np.full(3, -np.inf, np.float32), keep, keys,
+    pools = topk.empty_pools(3, topk.capacity_for(keep))
+    packed = PackedCodes(
+        module.pack(codes, offsets), offsets, blocks_for(np.diff(offsets)), constants, np.empty(0, np.uint8),
+        np.empty(0, np.uint32), 0,
     )  # fmt: skip
-    best, best_rows = np.empty((3, keep), np.float32), np.empty((3, keep), np.int64)
-    topk.take_best(scores, rows, counts, keep, keys, best, best_rows)
-    return digest(best, best_rows)
+    visits = Visits(np.tile(np.arange(3), (3, 1)), np.full(3, 3), 0, 1)
+    module.scan_lists(tables, bases, packed, visits, pools, keep, keys)
+    return digest(*topk.best(pools, keep, keys))
 
 
 def floats():

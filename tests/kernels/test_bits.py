@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annvq.kernels.codes import bits
+from annvq.kernels.codes.rabitq import PreparedQueries
 from annvq.kernels.scan import scanbits, topk
 
 PROPERTY = settings(deadline=None, max_examples=25, derandomize=True)
@@ -126,16 +127,17 @@ class Segment:
         keys = np.arange(self.n + row_base) if keys is None else keys
         allow = np.empty(0, np.uint8) if allow is None else allow
         capacity = topk.capacity_for(keep)
-        pool_scores, pool_rows = np.empty(capacity, np.float32), np.empty(capacity, np.int64)
-        count, threshold = 0, np.float32(-np.inf)
-        scratch = [np.full(scanbits.CHUNK, np.nan, dtype) for dtype in (np.float32, np.float32)]
+        pools = topk.empty_pools(1, capacity)
+        floats = [np.full(scanbits.CHUNK, np.nan, np.float32) for _ in range(2)]
+        scratch = scanbits.Scratch(np.empty(scanbits.CHUNK, np.int32), *floats)
+        codes = scanbits.BitCodes(self.codes1, self.codes_ex, self.factors, np.array([0, self.n]), allow, row_base)
+        queries = PreparedQueries(
+            self.planes[None], self.high.view(np.uint8)[None], self.low.view(np.uint8)[None],
+            self.query_factors[None], np.array([self.total]),
+        )  # fmt: skip
         for begin, end in zip((0, *cuts), (*cuts, self.n)):
-            count, threshold = scanbits.scan_rows(
-                self.codes1, self.codes_ex, self.factors, begin, end, self.planes,
-                self.high.view(np.uint8), self.low.view(np.uint8), self.query_factors, self.total, self.base,
-                self.distance, allow, np.empty(scanbits.CHUNK, np.int32), *scratch, row_base,
-                pool_scores, pool_rows, np.int64(count), np.float32(threshold), keep, keys,
-            )  # fmt: skip
+            scanbits.scan_rows(codes, begin, end, queries, 0, self.base, self.distance, scratch, pools, keep, keys)
+        pool_scores, pool_rows, count = pools.scores[0], pools.rows[0], pools.counts[0]
         topk.sort(pool_scores, pool_rows, count, keys)
         return pool_scores[: min(count, keep)], pool_rows[: min(count, keep)]
 

@@ -6,9 +6,14 @@ from hypothesis import strategies as st
 
 from annvq.kernels.registers.tiles import readonly
 from annvq.kernels.scan import pipeline, scan4, topk
-from annvq.kernels.scan.lists import blocks_for
+from annvq.kernels.scan.coarse import Coarse, CodedCentroids, ExactCentroids
+from annvq.kernels.scan.lists import PackedCodes, blocks_for
 from annvq.kernels.vectors import gemm
+from annvq.kernels.vectors.dots import Store
 
+NO_CODES = PackedCodes(
+    *(readonly(np.empty(0, dtype)) for dtype in (np.uint8, np.int64, np.int64, np.float32, np.uint8, np.uint32)), 0
+)
 NOTHING, NO_PANELS, ROW_BASE = readonly(np.empty(0, np.float32)), readonly(np.empty((0, 0, 0), np.float32)), 7
 
 
@@ -49,17 +54,21 @@ def test_hits_are_the_head_of_numpys_order(sizes, nq, M, dsub, k, nprobe, need, 
         exact, store = scores_of(queries, rows, l2), floats(rows.ravel())
     found = np.empty((nq, k), np.float32), np.empty((nq, k), np.int64)
     keep = n + k
-    pipeline.search_block(
-        floats(queries), (gemm.pack(floats(turn)) if "rotation" in options else NO_PANELS, NOTHING),
-        ((gemm.pack(floats(centroids - shift)), floats(shift),
-          floats(np.square(centroids - shift).sum(axis=1)) if l2 else NOTHING),
-         (NOTHING, NO_PANELS, readonly(np.empty(0, np.uint8))), live, readonly(np.arange(nlist))),
-        (floats(codebooks.transpose(0, 2, 1)), residual),
-        (readonly(scan4.pack(codes, offsets)), readonly(offsets), readonly(blocks_for(np.array(sizes))),
-         constants, readonly(allowed.astype(np.uint8) if "filter" in options else np.empty(0, np.uint8)), ROW_BASE),
-        (readonly(np.empty(0, np.uint8)), *[readonly(np.empty(0, np.int64))] * 2, readonly(np.empty(0, np.uint32))),
-        (store, NOTHING, NOTHING), readonly(keys), k, keep, topk.capacity_for(keep), nprobe, need, l2, *found,
+    packed = PackedCodes(
+        readonly(scan4.pack(codes, offsets)), readonly(offsets), readonly(blocks_for(np.array(sizes))), constants,
+        readonly(allowed.astype(np.uint8)) if "filter" in options else NO_CODES.allow, NO_CODES.mapping, ROW_BASE,
     )  # fmt: skip
+    squares = floats(np.square(centroids - shift).sum(axis=1)) if l2 else NOTHING
+    searched = pipeline.Searched(
+        pipeline.Rotation(gemm.pack(floats(turn)) if "rotation" in options else NO_PANELS, NOTHING),
+        Coarse(
+            ExactCentroids(gemm.pack(floats(centroids - shift)), floats(shift), squares),
+            CodedCentroids(NOTHING, NO_PANELS, NO_CODES), readonly(np.arange(nlist)),
+        ),
+        live, floats(codebooks.transpose(0, 2, 1)), residual, packed, packed, Store(store, d, NOTHING, NOTHING),
+        readonly(keys), l2, normalize=False, with_ids=False,
+    )  # fmt: skip
+    pipeline.search_block(floats(queries), searched, k, keep, topk.capacity_for(keep), nprobe, need, *found)
     for q, near in enumerate(np.argsort(-scores_of(rotated, centroids, l2), axis=1, kind="stable")):
         near = near[live[near] > 0]
         probed = near[: max(nprobe, 1 + np.searchsorted(np.cumsum(live[near]), need))]

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annvq.kernels.scan import scanflat, topk
-from annvq.kernels.vectors.dots import padded
+from annvq.kernels.scan.lists import Visits
+from annvq.kernels.vectors.dots import Store, padded
 
 PROPERTY = settings(deadline=None, max_examples=40, derandomize=True)
 KINDS, SEEDS = st.sampled_from(["fp32", "fp16", "sq8"]), st.integers(0, 2**31)
@@ -27,7 +28,7 @@ class Integers:
             minimum, step, codes = rng.integers(-9, 10, (d,)), rng.integers(0, 3, (d,)), rng.integers(0, 6, (n, d))
             rows, store = minimum + step * codes, codes.astype(np.uint8)
         self.scores = -np.square(queries[:, None] - rows).sum(axis=2) if l2 else queries @ rows.T
-        self.arguments = padded(queries), store.reshape(-1), d, padded(minimum), padded(step), l2
+        self.arguments = padded(queries), Store(store.reshape(-1), d, padded(minimum), padded(step)), l2
         self.keys = rng.permutation(ROW_BASE + n)
 
     def best(self, q, found, keep):
@@ -53,14 +54,14 @@ def test_pools_hold_the_head_of_numpys_order(kind, sizes, d, l2, keep, parts, fi
     of_lists, of_all = (topk.empty_pools(2, topk.capacity_for(keep)) for _ in range(2))
     for part in range(parts):
         scanflat.scan_lists(
-            *case.arguments, offsets, lists, counts, allow, part, parts, ROW_BASE, *of_lists, keep, case.keys
+            *case.arguments, offsets, allow, ROW_BASE, Visits(lists, counts, part, parts), of_lists, keep, case.keys
         )
-    scanflat.scan_all(*case.arguments, begin, end, allow, ROW_BASE, *of_all, keep, case.keys)
+    scanflat.scan_all(*case.arguments, begin, end, allow, ROW_BASE, of_all, keep, case.keys)
     for pools, of_query in (
         (of_lists, lambda q: np.isin(np.repeat(np.arange(nlist), sizes), lists[q, : counts[q]])),
         (of_all, lambda q: (begin <= np.arange(n)) & (np.arange(n) < end)),
     ):
-        scores, rows = topk.best(*pools[:3], keep, case.keys)
+        scores, rows = topk.best(pools, keep, case.keys)
         for q in range(2):
             assert (scores[q].tolist(), rows[q].tolist()) == case.best(q, of_query(q) & allowed, keep)
 
@@ -71,7 +72,8 @@ def test_rescoring_is_exact_and_leaves_other_rows(kind, n, d, l2, seed):
     case, rng = Integers(kind, n, d, l2, seed), np.random.default_rng(seed)
     rows, counts = rng.integers(0, n + 2 * ROW_BASE, (2, 20)), rng.integers(0, 21, 2)
     scores = np.full((2, 20), 0.5, np.float32)
-    scanflat.rescore(*case.arguments, ROW_BASE, scores, rows, counts)
+    pools = topk.Candidates(scores, rows, counts, np.zeros(2, np.float32))
+    scanflat.rescore(*case.arguments, ROW_BASE, pools)
     rows -= ROW_BASE
     ours = (0 <= rows) & (rows < n) & (np.arange(20) < counts[:, None])
     for q in range(2):

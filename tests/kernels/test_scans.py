@@ -10,19 +10,26 @@ from hypothesis import strategies as st
 from annvq.codebooks import ProductCodebook
 from annvq.kernels.registers.tiles import readonly
 from annvq.kernels.scan import scan4, scan8, topk
-from annvq.kernels.scan.coarse import choose_lists, probe
-from annvq.kernels.scan.lists import blocks_for
+from annvq.kernels.scan.coarse import Coarse, CodedCentroids, ExactCentroids, choose_lists, probe
+from annvq.kernels.scan.lists import PackedCodes, Visits, blocks_for
 from annvq.kernels.scan.lookup_tables import quantize_lookup_tables
 from annvq.kernels.vectors import gemm
 
 NOTHING, EVERYTHING = np.empty(0, np.float32), np.empty(0, np.uint8)
-NOT_CODED = (readonly(NOTHING), readonly(np.empty((0, 0, 0), np.float32)), readonly(EVERYTHING))
+NO_CODES = PackedCodes(
+    *(readonly(np.empty(0, dtype)) for dtype in (np.uint8, np.int64, np.int64, np.float32, np.uint8, np.uint32)), 0
+)
+NOT_CODED = CodedCentroids(readonly(NOTHING), readonly(np.empty((0, 0, 0), np.float32)), NO_CODES)
 SCANS = {4: (scan4, 16), 8: (scan8, 256)}
 
 PROPERTY = settings(deadline=None, max_examples=40, derandomize=True)
 NBITS, SEEDS = st.sampled_from([4, 8]), st.integers(0, 2**31)
 SIZES = st.lists(st.sampled_from([0, 1, 31, 32, 33, 64, 65, 130, 300]), min_size=1, max_size=5)
 WIDTHS = st.one_of(st.integers(1, 12), st.sampled_from([257, 516, 1040]))  # of the last, sums pass 16 bits
+
+
+def keys_of(nlist):
+    return readonly(np.arange(nlist))
 
 
 def setup(nbits, sizes, M, seed=0):
@@ -41,30 +48,23 @@ def quantized(tables, ksub):
     return out[: len(tables) * ksub].reshape(len(tables), ksub), np.float32(step), np.float32(bias)
 
 
+def in_lists(scan, codes, offsets, constants, allow=EVERYTHING, row_base=0):
+    blocks, unmapped = blocks_for(np.diff(offsets)), np.empty(0, np.uint32)
+    return PackedCodes(scan.pack(codes, offsets), offsets, blocks, constants, allow, unmapped, row_base)
+
+
 def run(nbits, codes, offsets, tables, keep, *, bases=None, constants=NOTHING, allow=EVERYTHING, parts=1, keys=None,
         probes=None, row_base=0):  # fmt: skip
     scan = SCANS[nbits][0]
     nq, nlist = len(tables), len(offsets) - 1
-    packed = scan.pack(codes, offsets)
     keys = np.arange(len(codes)) if keys is None else keys
     bases = np.empty((nq, 0), np.float32) if bases is None else bases
     lists, counts = (np.tile(np.arange(nlist), (nq, 1)), np.full(nq, nlist)) if probes is None else probes
-    pool = (
-        np.empty((nq, topk.capacity_for(keep)), np.float32),
-        np.empty((nq, topk.capacity_for(keep)), np.int64),
-        np.zeros(nq, np.int64),
-        np.full(nq, -np.inf, np.float32),
-    )
-    blocks = blocks_for(np.diff(offsets))
-    mapping = (np.empty(0, np.uint32),) if scan is scan4 else ()
+    pools = topk.empty_pools(nq, topk.capacity_for(keep))
+    packed = in_lists(scan, codes, offsets, constants, allow, row_base)
     for part in range(parts):
-        scan.scan_lists(
-            tables, packed, offsets, blocks, lists, counts, bases, constants, allow, *mapping, part, parts, row_base,
-            *pool, keep, keys,
-        )  # fmt: skip
-    scores, rows = np.empty((nq, keep), np.float32), np.empty((nq, keep), np.int64)
-    topk.take_best(*pool[:3], keep, keys, scores, rows)
-    return scores, rows
+        scan.scan_lists(tables, bases, packed, Visits(lists, counts, part, parts), pools, keep, keys)
+    return topk.best(pools, keep, keys)
 
 
 def expected(nbits, codes, tables, keep, q, *, base=0.0, constants=0.0, keys=None):
@@ -166,11 +166,9 @@ def test_integers_are_rescored_exactly(nbits, sizes, M, options, seed):
     n, scan = len(case.codes), SCANS[nbits][0]
     rows, counts = rng.integers(0, n + 2 * case.row_base, (2, 12)), rng.integers(0, 13, 2)
     scores = np.full((2, 12), 0.5, np.float32)
-    scan.rescore(
-        case.tables, scan.pack(case.codes, case.offsets), case.offsets, blocks_for(sizes),
-        case.option("bases", np.empty((2, 0), np.float32)), case.option("constants", NOTHING), case.row_base, scores,
-        rows, counts,
-    )  # fmt: skip
+    packed = in_lists(scan, case.codes, case.offsets, case.option("constants", NOTHING), row_base=case.row_base)
+    pools = topk.Candidates(scores, rows, counts, np.zeros(2, np.float32))
+    scan.rescore(case.tables, case.option("bases", np.empty((2, 0), np.float32)), packed, pools)
     rows -= case.row_base
     ours = (0 <= rows) & (rows < n) & (np.arange(12) < counts[:, None])
     for q in range(2):
@@ -250,10 +248,8 @@ def test_rescoring_uses_the_float_tables(nbits):
     constants = np.linspace(-1, 1, 100, dtype=np.float32)
     rows = np.tile(np.array([3, 39, 40, 99, 500]), (2, 1))  # 500 lies in another segment
     scores = np.zeros((2, 5), np.float32)
-    scan.rescore(
-        tables, scan.pack(codes, offsets), offsets, blocks_for(sizes), bases, constants, 0, scores, rows,
-        np.array([5, 5]),
-    )  # fmt: skip
+    pools = topk.Candidates(scores, rows, np.array([5, 5]), np.zeros(2, np.float32))
+    scan.rescore(tables, bases, in_lists(scan, codes, offsets, constants), pools)
     for q in range(2):
         for i, row in enumerate((3, 39, 40, 99)):
             entries = tables[q].astype(np.float64)[np.arange(9), codes[row]]
@@ -357,10 +353,9 @@ def test_probes_of_integers_are_exact(nq, d, nlist, nprobe, need, l2, seed):
     live = rng.integers(0, 4, nlist)
     shifted = (centroids - l2 * shift).astype(np.float32)
     squares = np.square(shifted).sum(axis=1) if l2 else NOTHING
-    lists, counts, scores = probe(
-        readonly(queries.astype(np.float32)), (gemm.pack(shifted), readonly(shift.astype(np.float32)),
-        readonly(squares)), NOT_CODED, live, nprobe, need, readonly(np.arange(nlist)),
-    )  # fmt: skip
+    exactly = ExactCentroids(gemm.pack(shifted), readonly(shift.astype(np.float32)), readonly(squares))
+    coarse = Coarse(exactly, NOT_CODED, keys_of(nlist))
+    lists, counts, scores = probe(readonly(queries.astype(np.float32)), coarse, live, nprobe, need)
     exact = -np.square(queries[:, None] - centroids).sum(axis=2) if l2 else queries @ centroids.T
     assert np.array_equal(scores, exact)
     found = [row[:count].tolist() for row, count in zip(lists, counts, strict=True)]
@@ -371,7 +366,9 @@ def test_probes_of_integers_are_exact(nq, d, nlist, nprobe, need, l2, seed):
 def coded(centroids):
     codebook = ProductCodebook.train(centroids, M=-(-centroids.shape[1] // 2), nbits=4)
     packed = scan4.pack(codebook.encode(centroids), np.array([0, len(centroids)]))
-    return readonly(centroids.reshape(-1)), codebook.transposed, readonly(packed)
+    return CodedCentroids(
+        readonly(centroids.reshape(-1)), codebook.transposed, NO_CODES._replace(packed=readonly(packed))
+    )
 
 
 @PROPERTY
@@ -385,10 +382,8 @@ def test_probes_by_codes_find_nearly_the_nearest(nq, d, nlist, nprobe, need, sha
     live = rng.integers(1, 9, nlist) * (rng.random(nlist) < share)
     squares = np.square(centroids).sum(axis=1) if l2 else NOTHING
     zero = readonly(np.zeros(d, np.float32))
-    lists, counts, scores = probe(
-        readonly(queries), (gemm.pack(centroids), zero, readonly(squares)), coded(centroids),
-        live, nprobe, need, readonly(np.arange(nlist)),
-    )  # fmt: skip
+    coarse = Coarse(ExactCentroids(gemm.pack(centroids), zero, readonly(squares)), coded(centroids), keys_of(nlist))
+    lists, counts, scores = probe(readonly(queries), coarse, live, nprobe, need)
     wide = queries.astype(np.float64)
     exact = -np.square(wide[:, None] - centroids).sum(axis=2) if l2 else wide @ centroids.T
     for q, best in enumerate(chosen(exact, live, nprobe, need)):

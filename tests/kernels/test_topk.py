@@ -22,7 +22,7 @@ def filled(scores, keep, keys):
             if count == len(pool_scores):
                 count, threshold = topk.thinned(pool_scores, pool_rows, keep, keys)
                 assert keep <= count < len(pool_scores)
-    return pool_scores[None], pool_rows[None], np.array([count])
+    return topk.Candidates(pool_scores[None], pool_rows[None], np.array([count]), np.array([threshold]))
 
 
 @pytest.mark.parametrize("n", [0, 1, 31, 32, 33, 1000])
@@ -33,7 +33,7 @@ def test_pool_keeps_the_best_by_score_then_key(n, keep):
     keys = rng.permutation(max(n, 1)).astype(np.int64)
     pool = filled(scores, keep, keys)
     out_scores, out_rows = np.empty((1, keep), np.float32), np.empty((1, keep), np.int64)
-    topk.take_best(*pool, keep, keys, out_scores, out_rows)
+    topk.take_best(pool, keep, keys, out_scores, out_rows)
     want_scores, want_rows = reference(scores, np.arange(n), keys, keep)
     found = len(want_rows)
     assert out_rows[0, :found].tolist() == want_rows.tolist()
@@ -77,7 +77,7 @@ def test_minus_infinity_is_kept_before_a_missing_place():
     scores = np.array([-np.inf, 1.0, -np.inf], np.float32)
     pool = filled(scores, 3, keys)
     out_scores, out_rows = np.empty((1, 4), np.float32), np.empty((1, 4), np.int64)
-    topk.take_best(*pool, 4, keys, out_scores, out_rows)
+    topk.take_best(pool, 4, keys, out_scores, out_rows)
     assert out_rows[0].tolist() == [1, 0, 2, -1]
 
 
@@ -96,11 +96,11 @@ def test_any_order_of_arrival_leaves_numpys_head(n, keep, k, values, order, seed
     by_order = {"any": rng.permutation(n), "rising": np.arange(n), "falling": np.arange(n)[::-1]}
     scores = scores[by_order.get(order, np.argsort(np.abs(np.arange(n) - n // 2), kind="stable"))]
     keys = rng.permutation(max(n, 1)).astype(np.int64)
-    pool_scores, pool_rows, counts = filled(scores, keep, keys)
-    topk.cut_pools(pool_scores, pool_rows, counts, keep, keys)
+    pool = filled(scores, keep, keys)
+    topk.cut_pools(pool, keep, keys)
     want_scores, want_rows = reference(scores, np.arange(n), keys, keep)
-    assert set(pool_rows[0, : counts[0]]) == set(want_rows)
-    out_scores, out_rows = topk.best(pool_scores, pool_rows, counts, k, keys)
+    assert set(pool.rows[0, : pool.counts[0]]) == set(want_rows)
+    out_scores, out_rows = topk.best(pool, k, keys)
     missing = max(0, k - len(want_rows))
     assert out_rows[0].tolist() == [*want_rows[:k], *[-1] * missing]
     assert out_scores[0].tolist() == [*want_scores[:k], *[-np.inf] * missing]
@@ -132,7 +132,7 @@ def test_repeated_rows_leave_the_best_of_each(pools, stride):
     for q, pool in enumerate(pools):
         for i, (row, score) in enumerate(pool):
             rows[q, i], scores[q, i] = row * stride, score
-    topk.drop_repeats(scores, rows, counts)
+    topk.drop_repeats(topk.Candidates(scores, rows, counts, np.zeros(len(pools), np.float32)))
     for q, pool in enumerate(pools):
         best = {row * stride: max(s for r, s in pool if r == row) for row, _ in pool}
         found = dict(zip(rows[q, : counts[q]].tolist(), scores[q, : counts[q]].tolist(), strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -49,15 +50,20 @@ class Pools:
             keep,
         )
 
+    @cached_property
+    def candidates(self) -> topk.Candidates:
+        """The pools as kernels take them."""
+        return topk.Candidates(self.scores, self.rows, self.counts, self.thresholds)
+
     def cut(self, keys: np.ndarray) -> None:
         """Drop all but the best ``keep`` of every pool; ``keys (n,) int64`` break ties."""
-        topk.cut_pools(self.scores, self.rows, self.counts, self.keep, keys)
+        topk.cut_pools(self.candidates, self.keep, keys)
 
     def drop_repeats(self, keep: int) -> None:
         """Keep every row once only, and want ``keep`` of them from now on."""
-        topk.drop_repeats(self.scores, self.rows, self.counts)
+        topk.drop_repeats(self.candidates)
         self.keep = keep
 
     def best(self, k: int, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the best k scores (nq, k) float32 and rows (nq, k) int64, sorted; missing: -inf, -1."""
-        return topk.best(self.scores, self.rows, self.counts, k, keys)
+        return topk.best(self.candidates, k, keys)

@@ -9,42 +9,37 @@ import numpy as np
 from annvq.arrays import frozen
 from annvq.codebooks import ProductCodebook
 from annvq.kernels.registers.tiles import readonly
-from annvq.kernels.scan import coarse as coarse_kernels
 from annvq.kernels.scan import scan4
-from annvq.kernels.scan.lists import part_of
+from annvq.kernels.scan.coarse import Coarse, CodedCentroids, ExactCentroids, probe
+from annvq.kernels.scan.lists import PackedCodes, Visits, blocks_for, part_of
 from annvq.kernels.vectors import gemm
 from annvq.kernels.vectors.dots import squared_norms
 
 
-@dataclass(frozen=True)
-class Coarse:
-    """Centroids (nlist, d) made ready for choosing lists.
+def coarse_of(centroids: np.ndarray, l2: bool, codebook: ProductCodebook | None = None) -> Coarse:
+    """Make centroids (nlist, d) float32 ready for choosing lists; ``codebook`` codes them where there are many.
 
-    ``exact`` are panels, shift and squares, ``coded`` rows, codebooks and codes as `annvq.kernels.scan.coarse.probe`
-    takes them. Under "l2" centroids and queries are shifted by the mean centroid, so that data far from the
-    origin keep their digits.
+    Under "l2" centroids and queries are shifted by the mean centroid, so that data far from the origin keep their
+    digits.
     """
-
-    exact: tuple[np.ndarray, np.ndarray, np.ndarray]
-    coded: tuple[np.ndarray, np.ndarray, np.ndarray]
-    keys: np.ndarray
-
-    @classmethod
-    def of(cls, centroids: np.ndarray, l2: bool, codebook: ProductCodebook | None = None) -> Coarse:
-        """Prepare centroids (nlist, d) float32; ``codebook`` codes them where there are many."""
-        coded, keys = _NOT_CODED, frozen(np.arange(len(centroids)))
-        if codebook is not None:
-            packed = scan4.pack(codebook.encode(centroids), np.array([0, len(centroids)]))
-            coded = (frozen(centroids.reshape(-1)), codebook.transposed, frozen(packed))
-        shift, squares = np.zeros(centroids.shape[1], np.float32), np.empty(0, np.float32)
-        if l2:
-            shift = centroids.mean(axis=0, dtype=np.float64).astype(np.float32)
-            centroids = centroids - shift
-            squares = squared_norms(centroids)
-        return cls((gemm.pack(centroids), frozen(shift), frozen(squares)), coded, keys)
+    coded, keys = _NOT_CODED, frozen(np.arange(len(centroids)))
+    if codebook is not None:
+        offsets = np.array([0, len(centroids)])
+        packed = frozen(scan4.pack(codebook.encode(centroids), offsets))
+        blocks = frozen(blocks_for(np.diff(offsets)))
+        codes = _NO_CODES._replace(packed=packed, offsets=frozen(offsets), block_offsets=blocks)
+        coded = CodedCentroids(frozen(centroids.reshape(-1)), codebook.transposed, codes)
+    shift, squares = np.zeros(centroids.shape[1], np.float32), np.empty(0, np.float32)
+    if l2:
+        shift = centroids.mean(axis=0, dtype=np.float64).astype(np.float32)
+        centroids = centroids - shift
+        squares = squared_norms(centroids)
+    return Coarse(ExactCentroids(gemm.pack(centroids), frozen(shift), frozen(squares)), coded, keys)
 
 
-_NOT_CODED = (frozen(np.empty(0, np.float32)), frozen(np.empty((0, 0, 0), np.float32)), frozen(np.empty(0, np.uint8)))
+_FLOATS, _BYTES, _WORDS = (frozen(np.empty(0, dtype)) for dtype in (np.float32, np.uint8, np.int64))
+_NO_CODES = PackedCodes(_BYTES, _WORDS, _WORDS, _FLOATS, _BYTES, frozen(np.empty(0, np.uint32)), 0)
+_NOT_CODED = CodedCentroids(_FLOATS, frozen(np.empty((0, 0, 0), np.float32)), _NO_CODES)
 
 
 @dataclass(frozen=True)
@@ -70,10 +65,13 @@ class Probes:
     @classmethod
     def choose(cls, queries: np.ndarray, coarse: Coarse, nprobe: int, need: int, live: np.ndarray) -> Probes:
         """Choose the ``nprobe`` nearest lists and more until they hold ``need`` rows of ``live (nlist,)``."""
-        lists, counts, scores = coarse_kernels.probe(
-            readonly(queries), coarse.exact, coarse.coded, live, nprobe, need, coarse.keys
-        )
+        lists, counts, scores = probe(readonly(queries), coarse, live, nprobe, need)
         return cls(lists, counts, scores)
+
+    @property
+    def visits(self) -> Visits:
+        """The probes as kernels take them."""
+        return Visits(self.lists, self.counts, self.part, self.parts)
 
     def split(self, parts: int) -> list[Probes]:
         """Return ``parts`` probes that together scan what this one does."""

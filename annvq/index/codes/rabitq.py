@@ -40,12 +40,6 @@ class PreparedProbes:
     bases: np.ndarray
     distances: np.ndarray
 
-    @property
-    def kernel_arrays(self) -> tuple[np.ndarray, ...]:
-        """The queries' arrays in the order in which kernels take them."""
-        queries = self.queries
-        return queries.planes, queries.high, queries.low, queries.factors, queries.totals
-
 
 @dataclass(frozen=True)
 class RaBitQCodes:
@@ -102,21 +96,20 @@ class RaBitQCodes:
     def scan(self, prepared: PreparedProbes, segment: Segment, probes: Probes, pools: Pools, keys: np.ndarray) -> None:
         """Scan the probed lists of a segment into the pools."""
         scanbits.scan_lists(
-            *self._rows(segment), *prepared.kernel_arrays, segment.offsets, probes.lists, probes.counts,
-            prepared.bases, prepared.distances, segment.allow, probes.part, probes.parts, segment.base,
-            pools.scores, pools.rows, pools.counts, pools.thresholds, pools.keep, keys,
+            self._codes(segment), prepared.queries, prepared.bases, prepared.distances, probes.visits,
+            pools.candidates, pools.keep, keys,
         )  # fmt: skip
 
     def rescore(self, prepared: PreparedProbes, segment: Segment, pools: Pools) -> None:
         """Replace the pooled scores of the segment's rows by the scan's estimates."""
-        scanbits.rescore(
-            *self._rows(segment), *prepared.kernel_arrays, segment.offsets, prepared.bases, prepared.distances,
-            segment.base, pools.scores, pools.rows, pools.counts,
-        )  # fmt: skip
+        scanbits.rescore(self._codes(segment), prepared.queries, prepared.bases, prepared.distances, pools.candidates)
 
     @staticmethod
-    def _rows(segment: Segment) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return segment.arrays["codes1"], segment.arrays["codes_ex"], segment.arrays["factors"]
+    def _codes(segment: Segment) -> scanbits.BitCodes:
+        arrays = segment.arrays
+        return scanbits.BitCodes(
+            arrays["codes1"], arrays["codes_ex"], arrays["factors"], segment.offsets, segment.allow, segment.base
+        )
 
 
 class RaBitQKind:

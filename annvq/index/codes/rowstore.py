@@ -21,7 +21,7 @@ from annvq.index.codes.pools import Pools
 from annvq.index.codes.probes import Probes
 from annvq.index.rows.segment import Segment
 from annvq.kernels.scan import scanflat
-from annvq.kernels.vectors.dots import padded
+from annvq.kernels.vectors.dots import Store, padded
 
 _NOTHING = frozen(np.empty(0, np.float32))
 _DTYPES = {"fp32": np.float32, "fp16": np.float16, "sq8": np.uint8}
@@ -97,35 +97,24 @@ class RowStore:
 
     def scan(self, queries: np.ndarray, segment: Segment, probes: Probes, pools: Pools, keys: np.ndarray) -> None:
         """Scan the probed lists of a segment for prepared queries into the pools."""
-        minimum, step = self._affine
-        pool = (pools.scores, pools.rows, pools.counts, pools.thresholds, pools.keep, keys)
-        flat, allow = self._flat(segment), segment.allow
+        store, allow, candidates = self.store(segment), segment.allow, pools.candidates
         if len(segment.offsets) == 2:  # a single list: every query reads all rows, in cached blocks
             begin, end = probes.rows_of_part(segment.n)
-            scanflat.scan_all(
-                queries, flat, self.dim, minimum, step, self.l2, begin, end, allow, segment.base, *pool
-            )  # fmt: skip
+            scanflat.scan_all(queries, store, self.l2, begin, end, allow, segment.base, candidates, pools.keep, keys)
             return
         scanflat.scan_lists(
-            queries, flat, self.dim, minimum, step, self.l2, segment.offsets, probes.lists, probes.counts,
-            allow, probes.part, probes.parts, segment.base, *pool,
-        )  # fmt: skip
+            queries, store, self.l2, segment.offsets, allow, segment.base, probes.visits, candidates, pools.keep, keys
+        )
 
     def rescore(self, queries: np.ndarray, segment: Segment, pools: Pools) -> None:
         """Replace the pooled scores of the segment's rows by scores of the stored rows; ``queries (nq, d)``."""
-        minimum, step = self._affine
-        scanflat.rescore(
-            padded(queries), self._flat(segment), self.dim, minimum, step, self.l2, segment.base,
-            pools.scores, pools.rows, pools.counts,
-        )  # fmt: skip
+        scanflat.rescore(padded(queries), self.store(segment), self.l2, segment.base, pools.candidates)
 
-    def flat(self, segment: Segment) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return a segment's rows as one flat array, and minimum and step per dimension of 8-bit rows."""
-        return (self._flat(segment), *self._affine)
-
-    def _flat(self, segment: Segment) -> np.ndarray:
+    def store(self, segment: Segment) -> Store:
+        """Return a segment's rows as kernels take them."""
         rows = segment.arrays[self.section]
-        return (rows.view(np.uint16) if self.kind == "fp16" else rows).reshape(-1)
+        flat = (rows.view(np.uint16) if self.kind == "fp16" else rows).reshape(-1)
+        return Store(flat, self.dim, *self._affine)
 
     @cached_property
     def _affine(self) -> tuple[np.ndarray, np.ndarray]:

@@ -15,6 +15,7 @@ from annvq.index.codes.probes import Probes
 from annvq.index.rows.segment import Segment
 from annvq.kernels.clusters.assign import assign
 from annvq.kernels.scan import scan4, scan8
+from annvq.kernels.scan.lists import PackedCodes
 from annvq.kernels.vectors.dots import squared_norms
 
 CODEBOOK_ROWS = 1 << 16  # vectors that a codebook of 256 entries a sub-quantizer learns from
@@ -22,7 +23,6 @@ _ROWS_FOR_4_BITS = 1 << 14  # and one of 16 entries
 _ROWS_DECODED = 1024  # at a time, for their constants
 _NOTHING = frozen(np.empty(0, np.float32))
 _UNMAPPED = frozen(np.empty(0, np.uint32))
-_NO_SPILL = (frozen(np.empty(0, np.uint8)), frozen(np.empty(0, np.int64)), frozen(np.empty(0, np.int64)), _UNMAPPED)
 
 
 def _section(nbits: int) -> str:
@@ -91,12 +91,25 @@ class TableCodes:
         """How often a scan may find a row."""
         return 2 if self.spill else 1
 
-    def spilled(self, segment: Segment) -> tuple[np.ndarray, ...]:
-        """Return a segment's second codes, where their lists begin in rows and in blocks, and whose they are."""
-        if not self.spill:
-            return _NO_SPILL
+    def packed(self, segment: Segment) -> PackedCodes:
+        """Return a segment's codes as kernels take them."""
         arrays = segment.arrays
-        return arrays[spill.CODES], arrays[spill.OFFSETS], segment.spill_block_offsets, arrays[spill.ROWS]
+        constants = arrays.get("constants", _NOTHING)
+        return PackedCodes(
+            arrays[self.section], segment.offsets, segment.block_offsets, constants, segment.allow, _UNMAPPED,
+            segment.base,
+        )  # fmt: skip
+
+    def spilled(self, segment: Segment) -> PackedCodes:
+        """Return a segment's second codes as kernels take them; its mapping is empty where there are none."""
+        first = self.packed(segment)
+        if not self.spill:
+            return first
+        arrays = segment.arrays
+        return first._replace(
+            packed=arrays[spill.CODES], offsets=arrays[spill.OFFSETS], block_offsets=segment.spill_block_offsets,
+            mapping=arrays[spill.ROWS],
+        )  # fmt: skip
 
     @property
     def with_constants(self) -> bool:
@@ -188,26 +201,12 @@ class TableCodes:
         keys: np.ndarray,
     ) -> None:
         """Scan the probed lists of a segment into the pools."""
-        tables, bases = prepared
-        first = (segment.arrays[self.section], segment.offsets, segment.block_offsets)
-        constants, allow = segment.arrays.get("constants", _NOTHING), segment.allow
-        rest = (
-            probes.part, probes.parts, segment.base,
-            pools.scores, pools.rows, pools.counts, pools.thresholds, pools.keep, keys,
-        )  # fmt: skip
-        if self.nbits == 8:
-            scan8.scan_lists(tables, *first, probes.lists, probes.counts, bases, constants, allow, *rest)
-            return
-        scan4.scan_lists(tables, *first, probes.lists, probes.counts, bases, constants, allow, _UNMAPPED, *rest)
-        if self.spill:
-            *second, mapping = self.spilled(segment)
-            scan4.scan_lists(tables, *second, probes.lists, probes.counts, bases, constants, allow, mapping, *rest)
+        kernel = scan4.scan_lists if self.nbits == 4 else scan8.scan_lists
+        visits, candidates = probes.visits, pools.candidates
+        for codes in (self.packed(segment), self.spilled(segment))[: self.copies]:
+            kernel(*prepared, codes, visits, candidates, pools.keep, keys)
 
     def rescore(self, prepared: tuple[np.ndarray, np.ndarray], segment: Segment, pools: Pools) -> None:
         """Replace the pooled scores of the segment's rows by sums over the float tables."""
-        tables, bases = prepared
         kernel = scan4.rescore if self.nbits == 4 else scan8.rescore
-        kernel(
-            tables, segment.arrays[self.section], segment.offsets, segment.block_offsets, bases,
-            segment.arrays.get("constants", _NOTHING), segment.base, pools.scores, pools.rows, pools.counts,
-        )  # fmt: skip
+        kernel(*prepared, self.packed(segment), pools.candidates)

@@ -17,9 +17,11 @@ from annvq.index.search.params import SearchParams
 from annvq.index.trained import Trained
 from annvq.kernels.scan import pipeline
 from annvq.kernels.scan.topk import capacity_for
+from annvq.kernels.vectors.dots import Store
 
 SPLIT_ROWS = 1 << 15  # rows to scan below which one query is not worth sharing among threads
 _NOTHING = frozen(np.empty(0, np.float32))
+_NO_STORE = Store(_NOTHING, 0, _NOTHING, _NOTHING)
 _NO_PANELS = frozen(np.empty((0, 0, 0), np.float32))
 _FLOAT32 = np.dtype(np.float32)
 _MOST_PLACES = 1 << 12  # of one query's hits and candidates; whoever asks for more does not mind a check
@@ -37,7 +39,7 @@ class Fused:
     trained: Trained
     snapshot: Snapshot
     plan: tuple[np.ndarray, ...]
-    held: tuple[Any, ...]
+    searched: pipeline.Searched
     with_ids: bool
     count: int
     most_lists: float
@@ -53,31 +55,28 @@ class Fused:
             return None
         assert isinstance(codes, TableCodes)
         segment = snapshot.segments[0]
-        arrays = segment.arrays
-        store = (_NOTHING, _NOTHING, _NOTHING) if trained.refine is None else trained.refine.flat(segment)
-        held = (
-            (
-                _NO_PANELS if trained.rotation is None else trained.rotation.panels,
-                _NOTHING if trained.center is None else trained.center,
-            ),
-            (coarse.exact, coarse.coded, snapshot.searchable_per_list, coarse.keys),
-            (codebook.transposed, codes.residual),
-            (
-                arrays[codes.section],
-                segment.offsets,
-                segment.block_offsets,
-                arrays.get("constants", _NOTHING),
-                segment.allow,
-                segment.base,
-            ),
-            codes.spilled(segment),
-            store,
-            snapshot.keys,
-        )
         with_ids = segment.ids.kind == "int"
-        plan = pipeline.plan(*held, trained.l2, trained.metric == "cosine", with_ids)
+        rotation = pipeline.Rotation(
+            _NO_PANELS if trained.rotation is None else trained.rotation.panels,
+            _NOTHING if trained.center is None else trained.center,
+        )
+        searched = pipeline.Searched(
+            rotation=rotation,
+            coarse=coarse,
+            searchable=snapshot.searchable_per_list,
+            transposed=codebook.transposed,
+            residual=codes.residual,
+            codes=codes.packed(segment),
+            spilled=codes.spilled(segment),
+            store=_NO_STORE if trained.refine is None else trained.refine.store(segment),
+            keys=snapshot.keys,
+            l2=trained.l2,
+            normalize=trained.metric == "cosine",
+            with_ids=with_ids,
+        )
+        plan = pipeline.plan(searched)
         most_lists = SPLIT_ROWS * trained.nlist / max(1, snapshot.rows)
-        return cls(trained, snapshot, plan, held, with_ids, snapshot.searchable_count, most_lists, codes.copies)
+        return cls(trained, snapshot, plan, searched, with_ids, snapshot.searchable_count, most_lists, codes.copies)
 
     def search_block(self, queries: np.ndarray, k: int, keep: int, nprobe: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the best k scores and rows of queries (nq, d), as `annvq.index.search.stages` does."""

@@ -9,6 +9,8 @@ All sums are made in 16 lanes in a fixed order, so codes do not depend on the in
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -29,6 +31,29 @@ GAUSSIAN_FACTORS = np.array([0, 1, 1 / 0.9957, 1 / 0.5860, 1 / 0.3352, 1 / 0.188
 _NEAR_GAUSSIAN = np.array([0.85, 0.92, 1.0, 1.08])
 _NEAR_UNCLIPPED = np.array([0.97, 1.0, 1.03, 1.07])
 _REFINEMENT = np.array([0.98, 0.985, 0.99, 0.995, 1.005, 1.01, 1.015, 1.02])
+
+
+class PreparedQueries(NamedTuple):
+    """Rotated queries in the two forms that a scan takes.
+
+    Attributes
+    ----------
+    planes
+        (nq, 4, words) uint64: bit planes of the query in 4 bits, `annvq.kernels.codes.bits.plane_words` words.
+    high, low
+        (nq, D) uint8, bytes of an int8: the query in 16 bits, level ``256 * high + low``.
+    factors
+        (nq, 3) float32: scale and noise of the 4-bit form, half the step of the 16-bit form.
+    totals
+        (nq,) int64: sum of the 16-bit levels.
+
+    """
+
+    planes: np.ndarray
+    high: np.ndarray
+    low: np.ndarray
+    factors: np.ndarray
+    totals: np.ndarray
 
 
 @intrinsic
@@ -265,8 +290,9 @@ def _prepare16(query, high, low, factors):
 
 
 @kernel
-def prepare(queries, planes, high, low, factors, totals):
-    """Quantize rotated queries (nq, D) float32 for both stages; the outputs are those of `PreparedQueries`."""
+def prepare(queries, prepared):
+    """Quantize rotated queries (nq, D) float32 for both stages, into `PreparedQueries`."""
+    planes, high, low, factors, totals = prepared
     u = empty(queries.shape[1], np.float32)
     for q in range(queries.shape[0]):
         square = _inner(queries[q], queries[q])

@@ -20,7 +20,7 @@ _BLOCK = 32  # vectors of a document at a time
 
 
 @kernel
-def chamfer_of_rows(panels, query_offsets, store, d, minimum, step, offsets, documents, scores):
+def chamfer_of_rows(panels, query_offsets, store, offsets, documents, scores):
     """Score documents whose vectors are rows.
 
     Parameters
@@ -29,11 +29,7 @@ def chamfer_of_rows(panels, query_offsets, store, d, minimum, step, offsets, doc
         All queries' vectors (tq, d) as `annvq.kernels.vectors.gemm.pack` lays them out, and where each query's begin,
         (nq + 1,) int64.
     store
-        Rows, flat: float32, float16 (as uint16) or 8-bit scalars (uint8).
-    d
-        Dimension.
-    minimum, step
-        Per dimension for uint8, padded to 16; empty for floats.
+        The documents' vectors, `annvq.kernels.vectors.dots.Store`.
     offsets
         (m + 1,) int64: rows of document i are ``offsets[i]:offsets[i + 1]``.
     documents
@@ -42,6 +38,7 @@ def chamfer_of_rows(panels, query_offsets, store, d, minimum, step, offsets, doc
         Output (nq, nc) float32; minus infinity for a document without vectors.
 
     """
+    stored, d, minimum, step = store
     nq = query_offsets.size - 1
     tq = query_offsets[nq]
     tile = empty(ROWS * LANES, np.float32)
@@ -55,7 +52,7 @@ def chamfer_of_rows(panels, query_offsets, store, d, minimum, step, offsets, doc
         for start in range(begin, end, _BLOCK):
             count = min(np.int64(_BLOCK), end - start)
             for row in range(count):
-                _decode(store, (start + row) * d, d, minimum, step, buffer, rows[row])
+                _decode(stored, (start + row) * d, d, minimum, step, buffer, rows[row])
             fill_products(rows[:count], panels, tq, tile, products[:count])
             for row in range(count):
                 for t in range(tq):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from annvq.kernels.clusters.assign import pair_score
@@ -9,12 +11,36 @@ from annvq.kernels.compile.jit import kernel
 from annvq.kernels.compile.scratch import empty, zeros
 from annvq.kernels.registers.tiles import LANES, ROWS
 from annvq.kernels.scan import scan4
+from annvq.kernels.scan.lists import PackedCodes
 from annvq.kernels.scan.lookup_tables import fill_lookup_tables, quantize_lookup_tables
-from annvq.kernels.scan.topk import MINUS_INFINITY, cut, cut_pools, sort
+from annvq.kernels.scan.topk import MINUS_INFINITY, Candidates, cut, cut_pools, sort
 from annvq.kernels.vectors.gemm import fill_products
 
 _STEPS = 64
-_UNMAPPED = np.empty(0, np.uint32)
+
+
+class ExactCentroids(NamedTuple):
+    """What scores all centroids (nlist, d)."""
+
+    panels: np.ndarray  # the centroids less ``shift`` as `annvq.kernels.vectors.gemm.pack` lays them out
+    shift: np.ndarray  # (d,) float32, subtracted from the queries too; not used under inner product
+    squares: np.ndarray  # (nlist,) float32, |c - shift|^2 for scores -|q - c|^2; empty for inner products
+
+
+class CodedCentroids(NamedTuple):
+    """What scores only the centroids that 4-bit codes find near; empty where there are few centroids."""
+
+    rows: np.ndarray  # flat float32
+    transposed: np.ndarray  # (M, dsub, 16) float32 codebooks
+    codes: PackedCodes  # of all centroids as one list
+
+
+class Coarse(NamedTuple):
+    """What chooses the lists of a query."""
+
+    exact: ExactCentroids
+    coded: CodedCentroids
+    keys: np.ndarray  # (nlist,) int64, 0 .. nlist - 1: of equal centroids the lower one is nearer
 
 
 @kernel
@@ -108,21 +134,16 @@ def _roughly_sort(scores, rows, count):
 
 
 @kernel
-def probe(queries, exact, coded, live, nprobe, need, keys):
+def probe(queries, coarse, live, nprobe, need):
     """Choose every query's lists.
 
     Parameters
     ----------
     queries
         (nq, d) float32.
-    exact
-        What scores all centroids: ``panels``, the centroids less ``shift`` as `annvq.kernels.vectors.gemm.pack` lays
-        them out; ``shift (d,) float32``, subtracted from the queries too, not used under inner product;
-        ``squares (nlist,) float32``, norms |c - shift|^2 for scores -|q - c|^2, empty for inner products.
-    coded
-        What scores only those that 4-bit codes find near, see `_probe_coded`: ``rows`` flat float32 centroids,
-        ``transposed (M, dsub, 16) float32`` codebooks, ``packed`` codes of all; empty where there are none.
-    live, nprobe, need, keys
+    coarse
+        `Coarse`.
+    live, nprobe, need
         As in `choose_lists`.
 
     Returns
@@ -131,6 +152,7 @@ def probe(queries, exact, coded, live, nprobe, need, keys):
         lists (nq, nlist) int64, counts (nq,) int64, scores (nq, nlist) float32, undefined but for the chosen.
 
     """
+    exact, coded, keys = coarse
     nq = queries.shape[0]
     nlist = keys.size
     scores = empty((nq, nlist), np.float32)
@@ -138,8 +160,8 @@ def probe(queries, exact, coded, live, nprobe, need, keys):
     counts = zeros(nq, np.int64)
     reach = _reach(nprobe)
     together = max(1, nq)
-    if coded[2].size > 0 and 2 * reach <= nlist:
-        _probe_coded(queries, coded, exact[2].size > 0, live, nprobe, reach, need, keys, lists, counts, scores)
+    if coded.codes.packed.size > 0 and 2 * reach <= nlist:
+        _probe_coded(queries, coded, exact.squares.size > 0, live, nprobe, reach, need, keys, lists, counts, scores)
         together = 1
     for q in range(0, nq, together):
         if counts[q] == 0:  # or too few of those found may be searched
@@ -181,7 +203,7 @@ def _probe_coded(queries, coded, l2, live, nprobe, reach, need, keys, lists, cou
 
     A query whose ``nprobe`` lists are not among them, for many may not be searched, keeps count 0.
     """
-    rows, transposed, packed = coded
+    rows, transposed, codes = coded
     d = queries.shape[1]
     nlist = keys.size
     M, dsub, ksub = transposed.shape
@@ -189,23 +211,21 @@ def _probe_coded(queries, coded, l2, live, nprobe, reach, need, keys, lists, cou
     table = empty((1, M, ksub), np.float32)
     quantized = empty((1, (M + 3) // 4 * 64), np.uint8)
     step, bias = empty(1, np.float32), empty(1, np.float32)
-    visit = zeros((1, 5), np.int64)
-    visit[0, 4] = nlist
+    piece = zeros((1, 5), np.int64)
+    piece[0, 4] = nlist
     threshold = empty(1, np.float32)
     found = empty((1, 2 * reach + 64), np.float32)
     found_rows = empty((1, 2 * reach + 64), np.int64)
     found_count = empty(1, np.int64)
+    pool = Candidates(found, found_rows, found_count, threshold)
     for q in range(queries.shape[0]):
         for i in range(d):
             sub_vectors[0, i] = queries[q, i]
         fill_lookup_tables(sub_vectors, transposed, l2, table)
         step[0], bias[0] = quantize_lookup_tables(table[0], quantized[0])
         found_count[0], threshold[0] = 0, MINUS_INFINITY
-        scan4.scan_visits(
-            packed, visit, bias, quantized, step, rows[:0], packed[:0], _UNMAPPED, np.int64(0),
-            found, found_rows, found_count, threshold, reach, keys,
-        )  # fmt: skip
-        cut_pools(found, found_rows, found_count, reach, keys)
+        scan4.scan_pieces(codes, piece, bias, quantized, step, pool, reach, keys)
+        cut_pools(pool, reach, keys)
         held, rows_held = np.int64(0), np.int64(0)
         for i in range(found_count[0]):
             if live[found_rows[0, i]] > 0:

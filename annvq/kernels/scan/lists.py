@@ -6,11 +6,34 @@ new block.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from annvq.kernels.compile.jit import kernel
 
 BLOCK = 32
+
+
+class PackedCodes(NamedTuple):
+    """A segment's codes in blocks, and what is known of its rows."""
+
+    packed: np.ndarray  # flat uint8, blocks as `scan4.pack` or `scan8.pack` lays them out
+    offsets: np.ndarray  # (nlist + 1,) int64, where lists begin in rows
+    block_offsets: np.ndarray  # (nlist + 1,) int64, where they begin in blocks
+    constants: np.ndarray  # (n,) float32, what is added to the score of a row, or empty
+    allow: np.ndarray  # (n,) uint8, which rows may be returned, or empty for all
+    mapping: np.ndarray  # (n,) uint32, the row whose code stands in a place, or empty where it is the place's own
+    row_base: int  # index-wide number of row 0
+
+
+class Visits(NamedTuple):
+    """The lists that every query visits, and which part of each: work on one query can be shared among threads."""
+
+    lists: np.ndarray  # (nq, nlist) int64, nearest first
+    counts: np.ndarray  # (nq,) int64, how many of them
+    part: int
+    parts: int
 
 
 def blocks_for(counts: np.ndarray) -> np.ndarray:

@@ -7,72 +7,86 @@ The stages are the same kernels, so the results are the same.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from annvq.kernels.compile.jit import REASSOCIATE, kernel
 from annvq.kernels.compile.scratch import empty, zeros
 from annvq.kernels.registers.tiles import LANES, ROWS
 from annvq.kernels.scan import scan4, scanflat
-from annvq.kernels.scan.coarse import probe
+from annvq.kernels.scan.coarse import Coarse, CodedCentroids, ExactCentroids, probe
+from annvq.kernels.scan.lists import PackedCodes, Visits
 from annvq.kernels.scan.lookup_tables import fill_lookup_tables
-from annvq.kernels.scan.plan import array_of, plan_of
-from annvq.kernels.scan.topk import MINUS_INFINITY, cut_pools, drop_repeats, take_best
+from annvq.kernels.scan.plan import GIVEN, plan_of, reader_of
+from annvq.kernels.scan.topk import cut_pools, drop_repeats, empty_pools, take_best
+from annvq.kernels.vectors.dots import Store
 from annvq.kernels.vectors.finite import first_non_finite
 from annvq.kernels.vectors.gemm import fill_products
 from annvq.kernels.vectors.unit import unit_rows
 
-_FLOATS_3D = np.empty((0, 0, 0), np.float32)
-_FLOATS, _BYTES, _WORDS = np.empty(0, np.float32), np.empty(0, np.uint8), np.empty(0, np.int64)
-_NUMBERS = np.empty(0, np.uint32)
-_ARRAYS = 24
+
+class Rotation(NamedTuple):
+    """What turns queries before lists are chosen; each is empty for none."""
+
+    panels: np.ndarray  # of `annvq.kernels.vectors.gemm.pack`
+    center: np.ndarray  # (width,) float32, what is taken from a rotated query
+
+
+class Searched(NamedTuple):
+    """All that a search of one segment of product codes in lists reads."""
+
+    rotation: Rotation
+    coarse: Coarse
+    searchable: np.ndarray  # (nlist,) int64, rows that may be returned per list
+    transposed: np.ndarray  # (M, dsub, 16) float32 codebooks
+    residual: bool  # whether codes are of residuals
+    codes: PackedCodes
+    spilled: PackedCodes  # second codes (`annvq.index.codes.spill`), whose mapping is empty for none
+    store: Store  # what rows are rescored from; with an empty one, from the float tables
+    keys: np.ndarray  # of the rows, for ties
+    l2: bool  # whether scores are minus squared distances
+    normalize: bool  # whether queries as they were given are scaled to length one
+    with_ids: bool  # whether ``keys`` are the ids
+
+
+_FLOATS, _FLOATS_3D = np.empty(0, np.float32), np.empty((0, 0, 0), np.float32)
+_BYTES, _WORDS = np.empty(0, np.uint8), np.empty(0, np.int64)
+_CODES = PackedCodes(_BYTES, _WORDS, _WORDS, _FLOATS, _BYTES, np.empty(0, np.uint32), 0)
+_searched = reader_of(
+    Searched(
+        Rotation(GIVEN, _FLOATS),
+        Coarse(ExactCentroids(_FLOATS_3D, _FLOATS, _FLOATS), CodedCentroids(_FLOATS, _FLOATS_3D, _CODES), _WORDS),
+        _WORDS, _FLOATS_3D, False, _CODES, _CODES, Store(GIVEN, 0, _FLOATS, _FLOATS), _WORDS, False, False, False,
+    )
+)  # fmt: skip
 
 
 @kernel
-def search_block(queries, rotation, coarse, tables, codes, spilled, refine, keys, k, keep, capacity,
-                 nprobe, need, l2, scores, rows):  # fmt: skip
+def search_block(queries, searched, k, keep, capacity, nprobe, need, scores, rows):
     """Search one segment of product codes in lists for a block of queries.
 
     Parameters
     ----------
     queries
         (nq, d) float32.
-    rotation
-        Panels of the rotation (`annvq.kernels.vectors.gemm.pack`), and what is taken from a rotated query; each
-        empty for none.
-    coarse
-        ``exact, coded, live, keys`` as `annvq.kernels.scan.coarse.probe` takes them.
-    tables
-        ``transposed (M, dsub, 16) float32``; whether codes are of residuals.
-    codes
-        ``packed, offsets, block_offsets, constants, allow, row_base`` as `annvq.kernels.scan.scan4.scan_lists`
-        takes them.
-    spilled
-        ``packed, offsets, block_offsets, mapping`` of second codes (`annvq.index.spill`), empty for none.
-    refine
-        ``store, minimum, step`` as `annvq.kernels.scan.scanflat.rescore` takes them; with an empty store rows
-        are rescored through the float tables.
-    keys
-        Of the rows, for ties.
+    searched
+        `Searched`.
     k, keep, capacity
         Hits wanted, rows that are rescored, places of a pool (`annvq.kernels.scan.topk.capacity_for` of ``keep``, of
         twice as many with second codes).
     nprobe, need
         As in `annvq.kernels.scan.coarse.choose_lists`.
-    l2
-        Whether scores are minus squared distances.
     scores, rows
         Outputs, (nq, k) float32 and int64.
 
     """
-    exact, coded, live, list_keys = coarse
-    transposed, residual = tables
-    packed, offsets, block_offsets, constants, allow, row_base = codes
-    spilled_packed, spilled_offsets, spilled_blocks, mapping = spilled
-    store, minimum, step = refine
+    coarse, transposed, residual = searched.coarse, searched.transposed, searched.residual
+    codes, spilled, store, keys, l2 = searched.codes, searched.spilled, searched.store, searched.keys, searched.l2
     nq, d = queries.shape
     M, dsub, ksub = transposed.shape
-    width = exact[1].size
-    turning, center = rotation
+    width = coarse.exact.shift.size
+    turning, center = searched.rotation
     rotated = queries
     if turning.size > 0:
         turned = empty((nq, width), np.float32)
@@ -84,7 +98,7 @@ def search_block(queries, rotation, coarse, tables, codes, spilled, refine, keys
             for i in range(width):
                 moved[q, i] = rotated[q, i] - center[i]
         rotated = moved
-    lists, list_counts, centroid_scores = probe(rotated, exact, coded, live, nprobe, need, list_keys)
+    lists, list_counts, centroid_scores = probe(rotated, coarse, searched.searchable, nprobe, need)
     bases = centroid_scores if residual else empty((nq, 0), np.float32)
     factor = np.float32(2.0 if l2 and residual else 1.0)
     squared = l2 and not residual
@@ -92,57 +106,35 @@ def search_block(queries, rotation, coarse, tables, codes, spilled, refine, keys
     for q in range(nq):
         for i in range(width):
             sub_vectors[q, i] = rotated[q, i] * factor
-    tables_of = empty((nq, M, ksub), np.float32)
-    fill_lookup_tables(sub_vectors, transposed, squared, tables_of)
-    pool_scores = empty((nq, capacity), np.float32)
-    pool_rows = empty((nq, capacity), np.int64)
-    pool_counts = zeros(nq, np.int64)
-    thresholds = empty(nq, np.float32)
-    for q in range(nq):
-        thresholds[q] = MINUS_INFINITY
-    twice = mapping.size > 0
+    tables = empty((nq, M, ksub), np.float32)
+    fill_lookup_tables(sub_vectors, transposed, squared, tables)
+    pools = empty_pools(nq, capacity)
+    visits = Visits(lists, list_counts, 0, 1)
+    twice = spilled.mapping.size > 0
     reach = 2 * keep if twice else keep
-    scan4.scan_lists(
-        tables_of, packed, offsets, block_offsets, lists, list_counts, bases, constants, allow, mapping[:0], 0, 1,
-        row_base, pool_scores, pool_rows, pool_counts, thresholds, reach, keys,
-    )  # fmt: skip
+    scan4.scan_lists(tables, bases, codes, visits, pools, reach, keys)
     if twice:
-        scan4.scan_lists(
-            tables_of, spilled_packed, spilled_offsets, spilled_blocks, lists, list_counts, bases, constants, allow,
-            mapping, 0, 1, row_base, pool_scores, pool_rows, pool_counts, thresholds, reach, keys,
-        )  # fmt: skip
-        drop_repeats(pool_scores, pool_rows, pool_counts)
-    cut_pools(pool_scores, pool_rows, pool_counts, keep, keys)
-    if store.size > 0:
+        scan4.scan_lists(tables, bases, spilled, visits, pools, reach, keys)
+        drop_repeats(pools)
+    cut_pools(pools, keep, keys)
+    if store.rows.size > 0:
         padded_queries = zeros((nq, (d + 15) // 16 * 16), np.float32)
         for q in range(nq):
             for i in range(d):
                 padded_queries[q, i] = queries[q, i]
-        scanflat.rescore(
-            padded_queries, store, d, minimum, step, l2, row_base, pool_scores, pool_rows, pool_counts
-        )  # fmt: skip
+        scanflat.rescore(padded_queries, store, l2, codes.row_base, pools)
     else:
-        scan4.rescore(
-            tables_of, packed, offsets, block_offsets, bases, constants, row_base, pool_scores, pool_rows, pool_counts
-        )  # fmt: skip
-    take_best(pool_scores, pool_rows, pool_counts, k, keys, scores, rows)
+        scan4.rescore(tables, bases, codes, pools)
+    take_best(pools, k, keys, scores, rows)
 
 
-def plan(rotation, coarse, tables, codes, spilled, refine, keys, l2, normalize, with_ids):
-    """Return what `search_planned` takes of an index; parameters as for `search_block`.
+def plan(searched: Searched) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what `search_planned` takes of an index.
 
     That is a plan, and empty arrays with the dtypes and axes of rotation and store, which can be several.
-    ``normalize`` and ``with_ids`` are for queries as they were given: whether these are scaled to length one, and
-    whether ``keys`` are the ids.
     """
-    exact, coded, live, list_keys = coarse
-    transposed, residual = tables
-    packed, offsets, block_offsets, constants, allow, row_base = codes
-    arrays = [*rotation, *exact, *coded, live, list_keys, transposed, packed, offsets, block_offsets,
-              constants, allow, *spilled, *refine, keys]  # fmt: skip
-    store = refine[0]
-    planned = plan_of(arrays, [residual, row_base, l2, normalize, with_ids])
-    return planned, np.empty((0, 0, 0), rotation[0].dtype), np.empty(0, store.dtype)
+    rotation, store = searched.rotation.panels, searched.store.rows
+    return plan_of(searched), np.empty((0,) * rotation.ndim, rotation.dtype), np.empty(0, store.dtype)
 
 
 @kernel(fastmath=REASSOCIATE)
@@ -175,12 +167,12 @@ def search_planned(queries, planned, rotation_like, store_like, k, keep, capacit
         Outputs, (nq, k) float32 and int64; of queries as they were given ids, where the index's keys are ids.
 
     """
-    numbers = planned[4 * _ARRAYS :]
+    searched = _searched(planned, (rotation_like, store_like))
     as_given = longest > np.float32(0.0)
     if as_given:
         if first_non_finite(queries) >= 0:
             return False
-        if numbers[3] != 0:
+        if searched.normalize:
             unit = empty(queries.shape, np.float32)
             if unit_rows(queries, unit) >= 0:
                 return False
@@ -189,36 +181,9 @@ def search_planned(queries, planned, rotation_like, store_like, k, keep, capacit
             for q in range(queries.shape[0]):
                 if not _squared_length(queries[q]) < longest:
                     return False
-    search_block(
-        queries,
-        (array_of(planned, 0, rotation_like), array_of(planned, 1, _FLOATS)),
-        (
-            (array_of(planned, 2, _FLOATS_3D), array_of(planned, 3, _FLOATS), array_of(planned, 4, _FLOATS)),
-            (array_of(planned, 5, _FLOATS), array_of(planned, 6, _FLOATS_3D), array_of(planned, 7, _BYTES)),
-            array_of(planned, 8, _WORDS),
-            array_of(planned, 9, _WORDS),
-        ),
-        (array_of(planned, 10, _FLOATS_3D), numbers[0] != 0),
-        (
-            array_of(planned, 11, _BYTES),
-            array_of(planned, 12, _WORDS),
-            array_of(planned, 13, _WORDS),
-            array_of(planned, 14, _FLOATS),
-            array_of(planned, 15, _BYTES),
-            numbers[1],
-        ),
-        (
-            array_of(planned, 16, _BYTES),
-            array_of(planned, 17, _WORDS),
-            array_of(planned, 18, _WORDS),
-            array_of(planned, 19, _NUMBERS),
-        ),
-        (array_of(planned, 20, store_like), array_of(planned, 21, _FLOATS), array_of(planned, 22, _FLOATS)),
-        array_of(planned, 23, _WORDS), k, keep, capacity, nprobe, need, numbers[2] != 0, scores, rows,
-    )  # fmt: skip
-    if as_given and numbers[4] != 0:
-        keys = array_of(planned, 23, _WORDS)
+    search_block(queries, searched, k, keep, capacity, nprobe, need, scores, rows)
+    if as_given and searched.with_ids:
         for q in range(rows.shape[0]):
             for i in range(k):
-                rows[q, i] = keys[rows[q, i]]
+                rows[q, i] = searched.keys[rows[q, i]]
     return True

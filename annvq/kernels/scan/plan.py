@@ -1,15 +1,16 @@
-"""Arrays handed to a kernel by address: what a search reads, laid down once in one array of integers.
+"""A tree of named tuples handed to a kernel by address: what a search reads, laid down once in one array of integers.
 
-Numba looks at every argument of every call; some twenty read-only arrays cost more than a short search.
-A plan is an int64 array with four numbers an array, its address and up to three lengths, and plain numbers
-at its end. Whoever makes it keeps the arrays alive.
+Numba looks at every array of every call; some twenty read-only arrays cost more than a short search. A plan holds
+the leaves of the tree in their order: of an array its address and lengths, and numbers as they are. Both sides read
+the order from the tuples themselves. Whoever makes a plan keeps the arrays alive.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -18,43 +19,95 @@ from numba.np.arrayobj import make_array, populate_array
 
 from annvq.kernels.compile.jit import intrinsic
 
-_FIELDS = 4
+GIVEN: Any = None
 
 
-def plan_of(arrays: Sequence[np.ndarray], numbers: Sequence[int]) -> np.ndarray:
-    """Return the plan of C-contiguous arrays of up to three axes, and some numbers after them, flat int64."""
-    plan = np.zeros(_FIELDS * len(arrays) + len(numbers), np.int64)
-    for i, array in enumerate(arrays):
-        plan[_FIELDS * i : _FIELDS * i + 1 + array.ndim] = (array.ctypes.data, *array.shape)
-    plan[_FIELDS * len(arrays) :] = numbers
-    return plan
+def _leaves(tree: Any) -> Iterator[Any]:
+    for value in tree:
+        if isinstance(value, tuple):
+            yield from _leaves(value)
+        else:
+            yield value
 
 
-@intrinsic
-def array_of(typingctx, plan, number, like):
-    """Return array ``number`` of a plan, with the dtype and axes of ``like``, read-only."""
-    view = like.copy(readonly=True)
+def plan_of(tree: tuple) -> np.ndarray:
+    """Return the plan of a tree of named tuples of C-contiguous arrays and whole numbers, flat int64."""
+    words: list[int] = []
+    for leaf in _leaves(tree):
+        words += [leaf.ctypes.data, *leaf.shape] if isinstance(leaf, np.ndarray) else [int(leaf)]
+    return np.array(words, np.int64)
 
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        numbers = make_array(sig.args[0])(context, builder, value=args[0]).data
-        word = ir.IntType(64)
-        first = builder.mul(args[1], ir.Constant(word, _FIELDS))
-        fields = [
-            builder.load(builder.gep(numbers, [builder.add(first, ir.Constant(word, i))])) for i in range(1 + view.ndim)
-        ]
-        itemsize = ir.Constant(word, context.get_abi_sizeof(context.get_data_type(view.dtype)))
-        shape, strides = fields[1:], [itemsize]
+
+def reader_of(like: tuple) -> Callable[..., Any]:
+    """Return a function for kernels that makes the tree again from its plan.
+
+    Parameters
+    ----------
+    like
+        A tree of the same tuples, its arrays of the same dtypes and axes, its numbers of the same types. `GIVEN` stands
+        for an array of which the caller of the function says dtype and axes: the function takes a plan, and a tuple
+        of arrays like those, in their order.
+
+    """
+    kind = numba.typeof(like)
+
+    @intrinsic
+    def read(typingctx, plan, given):
+        made = _resolved(kind, iter(given))
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            words = make_array(sig.args[0])(context, builder, value=args[0]).data
+            return _Reading(context, builder, words).value_of(made)
+
+        return made(plan, given), codegen
+
+    return read
+
+
+def _resolved(kind: types.Type, given: Iterator[types.Array]) -> Any:
+    """Return a type with what is given in place of `GIVEN`; arrays are read-only."""
+    if isinstance(kind, types.BaseTuple):
+        return types.BaseTuple.from_types([_resolved(member, given) for member in kind], kind.instance_class)
+    if isinstance(kind, types.NoneType):
+        kind = next(given)
+    return kind.copy(readonly=True) if isinstance(kind, types.Array) else kind
+
+
+class _Reading:
+    """Emits the loads of a plan's words, one after the other."""
+
+    def __init__(self, context: Any, builder: Any, words: Any) -> None:
+        self._context, self._builder, self._words = context, builder, words
+        self._next = 0
+
+    def _word(self) -> Any:
+        place = ir.Constant(ir.IntType(64), self._next)
+        self._next += 1
+        return self._builder.load(self._builder.gep(self._words, [place]))
+
+    def value_of(self, kind: types.Type) -> Any:
+        """Return the next value, of a type: a tuple's is made of those of its members."""
+        context, builder = self._context, self._builder
+        if isinstance(kind, types.BaseTuple):
+            return context.make_tuple(builder, kind, [self.value_of(member) for member in kind])
+        if isinstance(kind, types.Array):
+            return self._array(kind)
+        return context.cast(builder, self._word(), types.int64, kind)
+
+    def _array(self, kind: types.Array) -> Any:
+        context, builder = self._context, self._builder
+        address, *shape = (self._word() for _ in range(1 + kind.ndim))
+        itemsize = ir.Constant(ir.IntType(64), context.get_abi_sizeof(context.get_data_type(kind.dtype)))
+        strides = [itemsize]
         for length in shape[:0:-1]:
             strides.insert(0, builder.mul(strides[0], length))
-        array = make_array(view)(context, builder)
+        array = make_array(kind)(context, builder)
         populate_array(
             array,
-            data=builder.inttoptr(fields[0], array.data.type),
+            data=builder.inttoptr(address, array.data.type),
             shape=cgutils.pack_array(builder, shape),
             strides=cgutils.pack_array(builder, strides),
             itemsize=itemsize,
             meminfo=None,
         )
         return array._getvalue()
-
-    return view(plan, types.intp, like), codegen

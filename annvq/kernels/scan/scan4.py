@@ -168,27 +168,26 @@ def _wanted(allow, row, left):
 
 
 @kernel
-def scan_visits(packed, visits, visit_bases, quantized, steps, constants, allow, mapping, row_base,
-                scores, rows, counts, thresholds, keep, keys):  # fmt: skip
-    """Scan pieces of lists into the pools of queries, one visit of a query to a list after the other.
+def scan_pieces(codes, pieces, piece_bases, quantized, steps, pools, keep, keys):
+    """Scan pieces of lists into the pools of queries, one after the other.
 
     All in one function: a call for each list would cost as much as the scan of a short one.
 
     Parameters
     ----------
-    packed
-        As `pack` packed them.
-    visits, visit_bases
-        (visits, 5) int64: query, block of the list's place 0, row of the list's place 0, first place, a multiple
-        of 32, and the end; (visits,) float32, what is added to the sums.
+    codes
+        `PackedCodes` of `pack`; where lists begin is not looked at.
+    pieces, piece_bases
+        (pieces, 5) int64: query, block of the list's place 0, row of the list's place 0, first place, a multiple
+        of 32, and the end; (pieces,) float32, what is added to the sums.
     quantized, steps
         (nq, groups * 64) uint8 and (nq,) float32: the queries' tables from `quantize_lookup_tables`.
-    constants, allow, mapping, row_base
+    pools, keep, keys
         As in `scan_lists`.
-    scores, rows, counts, thresholds, keep, keys
-        The pools, updated.
 
     """
+    packed, _, _, constants, allow, mapping, row_base = codes
+    scores, rows, counts, thresholds = pools
     buffer = empty(32, np.float32)
     width = quantized.shape[1]
     groups = width // 64
@@ -197,11 +196,11 @@ def scan_visits(packed, visits, visit_bases, quantized, steps, constants, allow,
     by_lane = allow[:0] if mapped else allow
     by_row = mapped and allow.size > 0
     capacity = scores.shape[1]
-    for visit in range(visits.shape[0]):
-        q, first_block, first = visits[visit, 0], visits[visit, 1], visits[visit, 2]
-        begin, end = visits[visit, 3], visits[visit, 4]
+    for piece in range(pieces.shape[0]):
+        q, first_block, first = pieces[piece, 0], pieces[piece, 1], pieces[piece, 2]
+        begin, end = pieces[piece, 3], pieces[piece, 4]
         count, threshold = counts[q], thresholds[q]
-        step, base = simd.splat_f32(steps[q]), simd.splat_f32(visit_bases[visit])
+        step, base = simd.splat_f32(steps[q]), simd.splat_f32(piece_bases[piece])
         for place in range(begin, end, 32):
             row = first + place
             lanes = _wanted(by_lane, row, end - place)
@@ -275,31 +274,26 @@ def _order(lists, list_counts, nlist, queries, ranks):
 
 
 @kernel
-def scan_lists(tables, packed, offsets, block_offsets, lists, list_counts, bases, constants, allow, mapping,
-               part, parts, row_base, scores, rows, counts, thresholds, keep, keys):  # fmt: skip
+def scan_lists(tables, bases, codes, visits, pools, keep, keys):
     """Scan every query's lists of one segment into its pool.
 
     Parameters
     ----------
     tables
         (nq, M, 16) float32, larger is closer.
-    packed, offsets, block_offsets
-        The segment's codes as `pack` packed them, and where lists begin, in rows and in blocks.
-    lists, list_counts
-        (nq, nlist) int64 and (nq,) int64: the lists to search, nearest first.
     bases
         (nq, nlist) float32, what a list adds to its rows' scores; (nq, 0) when nothing is added.
-    constants, allow, mapping
-        (n,) float32, uint8 and uint32 by the segment's rows, each may be empty: what is added to a score, which
-        rows may be returned, whose code stands where.
-    part, parts
-        Scan only this part of every list (work of one query shared among threads).
-    row_base
-        Index-wide number of the segment's row 0.
-    scores, rows, counts, thresholds
-        The pools, (nq, capacity) float32 and int64, (nq,) int64 and float32; updated.
+    codes
+        The segment's `PackedCodes`, of `pack`.
+    visits
+        The `Visits` of the queries.
+    pools, keep, keys
+        The queries' pools, `annvq.kernels.scan.topk.Candidates`, updated; how many candidates each must not lose, and
+        the keys of all rows.
 
     """
+    lists, list_counts, part, parts = visits
+    offsets, block_offsets = codes.offsets, codes.block_offsets
     nq, M = tables.shape[0], tables.shape[1]
     quantized = empty((nq, (M + 3) // 4 * 64), np.uint8)
     steps, biases = empty(nq, np.float32), empty(nq, np.float32)
@@ -309,22 +303,21 @@ def scan_lists(tables, packed, offsets, block_offsets, lists, list_counts, bases
         total += list_counts[q]
     queries, ranks = empty(total, np.int64), empty(total, np.int64)
     _order(lists, list_counts, offsets.size - 1, queries, ranks)
-    visits, visit_bases = empty((total, 5), np.int64), empty(total, np.float32)
+    pieces, piece_bases = empty((total, 5), np.int64), empty(total, np.float32)
     for i in range(total):
         q = queries[i]
         l = lists[q, ranks[i]]
-        visits[i, 0], visits[i, 1], visits[i, 2] = q, block_offsets[l], offsets[l]
-        visits[i, 3], visits[i, 4] = part_of(offsets[l + 1] - offsets[l], part, parts)
-        visit_bases[i] = biases[q] + bases[q, l] if bases.shape[1] > 0 else biases[q]
-    scan_visits(
-        packed, visits, visit_bases, quantized, steps, constants, allow, mapping, row_base,
-        scores, rows, counts, thresholds, keep, keys,
-    )  # fmt: skip
+        pieces[i, 0], pieces[i, 1], pieces[i, 2] = q, block_offsets[l], offsets[l]
+        pieces[i, 3], pieces[i, 4] = part_of(offsets[l + 1] - offsets[l], part, parts)
+        piece_bases[i] = biases[q] + bases[q, l] if bases.shape[1] > 0 else biases[q]
+    scan_pieces(codes, pieces, piece_bases, quantized, steps, pools, keep, keys)
 
 
 @kernel
-def rescore(tables, packed, offsets, block_offsets, bases, constants, row_base, scores, rows, counts):
+def rescore(tables, bases, codes, pools):
     """Replace the scores of the pooled rows of this segment by sums over the float tables."""
+    packed, offsets, block_offsets, constants, _, _, row_base = codes
+    scores, rows, counts, _ = pools
     M = tables.shape[1]
     groups = (M + 3) // 4
     n = offsets[offsets.size - 1]

@@ -86,14 +86,16 @@ else:
 
 
 @kernel
-def scan_rows(packed, M, first_block, first, begin, end, quantized, step, base, constants, allow,
-              sums, row_base, scores, rows, count, threshold, keep, keys):  # fmt: skip
-    """Scan places ``begin`` to ``end`` of one list into a pool; ``begin`` is a multiple of 32.
+def scan_list(codes, l, begin, end, quantized, step, base, sums, pools, q, keep, keys):
+    """Scan places ``begin`` to ``end`` of list ``l`` into the pool of query ``q``; ``begin`` is a multiple of 32.
 
-    The list begins at block ``first_block`` and row ``first``; ``quantized``, ``step`` and ``base``, what is added to
-    every score, are the query's. ``sums`` (64,) int32 is scratch; the other parameters are those of `scan_lists`, of
-    one query. Returns the pool's count and threshold.
+    ``quantized`` are the query's tables in 8 bits; a score is ``step`` times their sum, and ``base``. ``sums`` (64,)
+    int32 is scratch; the other parameters are those of `scan_lists`.
     """
+    packed, _, _, constants, allow, _, row_base = codes
+    scores, rows = pools.scores[q], pools.rows[q]
+    count, threshold = pools.counts[q], pools.thresholds[q]
+    first_block, first, M = codes.block_offsets[l], codes.offsets[l], quantized.size // 256
     with_constants = constants.size > 0
     with_allow = allow.size > 0
     for place in range(begin, end, 64):
@@ -111,36 +113,32 @@ def scan_rows(packed, M, first_block, first, begin, end, quantized, step, base, 
                 count += 1
                 if count == scores.size:
                     count, threshold = thinned(scores, rows, keep, keys)
-    return count, threshold
+    pools.counts[q], pools.thresholds[q] = count, threshold
 
 
 @kernel
-def scan_lists(tables, packed, offsets, block_offsets, lists, list_counts, bases, constants, allow,
-               part, parts, row_base, scores, rows, counts, thresholds, keep, keys):  # fmt: skip
+def scan_lists(tables, bases, codes, visits, pools, keep, keys):
     """Scan every query's lists of one segment into its pool.
 
-    Parameters as in `annvq.kernels.scan.scan4.scan_lists`, with tables (nq, M, 256).
+    Parameters as in `annvq.kernels.scan.scan4.scan_lists`, with tables (nq, M, 256) and no mapping.
     """
-    M = tables.shape[1]
+    offsets, M = codes.offsets, tables.shape[1]
     quantized = empty(M * 256, np.uint8)
     sums = empty(64, np.int32)
-    for q in range(counts.size):
+    for q in range(visits.counts.size):
         step, bias = quantize_lookup_tables(tables[q], quantized)
-        count, threshold = counts[q], thresholds[q]
-        for i in range(list_counts[q]):
-            l = lists[q, i]
+        for i in range(visits.counts[q]):
+            l = visits.lists[q, i]
             base = bias + bases[q, l] if bases.shape[1] > 0 else bias
-            begin, end = part_of(offsets[l + 1] - offsets[l], part, parts)
-            count, threshold = scan_rows(
-                packed, M, block_offsets[l], offsets[l], begin, end, quantized, step, base, constants,
-                allow, sums, row_base, scores[q], rows[q], count, threshold, keep, keys,
-            )  # fmt: skip
-        counts[q], thresholds[q] = count, threshold
+            begin, end = part_of(offsets[l + 1] - offsets[l], visits.part, visits.parts)
+            scan_list(codes, l, begin, end, quantized, step, base, sums, pools, q, keep, keys)
 
 
 @kernel
-def rescore(tables, packed, offsets, block_offsets, bases, constants, row_base, scores, rows, counts):
+def rescore(tables, bases, codes, pools):
     """Replace the scores of the pooled rows of this segment by sums over the float tables."""
+    packed, offsets, block_offsets, constants, _, _, row_base = codes
+    scores, rows, counts, _ = pools
     M = tables.shape[1]
     n = offsets[offsets.size - 1]
     for q in range(counts.size):

@@ -17,6 +17,8 @@ the same on every instruction set. Source: Gao et al. (arXiv 2409.09913), sectio
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from annvq.kernels.codes.bits import count_differences, inner_product
@@ -27,6 +29,30 @@ from annvq.kernels.scan.lists import list_of, part_of
 from annvq.kernels.scan.topk import thinned
 
 CHUNK = 64  # rows whose bounds are made at once
+
+
+class BitCodes(NamedTuple):
+    """A segment's RaBitQ codes in list order, as `annvq.codebooks.RaBitQCodebook.encode` makes them."""
+
+    codes1: np.ndarray  # (n, D / 8) uint8, signs
+    codes_ex: np.ndarray  # (n, (B - 1) D / 8) uint8, the other planes
+    factors: np.ndarray  # (n, 3 or 5) float32
+    offsets: np.ndarray  # (nlist + 1,) int64, where lists begin
+    allow: np.ndarray  # (n,) uint8, which rows may be returned, or empty for all
+    row_base: int  # index-wide number of row 0
+
+
+class Scratch(NamedTuple):
+    """What is known of the rows of a chunk after the first stage."""
+
+    counts: np.ndarray  # (CHUNK,) int32
+    estimates: np.ndarray  # (CHUNK,) float32
+    variances: np.ndarray  # (CHUNK,) float32
+
+
+@kernel
+def _scratch():
+    return Scratch(empty(CHUNK, np.int32), empty(CHUNK, np.float32), empty(CHUNK, np.float32))
 
 
 @intrinsic
@@ -40,13 +66,11 @@ def _sqrt(typingctx, values):
 
 
 @kernel
-def estimate1(counts, factors, begin, end, D, scale, noise, base, distance, estimates, variances):
+def estimate1(factors, begin, end, D, scale, noise, base, distance, scratch):
     """Make the first stage's estimate of every row, and the square of how far the score may be above it.
 
     Parameters
     ----------
-    counts
-        From `count_differences`.
     factors
         (n, 3 or 5) float32, columns add1, mul1, err1, ...
     scale, noise
@@ -54,10 +78,12 @@ def estimate1(counts, factors, begin, end, D, scale, noise, base, distance, esti
         bounds what the four bits of the query add to the error.
     base, distance
         What the list adds to its rows' scores; |q - c|, or 0 where the data's error is not to be bounded.
-    estimates, variances
-        Outputs, float32; the upper bound is ``estimate + sqrt(variance)``.
+    scratch
+        `Scratch`: counts of `count_differences`; estimates and variances are outputs, and the upper bound is
+        ``estimate + sqrt(variance)``.
 
     """
+    counts, estimates, variances = scratch
     for row in range(begin, end):
         i = row - begin
         mul = factors[row, 1]
@@ -92,31 +118,18 @@ def margin(bits):
 
 
 @kernel
-def scan_rows(codes1, codes_ex, factors, begin, end, planes, high, low, query_factors, total, base, distance,
-              allow, counts, estimates, variances,
-              row_base, scores, rows, count, threshold, keep, keys):  # fmt: skip
-    """Scan rows ``begin`` to ``end`` of one list into a pool.
+def scan_rows(codes, begin, end, queries, q, base, distance, scratch, pools, keep, keys):
+    """Scan rows ``begin`` to ``end`` of one list for query ``q`` into its pool.
 
-    Parameters
-    ----------
-    codes1, codes_ex, factors
-        The segment's rows, as `annvq.codebooks.rabitq.RaBitQCodebook.encode` made them.
-    planes, high, low, query_factors, total
-        One query of `annvq.codebooks.rabitq.PreparedQueries`.
-    base, distance
-        Float32: what the list adds to its rows' scores, and |q - c|.
-    allow
-        (n,) uint8 by the segment's rows, or empty: everything allowed.
-    counts, estimates, variances
-        Scratch, (CHUNK,) int32 and float32.
-    row_base, scores, rows, count, threshold, keep, keys
-        The index-wide number of the segment's row 0, and the pool, as in `annvq.kernels.scan.topk`.
-
-    Returns
-    -------
-    The pool's count and threshold.
-
+    ``base`` and ``distance`` are float32: what the list adds to its rows' scores, and |q - c|. ``scratch`` is a
+    `Scratch`; the other parameters are those of `scan_lists`.
     """
+    codes1, codes_ex, factors, _, allow, row_base = codes
+    planes, high, low = queries.planes[q], queries.high[q], queries.low[q]
+    query_factors, total = queries.factors[q], queries.totals[q]
+    counts, estimates, variances = scratch
+    scores, rows = pools.scores[q], pools.rows[q]
+    count, threshold = pools.counts[q], pools.thresholds[q]
     D = np.int64(8) * codes1.shape[1]
     bits = np.int64(1) + codes_ex.shape[1] // codes1.shape[1]
     with_allow = allow.size > 0
@@ -124,8 +137,7 @@ def scan_rows(codes1, codes_ex, factors, begin, end, planes, high, low, query_fa
     for chunk in range(begin, end, CHUNK):
         stop = min(np.int64(end), chunk + CHUNK)
         count_differences(codes1, chunk, stop, planes, counts)
-        estimate1(counts, factors, chunk, stop, D, query_factors[0], query_factors[1], base, distance,
-                  estimates, variances)  # fmt: skip
+        estimate1(factors, chunk, stop, D, query_factors[0], query_factors[1], base, distance, scratch)
         for first in range(0, stop - chunk, 16):
             bounds = simd.add(simd.load_f32x16(estimates, first), _sqrt(simd.load_f32x16(variances, first)))
             mask = simd.ge_mask(bounds, threshold)
@@ -148,64 +160,48 @@ def scan_rows(codes1, codes_ex, factors, begin, end, planes, high, low, query_fa
                     count += 1
                     if count == scores.size:
                         count, threshold = thinned(scores, rows, keep, keys)
-    return count, threshold
+    pools.counts[q], pools.thresholds[q] = count, threshold
 
 
 @kernel
-def scan_lists(codes1, codes_ex, factors, planes, high, low, query_factors, totals, offsets, lists, list_counts,
-               bases, distances, allow,
-               part, parts, row_base, scores, rows, counts, thresholds, keep, keys):  # fmt: skip
+def scan_lists(codes, queries, bases, distances, visits, pools, keep, keys):
     """Scan every query's lists of one segment into its pool.
 
     Parameters
     ----------
-    codes1, codes_ex, factors
-        The segment's rows in list order, (n, D / 8) uint8, (n, (B - 1) D / 8) uint8, (n, 3 or 5) float32.
-    planes, high, low, query_factors, totals
-        The arrays of `annvq.codebooks.rabitq.PreparedQueries`.
-    offsets
-        (nlist + 1,) int64: rows of list l are ``offsets[l]:offsets[l + 1]``.
-    lists, list_counts
-        (nq, nlist) int64 and (nq,) int64: the lists to search, nearest first.
+    codes
+        The segment's `BitCodes`.
+    queries
+        `annvq.kernels.codes.rabitq.PreparedQueries`.
     bases, distances
         (nq, nlist) float32: <q, c> or -|q - c|^2, and |q - c|.
-    allow, row_base
-        As in `scan_rows`.
-    part, parts
-        Scan only this part of every list (work of one query shared among threads).
-    scores, rows, counts, thresholds, keep, keys
-        The pools, (nq, capacity) float32 and int64, (nq,) int64 and float32; updated.
+    visits, pools, keep, keys
+        As in `annvq.kernels.scan.scan4.scan_lists`.
 
     """
-    differences = empty(CHUNK, np.int32)
-    estimates = empty(CHUNK, np.float32)
-    variances = empty(CHUNK, np.float32)
-    for q in range(counts.size):
-        count, threshold = counts[q], thresholds[q]
-        for i in range(list_counts[q]):
-            l = lists[q, i]
-            begin, end = part_of(offsets[l + 1] - offsets[l], part, parts)
-            count, threshold = scan_rows(
-                codes1, codes_ex, factors, offsets[l] + begin, offsets[l] + end,
-                planes[q], high[q], low[q], query_factors[q], totals[q], bases[q, l], distances[q, l],
-                allow, differences, estimates, variances,
-                row_base, scores[q], rows[q], count, threshold, keep, keys,
+    offsets, scratch = codes.offsets, _scratch()
+    for q in range(visits.counts.size):
+        for i in range(visits.counts[q]):
+            l = visits.lists[q, i]
+            begin, end = part_of(offsets[l + 1] - offsets[l], visits.part, visits.parts)
+            scan_rows(
+                codes, offsets[l] + begin, offsets[l] + end, queries, q, bases[q, l], distances[q, l], scratch, pools,
+                keep, keys,
             )  # fmt: skip
-        counts[q], thresholds[q] = count, threshold
 
 
 @kernel
-def rescore(codes1, codes_ex, factors, planes, high, low, query_factors, totals, offsets, bases, distances,
-            row_base, scores, rows, counts):  # fmt: skip
+def rescore(codes, queries, bases, distances, pools):
     """Replace the scores of the pooled rows of this segment by those that a scan gives them.
 
-    Parameters as in `scan_lists`; ``scores``, ``rows`` and ``counts`` are the pools.
+    Parameters are those of `scan_lists`.
     """
+    codes1, codes_ex, factors, offsets, _, row_base = codes
+    planes, high, low, query_factors, totals = queries
+    scores, rows, counts, _ = pools
     D = np.int64(8) * codes1.shape[1]
     bits = np.int64(1) + codes_ex.shape[1] // codes1.shape[1]
-    differences = empty(CHUNK, np.int32)
-    estimates = empty(CHUNK, np.float32)
-    variances = empty(CHUNK, np.float32)
+    scratch = _scratch()
     n = offsets[offsets.size - 1]
     for q in range(counts.size):
         for i in range(counts[q]):
@@ -214,10 +210,10 @@ def rescore(codes1, codes_ex, factors, planes, high, low, query_factors, totals,
                 continue
             l = list_of(row, offsets)
             base = bases[q, l]
-            count_differences(codes1, row, row + 1, planes[q], differences)
-            estimate1(differences, factors, row, row + 1, D, query_factors[q, 0], query_factors[q, 1], base,
-                      distances[q, l] * margin(bits), estimates, variances)  # fmt: skip
+            count_differences(codes1, row, row + 1, planes[q], scratch.counts)
+            estimate1(factors, row, row + 1, D, query_factors[q, 0], query_factors[q, 1], base,
+                      distances[q, l] * margin(bits), scratch)  # fmt: skip
             score = estimate_full(
                 codes1, codes_ex, factors, row, bits, high[q], low[q], query_factors[q, 2], totals[q], base
             )
-            scores[q, i] = min(score, estimates[0] + np.sqrt(variances[0]))
+            scores[q, i] = min(score, scratch.estimates[0] + np.sqrt(scratch.variances[0]))

@@ -14,20 +14,22 @@ _AHEAD = 16  # pooled rows whose memory is asked for before it is their turn: th
 
 
 @kernel
-def scan_rows(query, store, d, minimum, step, l2, begin, end, allow,
-              row_base, scores, rows, count, threshold, keep, keys):  # fmt: skip
-    """Scan rows ``begin`` to ``end`` of a store into a pool.
+def scan_rows(query, store, l2, begin, end, allow, row_base, pools, q, keep, keys):
+    """Scan rows ``begin`` to ``end`` of a store for a padded query into the pool of number ``q``.
 
     ``allow`` (n,) uint8 goes by the store's rows and may be empty (everything allowed); ``row_base`` is
-    the index-wide number of its row 0. Returns the pool's count and threshold.
+    the index-wide number of its row 0; ``pools``, ``keep`` and ``keys`` as in `annvq.kernels.scan.scan4.scan_lists`.
     """
+    stored, d, minimum, step = store
+    scores, rows = pools.scores[q], pools.rows[q]
+    count, threshold = pools.counts[q], pools.thresholds[q]
     with_allow = allow.size > 0
     last = (end - 1) * d
     for row in range(begin, end, 4):
         a = row * d
         found = score4(
             query,
-            store,
+            stored,
             a,
             min(a + d, last),
             min(a + 2 * d, last),
@@ -44,47 +46,42 @@ def scan_rows(query, store, d, minimum, step, l2, begin, end, allow,
                 count += 1
                 if count == scores.size:
                     count, threshold = thinned(scores, rows, keep, keys)
-    return count, threshold
+    pools.counts[q], pools.thresholds[q] = count, threshold
 
 
 @kernel
-def scan_lists(queries, store, d, minimum, step, l2, offsets, lists, list_counts, allow,
-               part, parts, row_base, scores, rows, counts, thresholds, keep, keys):  # fmt: skip
+def scan_lists(queries, store, l2, offsets, allow, row_base, visits, pools, keep, keys):
     """Scan every query's lists of one segment into its pool.
 
-    ``queries`` (nq, padded d) float32, ``store`` flat rows as in `annvq.kernels.vectors.dots`; the other
-    parameters as in `annvq.kernels.scan.scan4.scan_lists`.
+    ``queries`` (nq, padded d) float32, ``store`` an `annvq.kernels.vectors.dots.Store` whose lists begin at
+    ``offsets (nlist + 1,)``, ``visits`` the queries' `Visits`; the other parameters as in `scan_rows`.
     """
-    for q in range(counts.size):
-        count, threshold = counts[q], thresholds[q]
-        for i in range(list_counts[q]):
-            l = lists[q, i]
-            begin, end = part_of(offsets[l + 1] - offsets[l], part, parts)
-            count, threshold = scan_rows(
-                queries[q], store, d, minimum, step, l2, offsets[l] + begin, offsets[l] + end, allow,
-                row_base, scores[q], rows[q], count, threshold, keep, keys,
-            )  # fmt: skip
-        counts[q], thresholds[q] = count, threshold
+    for q in range(visits.counts.size):
+        for i in range(visits.counts[q]):
+            l = visits.lists[q, i]
+            begin, end = part_of(offsets[l + 1] - offsets[l], visits.part, visits.parts)
+            scan_rows(
+                queries[q], store, l2, offsets[l] + begin, offsets[l] + end, allow, row_base, pools, q, keep, keys
+            )
 
 
 @kernel
-def scan_all(queries, store, d, minimum, step, l2, begin, end, allow,
-             row_base, scores, rows, counts, thresholds, keep, keys):  # fmt: skip
+def scan_all(queries, store, l2, begin, end, allow, row_base, pools, keep, keys):
     """Scan rows ``begin`` to ``end`` for every query, a cached block of rows at a time."""
-    size = max(np.int64(4), np.int64(1 << 17) // (d * store.itemsize) // 4 * 4)
+    size = max(np.int64(4), np.int64(1 << 17) // (store.d * store.rows.itemsize) // 4 * 4)
     for block in range(begin, end, size):
-        for q in range(counts.size):
-            counts[q], thresholds[q] = scan_rows(
-                queries[q], store, d, minimum, step, l2, block, min(np.int64(end), block + size), allow,
-                row_base, scores[q], rows[q], counts[q], thresholds[q], keep, keys,
-            )  # fmt: skip
+        stop = min(np.int64(end), block + size)
+        for q in range(pools.counts.size):
+            scan_rows(queries[q], store, l2, block, stop, allow, row_base, pools, q, keep, keys)
 
 
 @kernel
-def rescore(queries, store, d, minimum, step, l2, row_base, scores, rows, counts):
+def rescore(queries, store, l2, row_base, pools):
     """Replace the scores of the pooled rows that lie in this store (``row_base`` is its first row)."""
-    n = store.size // d
-    line = np.int64(64) // store.itemsize
+    stored, d, minimum, step = store
+    scores, rows, counts, _ = pools
+    n = stored.size // d
+    line = np.int64(64) // stored.itemsize
     for q in range(counts.size):
         fetched = np.int64(0)
         for i in range(0, counts[q], 4):
@@ -92,14 +89,14 @@ def rescore(queries, store, d, minimum, step, l2, row_base, scores, rows, counts
                 row = rows[q, fetched] - row_base
                 if 0 <= row < n:
                     for place in range(row * d, row * d + d, line):
-                        prefetch(store, place)
+                        prefetch(stored, place)
                 fetched += 1
             places = (i, min(i + 1, counts[q] - 1), min(i + 2, counts[q] - 1), min(i + 3, counts[q] - 1))
             a = _start(rows[q, places[0]] - row_base, n, d)
             b = _start(rows[q, places[1]] - row_base, n, d)
             c = _start(rows[q, places[2]] - row_base, n, d)
             e = _start(rows[q, places[3]] - row_base, n, d)
-            found = score4(queries[q], store, a, b, c, e, d, minimum, step, l2)
+            found = score4(queries[q], stored, a, b, c, e, d, minimum, step, l2)
             for j in range(min(np.int64(4), counts[q] - i)):
                 row = rows[q, i + j] - row_base
                 if 0 <= row < n:

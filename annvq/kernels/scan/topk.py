@@ -13,6 +13,8 @@ depend on the order of arrival.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from annvq.kernels.compile.jit import kernel
@@ -24,6 +26,15 @@ _BISECTIONS = 32
 _FEW = 64  # candidates that are sorted by insertion
 
 
+class Candidates(NamedTuple):
+    """The pools of some queries."""
+
+    scores: np.ndarray  # (nq, capacity) float32
+    rows: np.ndarray  # (nq, capacity) int64, index-wide numbers
+    counts: np.ndarray  # (nq,) int64, how many places are filled
+    thresholds: np.ndarray  # (nq,) float32, what a score must reach to be kept
+
+
 def capacity_for(keep: int) -> int:
     """Return how many places a pool that keeps ``keep`` rows needs."""
     return 2 * keep + 64
@@ -31,10 +42,12 @@ def capacity_for(keep: int) -> int:
 
 @kernel
 def empty_pools(nq, capacity):
-    """Return scores, rows, counts and thresholds of ``nq`` empty pools, see `capacity_for`."""
-    scores = empty((nq, capacity), np.float32)
-    rows = empty((nq, capacity), np.int64)
-    return scores, rows, zeros(nq, np.int64), np.full(nq, MINUS_INFINITY)
+    """Return ``nq`` empty pools, see `capacity_for`."""
+    thresholds = empty(nq, np.float32)
+    for q in range(nq):
+        thresholds[q] = MINUS_INFINITY
+    scores, rows = empty((nq, capacity), np.float32), empty((nq, capacity), np.int64)
+    return Candidates(scores, rows, zeros(nq, np.int64), thresholds)
 
 
 @kernel
@@ -211,8 +224,9 @@ def sort(scores, rows, count, keys):
 
 
 @kernel
-def cut_pools(scores, rows, counts, keep, keys):
-    """Cut every pool to its best ``keep``, unordered; ``counts (nq,) int64`` is updated."""
+def cut_pools(pools, keep, keys):
+    """Cut every one of the pools, `Candidates`, to its best ``keep``, unordered."""
+    scores, rows, counts, _ = pools
     for q in range(counts.size):
         if counts[q] > keep:
             cut(scores[q], rows[q], counts[q], keep, keys)
@@ -248,8 +262,9 @@ def best_of_columns(scores, keys, keep):
 
 
 @kernel
-def drop_repeats(scores, rows, counts):
+def drop_repeats(pools):
     """Keep of candidates with the same row only the best, in every pool; the pools' order changes."""
+    scores, rows, counts, _ = pools
     most = np.int64(0)
     for q in range(counts.size):
         most = max(most, counts[q])
@@ -275,17 +290,18 @@ def drop_repeats(scores, rows, counts):
 
 
 @kernel
-def best(scores, rows, counts, k, keys):
+def best(pools, k, keys):
     """Return every pool's best ``k``, sorted, as scores and rows (nq, k); missing places are -inf and -1."""
-    out_scores = empty((counts.size, k), np.float32)
-    out_rows = empty((counts.size, k), np.int64)
-    take_best(scores, rows, counts, k, keys, out_scores, out_rows)
+    out_scores = empty((pools.counts.size, k), np.float32)
+    out_rows = empty((pools.counts.size, k), np.int64)
+    take_best(pools, k, keys, out_scores, out_rows)
     return out_scores, out_rows
 
 
 @kernel
-def take_best(scores, rows, counts, k, keys, out_scores, out_rows):
+def take_best(pools, k, keys, out_scores, out_rows):
     """Write every pool's best ``k``, sorted; missing places get -inf and row -1."""
+    scores, rows, counts, _ = pools
     for q in range(counts.size):
         count = counts[q]
         if count > k:

@@ -1,12 +1,14 @@
 """Scores of stored rows against one query, summed in a fixed order.
 
 A store is a flat array of rows of d elements: float32, float16 (viewed as uint16) or uint8 codes
-that stand for ``minimum + step * code`` per dimension. Queries, minima and steps are float32 and
+that stand for ``minimum + step * code`` per dimension (`Store`). Queries, minima and steps are float32 and
 padded with zeros to a multiple of 16, so that what lies beyond d adds nothing. Every (query, row) pair
 has one 16-lane accumulator, so a score is the same whichever rows are scored with it.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +16,15 @@ from annvq.kernels.compile.jit import kernel
 from annvq.kernels.registers import simd
 
 _LANES = 16
+
+
+class Store(NamedTuple):
+    """Rows that are scored as they are, or nearly."""
+
+    rows: np.ndarray  # flat, float32, float16 as uint16, or uint8
+    d: int
+    minimum: np.ndarray  # per dimension for uint8, padded to a multiple of 16; empty for floats
+    step: np.ndarray
 
 
 def padded(rows: np.ndarray) -> np.ndarray:
