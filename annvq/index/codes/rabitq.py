@@ -85,12 +85,13 @@ class RaBitQCodes:
     def prepare(self, queries: np.ndarray, probes: Probes) -> PreparedProbes:
         """Rotate and quantize queries (nq, d), and measure their distances to the centroids."""
         bases = probes.centroid_scores
-        if self.metric == "l2":
-            squares = -bases
-        else:
-            norms = squared_norms(queries)[:, None] + squared_norms(self.centroids)[None]
-            squares = norms - np.float32(2) * bases
-        distances = np.sqrt(np.maximum(squares, np.float32(0)))
+        with np.errstate(all="ignore"):  # scores of lists that are not probed may be anything
+            if self.metric == "l2":
+                squares = -bases
+            else:
+                norms = squared_norms(queries)[:, None] + squared_norms(self.centroids)[None]
+                squares = norms - np.float32(2) * bases
+            distances = np.sqrt(np.maximum(squares, np.float32(0)))
         return PreparedProbes(self.codebook.prepare_trusted(queries), bases, distances)
 
     def scan(self, prepared: PreparedProbes, segment: Segment, probes: Probes, pools: Pools, keys: np.ndarray) -> None:
