@@ -5,7 +5,7 @@ import inspect
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="half of the public modules need torch")
+pytest.importorskip("torch", reason="half of the public modules need torch")
 
 PUBLIC = (
     "annvq",
@@ -80,8 +80,7 @@ def public():
                 yield f"{module}.{name}", thing
 
 
-FUNCTIONS = sorted(dict(public()).items())
-each = pytest.mark.parametrize(("name", "function"), FUNCTIONS, ids=[name for name, _ in FUNCTIONS])
+FUNCTIONS = dict(public())
 
 
 def parameters_of(function):
@@ -91,39 +90,57 @@ def parameters_of(function):
         return {}
 
 
+def all_that(is_wrong):
+    """Return the names of the functions and parameters of which ``is_wrong(name, parameter)`` holds."""
+    return [
+        f"{name}({word})"
+        for name, function in FUNCTIONS.items()
+        for word, parameter in parameters_of(function).items()
+        if is_wrong(name, parameter)
+    ]
+
+
 def test_there_is_much_to_look_at():
     assert len(FUNCTIONS) > 300
 
 
-@each
-def test_parameters_have_the_names_that_they_have_everywhere(name, function):
-    assert {one: SYNONYMS[one] for one in parameters_of(function) if one in SYNONYMS} == {}
+def test_parameters_have_the_names_that_they_have_everywhere():
+    assert all_that(lambda name, parameter: parameter.name in SYNONYMS) == []
 
 
-@each
-def test_verbs_are_those_of_the_table(name, function):
-    last = name.rpartition(".")[2]
-    assert [verb for verb in VERBS if last == verb or last.startswith(f"{verb}_")] == []
+def test_verbs_are_those_of_the_table():
+    begun = tuple(f"{verb}_" for verb in VERBS)
+    lasts = {name: name.rpartition(".")[2] for name in FUNCTIONS}
+    assert [name for name, last in lasts.items() if last in VERBS or last.startswith(begun)] == []
 
 
-@each
-def test_defaults_are_the_same_everywhere(name, function):
-    parameters = parameters_of(function)
-    if "threads" in parameters and not name.endswith("_trusted"):
-        threads = parameters["threads"]
-        assert threads.default is None
-        assert threads.kind is inspect.Parameter.KEYWORD_ONLY
-    if "seed" in parameters and parameters["seed"].default is not inspect.Parameter.empty:
-        assert parameters["seed"].default == 0
-    for word in ("nprobe", "rerank"):
-        if word in parameters and parameters[word].kind is inspect.Parameter.KEYWORD_ONLY:
-            assert parameters[word].default is None
+def test_threads_are_all_by_default_and_said_by_name():
+    def is_wrong(name, parameter):
+        wanted = parameter.default is None and parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        return parameter.name == "threads" and not wanted and not name.endswith("_trusted")
+
+    assert all_that(is_wrong) == []
 
 
-@each
-def test_everything_public_says_what_it_is_and_takes(name, function):
-    assert inspect.getdoc(function)
-    plain = [one for one in parameters_of(function).values() if one.name not in ("self", "cls", "args", "kwargs")]
-    if inspect.isfunction(function) and function.__module__.startswith("annvq"):
-        assert [one.name for one in plain if one.annotation is inspect.Parameter.empty] == []
-        assert function.__annotations__.get("return", "missing") != "missing"
+def test_seeds_are_0_by_default():
+    assert all_that(lambda name, one: one.name == "seed" and one.default not in (0, inspect.Parameter.empty)) == []
+
+
+def test_depths_of_searches_are_the_index_s_own_by_default():
+    named = ("nprobe", "rerank", "params")
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    assert all_that(lambda name, one: one.name in named and one.kind is keyword and one.default is not None) == []
+
+
+def test_everything_public_says_what_it_is():
+    assert [name for name, function in FUNCTIONS.items() if not inspect.getdoc(function)] == []
+
+
+def test_everything_public_is_typed():
+    ours = {n: f for n, f in FUNCTIONS.items() if inspect.isfunction(f) and f.__module__.startswith("annvq")}
+    assert [name for name, function in ours.items() if "return" not in function.__annotations__] == []
+    passed_on = ("self", "cls", "args", "kwargs")
+    untyped = all_that(
+        lambda name, one: name in ours and one.name not in passed_on and one.annotation is inspect.Parameter.empty
+    )
+    assert untyped == []
