@@ -136,7 +136,7 @@ def test_a_home_that_is_not_known_is_said_to_be_so(monkeypatch):
 
 def test_every_path_of_the_command_line_goes_through_the_door():
     parsed = 0
-    for source in Path(cli.__file__).parent.glob("*.py"):
+    for source in Path(cli.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Annotated":
                 kind, option = node.slice.elts
