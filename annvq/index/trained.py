@@ -26,7 +26,6 @@ from annvq.vectors import LONGEST
 
 _LARGEST = 4 * LONGEST  # of numbers that are learned: sums of a few, and what codes stand for, are finite
 TOKENS = "tokens"  # among unpacked rows, their documents' vectors (`annvq.index.tokens.TokenRows`)
-_CODEBOOKS = {kind.codebook.__name__: kind.codebook for kind in KINDS.values() if kind.codebook is not None}
 
 
 @dataclass(frozen=True)
@@ -195,7 +194,8 @@ class Trained:
             recipe, metric, dim = Recipe.from_dict(config["recipe"]), config["metric"], config["dim"]
             rotation = _part(Rotation, "rotation", config, sections)
             refine = _part(ScalarCodebook, "refine_codebook", config, sections)
-            kind = _CODEBOOKS.get(str(_object(config.get("codebook", {})).get("class")), ScalarCodebook)
+            codebooks = {kind.codebook.__name__: kind.codebook for kind in KINDS.values() if kind.codebook is not None}
+            kind = codebooks.get(str(_object(config.get("codebook", {})).get("class")), ScalarCodebook)
             codebook = _part(kind, "codebook", config, sections)
             coarse = _part(ProductCodebook, "coarse_codebook", config, sections)
             tokens = _tokens(config, sections)

@@ -10,7 +10,8 @@ pytest.importorskip("torch")
 import torch
 
 from annvq.learn import deciding
-from annvq.tokenizers import Learning, VectorQuantizer, nearest
+from annvq.tokenizers import Learning, VectorQuantizer
+from annvq.tokenizers.choosing import nearest
 from annvq.tokenizers.choosing.approximate import ApproximateCodes
 from annvq.tokenizers.choosing.nearest import CodeSearch
 

@@ -93,7 +93,7 @@ class Codes(Protocol):
 
     @property
     def scan_is_final(self) -> bool:
-        """Whether the scan's scores are the best that the codes give, so that `rescore` adds nothing."""
+        """Whether the scan's scores are the best that the codes give: a search for k then needs no `rescore`."""
         ...
 
     def pool_depth(self, k: int) -> int:
@@ -101,7 +101,11 @@ class Codes(Protocol):
         ...
 
     def encode(self, vectors: np.ndarray, labels: np.ndarray, threads: int) -> dict[str, np.ndarray]:
-        """Return unpacked rows by name of vectors (n, d) float32 of the lists ``labels`` (n,)."""
+        """Return unpacked rows by name, each (n, ...), of vectors (n, d) float32 of the lists ``labels`` (n,).
+
+        Vectors are rotated, and the mean is taken from them where `Kind.is_centered`. The names "refine" and "tokens"
+        are taken. Every value that fits a section's dtype has to decode to something: files may hold any.
+        """
         ...
 
     def completed(self, arrays: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, np.ndarray]:
@@ -125,11 +129,21 @@ class Codes(Protocol):
         ...
 
     def scan(self, prepared: Any, /, segment: Segment, probes: Probes, pools: Pools, keys: np.ndarray) -> None:
-        """Scan the probed lists of a segment into the pools."""
+        """Scan the probed lists of a segment into the pools, as `annvq.kernels.scan.scanflat` does.
+
+        Pools hold rows of the whole index (``segment.base`` is added), each from the threshold on; a full one is
+        thinned (`annvq.kernels.scan.topk.thinned`). Rows with 0 in ``segment.allow`` are passed over, none where it
+        is empty. Of every list the part ``probes.part`` of ``probes.parts`` is scanned
+        (`annvq.kernels.scan.lists.part_of`). Scores depend on nothing but the query and the row: sums have a fixed
+        order, and no BLAS takes part.
+        """
         ...
 
     def rescore(self, prepared: Any, /, segment: Segment, pools: Pools) -> None:
-        """Replace the pooled scores of the segment's rows by the best that the codes give."""
+        """Replace the pooled scores of the segment's rows by the best that the codes give, whatever they were.
+
+        Needed of every kind: a search within a radius scores all rows of its lists so.
+        """
         ...
 
 
@@ -158,7 +172,10 @@ class Kind(Protocol):
 
     @property
     def bits(self) -> int:
-        """Bits per dimension, where no field says how many; 0 for kinds that keep fewer than any refine store."""
+        """Bits per dimension, where no field says how many; 0 for kinds that keep fewer than any refine store.
+
+        A refine store with no more bits than this is refused: it would repair nothing.
+        """
         ...
 
     @property
@@ -185,13 +202,19 @@ class Kind(Protocol):
         ...
 
     def telling_bytes(self, spec: Fields, d: int) -> int:
-        """Return the bytes per row that tell something of a vector: no factors, no padding of dimensions."""
+        """Return the bytes per row that tell something of a vector: no factors, no padding of dimensions.
+
+        By default, the fewer these are, the more candidates are rescored.
+        """
         ...
 
     def train(
         self, spec: Fields, rows: np.ndarray, centroids: np.ndarray | None, metric: str, *, seed: int, threads: int
     ) -> Any:
-        """Learn a codebook from rotated vectors (n, d) float32, whose lists' centroids are (nlist, d)."""
+        """Learn a codebook from rotated vectors (n, d) float32, whose lists' centroids are (nlist, d).
+
+        These are the whole sample of a build; a kind that needs fewer takes some of them.
+        """
         ...
 
     def mismatch(self, spec: Fields, codebook: Any) -> str | None:

@@ -51,9 +51,8 @@ class Fused:
         codebook, codes, coarse = trained.codebook, trained.codes, trained.coarse
         if not (isinstance(codebook, ProductCodebook) and codebook.nbits == 4 and len(snapshot.segments) == 1):
             return None
-        if coarse is None:
+        if coarse is None or not isinstance(codes, TableCodes):
             return None
-        assert isinstance(codes, TableCodes)
         segment = snapshot.segments[0]
         with_ids = segment.ids.kind == "int"
         rotation = pipeline.Rotation(
