@@ -53,35 +53,35 @@ def build(
     Parameters
     ----------
     vectors
-        (n, d): NumPy array or memmap (float32, float16, int8, uint8), torch tensor, Arrow
-        fixed-size lists, an `annvq.io.VectorSource`, or an iterable of such batches, which is
-        streamed and never held as a whole.
+        The vectors, (n, d): a NumPy array or memmap (float32, float16, int8, uint8), a torch tensor, Arrow
+        fixed-size lists, an `annvq.io.VectorSource`, or an iterable of batches of these, which is streamed and never
+        held in memory as a whole.
     recipe
-        Name, path, factory string or `Recipe`; "auto" chooses from n, d and metric.
+        The name of a recipe, the path of one, a factory string or a `Recipe`; "auto" chooses by n, d and metric.
     ids
-        n int64 (not -1) or str, unique; by default 0 .. n - 1, or the ids that come with the source.
+        n unique ids, int64 (except -1) or str; by default those that come with the source, or 0 to n - 1.
     attributes
-        Arrow table (or what makes one) of n rows, for filters.
+        An Arrow table of n rows, or what one can be made of, for filters.
     metric
         "ip", "l2" or "cosine".
     train
-        Vectors to learn from, or how many to sample; by default as many as the recipe wants.
+        Vectors to train on, or how many of the vectors to sample; by default as many as the recipe needs.
     seed
-        At least 0; same seed, same vectors, same index, whatever the number of threads.
+        A whole number of at least 0. The same seed and vectors give the same index, whatever the number of threads.
     threads
-        Default: all CPUs of the process.
+        The number of threads; by default, all CPUs of the process.
     progress
-        True for a bar on a terminal or in a notebook and for lines elsewhere, on stderr: reading a sample,
-        training, encoding, writing. Or a function of (rows encoded, rows in all or None), or a
-        `annvq.progress.Progress`.
+        True shows the phases (reading a sample, training, encoding, writing) on stderr, as a bar on a terminal or in a
+        notebook and as lines elsewhere. A function is called with (rows encoded, rows in all or None); an
+        `annvq.progress.Progress` is told everything.
     path
-        Write segments to this folder as they are made and return the index opened there, mode "rw";
+        A folder that segments are written to as they are made. The index is returned opened there, in mode "rw", and
         memory stays bounded by a segment and the training sample.
 
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError, ZeroVectorError, DuplicateIdError, RecipeError, ParameterError
-        Input that cannot be indexed; nothing is left behind then.
+        The input cannot be indexed; nothing is left behind.
 
     """
     if metric not in METRICS:

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 
 class Index:
-    """Vectors under ids, searched by inner product, cosine or squared L2.
+    """Vectors with ids, searched by inner product, cosine or squared Euclidean distance.
 
-    Made by `annvq.build` and `annvq.open`. Searching is safe from any number of threads, also while
-    one thread changes the index: a search sees the version that was current when it began. ``rows``, the versions
-    beneath, are for packages that build on annvq, and may change.
+    `annvq.build` and `annvq.open` return indexes. Any number of threads may search an index, even while one of them
+    changes it: a search sees the version that was current when it began. The attribute ``rows`` (the versions beneath)
+    is meant for packages that build on annvq, and may change.
     """
 
     def __init__(self, rows: VersionedRows) -> None:
@@ -64,17 +64,17 @@ class Index:
 
     @property
     def version(self) -> int:
-        """Version, one more after every change; that of the folder, where the index is of one."""
+        """The number of the version, which grows by one with every change; for an index on disk, the folder's."""
         return self.rows.current.number
 
     @property
     def nprobe(self) -> int:
-        """Lists that a search looks into by default."""
+        """The number of lists that a search scans by default."""
         return self.rows.current.depth.nprobe
 
     @property
     def rerank(self) -> int:
-        """Candidates that a search rescores by default."""
+        """The number of candidates that a search scores again by default."""
         return self.rows.current.depth.rerank
 
     def __repr__(self) -> str:
@@ -155,10 +155,11 @@ class Index:
         return _padded(Hits(snapshot.take_ids(rows), scores), k)
 
     def range_search(self, queries: Any, radius: float, *, nprobe: int | None = None, filter: Any = None) -> RangeHits:
-        """Return everything within a radius, among the rows of the probed lists.
+        """Return all rows within a radius, among those of the lists that are probed.
 
-        ``radius`` is the least inner product or cosine, or for "l2" the largest squared distance; it
-        belongs to the result. Scores are the best that the index can make (refine store, else codes).
+        The radius is the smallest inner product or cosine that counts or, for "l2", the largest squared distance; rows
+        exactly at the radius are returned. Scores are the most precise that the index can compute: from the refine
+        store where there is one, and from the codes otherwise.
         """
         now = self.rows.current
         matrix = _queries(now.trained, queries)
@@ -172,20 +173,20 @@ class Index:
         return RangeHits(offsets, view.snapshot.take_ids(rows), scores)
 
     def prepare_filter(self, filter: Any) -> PreparedFilter:
-        """Return a filter made ready once, for many searches: given to them as ``filter``, it costs nothing more.
+        """Prepare a filter once for many searches, each of which takes the result as ``filter`` at almost no cost.
 
-        ``filter`` is as for `search` (FilterError). After a change of the index ids and expressions are applied to
-        the rows that there are then; a mask only holds as long as no row is added or removed (FilterError).
+        The parameter is the same as for `search` (FilterError). After the index changes, ids and expressions are
+        applied to the rows that are there then; a mask is valid only until a row is added or removed (FilterError).
         """
         view = self.rows.current.view
         return filter if isinstance(filter, PreparedFilter) else PreparedFilter(filter, view)
 
     def tune(self, queries: Any, k: int = 10, recall: float = 0.95, *, threads: int | None = None) -> TuneReport:
-        """Set nprobe and rerank to the fastest that reach ``recall`` at k on these queries.
+        """Find the fastest nprobe and rerank that reach ``recall`` at k on these queries, and make them the default.
 
-        Measured against exhaustive search with the best scores that the index has. The setting is stored: in memory,
-        and on disk where the index is open for writing. On an index that is open for reading it is this object's own,
-        and the version stays. StateError for an index of documents.
+        Recall is measured against exhaustive search with the most precise scores that the index has. The setting is
+        stored in memory and, if the index is open for writing, on disk. On an index that is open for reading it belongs
+        to this object alone, and the version stays the same. An index of documents raises StateError.
         """
         self._check_single()
         now = self.rows.current
@@ -198,7 +199,7 @@ class Index:
         return report
 
     def reconstruct(self, ids: Any) -> np.ndarray:
-        """Return the vectors of ``ids`` as the index holds them, (len(ids), d) float32 (UnknownIdError)."""
+        """Return the decoded vectors (len(ids), d) float32 of these ids; an unknown id raises UnknownIdError."""
         now = self.rows.current
         trained, snapshot = now.trained, now.snapshot
         rows = snapshot.rows_of(ids)
@@ -212,9 +213,10 @@ class Index:
     def to_arrow(self, *, filter: Any = None, vectors: bool = True) -> pa.RecordBatchReader:
         """Return all rows, in the order of insertion, as Arrow record batches that are made one at a time.
 
-        Columns: id, vector (float32 as `reconstruct` returns it; left out where ``vectors`` is False) and attributes.
-        ``filter`` is as for `search`. The rows are those of now, whatever changes while they are read. StateError
-        where an attribute is called "id" or "vector", and for vectors of an index of documents.
+        The columns are id, vector (float32, as `reconstruct` returns it; left out if ``vectors`` is False) and the
+        attributes. The filter is the same as for `search`. The rows are those of the present version, whatever changes
+        while they are read. StateError is raised if an attribute is called "id" or "vector", and for the vectors of an
+        index of documents.
         """
         now = self.rows.current
         if vectors:
@@ -225,12 +227,12 @@ class Index:
     # -- changing -----------------------------------------------------------------------------
 
     def add(self, vectors: Any, ids: Any = None, attributes: Any = None, *, threads: int | None = None) -> None:
-        """Add vectors (n, d), coded as the others are; on an index opened "rw" they are on disk when it returns.
+        """Add vectors (n, d); on an index that was opened "rw", they are on disk when the call returns.
 
-        ``ids`` of the index's kind, not yet in it (DuplicateIdError); by default those that come with the vectors in a
-        table, as at build, else integers after the largest.
-        ``attributes`` as at build: columns that are left out are null, new ones are taken on, and were null before;
-        a value of another type than its column is a DtypeError.
+        The ids are of the same type as those of the index, and new to it (DuplicateIdError). By default they are those
+        that come with the vectors in a table, as for `annvq.build`, and otherwise the integers after the largest one.
+        Attributes are given as for `annvq.build`. Columns that are left out become null; new columns are accepted, and
+        are null for all earlier rows. A value whose type differs from that of its column raises DtypeError.
         """
         with self.rows.changing():
             self._check_single()
@@ -239,45 +241,46 @@ class Index:
             self.rows.insert(matrix, None, given, attributes, threads)
 
     def remove(self, ids: Any) -> None:
-        """Remove ids; UnknownIdError, and nothing removed, where one is not in the index."""
+        """Remove vectors by their ids; if the index lacks one, UnknownIdError is raised and nothing is removed."""
         self.rows.remove(ids)
 
     def compact(self) -> None:
-        """Merge all segments into one and drop removed rows; ids and results stay as they are."""
+        """Merge all segments into one and drop the rows that were removed; ids and results stay the same."""
         self.rows.compact()
 
     # -- keeping ------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the index to a folder, all or nothing; an index already there is replaced."""
+        """Write the index to a folder, all or nothing; an index that is already there is replaced."""
         self.rows.save(path)
 
     def verify(self) -> None:
-        """Read every byte of the index's files; CorruptIndexError names the section that is wrong."""
+        """Read every byte of the index's files and check it; CorruptIndexError names the section that is damaged."""
         self.rows.verify()
 
     def is_current(self) -> bool:
-        """Return whether the folder still holds the version that is shown; always, where there is no folder.
+        """Return whether the folder still holds the version that this object shows; True for an index in memory.
 
-        False after a writer's commit in the meantime. StorageError, CorruptIndexError: the folder cannot be read.
+        It is False once a writer has committed another version. StorageError or CorruptIndexError is raised if the
+        folder cannot be read.
         """
         return self.rows.is_current()
 
     def refresh(self) -> bool:
-        """Take the current version of the folder; return whether it is another than was shown.
+        """Show the folder's current version, and return whether it differs from the one that was shown.
 
-        For readers. A search that is under way ends with the version that it began with. The depth that `tune` found
-        on this object stays, unless another index was saved to the folder: that one comes with its own. An index in
-        memory, or open for writing, shows the current version as it is. StorageError, CorruptIndexError where the
-        folder cannot be read: what was shown stays.
+        This is for readers: an index in memory, or open for writing, always shows the current version. Searches that
+        are under way end with the version that they began with. What `tune` found on this object stays in force, unless
+        another index was saved to the folder, which comes with settings of its own. If the folder cannot be read,
+        StorageError or CorruptIndexError is raised and the object shows what it showed before.
         """
         return self.rows.refresh()
 
     def close(self) -> None:
-        """Let go of files, memory and lock; every later call is a StateError, but repr. Closing twice is fine.
+        """Release files, memory and lock; every later call except repr raises StateError. Closing twice is allowed.
 
-        Mapped files are let go of when the last search that is under way has ended. StorageError where the system
-        reports one; the index is closed all the same.
+        Mapped files are released when the last search that is under way has ended. If the operating system reports an
+        error, StorageError is raised and the index is closed all the same.
         """
         self.rows.close()
 

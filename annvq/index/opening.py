@@ -14,18 +14,19 @@ def open_index(path: str | os.PathLike[str], mode: str = "r", *, verify: bool = 
     Parameters
     ----------
     path
-        The folder.
+        The folder of the index.
     mode
-        "r": any number of readers, each keeps the version that it opened. "rw": one writer, which
-        holds a lock; `add`, `remove`, `compact` and `tune` are on disk when they return.
+        "r" opens for reading: there may be any number of readers, each of which keeps the version that it opened. "rw"
+        opens for writing: there is one writer at a time, which holds a lock, and whatever `add`, `remove`, `compact`
+        and `tune` change is on disk when they return.
     verify
-        Read every byte and check it first, as `Index.verify` does. By default only what an index cannot be opened
-        without is read; the rest is checked before any of it is written again.
+        Whether to read and check every byte first, as `Index.verify` does. By default, only what is needed to open an
+        index is checked; the rest is checked before any of it is written again.
 
     Raises
     ------
     StorageError, CorruptIndexError, VersionError, LockedError
-        What is there is not an index, is damaged, comes from a newer annvq, or is being written.
+        The folder holds no index, or one that is damaged, was written by a newer annvq, or is being written.
 
     """
     return Index(VersionedRows.open(path, mode, verify=verify))
