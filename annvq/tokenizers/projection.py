@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Projection(torch.nn.Module):
-    """dim to code_dim and back; nothing at all where they are equal (Yu et al. 2022 (ViT-VQGAN)).
+    """Linear maps from dim to code_dim and back; the identity if the two are equal (Yu et al. 2022 (ViT-VQGAN)).
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class Projection(torch.nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype in which codes that have none of their own go up: at least float32."""
+        """The dtype in which codes without a dtype of their own are projected up: at least float32."""
         return torch.get_default_dtype() if self.outward is None else least_dtype(self.outward.weight)
 
     def down(self, rows: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ class Projection(torch.nn.Module):
         return rows if self.outward is None else linear(rows, self.outward)
 
     def up_tables(self, tables: list[Tensor]) -> list[Tensor]:
-        """Return tables (k, dim) of which the sum of a row each is `up` of the sum of these' (k, code_dim)."""
+        """Project tables (k, code_dim) to (k, dim); the sum of one row from each is then `up` of the sum before."""
         if self.outward is None:
             return tables
         origin = self.up(torch.zeros_like(tables[0][:1]))

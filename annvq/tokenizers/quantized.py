@@ -19,11 +19,11 @@ class Quantized(NamedTuple):
     Parameters
     ----------
     z_q
-        As z: what the codes stand for, with gradients that reach z. Masked vectors are 0.
+        Of z's shape and dtype: what the codes stand for, with gradients that reach z. Masked vectors are 0.
     codes
-        int64, (batch, ...) or, of several codebooks, (batch, ..., M). `MASKED` (-1) where there is none.
+        int64, (batch, ...) or, with several codebooks, (batch, ..., M); `MASKED` (-1) where there is no code.
     loss
-        Scalar to add to the task's loss; 0 where a quantizer has none.
+        Scalar to add to the task's loss; 0 if the quantizer has none.
     stats
         Scalars without gradient: the parts of the loss, "utilization" (share of the codebook that this batch
         uses) and "perplexity" (2 to the entropy of the codes of this batch), means over codebooks.

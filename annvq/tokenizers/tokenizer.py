@@ -1,4 +1,4 @@
-"""The interface of all quantizers, and its door: shapes, masks, dtypes and NaN are dealt with here, once."""
+"""The interface of all quantizers, which checks shapes, masks, dtypes and NaN in one place."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Tokenizer(torch.nn.Module):
-    """Vectors to codes and back; the base of all quantizers.
+    """The base class of all quantizers, which turn vectors into codes and back.
 
     A quantizer implements `quantize`, `assign` and `lookup` on rows (n, dim), where n may be 0.
 
@@ -26,9 +26,9 @@ class Tokenizer(torch.nn.Module):
     dim
         Dimension of the vectors.
     codebook_size
-        Codes of a codebook; with several codebooks, of each.
+        Number of codes in the codebook; with several codebooks, in each of them.
     num_codebooks
-        M, the length of the codes' last axis; None for one code a vector and no such axis.
+        M, the length of the codes' last axis; None for one code per vector and no such axis.
 
     """
 
@@ -49,11 +49,11 @@ class Tokenizer(torch.nn.Module):
         Parameters
         ----------
         z
-            (batch, ..., dim) of any float dtype. Scores, losses and codebooks are float32 (float64 for float64),
-            under autocast too; z_q comes back in z's dtype.
+            (batch, ..., dim) of any float dtype. Scores, losses and codebooks are float32 (float64 if z is), even under
+            autocast; z_q comes back in z's dtype.
         mask
-            (batch, ...) bool, False where there is no vector (see `mask_of_lengths`): there z may hold anything,
-            z_q is 0 and codes are -1; losses and statistics do not see it.
+            (batch, ...) bool, False where there is no vector (see `mask_of_lengths`): there, z may hold anything, z_q
+            is 0, codes are -1, and losses and statistics ignore it.
 
         Raises
         ------
@@ -82,12 +82,12 @@ class Tokenizer(torch.nn.Module):
         Parameters
         ----------
         codes
-            As `forward` returns them, of any integer dtype. Where all are -1 the vector is 0.
+            As `forward` returns them, of any integer dtype. If all codes of a vector are -1, it is 0.
 
         Raises
         ------
         ShapeError, DtypeError, ParameterError
-            Not codes of this quantizer: another number of codebooks, no integers, or codes it does not have.
+            These are not codes of this quantizer: another number of codebooks, not integers, or out of range.
 
         """
         flat, shape = self.flat_codes(codes)
@@ -140,7 +140,7 @@ class Tokenizer(torch.nn.Module):
         return torch.device("cpu") if first is None else first.device
 
     def quantize(self, rows: Tensor) -> Quantized:
-        """Do what `forward` does, for rows (n, dim) without mask; statistics need not hold the codes' use."""
+        """Do what `forward` does for unmasked rows (n, dim); the statistics need not include the use of the codes."""
         raise NotImplementedError
 
     def assign(self, rows: Tensor) -> Tensor:
@@ -152,7 +152,7 @@ class Tokenizer(torch.nn.Module):
         raise NotImplementedError
 
     def extra_repr(self) -> str:
-        """Return what the module's text shows."""
+        """Return what the module's repr shows."""
         several = "" if self.num_codebooks is None else f", num_codebooks={self.num_codebooks}"
         return f"dim={self.dim}, codebook_size={self.codebook_size}{several}"
 
@@ -163,7 +163,7 @@ class Tokenizer(torch.nn.Module):
         return codes.reshape(shape[:-1] if self.num_codebooks is None else (*shape[:-1], self.num_codebooks))
 
     def _rows(self, z: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Return the vectors that are there (n, dim) and, with a mask, which those are."""
+        """Return the vectors that are not masked (n, dim) and, with a mask, which those are."""
         if not isinstance(z, torch.Tensor) or not z.is_floating_point():
             kind = z.dtype if isinstance(z, torch.Tensor) else type(z).__name__
             raise DtypeError(f"z: {kind}, expected a torch tensor of a float dtype")
@@ -211,7 +211,7 @@ def table_rows(table: Tensor, codes: Tensor) -> Tensor:
 
 
 def spread(rows: Tensor, keep: Tensor | None, fill: float) -> Tensor:
-    """Return rows put back among those that are not kept, which are filled; ``keep`` None keeps all."""
+    """Put kept rows back in their places and fill the others; ``keep`` None keeps all."""
     if keep is None:
         return rows
     whole = rows.new_full((len(keep), *rows.shape[1:]), fill)

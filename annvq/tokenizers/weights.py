@@ -19,14 +19,14 @@ def save_weights(path: str | os.PathLike[str], module: torch.nn.Module) -> None:
 
 
 def load_weights(path: str | os.PathLike[str], module: torch.nn.Module) -> None:
-    """Read what `save_weights` wrote into a module of the same making; nothing changes where it does not fit.
+    """Load what `save_weights` wrote into a module built the same way; if it does not fit, nothing changes.
 
     Raises
     ------
     DataFormatError
-        The file is damaged, or no safetensors file.
+        The file is damaged, or is not a safetensors file.
     ParameterError
-        It is of a module with other tensors.
+        It was written from a module with other tensors.
     OSError
         It cannot be read.
 

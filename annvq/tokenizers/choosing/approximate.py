@@ -1,4 +1,4 @@
-"""An inverted file over codes that move: its lists name candidates, the codes as they are now decide."""
+"""An inverted file over codes that move: its lists name candidates, and the current codes decide."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class ApproximateCodes:
     """An index of codes as they were when it was made, and a copy of them.
 
     Codes are kept as residuals from their lists in 4-bit product codes, which one scan of 32 lists reads; the 32 best
-    are compared as they are now. The index should be
-    made anew once codes have moved, root mean square, a tenth of their spread, or have moved at all and 200
-    searches have passed: what one code has moved far, it is not found where it now is.
+    are compared as they are now. The index should be rebuilt once codes have moved by a tenth of their spread (root
+    mean square), or once they have moved at all and 200 searches have passed: a single code that has moved far is not
+    found where it now is.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class ApproximateCodes:
         self._index = annvq.build(vectors, recipe, metric=metric, train=sample, threads=torch.get_num_threads())
 
     def is_stale(self, codes: Tensor, moving: bool) -> bool:
-        """Return whether the index should be made anew for these codes (k, d), which may be moving or should stand."""
+        """Return whether the index should be rebuilt for these codes (k, d), which may be moving or should stand."""
         if codes.shape != self._before.shape or codes.dtype != self._before.dtype:
             return True
         if not moving:

@@ -26,7 +26,7 @@ def distance_logits(codes: Tensor, temperature: float = 1.0) -> tuple[Tensor, Te
 
 
 def centred(rows: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both less the codes' mean, from which products have digits enough however far the origin is."""
+    """Return both less the codes' mean, so that products keep enough digits however far the origin is."""
     shift = codes.detach().mean(0)
     return rows - shift, codes - shift
 
@@ -45,7 +45,7 @@ def blocks(rows: Tensor, weights: Tensor, bias: Tensor, seed: int | None = None)
 
 
 class _Passes:
-    """The blocks of several passes; where all columns are one block it is made once and kept."""
+    """The blocks of several passes; if all columns are one block, it is computed once and kept."""
 
     def __init__(self, rows: Tensor, weights: Tensor, bias: Tensor, seed: int | None = None) -> None:
         self._inputs = rows, weights, bias, seed

@@ -48,15 +48,15 @@ class Stochastic:
 
 @dataclass(frozen=True)
 class Balanced:
-    """The code to which Sinkhorn's plan sends most of a row, all codes of a batch being used alike.
+    """The code to which Sinkhorn's plan sends most of a row; the plan uses all codes equally over the batch.
 
-    See `annvq.learn.assignment.sinkhorn` (Zhan et al. 2022 (RepCONC), section 4.3). The plan has batch x codes
-    entries: for codebooks of some thousand codes.
+    See `annvq.learn.assignment.sinkhorn` (Zhan et al. 2022 (RepCONC), section 4.3). The plan has batch x codes entries,
+    which suits codebooks of a few thousand codes.
 
     Parameters
     ----------
     epsilon, iterations
-        Of the plan; epsilon is at least 0.002.
+        Parameters of the plan; epsilon is at least 0.002.
 
     """
 

@@ -43,12 +43,13 @@ def nearest(rows: Tensor, codes: Tensor, metric: str = "l2") -> Tensor:
 class CodeSearch:
     """The search of one quantizer for its codes: exact, or approximate where codes are many.
 
-    It keeps nothing that cannot be made again: copies and states of modules do without it.
+    It holds only a cache that can be rebuilt, so copies and state dictionaries of modules leave it out.
 
     Parameters
     ----------
     exact
-        Compare with all codes; False for an approximate search; None: approximate on a CPU from `MANY_CODES` on.
+        Whether all codes are compared; False for an approximate search; None: approximate on a CPU from `MANY_CODES`
+        on.
 
     """
 
@@ -72,8 +73,8 @@ class CodeSearch:
         rows, codes, metric
             As of `nearest`.
         moving
-            An index of codes that have moved a little since may serve, as in training. Else it is made anew where
-            they are not the same, so that what is found follows from the codes alone.
+            Whether an index of codes that have moved a little since may serve, as in training. Otherwise it is rebuilt
+            if they are not the same, so that the result follows from the codes alone.
 
         """
         is_fit = codes.device.type == "cpu" and len(codes) >= ApproximateCodes.LEAST

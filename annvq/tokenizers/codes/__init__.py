@@ -1,1 +1,1 @@
-"""What is done with codes: their bits, Arrow columns and files, and search."""
+"""What codes are used for: bits, Arrow columns and files, and search."""

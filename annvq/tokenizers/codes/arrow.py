@@ -1,4 +1,4 @@
-"""Codes as Arrow columns and files, in the bits that they need."""
+"""Codes as Arrow columns and files, packed to the bits they need."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class CodesLayout:
 
     @classmethod
     def of(cls, schema: pa.Schema) -> CodesLayout:
-        """Return the layout that a schema names; DataFormatError where it names none, or another one."""
+        """Return the layout that a schema names; DataFormatError if it names none, or another one."""
         try:
             stored = json.loads((schema.metadata or {})[_KEY])
             shape = tuple(as_count("shape", length) for length in stored["shape"])
@@ -106,7 +106,7 @@ def codes_to_arrow(codes: Tensor, codebook_size: int, *, packed: bool = False) -
     Raises
     ------
     ShapeError, DtypeError, ParameterError
-        No codes (n, ...), or some that codebook_size does not have.
+        These are not codes (n, ...), or some lie outside codebook_size.
 
     """
     if not is_integers(codes):
@@ -139,12 +139,12 @@ def _batch(values: np.ndarray, layout: CodesLayout) -> pa.RecordBatch:
 
 
 def codes_from_arrow(batch: pa.RecordBatch | pa.Table) -> Tensor:
-    """Return the codes (n, ...) int64 that `codes_to_arrow` laid down.
+    """Return the codes (n, ...) int64 that `codes_to_arrow` stored.
 
     Raises
     ------
     DataFormatError
-        Other Arrow data, or codes that the codebook does not have.
+        The data is other Arrow data, or holds codes that the codebook does not have.
 
     """
     layout = CodesLayout.of(batch.schema)
@@ -202,8 +202,8 @@ def write_codes(
 ) -> int:
     """Write batches of codes (n, ...) to an Arrow IPC file, one at a time in memory; return how many rows.
 
-    The file appears when it is whole. Parameters and errors are those of `codes_to_arrow`; all batches have the same
-    shape but for n (ShapeError), and there is at least one (ParameterError).
+    The file appears only once it is complete. Parameters and errors are those of `codes_to_arrow`; all batches have the
+    same shape but for n (ShapeError), and there is at least one (ParameterError).
     """
     import pyarrow as pa
 
@@ -228,7 +228,7 @@ def write_codes(
 
 
 def read_codes(path: str | os.PathLike[str]) -> Iterator[Tensor]:
-    """Yield the batches (n, ...) int64 of a file of `write_codes`, mapped, one at a time.
+    """Yield the batches (n, ...) int64 of a file that `write_codes` wrote, memory-mapped, one at a time.
 
     Raises
     ------

@@ -15,7 +15,7 @@ _MOST_BITS = 62
 
 
 def bits_in(codebook_size: int) -> int:
-    """Return K of a codebook of 2^K codes, 1 to 62; ParameterError for another size."""
+    """Return K for a codebook of 2^K codes, 1 to 62; ParameterError for any other size."""
     size = as_count("codebook_size", codebook_size, least=2, most=1 << _MOST_BITS)
     if size & (size - 1):
         raise ParameterError(f"codebook_size must be a power of 2, not {size}")

@@ -1,4 +1,4 @@
-"""Items searched by their codes: an index whose scan adds up what each code means to a query."""
+"""Items searched by their codes: an index whose scan adds up each code's contribution to a query's score."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def to_index(tokenizer: Tokenizer, codes: Tensor, metric: str = "l2", *, ids: An
     """Return an index of items, each known by its codes alone.
 
     An item is the vector of its z_q at all places, one after the other: (places * dim). Queries are such vectors:
-    ``z.flatten(1)`` of what was never quantized, or ``tokenizer.decode(codes).flatten(1)``. Scores are those of the
-    decoded items, without decoding them; codes are packed to 4 bits where no column has more than 16.
+    ``z.flatten(1)`` of latents that were never quantized, or ``tokenizer.decode(codes).flatten(1)``. Scores are those
+    of the decoded items, without decoding them; codes are packed to 4 bits where no column has more than 16.
 
     Parameters
     ----------
     tokenizer
-        Whose vectors are sums of rows of tables of at most 256 codes: any with at most 256 codes a codebook, and
-        `FSQ`, `LFQ`, `BSQ` and `BinaryQuantizer` of any size.
+        A tokenizer whose vectors are sums of rows of tables of at most 256 codes: any with at most 256 codes per
+        codebook, and `FSQ`, `LFQ`, `BSQ` and `BinaryQuantizer` of any size.
     codes
         (n, ...) as `encode` gives them for (n, ..., dim), without -1.
     metric
@@ -47,7 +47,7 @@ def to_index(tokenizer: Tokenizer, codes: Tensor, metric: str = "l2", *, ids: An
     Raises
     ------
     ParameterError
-        Another metric, more codes a codebook, masked codes, or tables of more than 1 GiB (many places of codes that
+        Another metric, more codes per codebook, masked codes, or tables of more than 1 GiB (many places of codes that
         are no product): build an index of decoded vectors instead.
     ShapeError, DtypeError
         Not codes of this tokenizer.

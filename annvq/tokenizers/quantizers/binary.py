@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 class BinaryQuantizer(BitTokenizer):
     """Bernoulli codes (Wang et al. 2023, "Binary Latent Diffusion").
 
-    y = sigmoid(z); in training a bit is 1 with probability y, in eval mode where y > 1/2. z_q is the bits, 0 or 1,
-    with the gradient of y, which is that of their expectation.
+    With y = sigmoid(z), a bit is 1 with probability y in training, and if y > 1/2 in eval mode. z_q is the bits, 0 or
+    1, with the gradient of y, which is that of their expectation.
 
     Parameters
     ----------
     dim
-        Dimension of the vectors; where it is not K, linear maps lead there and back.
+        Dimension of the vectors; if it is not K, linear maps project to K dimensions and back.
     codebook_size
         2^K.
 

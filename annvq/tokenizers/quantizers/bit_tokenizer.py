@@ -19,7 +19,7 @@ class BitTokenizer(Tokenizer):
     Parameters
     ----------
     dim
-        Dimension of the vectors; where it is not K, linear maps lead there and back.
+        Dimension of the vectors; if it is not K, linear maps project to K dimensions and back.
     codebook_size
         2^K.
 

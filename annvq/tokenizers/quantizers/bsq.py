@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class BSQ(LFQ):
     """Binary spherical quantization (Zhao, Xiong and Kraehenbuehl 2024).
 
-    As `LFQ`, with vectors (after the linear map) scaled to norm 1 and codes the corners of {-1, 1}^K / sqrt(K), so
-    that no vector is far from its code. Parameters are those of `LFQ`.
+    It is `LFQ` with vectors scaled to norm 1 (after the linear map) and the corners of {-1, 1}^K / sqrt(K) for codes,
+    so that no vector is far from its code. Parameters are those of `LFQ`.
     """
 
     @property

@@ -1,4 +1,4 @@
-"""FactorizedVQ: a large codebook as several small ones that look at different things."""
+"""FactorizedVQ: a large codebook factorized into several small ones that capture different features."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 class FactorizedVQ(Tokenizer):
     """Independent sub-codebooks behind adapters (Bai et al. 2024 (FQGAN)).
 
-    Each of M adapters, a linear map, sees the whole vector and leads to dim / M dimensions, which a
-    `VectorQuantizer` of its own quantizes; z_q is these side by side. Adapters are pulled apart by the mean squared
-    inner product of each two parts of z_q, whose gradient passes the estimator.
+    Each of M adapters, a linear map, sees the whole vector and projects it to dim / M dimensions, which a
+    `VectorQuantizer` of its own quantizes; z_q is their concatenation. Adapters are pushed apart by a loss, the mean
+    squared inner product of each pair of parts of z_q, whose gradient passes the estimator.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class FactorizedVQ(Tokenizer):
     learning
         How each sub-codebook is learned.
     disentanglement
-        Weight of the regularization, at least 0.
+        Weight of this regularization, at least 0.
 
     """
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class KMeansTokenizer(Tokenizer):
     """Codes are the centroids of a k-means, fitted once (Zhu et al. 2024 (DiGIT)).
 
-    There is nothing for gradients to move: z_q has none, the loss is 0.
+    Nothing is learned by gradients: z_q carries none, and the loss is 0.
 
     >>> tokenizer = KMeansTokenizer(768, 8192).fit(features)
 

@@ -23,7 +23,7 @@ _MARGIN = 1e-3  # beyond the outermost levels, so that tanh reaches them
 
 
 class FSQ(Tokenizer):
-    """Finite scalar quantization (Mentzer et al. 2023): bounded by tanh, rounded, straight-through gradients.
+    """Finite scalar quantization (Mentzer et al. 2023): a tanh bound, rounding, straight-through gradients.
 
     A code is the number whose digits, least first, are the levels of the dimensions.
 
@@ -32,12 +32,12 @@ class FSQ(Tokenizer):
     dim
         Dimension of the vectors.
     codebook_size
-        A product of numbers from 3 to 8; `levels` are then as few and as large as possible.
+        A product of numbers from 3 to 8; ``levels`` are then as few and as large as possible.
     levels
-        Levels of each code dimension, at least 3 (of 2, tanh would hardly reach the lower one); where given,
-        codebook_size is their product and may be left out.
+        Number of levels of each code dimension, at least 3 (with 2, tanh would hardly reach the lower one). If they are
+        given, codebook_size is their product and may be left out.
 
-    Where dim is not the number of levels, linear maps lead there and back.
+    If dim is not the number of code dimensions, linear maps project to it and back.
 
     """
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class GroupedResidualVQ(Tokenizer):
     """A `ResidualVQ` for each group of dimensions (Yang et al. 2023 (HiFi-Codec)).
 
-    Codes are (..., groups * num_quantizers), those of a group together.
+    Codes are (..., groups * num_quantizers), with those of a group next to each other.
 
     Parameters
     ----------

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class HierarchicalVQ(Tokenizer):
     """Two levels, as in VQ-VAE-2 (Razavi, van den Oord and Vinyals 2019, section 3.1), in residual form.
 
-    The top level quantizes the mean of each window of factor^axes places, the bottom level what that leaves at each
-    place. Codes are (batch, ..., 2), top and bottom; a window's top code stands at each of its places, so that every
-    place decodes by itself. Windows at the border may be smaller, and masked places do not count.
+    The top level quantizes the mean of each window of factor^axes places, the bottom level the residual at each place.
+    Codes are (batch, ..., 2), top and bottom; a window's top code stands at each of its places, so that every place
+    decodes by itself. Windows at the border may be smaller, and masked places do not count.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class HierarchicalVQ(Tokenizer):
     learning
         How each codebook is learned; its estimator passes the gradient once, through the sum.
     axes
-        Axes of the grid: z is (batch, ..., dim) with so many between.
+        Number of axes of the grid: z is (batch, ..., dim) with this many axes in between.
     factor
         Length of a window along each of them, at least 2.
 
@@ -48,7 +48,7 @@ class HierarchicalVQ(Tokenizer):
 
     @property
     def bits_per_vector(self) -> float:
-        """Bits of a place: a bottom code and its share of a top code, where windows are whole."""
+        """Bits per place: a bottom code and its share of a top code, for whole windows."""
         return bits_of(self.codebook_size) * (1 + self.factor**-self.axes)
 
     def forward(self, z: Tensor, mask: Tensor | None = None) -> Quantized:

@@ -23,7 +23,7 @@ class IBQ(Tokenizer):
     """Index backpropagation quantization (Shi et al. 2024, "Scalable Image Tokenization").
 
     z_q = one_hot @ codebook, where one_hot is that of the largest inner product, with the gradient of the softmax of
-    <z, e> / temperature: every code is moved at every step. No batch x codes are held at a time.
+    <z, e> / temperature: every code moves at every step. The batch x codes matrix is never held in memory.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class IBQ(Tokenizer):
     commitment
         Weight of mean |z - sg(z_q)|^2 beside mean |sg(z) - z_q|^2, at least 0.
     entropy
-        `Entropy` of the softmax as a loss, in whose logits its own temperature stands; None for none.
+        `Entropy` of the softmax as a loss, computed at its own temperature; None for none.
     exact
         Whether all codes are compared in eval mode, see `annvq.tokenizers.choosing.nearest.CodeSearch`.
 

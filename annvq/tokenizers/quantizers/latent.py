@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 class LatentQuantizer(Tokenizer):
     """Disentanglement via latent quantization (Hsu et al. 2023).
 
-    Dimension i has its own scalars v_i1 to v_ik, which gradients move; codes are (..., dim), one a dimension. Of two
-    values equally near, the first is taken.
+    Dimension i has its own scalars v_i1 to v_ik, which gradients move; codes are (..., dim), one per dimension. Of two
+    equally near values, the first is taken.
 
     Parameters
     ----------
     dim
         Dimension of the vectors.
     codebook_size
-        k, scalars of each dimension; they start evenly spaced from -1/2 to 1/2.
+        k, the number of scalars per dimension; they start evenly spaced from -1/2 to 1/2.
     quantization, commitment
         Weights of mean |sg(z) - z_q|^2, which moves the scalars, and of mean |z - sg(z_q)|^2; at least 0.
 

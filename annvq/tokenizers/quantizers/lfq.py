@@ -21,13 +21,13 @@ _ENTROPY = Entropy()
 class LFQ(BitTokenizer):
     """Lookup-free quantization (Yu et al. 2024, "Language Model Beats Diffusion").
 
-    Codes are the corners of {-1, 1}^K; 0 counts as negative. Softmax probabilities of the corners by distance are
-    those of independent bits, so that entropies take no 2^K distances.
+    Codes are the corners of {-1, 1}^K; 0 counts as negative. Softmax probabilities of the corners by distance are those
+    of independent bits, so that entropies do not need 2^K distances.
 
     Parameters
     ----------
     dim
-        Dimension of the vectors; where it is not K, linear maps lead there and back.
+        Dimension of the vectors; if it is not K, linear maps project to K dimensions and back.
     codebook_size
         2^K.
     entropy

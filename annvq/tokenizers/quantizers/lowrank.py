@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class LowRankVQ(Tokenizer):
     """A codebook of low rank, clustered in its subspace (after Zhu, Zhou and Zhong 2022 (LR2VQ)).
 
-    z_q = b + B c with an orthonormal basis B (dim, rank) and codes c, so that what is nearest in the subspace is
-    nearest in the whole. The basis follows what vectors have outside of it, as principal components do, and the
-    task's gradient.
+    z_q = b + B c with an orthonormal basis B (dim, rank) and codes c, so that the code nearest in the subspace is
+    nearest in the whole space. The basis follows the part of the vectors that lies outside it, as principal components
+    do, and the task's gradient.
 
     Parameters
     ----------

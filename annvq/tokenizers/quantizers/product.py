@@ -1,4 +1,4 @@
-"""ProductVQ: several heads, a codebook for each run of dimensions."""
+"""ProductVQ: several heads, one codebook per run of dimensions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ProductVQ(Tokenizer):
     dim, codebook_size
         Dimension of the vectors, and number of codes of each codebook.
     num_codebooks
-        M, which divides dim: head m has dimensions m dim / M to (m + 1) dim / M.
+        M, which divides dim: head m quantizes dimensions m dim / M to (m + 1) dim / M.
     learning
         How each codebook is learned.
     shared

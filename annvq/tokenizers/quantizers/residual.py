@@ -1,4 +1,4 @@
-"""ResidualVQ: stage after stage quantizes what is left."""
+"""ResidualVQ: each stage quantizes the residual of the one before."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class ResidualVQ(Tokenizer):
-    """The sum of a code of each stage stands for a vector (Zeghidour et al. 2021 (SoundStream), section III-C).
+    """A vector is the sum of one code per stage (Zeghidour et al. 2021 (SoundStream), section III-C).
 
     The gradient passes the sum once, by the estimator, or through the projections of each stage. Losses are summed
     over stages.
@@ -40,8 +40,8 @@ class ResidualVQ(Tokenizer):
         Dimension of the codes, between two linear maps of each stage (Kumar et al. 2023 (DAC)).
     quantizer_dropout
         Probability that a training batch takes only the first n stages, n drawn evenly from 1 to M (as above; DAC).
-        Codes of those left out are -1, which decode to nothing: any number of first stages can. With `Gradient` or
-        code_dim, DistributedDataParallel then needs ``find_unused_parameters=True``.
+        Codes of the stages left out are -1, which add nothing: any number of first stages can be decoded. With
+        `Gradient` or code_dim, DistributedDataParallel then needs ``find_unused_parameters=True``.
 
     """
 

@@ -1,4 +1,4 @@
-"""Smaller codebooks out of a large one: its codes clustered."""
+"""Smaller codebooks made by clustering the codes of a large one."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def shrink_codebook(
 ) -> Shrunk:
     """Cluster the codes of a trained quantizer (Mao et al. 2023, "Extreme Image Compression using Fine-tuned VQGANs").
 
-    k-means over the codes, then, with ``counts``, weighted by their use.
+    This is k-means over the codes, then, with ``counts``, weighted by their use.
 
     Parameters
     ----------

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class SimVQ(Tokenizer):
     """Codes are W b_i + a, b_i frozen and normal (Zhu et al. 2024, "Addressing Representation Collapse").
 
-    What moves one code moves all, so that none is left behind however many there are. The gradient of W and a comes
-    from the codes that were chosen.
+    Whatever moves one code moves all of them, so that the codebook does not collapse however large it is. The gradient
+    of W and a comes from the codes that were chosen.
 
     Parameters
     ----------
@@ -35,9 +35,9 @@ class SimVQ(Tokenizer):
     estimator
         `straight_through` or `rotation_trick`.
     start
-        Whether the layer starts anew at the first training batch of more than dim vectors, so that codes have the mean
-        and the covariance of these. Else codes are near the origin, and vectors that are elsewhere, or spread along few
-        directions, find few of them until the layer has followed.
+        Whether the layer is initialized anew at the first training batch of more than dim vectors, so that codes have
+        their mean and covariance. Otherwise codes start near the origin, and vectors that lie elsewhere, or spread
+        along few directions, use few of them until the layer has caught up.
     exact
         Whether all codes are compared, see `annvq.tokenizers.choosing.nearest.CodeSearch`.
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class VectorQuantizer(Tokenizer):
-    """The nearest of k codes stands for a vector (van den Oord, Vinyals and Kavukcuoglu 2017).
+    """The nearest of k codes represents a vector (van den Oord, Vinyals and Kavukcuoglu 2017).
 
     >>> quantizer = VectorQuantizer(64, 1024, Learning(start=KMeansStart(), revival=Revival()))
     >>> z_q, codes, loss, stats = quantizer(z)

@@ -1,4 +1,4 @@
-"""How gradients pass a choice that has none: from what was chosen, z_q, back to z."""
+"""How gradients pass a choice that has none: from the chosen code, z_q, back to z."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ class _Rotation(torch.autograd.Function):
 
 
 def rotation_trick(z: Tensor, q: Tensor) -> Tensor:
-    """Return q (n, d), bit for bit, as the rotation and scaling of z that makes q of it (Fifty et al. 2024).
+    """Return q (n, d), bit for bit, as a rotation and scaling of z (the rotation trick, Fifty et al. 2024).
 
     The gradient of z is that of the result, turned back and scaled by |q| / |z|, with rotation and scale taken as
-    constants; where z or q is 0 there is no rotation, and it is the straight-through gradient.
+    constants; if z or q is 0 there is no rotation, and the gradient is the straight-through one.
     """
     return _Rotation.apply(z, q.detach())  # pyright: ignore[reportReturnType]

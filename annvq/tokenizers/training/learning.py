@@ -18,7 +18,7 @@ _EMA, _NEAREST = EMA(), Nearest()
 
 @dataclass(frozen=True)
 class Learning:
-    """The parts; each may be chosen alone.
+    """The parts that say how a codebook is learned; each may be chosen independently.
 
     Parameters
     ----------
@@ -33,11 +33,11 @@ class Learning:
     start
         `KMeansStart`, or None: codes drawn from a normal distribution of variance 1 / dimension.
     revival
-        `Revival` of codes that nobody uses, or None.
+        `Revival` of unused codes, or None.
     entropy
         `Entropy` as a loss, or None. It moves z, and with `Gradient` the codes.
     cosine
-        Rows and codes have norm 1 (Yu et al. 2022 (ViT-VQGAN)), z_q too.
+        Whether rows, codes and z_q are scaled to norm 1 (Yu et al. 2022 (ViT-VQGAN)).
     exact
         Whether all codes are compared, see `annvq.tokenizers.choosing.nearest.CodeSearch`.
 

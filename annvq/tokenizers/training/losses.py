@@ -1,4 +1,4 @@
-"""Losses of a codebook: vectors stay near their codes, and codes are chosen clearly and used alike."""
+"""Losses of a codebook: vectors stay near their codes, choices are confident, and codes are used evenly."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def squared_error(rows: Tensor, targets: Tensor) -> Tensor:
 class Entropy:
     """weight * (E[H(p)] - diversity * H(E[p])), p = softmax(-|z - e|^2 / temperature) (Yu et al. 2024).
 
-    The first term makes choices clear, the second lets all codes be used. With several processes each takes the mean
+    The first term makes choices confident, the second has all codes used. With several processes, each takes the mean
     over its own rows.
 
     Parameters
@@ -43,7 +43,7 @@ class Entropy:
         as_weight("diversity", self.diversity)
 
     def of_codes(self, rows: Tensor, codes: Tensor) -> Tensor:
-        """Return the loss of rows (n, d) and a codebook (k, d); no n x k are held at a time."""
+        """Return the loss of rows (n, d) and a codebook (k, d); the n x k matrix is never held in memory."""
         rows, codes = centred(rows, codes)
         return self.weighted(*entropies(rows, *distance_logits(codes, self.temperature)))
 

@@ -1,4 +1,4 @@
-"""Codes that nobody uses start anew at vectors of the batch."""
+"""Revival of unused codes: they restart at vectors of the batch, against codebook collapse."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ if TYPE_CHECKING:
 class Revival:
     """A code whose moving average of uses falls below a share of the mean moves to a vector of the next batch.
 
-    As in Jukebox (Dhariwal et al. 2020) and SoundStream (Zeghidour et al. 2021, section III-C), whose
-    thresholds are counts. It starts again with the mean use. Averages start at 1: a code that was never used is dead
-    after about ln(k / (n * share)) / (1 - decay) batches of n vectors, k codes in all. Where that is too long, take a
-    lower decay.
+    As in Jukebox (Dhariwal et al. 2020) and SoundStream (Zeghidour et al. 2021, section III-C), whose thresholds are
+    counts. It restarts with the mean use. Averages start at 1: with k codes, one that is never used dies after about
+    ln(k / (n * share)) / (1 - decay) batches of n vectors. If that is too long, choose a lower decay.
 
     Parameters
     ----------
@@ -47,7 +46,7 @@ class Revival:
         counts, sums, codebook
             Averages of uses, with `EMA` the sums, and the codes.
         rows
-            (n, d): where they go. With none, all stays.
+            (n, d): the vectors they may move to. Without any, nothing changes.
 
         """
         mean = float(counts.mean())

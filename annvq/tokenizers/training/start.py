@@ -1,4 +1,4 @@
-"""Where a codebook starts: at the k-means of the first batch it sees, or at its mean and covariance."""
+"""How a codebook is initialized: by k-means of the first batch it sees, or from its mean and covariance."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class KMeansStart:
     def codes(self, rows: Tensor, count: int) -> Tensor | None:
         """Return codes (count, d) for rows (n, d) of all processes; None where there are none.
 
-        With fewer rows than codes every row is one, and the others are rows moved a little.
+        If there are fewer rows than codes, every row becomes a code, and the other codes are rows moved a little.
         """
         rows = rows_of_all(rows.detach())
         if not len(rows):
@@ -59,7 +59,7 @@ class KMeansStart:
 def moments(rows: Tensor) -> tuple[Tensor, Tensor] | None:
     """Return the mean (d,) of rows (n, d) of all processes, and the symmetric square root (d, d) of their covariance.
 
-    None where they are d or fewer, or the same but for rounding: codes that are spread so would not part.
+    None if there are d rows or fewer, or if they are equal up to rounding: codes with such a spread would not separate.
     """
     rows = rows_of_all(rows.detach())
     if len(rows) <= rows.shape[1]:

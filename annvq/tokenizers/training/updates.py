@@ -1,4 +1,4 @@
-"""How a codebook follows what it stands for: moving averages, or gradients."""
+"""How a codebook follows the vectors it represents: by moving averages, or by gradients."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ class Gradient:
 def add_batch(counts: Tensor, sums: Tensor | None, rows: Tensor, codes: Tensor, decay: float) -> bool:
     """Let counts (k,) and sums (k, d) fade and add a batch's, of all processes; return whether any had rows.
 
-    Where none had, nothing changes: averages that fade to nothing would take the codes with them. On one process a
-    batch is added in place, without a second (k, d).
+    If none had, nothing changes: averages that fade to nothing would take the codes with them. On one process a batch
+    is added in place, without a second (k, d).
     """
     of_batch = sum_over_processes(torch.bincount(codes, minlength=len(counts)).to(counts.dtype))
     if not len(codes) and not of_batch.any():  # the same in all processes: one with rows knows without looking
