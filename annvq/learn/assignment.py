@@ -1,4 +1,4 @@
-"""Which centroid stands for a vector: the nearest, a soft mixture, or one that keeps all clusters equally used."""
+"""How vectors are assigned to centroids: to the nearest, softly, or so that all clusters are used equally."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ def hardened(weights: Tensor, codes: Tensor) -> Tensor:
 
 
 def sinkhorn(distances: Tensor, epsilon: float = EPSILON, iterations: int = ITERATIONS) -> Tensor:
-    """Return the transport plan (n, ..., ksub) under which every centroid is used alike.
+    """Return the transport plan (n, ..., ksub) under which all centroids are used equally.
 
-    Of all plans whose rows sum to 1 and whose columns sum to n / ksub, the one that minimises the mean distance
-    less epsilon times its entropy (Cuturi 2013; for quantization Zhan et al. 2022, section 4.3). Distances are
-    first brought to the range 0 to 1 in each sub-space, so that epsilon means the same for all data.
+    Of all plans whose rows sum to 1 and whose columns sum to n / ksub, the one that minimises the mean distance less
+    epsilon times its entropy (Cuturi 2013; for quantization Zhan et al. 2022, section 4.3). Distances are first scaled
+    to the range 0 to 1 in each sub-space, so that epsilon means the same for all data.
 
     Parameters
     ----------
     distances
-        (n, ..., ksub), rows of axis 0 share the columns; each sub-space between is solved for itself.
+        (n, ..., ksub); the rows along axis 0 share the columns, and each sub-space in between is solved on its own.
     epsilon
-        At least 0.002; smaller is closer to a hard assignment and takes more iterations.
+        At least 0.002; smaller values come closer to a hard assignment and take more iterations.
     iterations
-        Alternations of columns and rows.
+        Number of alternations between columns and rows.
 
     Raises
     ------
     ParameterError, NonFiniteError
-        epsilon or iterations out of range; distances that are not finite.
+        epsilon or iterations are out of range; distances are not finite.
 
     """
     if not epsilon >= LEAST_EPSILON or iterations < 1:

@@ -1,4 +1,4 @@
-"""One step's queries and documents with everything that objectives look at."""
+"""The queries and documents of one step, with everything that objectives need."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ class Batch:
     Parameters
     ----------
     scores
-        (B, P) inner products of queries with what the documents' codes stand for, with gradients.
+        (B, P) inner products of the queries with the documents as decoded from their codes, with gradients.
     teacher
         (B, P) inner products of the original embeddings.
     relevant
-        (B, P) bool: judged, or taken for, relevant.
+        (B, P) bool: whether the document is judged, or taken to be, relevant.
     ranks
-        (B, P) int64: the document's place in the live search for the query, from 1; 0 where not found.
+        (B, P) int64: the document's rank in the live search for the query, from 1; 0 if it was not found.
     own
-        (B, P) bool: proposed for this query, not for another.
+        (B, P) bool: whether the document was proposed for this query, not for another.
     judged
-        (P,) bool: relevant to some query that is learned from; all without labels.
+        (P,) bool: whether the document is relevant to some training query; all True without labels.
     queries
-        (B, d) rotated queries as they are now, with gradients where they are learned.
+        (B, d) rotated queries as they are now, with gradients if they are learned.
     documents, quantized
-        (P, d) rotated documents as they are now and what their codes stand for.
+        (P, d) rotated documents as they are now, and as decoded from their codes.
     lists
         (P, d) centroids of the documents' lists, or None without lists.
 

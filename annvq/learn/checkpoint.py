@@ -1,4 +1,4 @@
-"""Where a training stands, in one safetensors file: parameters, optimizer, codes, history. No pickle."""
+"""The state of a training run in one safetensors file: parameters, optimizer, codes, history. No pickle."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _FORMAT = 2
 
 @dataclass
 class Advance:
-    """How far a training is.
+    """How far a training run has come.
 
     Parameters
     ----------
     step
         Steps done.
     best, best_step
-        The best dev metric so far and the step it was reached at.
+        The best dev metric so far and the step at which it was reached.
     history
-        One entry a measurement: step, loss, dev metric, entropy of codes.
+        One entry per measurement: step, loss, dev metric, entropy of codes.
     stopped
-        Why it ended before its last step, or "".
+        Why it stopped before its last step, or "".
 
     """
 
@@ -46,7 +46,7 @@ class Advance:
 
 
 def save(path: Path, parts: dict[str, dict[str, Tensor]], optimizer: Any, progress: Advance, asked: str) -> None:
-    """Write a checkpoint, whole or not at all.
+    """Write a checkpoint atomically.
 
     Parameters
     ----------
@@ -55,11 +55,11 @@ def save(path: Path, parts: dict[str, dict[str, Tensor]], optimizer: Any, progre
     parts
         Named groups of tensors: the student, the best student, codes.
     optimizer
-        Whose state goes along.
+        The optimizer whose state is saved too.
     progress
         How far it is.
     asked
-        What is being trained, as text: resuming something else is refused.
+        A text that says what is being trained: resuming anything else is refused.
 
     """
     tensors = {f"{part}/{name}": value for part, group in parts.items() for name, value in group.items()}
@@ -80,9 +80,9 @@ def load(
     Raises
     ------
     ParameterError
-        It is of another training: other data, method or parameters.
+        The checkpoint is from another training run: other data, method or parameters.
     CorruptIndexError
-        It cannot be read, or is damaged.
+        The file cannot be read, or is damaged.
 
     """
     from safetensors import safe_open

@@ -25,7 +25,7 @@ from annvq.progress import Progress
 class Collection:
     """Documents, train and dev queries as texts and vectors, and pairs of query row and document row.
 
-    Without a dev split some train queries are held out by `Method.fit`.
+    Without a dev split, `Method.fit` holds out some train queries.
     """
 
     name: str
@@ -47,18 +47,18 @@ class Collection:
         split: str = "train",
         progress: bool | Progress = False,
     ) -> Collection:
-        """Read a folder, embed what the cache does not hold.
+        """Read a folder and embed what the cache does not hold.
 
-        Of several processes the first embeds, and the others read the cache.
+        If there are several processes, the first one embeds and the others read the cache.
 
         Parameters
         ----------
         folder
-            In BEIR's layout.
+            A folder in BEIR's layout.
         model
             Name or folder of a sentence-transformers model.
         cache
-            Folder of embeddings, made when absent.
+            Folder of embeddings, created if it does not exist.
         split
             Judgements to learn from.
         progress
@@ -103,7 +103,7 @@ class Collection:
         report: Report | None = None,
         progress: bool | Progress = False,
     ) -> Learned:
-        """Fit a method; the judgements of one that needs none are not looked at.
+        """Fit a method; judgements are ignored if it needs none.
 
         ``named``: whether the index holds the documents' ids, else row numbers.
         """

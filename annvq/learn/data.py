@@ -17,7 +17,7 @@ _DEV_SHARE, _LEAST_DEV, _MOST_DEV = 0.1, 20, 1000
 
 @dataclass(frozen=True)
 class Texts:
-    """Texts whose vectors (n, d), by the encoder that goes with them, are there already."""
+    """Texts whose vectors (n, d), made by the encoder that goes with them, have already been computed."""
 
     texts: Sequence[str]
     vectors: Any
@@ -42,7 +42,7 @@ class Relevance:
         Raises
         ------
         ShapeError, DtypeError, ParameterError
-            Not pairs, not whole numbers, or rows that do not exist.
+            The input is not pairs, not integers, or names rows that do not exist.
 
         """
         pairs = np.asarray(pairs)
@@ -69,7 +69,7 @@ class Relevance:
         return self.rows[self.offsets[query] : self.offsets[query + 1]]
 
     def part(self, queries: np.ndarray) -> Relevance:
-        """Return the relevance of some queries (int64), numbered anew."""
+        """Return the relevance of some queries (int64), renumbered."""
         found = [self.of_query(q) for q in queries]
         offsets = offsets_of([len(rows) for rows in found])
         return Relevance(offsets, np.concatenate(found) if found else np.empty(0, np.int64))
@@ -77,16 +77,16 @@ class Relevance:
 
 @dataclass(frozen=True)
 class QuerySet:
-    """Queries of one purpose.
+    """Queries that serve one purpose, such as training.
 
     Parameters
     ----------
     vectors
-        (nq, d) float32: the original encoder's.
+        (nq, d) float32, from the original encoder.
     texts
         The same queries as texts, or None.
     relevance
-        Or None: without labels.
+        The relevant documents, or None without labels.
 
     """
 
@@ -124,7 +124,7 @@ class QuerySet:
         return self.part(np.flatnonzero(np.diff(self.relevance.offsets) > 0))
 
     def split(self, seed: int) -> tuple[QuerySet, QuerySet]:
-        """Return queries to learn from and a tenth (20 to 1,000) to choose by, drawn at random."""
+        """Return training queries and a tenth (20 to 1,000) as dev queries, drawn at random."""
         held = min(max(_LEAST_DEV, round(_DEV_SHARE * len(self))), _MOST_DEV)
         if len(self) < 2 * _LEAST_DEV:
             raise ParameterError(

@@ -1,4 +1,4 @@
-"""The measurement by which the best step is chosen, on queries that nothing is learned from."""
+"""The measurement that chooses the best step, on held-out queries."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class DevSet:
     queries
         The queries.
     metric
-        "ndcg@10" of labelled queries, "recall@10" of the original embeddings' 10 best documents without labels.
+        "ndcg@10" for labelled queries; without labels, "recall@10" of the original embeddings' 10 best documents.
     qrels
         What `annvq.evaluation.evaluate` takes.
 

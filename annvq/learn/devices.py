@@ -1,4 +1,4 @@
-"""Where a training runs: the CPU, or GPUs through accelerate, one process each."""
+"""Where training runs: on the CPU, or on GPUs through accelerate, with one process each."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Devices:
         processes.by_first(action, self.device)
 
     def check_alike(self, text: str, what: str) -> None:
-        """Raise ParameterError where the processes do not all have the same text."""
+        """Raise ParameterError if the processes do not all have the same text."""
         processes.check_alike(text, what, self.device)
 
     def from_first(self, value: Tensor) -> Tensor:
@@ -67,12 +67,12 @@ class Devices:
         return torch.autocast("cuda", dtype=torch.bfloat16) if self._on_gpu else nullcontext()
 
     def share(self, rows: np.ndarray) -> np.ndarray:
-        """Return this process's part of a batch's queries; all of them where there are fewer than processes."""
+        """Return this process's part of a batch's queries; all of them if there are fewer than processes."""
         count = processes.count()
         return rows if len(rows) < count else rows[processes.number() :: count]
 
     def average_gradients(self, parameters: Iterable[Any]) -> None:
-        """Replace gradients by their mean over the processes."""
+        """Replace gradients with their mean over the processes."""
         if not processes.are_several():
             return
         for parameter in parameters:

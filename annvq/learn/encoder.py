@@ -1,4 +1,4 @@
-"""What makes query vectors: given rows, a sentence-transformers model, and an adapter behind either."""
+"""What makes query vectors: given rows or a sentence-transformers model, and an adapter after either."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ENCODED_AT_ONCE = 64
 
 
 class TextEncoder(torch.nn.Module):
-    """A sentence-transformers model whose embeddings are brought to unit length."""
+    """A sentence-transformers model whose embeddings are normalized to unit length."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()

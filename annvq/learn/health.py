@@ -11,14 +11,14 @@ from annvq.errors import ShapeError
 
 @dataclass(frozen=True)
 class CodeHealth:
-    """Use of M codebooks.
+    """How well M codebooks are used.
 
     Parameters
     ----------
     utilization
         (M,) share of the centroids that stand for at least one vector.
     entropy
-        (M,) bits: log2(ksub) where all centroids are used alike.
+        (M,) bits: log2(ksub) if all centroids are used equally.
 
     """
 

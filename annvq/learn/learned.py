@@ -1,4 +1,4 @@
-"""What a training leaves: an ordinary index, the queries' encoder, the history."""
+"""The result of training: an ordinary index, the query encoder, the history."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class Learned:
     method
         Its name.
     index
-        Of the documents, with learned codes; searched with what `queries` returns.
+        The index of the documents with learned codes; it is searched with what `queries` returns.
     start
-        The same index before learning.
+        The same index before training.
     health
-        Use of the codes before and after.
+        Use of the codes before and after training.
     history
-        Of every stage: one entry a measurement.
+        The history of every stage: one entry per measurement.
 
     """
 
@@ -70,12 +70,12 @@ class Learned:
         Parameters
         ----------
         given
-            Texts or `Texts` where an encoder was trained, else vectors.
+            Texts or `Texts` if an encoder was trained, otherwise vectors.
 
         Raises
         ------
         ParameterError, ShapeError, DtypeError, NonFiniteError
-            Texts without an encoder; vectors that are none, or of another dimension.
+            Texts without an encoder; input that is not vectors, or vectors of another dimension.
 
         """
         dim = self.index.dim
@@ -90,14 +90,14 @@ class Learned:
 
     @property
     def documents(self) -> np.ndarray:
-        """The documents' vectors (n, d) float32, those of the trained encoder where both sides' was trained."""
+        """The documents' vectors (n, d) float32, made by the trained encoder if it was trained for both sides."""
         return self._last.documents
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write ``index``, ``encoder`` or ``adapter.npy``, ``history.json`` and pictures into a folder.
 
-        Those of an earlier training there are replaced or removed; other files stay. Of several processes, all of
-        which call it, the first writes.
+        Those of an earlier training run are replaced or removed; other files stay. With several processes, all call it
+        and the first one writes.
         """
         place = as_path(folder)
         self._last.devices.by_first(lambda: self._save(place))
@@ -136,7 +136,7 @@ class Learned:
 
 
 def check_out(folder: Path) -> None:
-    """Raise a StorageError where a training's results cannot go to a folder: better before hours than after."""
+    """Raise a StorageError if results cannot be written to a folder: better before hours of training than after."""
     for place in (folder, folder / "index"):
         if place.exists() and not place.is_dir():
             raise StorageError(f"{place.name} is a file: expected a folder, or none yet")

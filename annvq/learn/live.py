@@ -19,7 +19,7 @@ class LiveIndex:
     trained, labels, codes
         The parts, and every document's list (n,) int64 and codes (n, M) uint8.
     nprobe
-        Lists that a search looks into.
+        Number of lists that a search scans.
 
     """
 
@@ -28,7 +28,7 @@ class LiveIndex:
         self.recode(trained, labels, codes)
 
     def recode(self, trained: Trained, labels: np.ndarray, codes: np.ndarray) -> None:
-        """Take other codes."""
+        """Replace the codes."""
         self._index = Index(VersionedRows.from_codes(trained, labels, {"codes": codes}, nprobe=self.nprobe))
 
     def update(self, trained: Trained) -> None:
@@ -36,5 +36,5 @@ class LiveIndex:
         self._index = Index(VersionedRows(replace(self._index.rows.current, trained=trained)))
 
     def search(self, queries: np.ndarray, k: int, threads: int) -> np.ndarray:
-        """Return the rows (nq, k) int64 of the best documents, best first, -1 where there is none."""
+        """Return the rows (nq, k) int64 of the best documents, best first, -1 where there are no more."""
         return self._index.search(queries, k=k, threads=threads).ids

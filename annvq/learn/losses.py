@@ -1,8 +1,8 @@
 """Losses over scores (B, P) of B queries and P documents: pairs weighted by rank, contrast, distillation.
 
-Every function returns a scalar, the mean over the queries that have something to learn from; 0 where none has.
-Masks are (B, P) bool. Scores are divided by ``temperature`` first: those of unit vectors lie within a few
-tenths of each other, where no loss would tell a good order from a bad one.
+Every function returns a scalar, the mean over the queries that have something to learn from; 0 if none has. Masks are
+(B, P) bool. Scores are divided by ``temperature`` first: those of unit vectors lie within a few tenths of each other,
+where no loss would tell a good order from a bad one.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def lambda_rank(
     scores
         (B, P), with gradients.
     relevant, negatives
-        Which documents are relevant to a query, and which the search found that are not.
+        Which documents are relevant to a query, and which ones the search found that are not.
     ranks
-        (B, P) int64: the document's place in the search, from 1; 0 where it was not found.
+        (B, P) int64: the document's rank in the search, from 1; 0 if it was not found.
 
     """
     gains = torch.where((ranks > 0) & (ranks <= cut), 1.0 / ranks.clamp_min(1), 0.0).to(scores.dtype)
@@ -50,7 +50,7 @@ def lambda_rank(
 def contrastive(scores: Tensor, relevant: Tensor, usable: Tensor, temperature: float) -> Tensor:
     """Return the cross-entropy of relevant documents against all usable ones that are not relevant.
 
-    Other relevant documents of the same query count on neither side; a query's losses are averaged first.
+    Other relevant documents of the same query count on neither side; losses are averaged per query first.
     """
     query, place = relevant.nonzero(as_tuple=True)
     if len(query) == 0:
@@ -77,7 +77,7 @@ def kl(scores: Tensor, teacher: Tensor, usable: Tensor, temperature: float) -> T
 def ranknet(scores: Tensor, teacher: Tensor, usable: Tensor, temperature: float) -> Tensor:
     """Return the pairwise loss weighted by the teacher's differences (equation 9), over pairs it does not tie.
 
-    Memory grows with the square of the most usable documents of a query.
+    Memory grows with the square of the largest number of usable documents per query.
     """
     most = int(usable.sum(1).max())
     first = usable.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]

@@ -41,23 +41,23 @@ Stages = Callable[[frozenset[str]], list[Trainer]]
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """A recipe to start from, stages of training, an index at the end; `JPQ`, `RepCONC` and `DistillVQ` return one.
+    """A starting recipe, stages of training, and an index at the end; `JPQ`, `RepCONC` and `DistillVQ` return one.
 
     Parameters
     ----------
     name
         Of the method.
     recipe
-        Of the index: product or residual codes, without refine store. Name, factory string or `Recipe`.
+        Recipe of the index, with product or residual codes and no refine store: name, factory string or `Recipe`.
     trainers
-        Returns the stages, given the parts that an index and its queries have (keys of
-        `annvq.learn.student.RATES`). ``dataclasses.replace(JPQ(), trainers=...)`` trains by stages of your own.
+        Returns the stages, given the parts that an index and its queries have (keys of `annvq.learn.student.RATES`).
+        ``dataclasses.replace(JPQ(), trainers=...)`` trains with your own stages.
     metric
         "ip" or "cosine".
     seed
-        Of the index, and of the queries that are held out.
+        Seed of the index, and of the choice of queries that are held out.
     uses_labels
-        Whether it learns from relevant documents alone.
+        Whether it learns only from relevant documents.
 
     """
 
@@ -73,7 +73,7 @@ class Method:
 
     @property
     def wants_encoder(self) -> bool:
-        """Whether the first stage trains an encoder, where there is one."""
+        """Whether the first stage trains an encoder, if there is one."""
         return bool({"query_encoder", "encoder"} & set(self.trainers(frozenset(RATES))[0].train))
 
     def fit(
@@ -92,38 +92,37 @@ class Method:
         report: Report | None = None,
         progress: bool | Progress = False,
     ) -> Learned:
-        """Build an index of the documents and learn its codes, and what else moves, from queries.
+        """Build an index of the documents, and learn its codes and other trained parts from queries.
 
         Parameters
         ----------
         documents
-            (n, d) vectors, or with ``encoder`` texts or `Texts`.
+            (n, d) vectors or, with ``encoder``, texts or `Texts`.
         queries
-            (nq, d) vectors, or with ``encoder`` texts or `Texts`.
+            (nq, d) vectors or, with ``encoder``, texts or `Texts`.
         relevance
-            Pairs (m, 2) of query row and document row, or None: the original embeddings' best documents stand
-            for them.
+            Pairs (m, 2) of query row and document row; None: the original embeddings' best documents are used instead.
         dev_queries, dev_relevance
-            To choose the best step by; None: a tenth of the queries is held out.
+            Queries by which the best step is chosen; None: a tenth of the queries is held out.
         encoder
-            A sentence-transformers model, its name or folder: makes vectors of texts, and may be trained.
+            A sentence-transformers model, its name or folder, which embeds texts and may be trained.
         ids
-            Of the documents in the index, as for `annvq.build`.
+            Ids of the documents in the index, as for `annvq.build`.
         out
             Folder for checkpoints, the index, the encoder, history and pictures; None: nothing is written.
         resume
-            Go on from checkpoints in ``out``.
+            Whether to continue from checkpoints in ``out``.
         threads
             Default: all CPUs.
         report
-            Called with every measurement.
+            A function that is called with every measurement.
         progress
             True, or a `annvq.progress.Progress`: how far it is.
 
         Raises
         ------
         AnnvqError
-            Input that cannot be learned from, see `Trainer.fit`; the message says what is wrong.
+            The input cannot be learned from, see `Trainer.fit`; the message says what is wrong.
 
         """
         if self.metric not in _METRICS:
@@ -209,24 +208,24 @@ def _vectors(
 
 
 def JPQ(*, recipe: Recipe | str | os.PathLike[str] = "jpq", metric: str = "ip", **changes: Any) -> Method:
-    """Return the method of fixed codes: query encoder and centroids are learned against what the live index finds.
+    """Return JPQ: codes stay fixed; query encoder and centroids are trained on negatives found by the live index.
 
-    Zhan et al. 2021, "Jointly Optimizing Query Encoder and Product Quantization to Improve Retrieval
-    Performance". Where queries are vectors, an adapter takes the encoder's place. Where few documents have training
-    queries, ``objectives=((1.0, Ranking(cut=200)), (1.0, Distillation(teacher="current")))`` holds the codes to the
-    encoder's order of all others (docs/performance.md, "Learned codes").
+    Zhan et al. 2021, "Jointly Optimizing Query Encoder and Product Quantization to Improve Retrieval Performance". If
+    queries are vectors, an adapter takes the encoder's place. If few documents have training queries,
+    ``objectives=((1.0, Ranking(cut=200)), (1.0, Distillation(teacher="current")))`` holds the codes to the encoder's
+    order of all others (docs/performance.md, "Learned codes").
 
     Parameters
     ----------
     recipe, metric
-        As of `Method`.
+        As for `Method`.
     changes
-        Fields of `Trainer` in place of the method's own; None leaves the method's. ``rates`` are added to its own.
+        Fields of `Trainer` that replace the method's own; None keeps them. ``rates`` are merged with its own.
 
     Raises
     ------
     ParameterError
-        Fields that `Trainer` has not or refuses.
+        Fields that `Trainer` does not have or refuses.
 
     """
     return _method("jpq", _jpq, recipe, metric, changes)
@@ -254,28 +253,28 @@ def RepCONC(
     clustering: float = 0.05,
     **changes: Any,
 ) -> Method:
-    """Return the method of codes learned by clustering that uses all centroids alike, followed by JPQ.
+    """Return RepCONC: codes are learned by clustering that uses all centroids equally, followed by JPQ.
 
-    Zhan et al. 2022, "Learning Discrete Representations via Constrained Clustering for Effective and Efficient
-    Dense Retrieval". Where documents are vectors their encoder stays as it is.
+    Zhan et al. 2022, "Learning Discrete Representations via Constrained Clustering for Effective and Efficient Dense
+    Retrieval". If documents are vectors, their encoder stays as it is.
 
     Parameters
     ----------
     recipe, metric
-        As of `JPQ`.
+        As for `JPQ`.
     both
-        Train one encoder for queries and documents (needs both as texts); else only the queries'.
+        Whether one encoder is trained for queries and documents (both must be texts); otherwise only the queries' is.
     clustering
-        Weight of the documents' distance from what their codes stand for. The paper's, 0.05, is for vectors that
-        are not of unit length. Objectives among the changes replace it.
+        Weight of the documents' reconstruction error. The paper's, 0.05, is for vectors that are not of unit length.
+        Objectives among the changes replace it.
     changes
-        As of `JPQ`. How long and how fast a stage learns (epochs, batch, most_steps, measure_every, patience, seed,
-        rates) goes for both stages, all else for the first.
+        As for `JPQ`. What sets how long and how fast a stage learns (epochs, batch, most_steps, measure_every,
+        patience, seed, rates) applies to both stages, everything else to the first.
 
     Raises
     ------
     ParameterError
-        Fields that `Trainer` has not or refuses; a negative weight.
+        Fields that `Trainer` does not have or refuses; a negative weight.
 
     """
 
@@ -300,21 +299,21 @@ def RepCONC(
 
 
 def DistillVQ(*, recipe: Recipe | str | os.PathLike[str] = "distill-vq", metric: str = "ip", **changes: Any) -> Method:
-    """Return the method of codebooks, and lists, learned without labels from the embeddings' order of documents.
+    """Return Distill-VQ: codebooks and lists are distilled, without labels, from the embeddings' ranking of documents.
 
-    Xiao et al. 2022, "Distill-VQ: Learning Retrieval Oriented Vector Quantization By Distilling Knowledge from
-    Dense Embeddings". The encoder is frozen unless ``train`` names it. The paper lets codes follow the centroids; here
-    they stay, unless the changes name another assignment.
+    Xiao et al. 2022, "Distill-VQ: Learning Retrieval Oriented Vector Quantization By Distilling Knowledge from Dense
+    Embeddings". The encoder is frozen unless ``train`` names it. In the paper codes follow the centroids; here they
+    stay fixed, unless the changes name another assignment.
 
     Parameters
     ----------
     recipe, metric, changes
-        As of `JPQ`.
+        As for `JPQ`.
 
     Raises
     ------
     ParameterError
-        Fields that `Trainer` has not or refuses.
+        Fields that `Trainer` does not have or refuses.
 
     """
     return _method("distill-vq", _distill_vq, recipe, metric, changes, uses_labels=False)
@@ -336,7 +335,7 @@ def _distill_vq(parts: frozenset[str]) -> list[Trainer]:
 def _method(
     name: str, own: Stages, recipe: Any, metric: str, changes: Mapping[str, Any], uses_labels: bool = True
 ) -> Method:
-    """Return a method whose stages have what a user asked for in place of its own."""
+    """Return a method whose stages use a user's settings in place of its own."""
     changes = dict(changes)
     options = changes.pop("options", {})
     if options:
@@ -373,7 +372,7 @@ METHODS: dict[str, Callable[..., Method]] = {"jpq": JPQ, "repconc": RepCONC, "di
 
 
 def method_named(name: str) -> Callable[..., Method]:
-    """Return what makes a method of a name; ParameterError for an unknown one."""
+    """Return the function that makes the method of this name; ParameterError for an unknown name."""
     if name not in METHODS:
         raise ParameterError(f"unknown method {name!r}: expected one of {', '.join(METHODS)}")
     return METHODS[name]

@@ -1,4 +1,4 @@
-"""Torch mirrors of what an index learns: codebooks, centroids, rotation; to and from `annvq.codebooks` without loss.
+"""Torch mirrors of an index's learned parts: codebooks, centroids, rotation; lossless to and from `annvq.codebooks`.
 
 A mirror holds the same numbers as parameters, so that gradients can move them. Codes keep their meaning: what
 is decoded here is what the index decodes.
@@ -138,7 +138,7 @@ class CentroidsMirror(torch.nn.Module):
 class RotationMirror(torch.nn.Module):
     """A `Rotation`, moved by ``skew``: R = exp(A - A^T) R0 stays orthonormal whatever A is.
 
-    One to more or fewer dimensions has no ``skew`` and stays as it is.
+    A rotation to more or fewer dimensions has no ``skew`` and stays as it is.
     """
 
     def __init__(self, rotation: Rotation) -> None:
@@ -167,7 +167,7 @@ class RotationMirror(torch.nn.Module):
 
 
 def mirror_of(codebook: Any) -> ProductMirror | ResidualMirror:
-    """Return the mirror of a codebook; ParameterError where it has none."""
+    """Return the mirror of a codebook; ParameterError if it has none."""
     if isinstance(codebook, ProductCodebook):
         return ProductMirror(codebook)
     if isinstance(codebook, ResidualCodebook):

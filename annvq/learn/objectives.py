@@ -1,4 +1,4 @@
-"""What is learned: each objective makes a number of a batch, and a trainer sums them, weighted."""
+"""Training objectives: each computes a loss on a batch, and a trainer takes their weighted sum."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Objective(Protocol):
-    """Makes a loss of a batch.
+    """Computes a loss on a batch.
 
     Attributes
     ----------
@@ -35,17 +35,17 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class Ranking:
-    """Relevant documents above those that the search found: JPQ's (`annvq.learn.losses.lambda_rank`).
+    """Ranks relevant documents above those that the search found: JPQ's loss (`annvq.learn.losses.lambda_rank`).
 
     Parameters
     ----------
     cut
         Rank up to which documents count.
     temperature
-        Of scores.
+        Temperature of the scores.
     judged
-        Take for negatives only documents that are relevant to another query that is learned from. With few
-        queries most documents are relevant to none, and that is what would be learned of them.
+        Whether only documents that are relevant to another training query count as negatives. With few queries, most
+        documents are relevant to none, and that is all that would be learned about them.
 
     """
 
@@ -68,7 +68,7 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Contrast:
-    """Relevant documents against all of the batch (`annvq.learn.losses.contrastive`).
+    """Contrasts relevant documents with all others of the batch (`annvq.learn.losses.contrastive`).
 
     ``judged`` as for `Ranking`.
     """
@@ -88,19 +88,19 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Distillation:
-    """The embeddings' own order of the batch's documents, for codes and for lists (Xiao et al. 2022, eq. 6).
+    """Distills the embeddings' own ranking of the batch's documents into codes and lists (Xiao et al. 2022, eq. 6).
 
     Parameters
     ----------
     teacher
-        "original": the embeddings as they were given. "current": as encoder and adapter make them now; only codes
-        and lists learn from it then.
+        "original": the embeddings as they were given. "current": as encoder and adapter make them now; then only codes
+        and lists learn from it.
     kind
         A key of `annvq.learn.losses.DISTILLATIONS`.
     temperature
-        Of teacher and student.
+        Temperature of teacher and student.
     lists
-        Weight of the lists' own loss; without lists there is none.
+        Weight of the lists' own loss, which there is only if the index has lists.
 
     """
 
@@ -134,7 +134,7 @@ class Distillation:
 
 @dataclass(frozen=True)
 class Clustering:
-    """The squared distance of documents from what their codes stand for, summed over dimensions (RepCONC's MSE)."""
+    """The documents' squared reconstruction error, summed over dimensions (RepCONC's MSE)."""
 
     needs_relevance = False
 

@@ -18,12 +18,12 @@ def training(history: Sequence[dict[str, float]], path: Path, title: str) -> Non
     path
         PNG to write.
     title
-        What was trained.
+        What was trained, as text.
 
     Raises
     ------
     MissingExtraError
-        Without matplotlib.
+        matplotlib is not installed.
 
     """
     try:

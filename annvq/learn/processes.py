@@ -1,4 +1,4 @@
-"""What the processes of a distributed training do together; nothing where there is one."""
+"""What the processes of distributed training do together; with a single process, nothing."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def by_first(action: Callable[[], object], device: Any) -> None:
 
 
 def check_alike(text: str, what: str, device: Any) -> None:
-    """Raise ParameterError, in all processes, where they do not all have the same text."""
+    """Raise ParameterError, in all processes, if they do not all have the same text."""
     if not are_several():
         return
     own = torch.tensor(list(hashlib.sha256(text.encode()).digest()), dtype=torch.int64, device=device)

@@ -13,19 +13,19 @@ from annvq.errors import ParameterError
 
 @dataclass(frozen=True)
 class Proposals:
-    """How many documents are proposed for a query.
+    """How many documents are proposed per query.
 
     Parameters
     ----------
     live
-        Of the live index's best: candidates that rank high now.
+        Number from the live index's best: candidates that rank high now.
     teacher
-        Of the original embeddings' best.
+        Number from the original embeddings' best.
     random
-        Drawn from all documents.
+        Number drawn from all documents.
     shown
-        Of live and teacher's so many are used a step, drawn at random; None: all. Ranks stay those of the
-        whole.
+        Number of the live index's and of the teacher's that are used per step, drawn at random; None: all. Ranks are
+        still those among all of them.
 
     """
 
@@ -61,7 +61,7 @@ class Teacher:
 
 
 def drawn(rows: np.ndarray, count: int | None, rng: np.random.Generator) -> np.ndarray:
-    """Return ``count`` of every row's entries (nq, k) in a random order, all where there are not more."""
+    """Return ``count`` of every row's entries (nq, k) in a random order, or all if there are no more than that."""
     if count is None or rows.shape[1] <= count:
         return rows
     return np.take_along_axis(rows, rng.random(rows.shape).argsort(axis=1)[:, :count], axis=1)

@@ -15,7 +15,7 @@ __all__ = ["safetensors_of_torch", "torch"]
 
 
 def safetensors_of_torch() -> Any:
-    """Return the module `safetensors.torch`; MissingExtraError where it is not installed."""
+    """Return the module `safetensors.torch`; MissingExtraError if it is not installed."""
     try:
         import safetensors.torch
     except ImportError:

@@ -25,21 +25,21 @@ class Start:
     trained
         The index's learned parts.
     documents
-        (n, d) float32, of unit length where the metric is cosine; of the encoder as it is.
+        (n, d) float32, of unit length if the metric is cosine; from the encoder as it is now.
     originals
         The documents as they were given: with the original queries they are the teacher.
     labels, codes
         Every document's list (n,) int64 and codes (n, M) uint8.
     nprobe
-        Lists that searches look into.
+        Number of lists that searches scan.
     texts
         The documents as texts, or None.
     encoder, adapter
-        Of queries, or None.
+        Those of the queries, or None.
     encoder_moved
         Whether the encoder is no longer the one that made the vectors that were given.
     document_encoder
-        Of documents, where it is no longer the original.
+        The encoder of the documents, if it is no longer the original.
 
     """
 

@@ -68,7 +68,7 @@ class Student(torch.nn.Module):
         return {name: part for name, part in parts.items() if part is not None}
 
     def groups(self, rates: dict[str, float]) -> list[dict]:
-        """Return the optimizer's groups of parameters, one a part that is trained."""
+        """Return the optimizer's groups of parameters, one per trained part."""
         parts = self._parts()
         return [
             {"params": list(parts[name].parameters()), "lr": rates[name], "weight_decay": 0.0}
@@ -77,7 +77,7 @@ class Student(torch.nn.Module):
         ]
 
     def adapt(self, queries: Tensor) -> Tensor:
-        """Return query vectors (n, d) behind the adapter."""
+        """Return query vectors (n, d) after the adapter."""
         return queries if self.adapter is None else self.adapter(queries)
 
     def rotate(self, vectors: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ class Student(torch.nn.Module):
         return None if self.centroids is None else self.centroids.decode(labels)
 
     def train(self, mode: bool = True) -> Student:
-        """Set training mode, in which only what is trained drops out anything."""
+        """Set training mode; dropout is active only in the parts that are trained."""
         super().train(mode)
         for name, part in self._parts().items():
             if name not in self.train_parts:
@@ -109,7 +109,7 @@ class Student(torch.nn.Module):
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """Raise a ParameterError where codes of a recipe cannot be learned."""
+    """Raise a ParameterError if a recipe's codes cannot be learned."""
     kind = recipe.codebook.kind
     if kind not in ("pq", "rvq"):
         raise ParameterError(f"codes of kind {kind!r} cannot be trained, only product and residual codes (pq, rvq)")

@@ -48,31 +48,31 @@ class Trainer:
     objectives
         Pairs of weight and objective; their sum is minimised.
     train
-        Parts that move (keys of `annvq.learn.student.RATES`); all others are frozen.
+        Parts that are trained (keys of `annvq.learn.student.RATES`); all others are frozen.
     proposals
-        Which documents a step looks at.
+        Which documents a step uses.
     assignment
-        Of documents to codes while learning: "fixed" as at the start; "nearest" under the codebooks as they
-        are; "soft", nearest with the gradient of a softmax; "balanced", such that in each sub-space the step's
-        documents use all centroids alike. Lists always stay those of the start.
+        How documents are assigned to codes during training: "fixed" as at the start; "nearest" under the current
+        codebooks; "soft", nearest with the gradient of a softmax; "balanced", so that in each sub-space the step's
+        documents use all centroids equally. Lists always stay those of the start.
     rates
-        Learning rates of parts, where they differ from `RATES`.
+        Learning rates of parts, if they differ from `RATES`.
     batch, accumulate
-        Queries a forward pass, and passes a step.
+        Queries per forward pass, and passes per step.
     epochs, most_steps
-        Passes over the queries; a step count that ends it earlier, or None.
+        Passes over the queries; a number of steps that ends training earlier, or None.
     warm_up
-        Share of the steps over which rates rise from 0; after it they fall to 0 along a line.
+        Share of the steps over which rates rise linearly from 0; afterwards they fall linearly to 0.
     measure_every
         Steps from one measurement on the dev queries to the next; None: twenty times in all.
     patience
-        Measurements without a better one after which it stops, or None.
+        Number of measurements without improvement after which training stops, or None.
     pseudo_relevant
-        Without labels, so many of the teacher's best documents are taken for relevant.
+        Without labels, how many of the teacher's best documents are taken to be relevant.
     epsilon, softness
-        Of "balanced" and of "soft" assignment.
+        Parameters of "balanced" and of "soft" assignment.
     seed
-        Same seed, same data, same machine: same result.
+        The same seed, data and machine give the same result.
 
     """
 
@@ -127,32 +127,32 @@ class Trainer:
         report: Report | None = None,
         progress: Progress | None = None,
     ) -> Run:
-        """Learn from an index's parts on.
+        """Train, starting from an index's parts.
 
         Parameters
         ----------
         start
-            What it begins with; `Run.end` of an earlier stage, or `Start.of`.
+            The starting point: `Run.end` of an earlier stage, or `Start.of`.
         queries, dev
-            To learn from, and to choose the best step by; labelled where an objective needs it, or the
-            teacher's best are taken.
+            Queries to learn from, and to choose the best step by. If an objective needs labels and there are none, the
+            teacher's best documents are used.
         folder
             Where checkpoints go, or None.
         resume
-            Go on from the folder's checkpoint, where there is one.
+            Whether to continue from the folder's checkpoint, if there is one.
         threads
             For the engine's searches and encoding; by default all CPUs of the process.
         report
-            Called with every measurement.
+            A function that is called with every measurement.
         progress
-            Hears of every step.
+            Is told about every step.
 
         Raises
         ------
         ParameterError
-            Parts that cannot be trained, or a checkpoint of something else.
+            Parts cannot be trained, or the checkpoint is from another training run.
         NonFiniteError
-            The loss or a parameter became NaN or infinite: says which, and after which step.
+            The loss or a parameter became NaN or infinite: the message says which, and after which step.
 
         """
         heard = progress or Progress()
@@ -174,7 +174,7 @@ def _named(objective: Objective) -> str:
 
 
 class Run:
-    """One training: its student, codes and progress. After `learn` they are those of the best measurement."""
+    """One training run: its student, codes and progress. After `learn` they are those of the best measurement."""
 
     def __init__(self, how: Trainer, start: Start, queries: QuerySet, dev: QuerySet, threads: int) -> None:
         self.how, self.threads, self.begun = how, threads, start
@@ -223,7 +223,7 @@ class Run:
         return wanted if self.how.most_steps is None else min(wanted, self.how.most_steps)
 
     def learn(self, file: Path | None, resume: bool, report: Report | None, heard: Progress) -> None:
-        """Run all steps, or those that a checkpoint has left; see `Trainer.fit`."""
+        """Run all steps, or those that remain after a checkpoint; see `Trainer.fit`."""
         how, student = self.how, self.student
         rates = RATES | dict(how.rates)
         optimizer = torch.optim.AdamW(student.groups(rates), lr=0.0)
@@ -282,7 +282,7 @@ class Run:
         self.live.recode(self.student.to_trained(), self.labels, self.codes)
 
     def _set_rates(self, optimizer: Any, rates: Mapping[str, float]) -> None:
-        """Set this step's learning rates: up along a line, then down along one."""
+        """Set this step's learning rates: linear warm-up, then linear decay."""
         done, rising = self.progress.step, max(1, round(self.how.warm_up * self.steps))
         share = (done + 1) / rising if done < rising else (self.steps - done) / max(1, self.steps - rising)
         names = [name for name in RATES if name in self.student.train_parts]
@@ -314,7 +314,7 @@ class Run:
         return total
 
     def _rows(self, number: int) -> np.ndarray:
-        """Return the queries of a batch: epoch after epoch, each in an order of its own."""
+        """Return the queries of a batch: every epoch goes through them in a new order."""
         each = math.ceil(len(self.queries) / self.how.batch)
         epoch, place = divmod(number, each)
         order = np.random.default_rng((self.how.seed, 1, epoch)).permutation(len(self.queries))
@@ -345,7 +345,7 @@ class Run:
         return list(self.teacher.best(rows)[:, : self.how.pseudo_relevant])
 
     def _query_vectors(self, rows: np.ndarray) -> Tensor:
-        """Return the queries' vectors (B, d), with gradients where they are learned."""
+        """Return the queries' vectors (B, d), with gradients if they are learned."""
         student = self.student
         if student.encoder_moves:
             assert student.encoder is not None
@@ -401,7 +401,7 @@ class Run:
 
     @staticmethod
     def _rank(found: np.ndarray, pool: np.ndarray, ranks: np.ndarray) -> None:
-        """Write the places, from 1, of found rows that are in the sorted pool."""
+        """Write the ranks, from 1, of the rows found that are in the sorted pool."""
         order = np.flatnonzero(found >= 0)
         places = np.searchsorted(pool, found[order])
         places = np.minimum(places, len(pool) - 1)
@@ -409,7 +409,7 @@ class Run:
         ranks[places[there]] = order[there] + 1
 
     def _document_vectors(self, pool: np.ndarray) -> Tensor:
-        """Return the rotated documents (P, d), with gradients where their encoder is learned."""
+        """Return the rotated documents (P, d), with gradients if their encoder is learned."""
         student = self.student
         if "encoder" in student.train_parts:
             assert student.encoder is not None
@@ -436,7 +436,7 @@ class Run:
         return codebook.decode(codes)
 
     def recode(self) -> None:
-        """Code all documents anew under the parts as they are; their lists stay."""
+        """Re-encode all documents with the current parts; their lists stay."""
         if "encoder" in self.student.train_parts:
             assert self.student.encoder is not None
             assert self.begun.texts is not None
@@ -466,7 +466,7 @@ class Run:
         return False
 
     def query_vectors(self, queries: QuerySet) -> np.ndarray:
-        """Return the vectors (nq, d) float32 of any queries, as the index is to be asked with them."""
+        """Return the vectors (nq, d) float32 with which the index is to be searched for any queries."""
         student = self.student
         vectors = queries.vectors
         if student.encoder_moves:
