@@ -1,4 +1,4 @@
-"""Embedding tables in a fraction of their bytes, in the place of nn.Embedding and nn.EmbeddingBag.
+"""Embedding tables in a fraction of their bytes, in place of nn.Embedding and nn.EmbeddingBag.
 
 >>> layer = annvq.tables.CompoEmb(1_000_000, 64, ratio=10)          # trained from scratch (extra "train")
 >>> table = annvq.tables.compress(embedding, "PQ", ratio=20)        # of what is trained already

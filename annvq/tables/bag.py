@@ -1,4 +1,4 @@
-"""Pooled rows in the place of nn.EmbeddingBag."""
+"""Pooled rows, in place of nn.EmbeddingBag."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Rows(Protocol):
-    """What a bag asks of a `Table`."""
+    """What a bag needs of a `Table`."""
 
     num_embeddings: int
     embedding_dim: int
@@ -26,7 +26,7 @@ class Rows(Protocol):
         ...
 
     def check(self, ids: Tensor) -> Tensor:
-        """Return ids as int64; DtypeError or ParameterError where they are none."""
+        """Return ids as int64; DtypeError or ParameterError if they are not valid ids."""
         ...
 
     def rows(self, ids: Tensor) -> Tensor:
@@ -44,11 +44,11 @@ class TableBag(torch.nn.Module):
     Parameters
     ----------
     table
-        A `Table`, whose padding row, where it has one, counts in no bag.
+        A `Table`; its padding row, if it has one, counts in no bag.
     mode
         "sum", "mean" or "max".
     include_last_offset
-        Whether offsets end with the number of ids.
+        Whether the offsets end with the number of ids.
 
     """
 
@@ -81,7 +81,7 @@ class TableBag(torch.nn.Module):
         return self.table.nbytes
 
     def export(self, path: str | os.PathLike[str]) -> None:
-        """Write the table as `Table.export` does; how it is pooled is said again at every look-up."""
+        """Write the table as `Table.export` does; the pooling is not stored but given again at every look-up."""
         self.table.export(path)
 
     def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
@@ -99,7 +99,7 @@ class TableBag(torch.nn.Module):
         Raises
         ------
         DtypeError, ShapeError, ParameterError
-            Ids, offsets or weights that are none, or do not fit each other.
+            Ids, offsets or weights are invalid, or do not match each other.
 
         """
         ids = self.table.check(input)

@@ -1,4 +1,4 @@
-"""The one knob of every table: how many bytes it may take at inference."""
+"""The budget that sizes every table: how many bytes it may take at inference."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Budget:
     Parameters
     ----------
     bytes
-        Most bytes of all arrays that are needed at inference.
+        Upper limit for the bytes of all arrays that are needed at inference.
     n, d
         Rows and dimension of the table.
 
@@ -34,7 +34,7 @@ class Budget:
     def of(
         cls, n: Any, d: Any, ratio: Any, bytes: Any, *, natural: Callable[[int, int], int | None] | None = None
     ) -> Budget:
-        """Take what a user gives.
+        """Build from what a user gives.
 
         Parameters
         ----------
@@ -45,12 +45,12 @@ class Budget:
         bytes
             The bytes themselves, or None.
         natural
-            Returns the bytes of (n, d) that a method takes which is given neither; None: it must be given one.
+            Returns the bytes that a method takes for (n, d) if it is given neither; None: it must be given one.
 
         Raises
         ------
         ParameterError
-            Both or neither given, or numbers outside their range.
+            Both or neither are given, or numbers are outside their range.
 
         """
         n, d = as_count("num_embeddings", n), as_count("embedding_dim", d, most=LARGEST_DIM)
@@ -66,12 +66,12 @@ class Budget:
         return cls(needed, n, d)
 
     def check(self, method: str, smallest: int) -> None:
-        """Refuse what cannot be met.
+        """Refuse a budget that cannot be met.
 
         Raises
         ------
         BudgetError
-            The smallest table of this method takes more bytes.
+            The smallest table of this method takes more bytes than the budget.
 
         """
         if self.bytes < smallest:
@@ -83,7 +83,7 @@ class Budget:
 
 
 def most_that_fits(fits: Callable[[int], bool], most: int) -> int:
-    """Return the largest whole number from 0 to ``most`` that fits; where one fits, all smaller ones must."""
+    """Return the largest integer from 0 to ``most`` that fits; if one fits, all smaller ones must."""
     low, high = 0, most
     while low < high:
         middle = (low + high + 1) // 2

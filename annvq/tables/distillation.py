@@ -1,4 +1,4 @@
-"""Rows taught to a table by gradient descent."""
+"""Distillation of a trained table's rows into another table by gradient descent."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def distill(
     Parameters
     ----------
     table
-        Changed in place; left alone where it has nothing to learn.
+        Changed in place; left alone if it has nothing to learn.
     weight
         (n, d) float32.
     frequencies
-        (n,): rows are drawn in proportion to them; None: all alike.
+        (n,): rows are drawn in proportion to these; None: uniformly.
     steps
-        Of 1,024 rows each.
+        Number of steps, of 1,024 rows each.
     lr
-        The highest rate, times the standard deviation of the rows.
+        The peak learning rate, which is multiplied by the standard deviation of the rows.
     seed
-        Of the draws.
+        Seed of the draws.
 
     """
     parameters = [p for p in table.parameters() if p.requires_grad]

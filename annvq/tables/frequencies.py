@@ -1,4 +1,4 @@
-"""How often rows are used: as users give it, and what is made of it."""
+"""How often rows are used: what users give, and the weights and groups made from it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from annvq.learn.runtime import torch
 
 
 def weights_of(frequencies: np.ndarray | None, n: int) -> np.ndarray:
-    """Return how much every row counts, (n,) float64, about 1 on average; rows never seen count a little."""
+    """Return the weight of every row, (n,) float64, about 1 on average; rows never seen have a small weight."""
     if frequencies is None or not frequencies.any():
         return np.ones(n)
     shares = frequencies / frequencies.max()  # which may be counts as well as probabilities
@@ -19,12 +19,12 @@ def weights_of(frequencies: np.ndarray | None, n: int) -> np.ndarray:
 
 
 def by_frequency(frequencies: Any, n: int) -> np.ndarray:
-    """Return the rows (n,) int64 from frequent to rare; without frequencies they are so in their order.
+    """Return the rows (n,) int64 from frequent to rare; without frequencies, their own order is taken to be that.
 
     Raises
     ------
     ShapeError, ParameterError
-        Frequencies of other rows; negative or not finite ones.
+        Frequencies are not one per row, or are negative or not finite.
 
     """
     return np.arange(n) if frequencies is None else np.argsort(-as_frequencies(frequencies, n), kind="stable")

@@ -1,4 +1,4 @@
-"""An index over a table's codes: they are packed for the scan as they are, nothing is decoded."""
+"""An index over a table's codes, which are packed for the scan as they are, without being decoded."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def index_of(table: FrozenTable, metric: str = "ip") -> Index:
     Parameters
     ----------
     table
-        Of product, residual or RaBitQ codes.
+        A table of product, residual or RaBitQ codes.
     metric
         "ip" or "l2"; RaBitQ's factors are made for "ip".
 

@@ -1,4 +1,4 @@
-"""The constructor of all methods: what they share, and what each adds."""
+"""The constructor of all methods: what they share and what each of them adds."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from annvq.tables.table import Table
 
 
 class Method(Table):
-    """A table that is made of a number of rows, a dimension and a budget.
+    """A table that is constructed from a number of rows, a dimension and a budget.
 
-    A method writes `_make`, whose keyword-only parameters are the options of its own; ``inspect.signature`` of the
-    class, and thus ``help``, shows them after those of all methods.
+    A method implements `_make`, whose keyword-only parameters are its own options; ``inspect.signature`` of the class,
+    and thus ``help``, shows them after those of all methods.
 
     Parameters
     ----------
     num_embeddings, embedding_dim
         Rows n and dimension d of the table that it stands for.
     ratio, bytes
-        The budget, one of them: how many times smaller than n * d float32, or the most bytes at inference. Methods
-        that always take the same bytes (FP16, INT8, INT16, ALPT) need neither.
+        The budget, given as one of the two: how many times smaller than n * d float32, or the most bytes at inference.
+        Methods that always take the same bytes (FP16, INT8, INT16, ALPT) need neither.
     padding_idx
-        As of nn.Embedding.
+        As for nn.Embedding.
     sparse
-        As of nn.Embedding; True only for methods that have sparse gradients (`has_sparse_gradients`).
+        As for nn.Embedding; True only for methods that have sparse gradients (`has_sparse_gradients`).
     std
         Standard deviation of the rows at the start.
     options
-        What the method takes besides.
+        The method's own options.
 
     Raises
     ------
     BudgetError
-        The smallest table of the method takes more bytes.
+        The smallest table of the method takes more bytes than the budget.
     ParameterError, ShapeError
-        Arguments outside their range, or that do not fit the rows.
+        Arguments are outside their range, or do not match the rows.
 
     """
 
@@ -67,9 +67,9 @@ class Method(Table):
 
     @classmethod
     def _natural(cls, n: int, d: int, **options: Any) -> int | None:
-        """Return the bytes of a table (n, d) that is given no budget; None: it must be given one."""
+        """Return the bytes of a table (n, d) without a budget; None: it must be given one."""
         return None
 
     @abstractmethod
     def _make(self, *given: Any, **options: Any) -> None:
-        """Make all parameters and buffers; given a `Budget`, the standard deviation, and the method's own options."""
+        """Make all parameters and buffers from a `Budget`, the standard deviation and the method's own options."""

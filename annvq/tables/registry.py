@@ -1,4 +1,4 @@
-"""All methods by name; their modules, and with them torch, are loaded when one is asked for."""
+"""All methods by name; their modules, and torch with them, are imported when one is first used."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ METHODS = Methods()
 
 
 def method_named(name: Any) -> Any:
-    """Return the class of a method; ParameterError for another name."""
+    """Return the class of a method; ParameterError for an unknown name."""
     if not isinstance(name, str) or name not in _MODULES:
         raise ParameterError(f"method must be one of {', '.join(METHODS)}, not {name!r}")
     return METHODS[name]

@@ -1,4 +1,4 @@
-"""What a table's state dictionary says of the table, and whether a state fits one."""
+"""What a table's state dictionary says about the table, and whether a state fits one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_method(own: Mapping[str, Any], state: Mapping[str, Any], prefix: str) 
 
 
 def check(own: Mapping[str, Any], tensors: Mapping[str, Tensor], state: Mapping[str, Any], prefix: str) -> None:
-    """Raise where a state is not of a table of this description and tensors; those that it lacks are told by torch.
+    """Raise if a state is not of a table of this description and tensors; torch reports those that it lacks.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def _read(given: Any, name: str) -> dict[str, Any]:
 
 
 def become(table: torch.nn.Module, other: torch.nn.Module) -> None:
-    """Turn a module into another in its place, so that a model goes on holding it, as torch's lazy modules do."""
+    """Turn a module into another in place, so that a model still holds it, as torch's lazy modules do."""
     plain = torch.nn.Module().__dict__
     moved = {"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"}
     for name in [name for name in table.__dict__ if name not in plain]:

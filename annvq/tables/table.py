@@ -1,4 +1,4 @@
-"""What all tables share: the place of nn.Embedding, ids at the door, bytes, export."""
+"""What all tables share: the interface of nn.Embedding, checks of ids, bytes, export."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _ROWS_AT_ONCE = 16_384
 class Table(torch.nn.Module, ABC):
     """A compressed embedding table, used as torch.nn.Embedding is.
 
-    A training loop drives every method by the same five calls, which do nothing where a method has no use for them:
-    `penalty` is added to the loss, `step_end` follows the optimizer's step, `search` takes a loss on validation
-    data, and `finish` returns the table of the next stage until `is_final`.
+    A training loop drives every method by the same five calls, which do nothing if a method has no use for them:
+    `penalty` is added to the loss, `step_end` follows the optimizer's step, `search` takes a loss on validation data,
+    and `finish` returns the table of the next stage until `is_final`.
 
     A state dictionary fits every new table of the same arguments, whatever stage it was taken at: that of a finished
-    table finishes the one that loads it. Make optimizers after loading. A state of another method or of other sizes is
-    a ParameterError, ShapeError or DtypeError.
+    table finishes the one that loads it. Make optimizers after loading. A state of another method or of other sizes
+    raises ParameterError, ShapeError or DtypeError.
 
     Parameters
     ----------
@@ -45,13 +45,13 @@ class Table(torch.nn.Module, ABC):
     padding_idx
         A row that is zeros, gets no gradient and does not count in bags, or None.
     sparse
-        Whether gradients of the rows are sparse tensors, as SparseAdam takes them. What all rows share, codebooks and
-        projections, has dense gradients all the same.
+        Whether gradients of the rows are sparse tensors, as SparseAdam takes them. Parameters that all rows share, such
+        as codebooks and projections, have dense gradients either way.
 
     Raises
     ------
     ParameterError
-        padding_idx outside the table; sparse gradients where the method has none.
+        padding_idx is outside the table, or the method has no sparse gradients.
 
     """
 
@@ -72,7 +72,7 @@ class Table(torch.nn.Module, ABC):
         self.sparse = bool(sparse)
 
     def _as_row(self, padding_idx: Any) -> int:
-        """Return the padding row; as for nn.Embedding, -1 is the last row."""
+        """Return the padding row; as in nn.Embedding, -1 is the last row."""
         if isinstance(padding_idx, int) and -self.num_embeddings <= padding_idx < 0:
             return padding_idx + self.num_embeddings
         return as_count("padding_idx", padding_idx, least=0, most=self.num_embeddings - 1)
@@ -84,7 +84,7 @@ class Table(torch.nn.Module, ABC):
 
     @abstractmethod
     def rows(self, ids: Tensor) -> Tensor:
-        """Return rows (m, d) of ids (m,) int64 that are in the table; padding is not looked at."""
+        """Return rows (m, d) of ids (m,) int64 that are in the table; padding is ignored."""
 
     @abstractmethod
     def form(self) -> Form:
@@ -101,7 +101,7 @@ class Table(torch.nn.Module, ABC):
         Raises
         ------
         DtypeError, ParameterError
-            Ids of another dtype; an id outside 0 .. n - 1.
+            Ids have another dtype, or one is outside 0 .. n - 1.
 
         """
         flat = self.check(ids).reshape(-1)
@@ -111,7 +111,7 @@ class Table(torch.nn.Module, ABC):
         return found.reshape(*ids.shape, self.embedding_dim)
 
     def check(self, ids: Tensor) -> Tensor:
-        """Return ids as int64; DtypeError or ParameterError where they are none."""
+        """Return ids as int64; DtypeError or ParameterError if they are not valid ids."""
         if not isinstance(ids, torch.Tensor) or ids.dtype not in (torch.int32, torch.int64):
             kind = ids.dtype if isinstance(ids, torch.Tensor) else type(ids).__name__
             raise DtypeError(f"ids of {kind}, expected a tensor of int32 or int64")
@@ -125,7 +125,7 @@ class Table(torch.nn.Module, ABC):
         return ids.long()
 
     def bag(self, mode: str = "mean", *, include_last_offset: bool = False) -> TableBag:
-        """Return this table in the place of nn.EmbeddingBag."""
+        """Return this table as a replacement for nn.EmbeddingBag."""
         return TableBag(self, mode, include_last_offset=include_last_offset)
 
     @torch.no_grad()
@@ -149,14 +149,14 @@ class Table(torch.nn.Module, ABC):
         weight
             (n, d) float32.
         frequencies
-            (n,) float64, how much every row counts, or None: all alike.
+            (n,) float64, the weight of every row; None: all are equal.
         seed
-            Of what is drawn.
+            Seed of all random draws.
 
         Raises
         ------
         ParameterError
-            The method needs a training.
+            The method has to be trained.
 
         """
         raise ParameterError(f"{self.method} cannot be made from a trained table: it is trained with its model")
@@ -180,7 +180,7 @@ class Table(torch.nn.Module, ABC):
         Raises
         ------
         ParameterError
-            The method keeps no codes that the scan can read; another metric.
+            The method keeps no codes that the scan can read, or the metric is another one.
 
         """
         from annvq.tables.index import index_of
@@ -192,11 +192,11 @@ class Table(torch.nn.Module, ABC):
         return [{"params": list(self.parameters()), "lr": lr}]
 
     def penalty(self) -> Tensor | float:
-        """Return what is to be added to the loss of the rows that were last looked up."""
+        """Return the penalty that is to be added to the loss, for the rows last looked up."""
         return 0.0
 
     def step_end(self) -> None:
-        """Do what the method does after every step of the optimizer."""
+        """Do what the method has to do after every optimizer step."""
 
     def search(self, loss: Callable[[], Tensor]) -> None:
         """Move what decides the structure along the gradient of a loss on validation data.
@@ -204,7 +204,7 @@ class Table(torch.nn.Module, ABC):
         Parameters
         ----------
         loss
-            Computes it with this table in its model; called once where the method searches so.
+            Computes the loss with this table in its model; called once if the method searches in this way.
 
         """
 
@@ -230,10 +230,10 @@ class Table(torch.nn.Module, ABC):
         return state.written(self.description())
 
     def set_extra_state(self, state: Any) -> None:
-        """Do nothing: `prepare` has looked at it before any tensor was taken."""
+        """Do nothing: `prepare` has checked it before any tensor was loaded."""
 
     def prepare(self, given: Mapping[str, Any], prefix: str) -> None:
-        """Take the sizes that a state needs; raise, as `annvq.tables.state.check` does, where it does not fit.
+        """Take the sizes that a state needs; raise, as `annvq.tables.state.check` does, if it does not fit.
 
         Parameters
         ----------

@@ -1,1 +1,1 @@
-"""Values and rows as codes of few bits."""
+"""Values and rows as codes of a few bits."""

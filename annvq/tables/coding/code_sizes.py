@@ -15,7 +15,7 @@ _MOST_STAGES = 512
 
 @dataclass(frozen=True)
 class CodeSizes:
-    """M codes a row, each of 4 or 8 bits."""
+    """M codes per row, each of 4 or 8 bits."""
 
     M: int
     bits: int
@@ -40,19 +40,19 @@ def subspaces(d: int, most: int) -> int:
 
 
 def product_sizes(budget: Budget, method: str) -> CodeSizes:
-    """Return the product codes with the most bits a row that meet the budget; of equals those of 8 bits.
+    """Return the product codes with the most bits per row that meet the budget; among equals, those of 8 bits.
 
     Raises
     ------
     BudgetError
-        One code a row is too much.
+        Even one code per row exceeds the budget.
 
     """
     return _sizes(budget, method, budget.d, CodeSizes.product_bytes, lambda most: subspaces(budget.d, most))
 
 
 def residual_sizes(budget: Budget, method: str) -> CodeSizes:
-    """Return the residual codes with the most bits a row that meet the budget; errors as of `product_sizes`."""
+    """Return the residual codes with the most bits per row that meet the budget; errors as for `product_sizes`."""
     return _sizes(budget, method, _MOST_STAGES, CodeSizes.residual_bytes, lambda most: most)
 
 

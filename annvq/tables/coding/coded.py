@@ -62,7 +62,7 @@ class Coded(Method):
 def training_sample(weight: np.ndarray, frequencies: np.ndarray | None, seed: int) -> np.ndarray:
     """Return rows to train codebooks on: all, or drawn in proportion to the square root of their frequency.
 
-    Frequent rows then shape the codebooks, and rare ones are not lost: the square root is half way.
+    Frequent rows then shape the codebooks most, without rare ones being lost: the square root is a compromise.
     """
     if frequencies is None or not frequencies.any():
         return weight

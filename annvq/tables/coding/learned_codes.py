@@ -26,8 +26,8 @@ _ROWS_AT_ONCE = 2048
 class LearnedCodes(Method):
     """Rows that are quantized while they are learned: float32 rows exist in training only.
 
-    The gradient of a row reaches its float32 row as if it were not quantized; centroids come to the rows by
-    `penalty`, the mean squared distance of the rows looked up from their centroids.
+    The gradient passes the quantization straight through to the float32 row; `penalty`, the mean squared distance of
+    the rows looked up from their centroids, draws the centroids towards the rows.
 
     See `Method` for the parameters of all methods.
     """
@@ -75,5 +75,5 @@ class LearnedCodes(Method):
         return codes
 
     def __getstate__(self) -> dict:
-        """Return what copying takes along: not the graph of past look-ups."""
+        """Return the state for copying, without the graph of past look-ups."""
         return {**self.__dict__, "_penalties": deque(maxlen=_WAITING)}

@@ -1,4 +1,4 @@
-"""Rounding that gradients pass through."""
+"""Rounding with straight-through gradients."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def through(kept: Tensor, values: Tensor) -> Tensor:
 
 
 def as_half(values: Tensor) -> Tensor:
-    """Return values as float16 keeps them, cut to its range."""
+    """Return values as float16 keeps them, clipped to its range."""
     return values.detach().clamp(-_LARGEST_HALF, _LARGEST_HALF).half().to(values.dtype)
 
 
 def levels(values: Tensor, scales: Tensor, bits: int) -> Tensor:
-    """Return the whole numbers nearest to values / scales, cut to those of so many bits."""
+    """Return the integers nearest to values / scales, clipped to the range of this many bits."""
     top = 1 << (bits - 1)
     return (values / scales).round().clamp(-top, top - 1)

@@ -1,1 +1,1 @@
-"""Tables for inference: plain arrays, looked up with NumPy and Numba."""
+"""Tables for inference: plain arrays, with look-ups in NumPy and Numba."""

@@ -88,7 +88,7 @@ class PackedCodes(Form):
 
     @classmethod
     def from_arrays(cls, n: int, d: int, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> PackedCodes:
-        """Build from stored parts; CorruptIndexError where they do not fit."""
+        """Build from stored parts; CorruptIndexError if they do not fit."""
         codebooks = cls._stored_codebooks(d, arrays)
         width = code_bytes(len(codebooks), _BITS[codebooks.shape[1]])
         return cls(n, d, stored(arrays, "codes", np.uint8, (n, width)), codebooks)
@@ -122,7 +122,7 @@ class ProductCodes(PackedCodes):
         return self._decoder.rows(self.codes, self.bits, ids)
 
     def sums(self, ids: np.ndarray, offsets: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Return sums (b, d) float32 of bags, without rows in between."""
+        """Return sums (b, d) float32 of bags, without materializing rows."""
         return self._decoder.sums(self.codes, self.bits, ids, offsets, weights)
 
 
@@ -182,7 +182,7 @@ class GroupedCodes(Form):
 
     @classmethod
     def from_arrays(cls, n: int, d: int, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> GroupedCodes:
-        """Build from stored parts; CorruptIndexError where they do not fit."""
+        """Build from stored parts; CorruptIndexError if they do not fit."""
         partition = Partition.from_arrays(n, 2, arrays)
         codebooks = _product_codebooks(arrays, (256,), d)
         is_high = partition.find(contiguous(np.arange(n)))[0] == 0

@@ -51,7 +51,7 @@ class Compositional(Form):
 
     @classmethod
     def from_arrays(cls, n: int, d: int, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> Compositional:
-        """Build from stored parts; CorruptIndexError where they do not fit."""
+        """Build from stored parts; CorruptIndexError if they do not fit."""
         op = settings.get("op")
         if op not in OPS:
             raise CorruptIndexError(f"a composition by {op!r}, expected one of {', '.join(OPS)}")

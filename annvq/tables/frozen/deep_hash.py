@@ -40,7 +40,7 @@ class DeepHash(Form):
     biases
         (width out,) float32 each.
     seed
-        Of the hashes.
+        Seed of the hashes.
 
     """
 
@@ -60,7 +60,7 @@ class DeepHash(Form):
 
     @classmethod
     def from_arrays(cls, n: int, d: int, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> DeepHash:
-        """Build from stored parts; CorruptIndexError where they do not fit."""
+        """Build from stored parts; CorruptIndexError if they do not fit."""
         matrices, biases, width = [], [], None
         for i in range(setting(settings, "layers", 1, MOST_LAYERS)):
             matrices.append(stored(arrays, f"matrices.{i}", np.float32, (width, None)))

@@ -19,8 +19,8 @@ LARGEST_DIM = 65_536
 class Form(ABC):
     """A table of ``n`` rows of ``d`` floats, made of arrays that NumPy alone can read.
 
-    Settings are numbers of the table as a whole: sizes, seeds, one scale. They stand in a file's header and are
-    not counted as bytes; everything that grows with rows, groups or codebooks is an array.
+    Settings are numbers of the table as a whole: sizes, seeds, one scale. They are stored in a file's header and do not
+    count as bytes; everything that grows with rows, groups or codebooks is an array.
     """
 
     n: int
@@ -39,14 +39,14 @@ class Form(ABC):
     @classmethod
     @abstractmethod
     def from_arrays(cls, n: int, d: int, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> Form:
-        """Build from `arrays` and `settings`; CorruptIndexError where they do not fit."""
+        """Build from `arrays` and `settings`; CorruptIndexError if they do not fit."""
 
     @abstractmethod
     def rows(self, ids: np.ndarray) -> np.ndarray:
         """Return rows (m, d) float32 of ids (m,) int64, each from 0 to n - 1."""
 
     def sums(self, ids: np.ndarray, offsets: np.ndarray, weights: np.ndarray) -> np.ndarray | None:
-        """Return sums (b, d) float32 of bags without making their rows; None where there is no way to."""
+        """Return sums (b, d) float32 of bags without materializing rows; None if the form cannot."""
         return None
 
     @property

@@ -36,7 +36,7 @@ class Hashed(Form):
 
     @classmethod
     def from_arrays(cls, n: int, d: int, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> Hashed:
-        """Build from stored parts; CorruptIndexError where they do not fit."""
+        """Build from stored parts; CorruptIndexError if they do not fit."""
         weight = stored(arrays, "weight", (np.float32, np.float16), (None, d))
         if not 1 <= len(weight) <= n:
             raise CorruptIndexError(f"{len(weight)} kept rows of a table of {n}")
@@ -47,7 +47,7 @@ class Hashed(Form):
         return gathered(self.weight, self._places(ids))
 
     def sums(self, ids: np.ndarray, offsets: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Return sums (b, d) float32 of bags, without rows in between."""
+        """Return sums (b, d) float32 of bags, without materializing rows."""
         return gathered_sums(self.weight, self._places(ids), offsets, weights)
 
     def _places(self, ids: np.ndarray) -> np.ndarray:
@@ -77,7 +77,7 @@ class Blocks(Form):
 
     @classmethod
     def from_arrays(cls, n: int, d: int, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> Blocks:
-        """Build from stored parts; CorruptIndexError where they do not fit."""
+        """Build from stored parts; CorruptIndexError if they do not fit."""
         weight = stored(arrays, "weight", np.float32, (None, None, d))
         if not weight.size:
             raise CorruptIndexError("a table without blocks")
@@ -89,7 +89,7 @@ class Blocks(Form):
         return gathered(self.weight, self._places(ids))
 
     def sums(self, ids: np.ndarray, offsets: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Return sums (b, d) float32 of bags, without rows in between."""
+        """Return sums (b, d) float32 of bags, without materializing rows."""
         return gathered_sums(self.weight, self._places(ids), offsets, weights)
 
     def _places(self, ids: np.ndarray) -> np.ndarray:
@@ -127,7 +127,7 @@ class HotAndShared(Form):
 
     @classmethod
     def from_arrays(cls, n: int, d: int, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> HotAndShared:
-        """Build from stored parts; CorruptIndexError where they do not fit."""
+        """Build from stored parts; CorruptIndexError if they do not fit."""
         partition = Partition.from_arrays(n, 2, arrays)
         hot = stored(arrays, "hot", np.float32, (setting(settings, "hot", 0, n), d))
         shared = stored(arrays, "shared", np.float32, (None, d))

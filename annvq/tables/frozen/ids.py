@@ -42,7 +42,7 @@ def as_bags(ids: np.ndarray, offsets: Any, include_last_offset: bool) -> tuple[n
     Raises
     ------
     ShapeError, DtypeError, ParameterError
-        Ids of other than one axis with offsets or two without; offsets that are none.
+        Ids do not have one axis with offsets or two without; offsets are invalid.
 
     """
     if ids.ndim == 2:

@@ -44,7 +44,7 @@ class Integers(Form):
 
     @classmethod
     def from_arrays(cls, n: int, d: int, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> Integers:
-        """Build from stored parts; CorruptIndexError where they do not fit."""
+        """Build from stored parts; CorruptIndexError if they do not fit."""
         codes = stored(arrays, "codes", (np.int8, np.int16), (n, d))
         if "scale" not in settings:
             return cls(n, d, codes, stored(arrays, "scales", np.float32, (n,)))

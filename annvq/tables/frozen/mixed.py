@@ -47,7 +47,7 @@ class Mixed(Form):
 
     @classmethod
     def from_arrays(cls, n: int, d: int, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> Mixed:
-        """Build from stored parts; CorruptIndexError where they do not fit."""
+        """Build from stored parts; CorruptIndexError if they do not fit."""
         dims = settings.get("dims")
         if not (isinstance(dims, list) and 1 <= len(dims) <= MOST_GROUPS):
             raise CorruptIndexError(f"dimensions of groups {dims!r}")

@@ -1,4 +1,4 @@
-"""Which group every row belongs to, and its number within the group, in a few bits a row."""
+"""Which group every row belongs to, and its number within the group, in a few bits per row."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def label_bits(groups: int) -> int:
 
 
 def block_rows(groups: int) -> int:
-    """Return the rows of a block: the counts take an eighth of a byte a row at most, or a quarter with two groups."""
+    """Return the rows of a block: counts take at most an eighth of a byte per row, or a quarter with two groups."""
     return max(_LEAST_BLOCK, 32 * groups)
 
 

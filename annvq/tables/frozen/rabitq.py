@@ -51,7 +51,7 @@ class RaBitQCodes(Form):
 
     @classmethod
     def from_arrays(cls, n: int, d: int, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> RaBitQCodes:
-        """Build from stored parts; CorruptIndexError where they do not fit."""
+        """Build from stored parts; CorruptIndexError if they do not fit."""
         bits = setting(settings, "bits", 1, 8)
         codebook = RaBitQCodebook.from_arrays({"dim": d, "bits": bits}, arrays)
         width = codebook.padded_dim // 8

@@ -25,7 +25,7 @@ class Robe(Form):
     Z
         Length of a run.
     seed
-        Of the hash.
+        Seed of the hash.
 
     """
 
@@ -44,7 +44,7 @@ class Robe(Form):
 
     @classmethod
     def from_arrays(cls, n: int, d: int, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> Robe:
-        """Build from stored parts; CorruptIndexError where they do not fit."""
+        """Build from stored parts; CorruptIndexError if they do not fit."""
         array = stored(arrays, "array", np.float32, (None,))
         if not 1 <= len(array) < 2**31:
             raise CorruptIndexError(f"a circular array of {len(array)} floats")

@@ -1,4 +1,4 @@
-"""Rows of which few values are left."""
+"""Rows of which only a few values are left."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Sparse(Form):
 
     @classmethod
     def from_arrays(cls, n: int, d: int, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> Sparse:
-        """Build from stored parts; CorruptIndexError where they do not fit."""
+        """Build from stored parts; CorruptIndexError if they do not fit."""
         partition = Partition.from_arrays(n, 2, arrays)
         rows = setting(settings, "rows", 0, n)
         column_type, length_type = dtypes(d)

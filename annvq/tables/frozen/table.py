@@ -1,4 +1,4 @@
-"""A table that only reads: rows and pooled rows with NumPy and Numba, no torch."""
+"""A read-only table: rows and pooled rows with NumPy and Numba, without torch."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class FrozenTable:
         Raises
         ------
         DtypeError, ParameterError
-            Ids that are not whole numbers, or outside 0 .. n - 1.
+            Ids are not integers, or lie outside 0 .. n - 1.
 
         """
         given = as_ids(ids, self.form.n)
@@ -100,7 +100,7 @@ class FrozenTable:
         weights
             Factors of the ids' rows, of their shape, for mode "sum".
         mode
-            "sum", "mean" or "max", as of torch.nn.EmbeddingBag; ids equal to ``padding_idx`` do not count.
+            "sum", "mean" or "max", as for torch.nn.EmbeddingBag; ids equal to ``padding_idx`` do not count.
 
         Returns
         -------
@@ -110,7 +110,7 @@ class FrozenTable:
         Raises
         ------
         DtypeError, ShapeError, ParameterError
-            Ids, offsets or weights that are none, or do not fit each other.
+            Ids, offsets or weights are invalid, or do not match each other.
 
         """
         if mode not in MODES:
@@ -130,7 +130,7 @@ class FrozenTable:
         return pooled
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the table to one safetensors file, whole or not at all.
+        """Write the table to one safetensors file, atomically.
 
         Raises
         ------
@@ -160,7 +160,7 @@ def open_table(path: str | os.PathLike[str]) -> FrozenTable:
     Raises
     ------
     CorruptIndexError, VersionError, DataFormatError, OSError
-        The file is not what was written; a newer version wrote it; it is no regular file; it cannot be read.
+        The file is damaged; a newer version wrote it; it is not a regular file; it cannot be read.
     MissingExtraError
         safetensors is not installed.
 

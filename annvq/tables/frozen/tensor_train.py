@@ -41,7 +41,7 @@ class TensorTrain(Form):
 
     @classmethod
     def from_arrays(cls, n: int, d: int, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> TensorTrain:
-        """Build from stored parts; CorruptIndexError where they do not fit."""
+        """Build from stored parts; CorruptIndexError if they do not fit."""
         first = stored(arrays, "first", np.float32, (None, None, None))
         n1, d1, r = first.shape
         middle = stored(arrays, "middle", np.float32, (None, r, None, r))

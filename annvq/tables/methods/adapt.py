@@ -1,4 +1,4 @@
-"""Frequent rows of their own, shared rows for the others."""
+"""Frequent rows have vectors of their own, and the others share vectors."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class AdaptEmb(Method):
     Raises
     ------
     BudgetError, ParameterError, ShapeError
-        A budget below two vectors and a bit a row; arguments outside their range.
+        The budget is below two vectors and a bit per row, or arguments are outside their range.
 
     """
 

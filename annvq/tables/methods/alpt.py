@@ -23,12 +23,12 @@ _SCALE_LR = 2e-5  # configuration of the comparison by Zhang et al. 2024
 
 
 class ALPT(Method):
-    """Whole numbers and a scale for each row, which is learned.
+    """Integers with a learned scale per row.
 
-    Rows stay on their grid while training: `step_end` rounds those that were looked up, up or down at random so that
-    the mean is right. The scale's gradient is that of Esser et al. 2020, divided by the root of the number of values
-    and levels, from the same pass as the rows' (the paper takes a second). Give the optimizer `parameter_groups`.
-    Source: Li et al. 2023, "Adaptive low-precision training for embeddings in click-through rate prediction".
+    Rows stay on their grid during training: `step_end` stochastically rounds those that were looked up, so that the
+    mean is right. The scale's gradient is that of Esser et al. 2020, divided by the root of the number of values and
+    levels, from the same pass as the rows' (the paper takes a second). Give the optimizer `parameter_groups`. Source:
+    Li et al. 2023, "Adaptive low-precision training for embeddings in click-through rate prediction".
 
     See `Method` for the parameters of all methods; without a budget it takes what it needs.
 
@@ -40,7 +40,7 @@ class ALPT(Method):
     Raises
     ------
     BudgetError, ParameterError
-        A budget below the numbers and scales; arguments outside their range.
+        The budget is below the integers and scales, or arguments are outside their range.
 
     """
 

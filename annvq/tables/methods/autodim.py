@@ -26,12 +26,12 @@ _STEPS = 100
 
 
 class AutoDim(Searched):
-    """Every group of rows tries several dimensions at once; which one it gets is learned on validation data.
+    """Every group of rows tries several dimensions at once, and validation data decides which one it gets.
 
-    Each candidate dimension has its own table, brought to d by the group's linear map and batch normalization; the
-    row is their sum, weighted by a Gumbel softmax whose temperature falls. `finish` takes the dimensions of largest
-    probability that fill the budget together and makes a table to be trained anew. Gradients are of first order.
-    Source: Zhao et al. 2021, "AutoDim: field-aware embedding dimension search in recommender systems", section 2.
+    Each candidate dimension has its own table, brought to d by the group's linear map and batch normalization; the row
+    is their sum, weighted by a Gumbel softmax whose temperature falls. `finish` takes the most probable dimensions that
+    together fill the budget and makes a table to be trained from scratch. Gradients are of first order. Source: Zhao et
+    al. 2021, "AutoDim: field-aware embedding dimension search in recommender systems", section 2.
 
     See `Method` for the parameters of all methods; ``std`` is that of the last stage, as normalization makes it 1 while
     searching.
@@ -45,14 +45,14 @@ class AutoDim(Searched):
     candidates
         Dimensions; None: 1, 2, 4, ... and d.
     alpha_lr
-        Rate of the choice.
+        Learning rate of the choice.
     cooling
-        By how much a step of training lowers the temperature from 1.
+        By how much each training step lowers the temperature, which starts at 1.
 
     Raises
     ------
     BudgetError, ParameterError, ShapeError
-        A budget below the smallest candidate for all; arguments outside their range.
+        The budget is below the smallest candidate for all groups, or arguments are outside their range.
 
     """
 
@@ -138,7 +138,7 @@ class AutoDim(Searched):
         return empty_mixed(self._budget, self.padding_idx, self.sparse, self.method)
 
     def finish(self, evaluate: Callable[[], float] | None = None) -> MixedTable:
-        """Return a table of the chosen dimensions, to be trained anew."""
+        """Return a table of the chosen dimensions, to be trained from scratch."""
         scores = torch.log_softmax(self.alpha.detach(), 1).double().cpu().numpy()
         group = self.group.cpu().numpy()
         sizes = np.bincount(group, minlength=len(scores))

@@ -25,9 +25,9 @@ _SWEEPS = 8
 class CompoEmb(Method):
     """Compositional embeddings: every id is a pair of remainder and quotient, and its row of two small tables' rows.
 
-    Where two tables cannot be small enough, there are as many more as it takes (mixed radix). Of the sizes that meet
-    the budget those are taken whose quotient table is largest. Source: Shi et al. 2020, "Compositional embeddings
-    using complementary partitions", sections 2 and 4.
+    If two tables cannot be small enough, as many more are used as it takes (mixed radix). Among the sizes that meet the
+    budget, those with the largest quotient table are chosen. Source: Shi et al. 2020, "Compositional embeddings using
+    complementary partitions", sections 2 and 4.
 
     See `Method` for the parameters of all methods.
 
@@ -39,7 +39,7 @@ class CompoEmb(Method):
     Raises
     ------
     BudgetError, ParameterError
-        A budget that no number of tables meets; arguments outside their range.
+        No number of tables meets the budget, or arguments are outside their range.
 
     """
 

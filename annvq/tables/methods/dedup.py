@@ -26,7 +26,7 @@ _ROWS_AT_ONCE = 4096
 
 
 class Dedup(Method):
-    """Blocks of neighbouring rows, of which those that are alike share one, the mean of what it stands for.
+    """Blocks of neighbouring rows; similar blocks share one, which is their mean.
 
     Which blocks share is found in a trained table (`approximate`); blocks and remap then fill the budget, so that
     there is no tolerance to set. Source: Zhou et al. 2022, "Serving deep learning models with deduplication from
@@ -42,7 +42,7 @@ class Dedup(Method):
     Raises
     ------
     BudgetError, ParameterError
-        A budget below one block and the remap; arguments outside their range.
+        The budget is below one block and the remap, or arguments are outside their range.
 
     """
 

@@ -22,10 +22,10 @@ _EVERY = 10  # steps between two prunings, as in the paper's code
 
 
 class DeepLight(Searched):
-    """The smallest values become zero, ever more of them as training goes on; `finish` prunes to the budget.
+    """The smallest values become zero, more and more of them as training proceeds; `finish` prunes to the budget.
 
-    After k steps the share of zeros is S (1 - D^(k / U)) for the share S that the budget asks for; zeros may grow
-    again. Source: Deng et al. 2021, "DeepLight: deep lightweight feature interactions for accelerating CTR
+    After k steps the share of zeros is S (1 - D^(k / U)) for the share S that the budget asks for; pruned values may
+    grow back. Source: Deng et al. 2021, "DeepLight: deep lightweight feature interactions for accelerating CTR
     predictions in ad serving", section 4.3.
 
     See `Method` for the parameters of all methods.
@@ -38,7 +38,7 @@ class DeepLight(Searched):
     Raises
     ------
     BudgetError, ParameterError
-        A budget below one value; arguments outside their range.
+        The budget is below one value, or arguments are outside their range.
 
     """
 

@@ -27,7 +27,7 @@ _MISH_RMS = 0.72  # root mean square of mish of a standard normal variable
 
 
 class DHE(Method):
-    """Many hashes of an id, and a network of five hidden layers with batch normalization that makes the row of them.
+    """A network of five hidden layers with batch normalization computes a row from many hashes of its id.
 
     The budget decides the layers' width. Source: Kang et al. 2021, "Learning to embed categorical features without
     embedding tables for recommendation", section 3.
@@ -39,12 +39,12 @@ class DHE(Method):
     num_hashes
         Hash functions, which take no bytes.
     seed
-        Of the hashes.
+        Seed of the hashes.
 
     Raises
     ------
     BudgetError, ParameterError
-        A budget below layers of width 1; arguments outside their range.
+        The budget is below layers of width 1, or arguments are outside their range.
 
     """
 
@@ -99,7 +99,7 @@ class DHE(Method):
         return DeepHash(self.num_embeddings, self.embedding_dim, tuple(matrices), tuple(biases), self.seed)
 
     def approximate(self, weight: np.ndarray, *, frequencies: np.ndarray | None = None, seed: int = 0) -> None:
-        """Learn the rows by gradient descent, which is the only way for a network."""
+        """Learn the rows by gradient descent, the only way to fit a network."""
         distill(self, weight, frequencies=frequencies, steps=_STEPS, seed=seed)
 
 

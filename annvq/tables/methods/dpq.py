@@ -43,7 +43,7 @@ class DPQ(LearnedCodes):
     Raises
     ------
     BudgetError, ParameterError
-        A budget below one code a row; arguments outside their range.
+        The budget is below one code per row, or arguments are outside their range.
 
     """
 

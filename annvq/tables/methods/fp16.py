@@ -19,14 +19,14 @@ _HALF = 2
 
 
 class FP16(Method):
-    """Rows as float16 at inference; while training float32 rows are rounded at every look-up.
+    """Rows are float16 at inference; during training, float32 rows are rounded at every look-up.
 
     See `Method` for the parameters of all methods; without a budget it takes half of float32.
 
     Raises
     ------
     BudgetError, ParameterError
-        A budget below half of float32; arguments outside their range.
+        The budget is below half of float32, or arguments are outside their range.
 
     """
 

@@ -1,4 +1,4 @@
-"""Rows shared by ids that are alike modulo the number of rows."""
+"""Rows shared by ids that are equal modulo the number of rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Hash(Method):
     Raises
     ------
     BudgetError, ParameterError
-        A budget below one row; arguments outside their range.
+        The budget is below one row, or arguments are outside their range.
 
     """
 

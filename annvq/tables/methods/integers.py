@@ -22,17 +22,17 @@ _SAMPLE = 100_000  # values looked at to choose it
 
 
 class Whole(Method):
-    """Whole numbers of ``bits`` bits, symmetric about zero; float32 rows are rounded at every look-up in training.
+    """Integers of ``bits`` bits, symmetric about zero; in training, float32 rows are rounded at every look-up.
 
-    Where the budget has room for it every row has its own scale, so that its largest value is the largest number;
-    else all share one, which is a setting.
+    If the budget has room for it, every row has its own scale, which maps its largest value to the largest integer;
+    otherwise all rows share one, which is a setting.
 
-    See `Method` for the parameters of all methods; without a budget it takes what scales for all rows need.
+    See `Method` for the parameters of all methods; without a budget it takes the bytes that include a scale per row.
 
     Raises
     ------
     BudgetError, ParameterError
-        A budget below the numbers alone; arguments outside their range.
+        The budget is below the integers alone, or arguments are outside their range.
 
     """
 

@@ -18,7 +18,7 @@ _STEPS = 60
 
 
 class MDE(Method, MixedTable):
-    """Frequent rows are long, rare rows short and projected.
+    """Frequent rows are long; rare rows are short and projected.
 
     Rows are sorted by frequency into groups, each twice as large as the one before. The dimension of a group is
     d (p / p_0)^alpha for the mean frequencies p of the group and p_0 of the first, and the budget decides alpha.
@@ -32,12 +32,12 @@ class MDE(Method, MixedTable):
     frequencies
         (n,), how often each row is used; None: the first rows are the most frequent, by Zipf's law.
     groups
-        Most groups.
+        Largest number of groups.
 
     Raises
     ------
     BudgetError, ParameterError, ShapeError
-        A budget below one float a row; arguments outside their range.
+        The budget is below one float per row, or arguments are outside their range.
 
     """
 

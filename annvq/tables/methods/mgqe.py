@@ -27,7 +27,7 @@ _LOW = 1 << LOW_BITS
 class MGQE(LearnedCodes):
     """Product codes learned with the model: 256 centroids for frequent rows, the first 64 of them for the others.
 
-    The budget decides the number of codes a row; they take 8 and 6 bits. Source: Kang et al. 2020, "Learning
+    The budget decides the number of codes per row; they take 8 and 6 bits. Source: Kang et al. 2020, "Learning
     multi-granular quantized embeddings for large-vocab categorical features in recommender systems", section 3.
 
     See `Method` for the parameters of all methods.
@@ -42,7 +42,7 @@ class MGQE(LearnedCodes):
     Raises
     ------
     BudgetError, ParameterError, ShapeError
-        A budget below one code a row; arguments outside their range.
+        The budget is below one code per row, or arguments are outside their range.
 
     """
 

@@ -1,4 +1,4 @@
-"""Which rows and how many dimensions, by thresholds and evolution."""
+"""Rows chosen by thresholds, and dimensions by evolutionary search."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 class OptEmbed(Searched):
-    """Rows below a learned norm are dropped, and every group keeps its first dimensions, as many as a search says.
+    """Rows below a learned norm are dropped, and every group keeps as many first dimensions as a search finds.
 
-    While training, a row's length is drawn at random at every look-up, so that any length works afterwards
+    During training, a row's length is drawn at random at every look-up, so that any length works afterwards
     ("supernet"); rows whose L1 norm is below their group's threshold are zeros. `finish` drops rows, searches lengths
-    by mutation and crossover for the best quality within the budget, and makes a table to be trained anew.
-    Source: Lyu et al. 2022, "OptEmbed: learning optimal embedding table for click-through rate prediction",
-    sections 3.2 to 3.4.
+    by mutation and crossover for the best quality within the budget, and makes a table to be trained from scratch.
+    Source: Lyu et al. 2022, "OptEmbed: learning optimal embedding table for click-through rate prediction", sections
+    3.2 to 3.4.
 
     See `Method` for the parameters of all methods.
 
@@ -39,7 +39,7 @@ class OptEmbed(Searched):
     alpha
         Weight of the penalty sum exp(-threshold).
     threshold_lr
-        Rate of the thresholds.
+        Learning rate of the thresholds.
     rounds, mutations, crossovers
         Of the search.
     mutation_rate
@@ -50,7 +50,7 @@ class OptEmbed(Searched):
     Raises
     ------
     BudgetError, ParameterError, ShapeError
-        A budget below one float; arguments outside their range.
+        The budget is below one float, or arguments are outside their range.
 
     """
 
@@ -107,7 +107,7 @@ class OptEmbed(Searched):
         return found * kept[:, None] * mask.to(found.dtype)
 
     def penalty(self) -> Tensor:
-        """Return what draws the thresholds up."""
+        """Return the penalty that pulls the thresholds up."""
         return self._alpha * torch.exp(-self.threshold).sum()
 
     def empty_final(self) -> MixedTable:

@@ -20,25 +20,25 @@ THRESHOLDS = ("element", "row", "dimension", "global")
 
 
 class PEP(Searched):
-    """Values move towards zero by thresholds that are learned: sign(v) max(|v| - sigmoid(s), 0).
+    """Values are soft-thresholded by learned thresholds: sign(v) max(|v| - sigmoid(s), 0).
 
-    `finish` keeps the values furthest above their threshold, and gives them back what they began with, to be
-    trained once more (a "lottery ticket"). Training may stop when `has_reached` the budget. Source: Liu et al. 2021,
-    "Learnable embedding sizes for recommender systems", equations 4 to 6 and section 3.3.
+    `finish` keeps the values furthest above their threshold, and resets them to their initial values, to be trained
+    once more (a "lottery ticket"). Training may stop when `has_reached` the budget. Source: Liu et al. 2021, "Learnable
+    embedding sizes for recommender systems", equations 4 to 6 and section 3.3.
 
     See `Method` for the parameters of all methods.
 
     Parameters
     ----------
     threshold
-        One for each "element", "row" or "dimension", or "global".
+        One per "element", "row" or "dimension", or a "global" one.
     start
-        s at the start.
+        Initial value of s.
 
     Raises
     ------
     BudgetError, ParameterError
-        A budget below one value; arguments outside their range.
+        The budget is below one value, or arguments are outside their range.
 
     """
 

@@ -23,7 +23,7 @@ class PQ(Coded):
     Raises
     ------
     BudgetError, ParameterError
-        A budget below one code a row; arguments outside their range.
+        The budget is below one code per row, or arguments are outside their range.
 
     """
 

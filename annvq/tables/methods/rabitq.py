@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 
 
 class RaBitQ(Method):
-    """1 to 8 bits a dimension of the rotated difference from the mean row, with the factors that the scan needs.
+    """1 to 8 bits per dimension of the rotated difference from the mean row, with the factors that the scan needs.
 
-    Nothing in it is trained: it is made from a trained table. Dimensions are padded to a multiple of 64. Source: Gao
-    et al. 2024, "Practical and asymptotically optimal quantization of high-dimensional vectors in Euclidean space".
+    Nothing in it is trained: it is made from a trained table. Dimensions are padded to a multiple of 64. Source: Gao et
+    al. 2024, "Practical and asymptotically optimal quantization of high-dimensional vectors in Euclidean space".
 
     Rows are random until `approximate` is called. See `Method` for the parameters of all methods.
 
     Parameters
     ----------
     seed
-        Of the rotation.
+        Seed of the rotation.
 
     Raises
     ------
     BudgetError, ParameterError
-        A budget below one bit a dimension and factors; arguments outside their range.
+        The budget is below one bit per dimension and the factors, or arguments are outside their range.
 
     """
 

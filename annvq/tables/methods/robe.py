@@ -37,12 +37,12 @@ class ROBE(Method):
     Z
         Length of a run, 1 to d.
     seed
-        Of the hash.
+        Seed of the hash.
 
     Raises
     ------
     BudgetError, ParameterError
-        A budget below one float; arguments outside their range.
+        The budget is below one float, or arguments are outside their range.
 
     """
 

@@ -24,7 +24,7 @@ class RVQ(Coded):
     Raises
     ------
     BudgetError, ParameterError
-        A budget below one code a row; arguments outside their range.
+        The budget is below one code per row, or arguments are outside their range.
 
     """
 

@@ -29,7 +29,7 @@ class TTRec(Method):
     Raises
     ------
     BudgetError, ParameterError
-        A budget below rank 1; arguments outside their range.
+        The budget is below rank 1, or arguments are outside their range.
 
     """
 

@@ -1,1 +1,1 @@
-"""Tables in the place of a model's embeddings."""
+"""Tables in place of a model's embeddings."""

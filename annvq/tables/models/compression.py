@@ -1,4 +1,4 @@
-"""Tables that are trained already, in fewer bytes."""
+"""Compression of tables that are already trained."""
 
 from __future__ import annotations
 
@@ -35,44 +35,45 @@ def compress(
     min_bytes: int = _LEAST_BYTES,
     filter: Filter | None = None,
 ) -> Any:
-    """Return a trained table, or a model with its tables, in fewer bytes.
+    """Compress a trained table, or the tables of a model.
 
-    Of a model it is told on the logger "annvq", without any handler on stderr, what was replaced, what was left as it
-    is and why. Embeddings of classes of their own, with hooks, parametrizations, max_norm or scale_grad_by_freq are
-    left: a table does not do what they do.
+    For a model, the logger "annvq" (or stderr, if there is no handler) reports what was replaced, what was left as it
+    is, and why. Embeddings that are subclasses or have hooks, parametrizations, max_norm or scale_grad_by_freq are left
+    as they are, because a table does not do what they do.
 
     Parameters
     ----------
     what
-        nn.Embedding, nn.EmbeddingBag, or a module that holds such; it is left as it is.
+        nn.Embedding, nn.EmbeddingBag, or a module that contains some; it is not changed.
     method
         One of METHODS that can be made from a trained table.
     ratio, bytes
-        The budget, one of them: of a model, of all tables that are compressed together.
+        The budget, given as one of the two; for a model, it is that of all compressed tables together.
     frequencies
-        How often each row is used, (n,); of a model, by name of the table's module. None: all rows count alike,
-        and methods that treat frequent rows otherwise take the first ones for frequent.
+        How often each row is used, (n,); for a model, by name of the table's module. None: all rows count equally, and
+        methods that treat frequent rows differently take the first ones to be frequent.
     seed
-        Same seed, same result.
+        The same seed gives the same result.
     finetune_steps
         Steps of gradient descent towards the trained rows after `approximate`, 1,024 rows each.
     min_bytes
-        Of a model, tables below this size are left alone.
+        For a model, tables below this size are left alone.
     filter
-        Of a model, a function of a module's name and the module: whether it may be replaced. None: all may.
+        For a model, a function of a module's name and the module that says whether it may be replaced. None: all may.
 
     Returns
     -------
     compressed
-        A `Table`, a `TableBag`, or a copy of the model. Rows come as float32, gradients are sparse where they were
-        so and the method has such. A padding row that is zeros stays so; another is a row like any other. Embeddings
-        that share their weight share a table; another layer that shares it (a tied output) keeps it as it is.
+        A `Table`, a `TableBag`, or a copy of the model. Rows are float32; gradients are sparse if they were before and
+        the method supports it. A padding row of zeros stays so; any other padding row becomes an ordinary row.
+        Embeddings that share their weight share a table; another layer that shares it (a tied output layer) keeps it as
+        it is.
 
     Raises
     ------
     BudgetError, ParameterError, ShapeError, NonFiniteError
-        A budget that cannot be met; a method or an argument outside its range; an embedding that a table cannot stand
-        in for; weights with NaN or infinity.
+        The budget cannot be met; a method or an argument is outside its range; a table cannot stand in for the
+        embedding; weights have NaN or infinity.
 
     """
     cls = method_named(method)
@@ -88,7 +89,7 @@ def compress(
 
 
 def tables_of(model: Any, min_bytes: int = 0) -> dict[str, Any]:
-    """Return the embeddings of a model that `compress` replaces, of at least so many bytes, by name."""
+    """Return the embeddings of a model that `compress` replaces, of at least this many bytes, by name."""
     return Choice.of(model, min_bytes).found
 
 
@@ -177,7 +178,7 @@ def _in_place_of(module: Any, table: Table) -> Table | TableBag:
 
 
 def weight_of(module: Any) -> np.ndarray:
-    """Return a trained table (n, d) as float32; NonFiniteError where there is NaN or infinity."""
+    """Return a trained table (n, d) as float32; NonFiniteError if there is NaN or infinity."""
     weight = module.weight.detach().float().cpu().numpy()
     if not np.isfinite(weight).all():
         raise NonFiniteError(f"row {int(np.argmin(np.isfinite(weight).all(axis=1)))} holds NaN or infinity")

@@ -18,11 +18,11 @@ class Fitted:
     Parameters
     ----------
     model
-        Holds the table.
+        The model that holds the table.
     table
-        Final: it can be exported.
+        The final table, which can be exported.
     stages
-        How many trainings there were.
+        How many times the model was trained.
 
     """
 
@@ -41,12 +41,12 @@ def fit(
     """Train a model with a table through all stages of the table's method.
 
     A method that searches trains a model, settles on a structure, and trains again: a new model (AutoDim, OptEmbed,
-    PEP), the same with the pruned table (DNIS, AutoSrh), or not at all (DeepLight). Others train once.
+    PEP), the same one with the pruned table (DNIS, AutoSrh), or not at all (DeepLight). Others train once.
 
     Parameters
     ----------
     table
-        Of any method.
+        A table of any method.
     make
         Returns a new model that holds a table.
     train

@@ -1,4 +1,4 @@
-"""Which method to take, by a quick measurement."""
+"""Which method to choose, by a quick measurement."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class Trial:
     nbytes
         Bytes at inference, of the rows that were measured.
     error
-        Squared error of the rows weighted by frequency, as a share of their variance so weighted: 0 is exact, 1 is
-        what the mean row would give. Infinite where nothing was made.
+        Squared error of the rows weighted by frequency, as a share of their variance so weighted: 0 is exact, 1 is what
+        the mean row would give. Infinite if nothing was made.
     seconds
-        That making it took.
+        How long it took to make.
     refused
         Why it cannot meet the budget or was not tried, or "".
 
@@ -63,34 +63,34 @@ def recommend(
     methods: Sequence[str] = QUICK,
     seed: int = 0,
 ) -> list[Trial]:
-    """Try methods on a trained table and return them from the least error to the largest.
+    """Try methods on a trained table and return the trials, from the least error to the largest.
 
-    What a row is good for in its model is not looked at: take the first two or three and measure these.
+    The quality of the model is not measured: take the first two or three methods and measure the model with each.
 
     Parameters
     ----------
     embedding
-        nn.Embedding or nn.EmbeddingBag. Of more than 50,000 rows so many are drawn, by frequency, and the budget is
-        scaled to them.
+        nn.Embedding or nn.EmbeddingBag. If there are more than 50,000 rows, that many are drawn, by frequency, and the
+        budget is scaled to them.
     ratio, bytes
-        The budget, one of them.
+        The budget, given as one of the two.
     frequencies
-        (n,), how often each row is used, or None: all alike.
+        (n,), how often each row is used; None: all equally.
     methods
-        Names; those that take a model's training cannot be tried.
+        Names of methods; those that have to be trained with a model cannot be tried.
     seed
-        Of everything drawn.
+        Seed of all random draws.
 
     Returns
     -------
     trials
-        One a method; those that cannot meet the budget are last, and residual codes whose stages are so many that
-        training them takes longer than some 15 seconds: `compress` does so when asked to.
+        One per method. Last come those that cannot meet the budget, and residual codes with so many stages that
+        training takes longer than some 15 seconds (`compress` trains them if asked to).
 
     Raises
     ------
     ParameterError, ShapeError, NonFiniteError
-        As of `compress`.
+        As for `compress`.
 
     """
     check_replaceable(embedding)

@@ -35,7 +35,7 @@ class Choice:
 
     @classmethod
     def of(cls, model: Any, min_bytes: int, filter: Filter | None = None) -> Choice:
-        """Look at all modules of a model; ParameterError where ``filter`` cannot be called."""
+        """Look at all modules of a model; ParameterError if ``filter`` is not callable."""
         if filter is not None and not callable(filter):
             raise ParameterError(f"filter must be a function of name and module, not {filter!r}")
         choice = cls()
@@ -59,7 +59,7 @@ class Choice:
 def why_not(module: Any) -> str:
     """Return why a table cannot stand in for an nn.Embedding or nn.EmbeddingBag, or "".
 
-    What a subclass, a hook or a parametrization adds to the look-up would be lost without a word.
+    What a subclass, a hook or a parametrization adds to the look-up would be lost silently.
     """
     kind = type(module)
     if kind not in PLAIN or "forward" in vars(module):
@@ -79,7 +79,7 @@ def why_not(module: Any) -> str:
 
 
 def check_replaceable(module: Any) -> None:
-    """Raise ParameterError where something is no embedding that a table can stand in for."""
+    """Raise ParameterError if something is not an embedding that a table can stand in for."""
     if not isinstance(module, PLAIN):
         raise ParameterError(f"expected nn.Embedding or nn.EmbeddingBag, not {type(module).__name__}")
     reason = why_not(module)

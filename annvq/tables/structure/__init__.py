@@ -1,1 +1,1 @@
-"""Tables whose structure is searched, and those that a search ends with."""
+"""Tables whose structure is searched, and the tables that a search ends with."""

@@ -51,7 +51,7 @@ class MixedTable(Table):
     Parameters
     ----------
     budget, padding_idx, sparse
-        As of `Table`.
+        As for `Table`.
     groups
         (n,) int64, every row's group.
     dims
@@ -59,7 +59,7 @@ class MixedTable(Table):
     std
         Standard deviation of the rows at the start.
     is_projected
-        Whether shorter rows are projected; else zeros follow them.
+        Whether shorter rows are projected; otherwise they are padded with zeros.
     method
         Name of the method that made it.
 

@@ -24,7 +24,7 @@ _GROUPS = 8
 class Searched(Method):
     """A table that `finish` turns into its final structure; until then it has no inference form.
 
-    Loading the state of a finished one turns it into that final table where it stands.
+    Loading the state of a finished table turns it into that final table in place.
     """
 
     is_final: ClassVar[bool] = False
@@ -32,7 +32,7 @@ class Searched(Method):
 
     @property
     def nbytes(self) -> int:
-        """The budget: `finish` makes a table of at most so many bytes."""
+        """The budget: `finish` makes a table of at most this many bytes."""
         return self.budget_bytes
 
     def form(self) -> Form:
@@ -44,7 +44,7 @@ class Searched(Method):
         """Return a final table that holds nothing yet, which a state gives its structure."""
 
     def prepare(self, given: Mapping[str, Any], prefix: str) -> None:
-        """Become the final table where the state is of one; errors as of `Table.prepare`, and nothing has changed."""
+        """Become the final table if the state is of one; errors as of `Table.prepare`, and nothing has changed."""
         if prefix + self.final_mark not in given:
             super().prepare(given, prefix)
             return

@@ -35,14 +35,14 @@ class Selected(Searched):
     splits
         Groups.
     alpha_lr
-        Rate of the selection.
+        Learning rate of the selection.
     warm_up
         Training steps before the selection moves.
 
     Raises
     ------
     BudgetError, ParameterError, ShapeError
-        A budget below one value; arguments outside their range.
+        The budget is below one value, or arguments are outside their range.
 
     """
 

@@ -1,4 +1,4 @@
-"""Tables of which few values are left: what every pruning ends with."""
+"""Tables with only a few values left: what every pruning ends with."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SparseTable(Table):
     Parameters
     ----------
     budget, padding_idx, sparse
-        As of `Table`.
+        As for `Table`.
     weight
         (n, d) float32.
     mask
@@ -69,7 +69,7 @@ class SparseTable(Table):
         return Sparse.of(array_of(self.weight), self.mask.cpu().numpy())
 
     def prepare(self, given: Mapping[str, Any], prefix: str) -> None:
-        """Raise where a state does not fit; ParameterError also where its values take more than the budget."""
+        """Raise if a state does not fit; ParameterError also if its values exceed the budget."""
         super().prepare(given, prefix)
         mask = given.get(prefix + "mask")
         if mask is not None:
