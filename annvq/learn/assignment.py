@@ -61,7 +61,7 @@ def sinkhorn(distances: Tensor, epsilon: float = EPSILON, iterations: int = ITER
         raise NonFiniteError("distances hold NaN or infinity")
     with torch.no_grad():
         n, ksub = distances.shape[0], distances.shape[-1]
-        # float32's smallest number is about exp(-87), and distances go to 1 / epsilon.
+        # float32's smallest number is about exp(-87), and distances go up to 1 / epsilon.
         costs = distances.reshape(n, -1, ksub).transpose(0, 1)
         costs = costs.to(torch.float32 if epsilon >= _ENOUGH_FOR_FLOAT32 else torch.float64)
         spread = (costs.amax((1, 2), keepdim=True) - costs.amin((1, 2), keepdim=True)).clamp_min(1e-12)

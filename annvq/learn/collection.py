@@ -105,7 +105,7 @@ class Collection:
     ) -> Learned:
         """Fit a method; judgements are ignored if it needs none.
 
-        ``named``: whether the index holds the documents' ids, else row numbers.
+        ``named`` says whether the index holds the documents' ids; otherwise it holds row numbers.
         """
         labels = method.uses_labels
         return method.fit(

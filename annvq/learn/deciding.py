@@ -1,9 +1,9 @@
-"""Arg-max over codes: matrix products propose, sums in a fixed order decide.
+"""Arg-max over codes: matrix products propose candidates, and sums in a fixed order decide.
 
-A matrix product of torch's may round the same code differently in another column, block, thread count or machine. So
-it only names the codes that can be the best, those within its rounding error of the largest; where they are several,
-each is scored again by element-wise operations alone, and equal scores go to the lowest code. What is chosen then
-follows from the numbers given and from nothing else.
+A matrix product of torch's may round the same code differently in another column, block, thread count or machine. So it
+only names the codes that can be the best, those within its rounding error of the largest; if there are several, each is
+scored again by element-wise operations alone, and equal scores go to the lowest code. What is chosen then follows from
+the numbers given and from nothing else.
 
 Codes are compared block after block of columns, so that memory does not grow with rows x codes.
 """
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     Score = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-_BLOCK = 1 << 22  # numbers held at a time
+_BLOCK = 1 << 22  # numbers held in memory at a time
 _LEAST_COLUMNS = 16
-# what one product may be off where the device is allowed to multiply float32 in fewer digits
+# relative error of one product if the device is allowed to multiply float32 in fewer digits
 _ROUGH = {"highest": 0.0, "high": 2.0**-9, "medium": 2.0**-6}
 
 
@@ -86,7 +86,7 @@ def tree_sum(values: Tensor) -> Tensor:
 
 
 def _in_parts(score: Score, d: int) -> Score:
-    """Return the function that scores some pairs at a time."""
+    """Return a function that scores pairs in batches."""
     size = max(1, _BLOCK // max(1, d))
 
     def scores(of: Tensor, i: Tensor, j: Tensor) -> Tensor:
@@ -102,12 +102,12 @@ def _stacked(values: Tensor) -> Tensor:
 
 
 def _levels(d: int) -> int:
-    """Return how many additions are one after the other in `tree_sum`."""
+    """Return the depth of `tree_sum`: how many of its additions follow one another."""
     return (d - 1).bit_length()
 
 
 def _margin(rows: Tensor, size: Tensor) -> Tensor:
-    """Return by how much two logits may err (b, n), where no sum of absolute products is above ``size`` (b, n).
+    """Return how far two logits may be off (b, n), if no sum of absolute products is above ``size`` (b, n).
 
     In any order, d products are off by at most d units of rounding of the sum of their absolute values (Higham 2002,
     "Accuracy and stability of numerical algorithms", section 3.1); this is four times what two such sums take.

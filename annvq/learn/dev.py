@@ -13,7 +13,7 @@ from annvq.learn.data import QuerySet
 from annvq.learn.live import LiveIndex
 
 DEPTH = 10
-_MOST = 1000  # queries: encoding them takes longer than many steps
+_MOST = 1000  # queries: encoding more would take longer than many steps
 
 
 @dataclass(frozen=True)

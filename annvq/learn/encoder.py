@@ -36,11 +36,11 @@ class TextEncoder(torch.nn.Module):
     def encode(self, texts: Sequence[str], side: Side, progress: Callable[[int], object] | None = None) -> np.ndarray:
         """Return the embeddings (n, d) float32 of any number of texts, without gradients or dropout.
 
-        ``progress`` is called with the number of texts done.
+        ``progress`` is called with the number of texts embedded so far.
         """
         were_training = [module for module in self.modules() if module.training]
         self.eval()
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # little padding
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # keeps padding small
         parts: list[np.ndarray] = []
         with torch.inference_mode():
             for start in range(0, len(order), _ENCODED_AT_ONCE):
@@ -83,7 +83,7 @@ def load(encoder: Any) -> TextEncoder:
 
 
 def save(encoder: TextEncoder, adapter: Adapter | None, folder: Path) -> None:
-    """Write a folder that sentence-transformers loads, the adapter as its last but one module, without pickle."""
+    """Write a folder that sentence-transformers loads, with the adapter as its last but one module; no pickle."""
     from sentence_transformers import SentenceTransformer, models
 
     model = encoder.model

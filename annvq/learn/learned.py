@@ -120,11 +120,11 @@ class Learned:
         with replacing(folder / "history.json") as partial:
             partial.write_text(json.dumps(about, indent=1) + "\n")
         for number, history in enumerate(self.history):
-            with contextlib.suppress(MissingExtraError):  # a picture is nice to have
+            with contextlib.suppress(MissingExtraError):  # pictures are optional
                 pictures.training(history, folder / f"stage-{number}.png", f"{self.method}, stage {number + 1}")
 
     def _remove_former(self, folder: Path) -> None:
-        """Remove what a training with more parts or stages left there, which would not go with the new index."""
+        """Remove what a training run with more parts or stages left there, which would not match the new index."""
         for name in ("encoder", "document-encoder"):
             shutil.rmtree(folder / name, ignore_errors=True)
         (folder / "adapter.npy").unlink(missing_ok=True)

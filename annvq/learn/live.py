@@ -36,5 +36,5 @@ class LiveIndex:
         self._index = Index(VersionedRows(replace(self._index.rows.current, trained=trained)))
 
     def search(self, queries: np.ndarray, k: int, threads: int) -> np.ndarray:
-        """Return the rows (nq, k) int64 of the best documents, best first, -1 where there are no more."""
+        """Return the rows (nq, k) int64 of the best documents, best first, -1 if there are no more."""
         return self._index.search(queries, k=k, threads=threads).ids

@@ -14,7 +14,7 @@ from annvq.learn.runtime import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-_FAR = -1e9  # a score that softmax makes 0
+_FAR = -1e9  # a score that softmax turns into 0
 
 
 def lambda_rank(

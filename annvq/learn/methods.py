@@ -46,7 +46,7 @@ class Method:
     Parameters
     ----------
     name
-        Of the method.
+        Name of the method.
     recipe
         Recipe of the index, with product or residual codes and no refine store: name, factory string or `Recipe`.
     trainers
@@ -191,7 +191,7 @@ class Method:
 def _vectors(
     given: Any, model: TextEncoder | None, side: Side, name: str, metric: str, heard: Progress
 ) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    """Return vectors (n, d) float32 of what is given, and the texts where it is texts."""
+    """Return vectors (n, d) float32 of what is given, and the texts if it is texts."""
     if isinstance(given, Texts):
         vectors = door.as_matrix(given.vectors, name=name)
         if len(given.texts) != len(vectors):

@@ -37,7 +37,7 @@ def _array(tensor: Tensor) -> np.ndarray:
     return array
 
 
-# an operator, so that whatever traces or compiles a model calls it and does not look inside
+# an operator, so that whatever traces or compiles a model calls it as a black box
 @torch.library.custom_op("annvq::nearest_codes", mutates_args=(), device_types="cpu")
 def nearest_codes(vectors: torch.Tensor, codebooks: torch.Tensor) -> torch.Tensor:
     """Return the codes (n, M) int64 of the nearest of centroids (M, ksub, dsub) to vectors (n, d), both float32."""
@@ -82,7 +82,7 @@ class ProductMirror(torch.nn.Module):
     def nearest(self, vectors: Tensor, ksub: int | None = None) -> Tensor:
         """Return the codes (n, M) of the nearest centroids of (n, dim), or of the first ``ksub`` of each sub-space.
 
-        Where the library's kernel can read them, float32 on the CPU, it finds them, as it does for an index.
+        If the library's kernel can read the vectors (float32 on the CPU), it finds the codes, as it does for an index.
         """
         codebooks = self.codebooks[:, :ksub]
         if vectors.device.type == "cpu" and vectors.dtype == codebooks.dtype == torch.float32:

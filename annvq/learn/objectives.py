@@ -121,7 +121,7 @@ class Distillation:
     def __call__(self, batch: Batch) -> Tensor:
         """Return the loss."""
         loss = losses.DISTILLATIONS[self.kind]
-        usable = batch.own if self.kind == "ranknet" else torch.ones_like(batch.own)  # all pairs of all would be many
+        usable = batch.own if self.kind == "ranknet" else torch.ones_like(batch.own)  # all pairs would be too many
         queries, teacher, scores = batch.queries, batch.teacher, batch.scores
         if self.teacher == "current":
             queries = queries.detach()

@@ -33,7 +33,7 @@ def training(history: Sequence[dict[str, float]], path: Path, title: str) -> Non
         raise MissingExtraError("matplotlib", "plot") from None
     metric = next(name for name in history[0] if "@" in name)
     figure = Figure(figsize=(13, 3.8), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)  # no display, no global state
+    FigureCanvasAgg(figure)  # needs no display and no global state
     panels = (
         ("loss", ("loss",), "mean loss since the last measurement"),
         (metric, (metric,), f"dev {metric}"),

@@ -18,7 +18,7 @@ from annvq.learn.start import Start
 if TYPE_CHECKING:
     from torch import Tensor
 
-# What may be trained, and the learning rates of AdamW where none are given (from the methods' papers).
+# What may be trained, and the learning rates of AdamW if none are given (from the methods' papers).
 RATES = {
     "codebook": 1e-4,
     "centroids": 1e-3,

@@ -425,7 +425,7 @@ class Run:
         codebook, how = self.student.codebook, self.how
         if how.assignment == "fixed":
             return codebook.decode(self.devices.tensor(self.codes[pool]))
-        if how.assignment == "nearest":  # without a gradient of its own: the engine's kernel finds it
+        if how.assignment == "nearest":  # it needs no gradient of its own, so the engine's kernel finds it
             coded = codebook.to_codebook().encode(targets.detach().cpu().numpy(), threads=self.threads)
             return codebook.decode(self.devices.tensor(coded))
         if how.assignment == "soft":

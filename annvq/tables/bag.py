@@ -56,7 +56,7 @@ class TableBag(torch.nn.Module):
         super().__init__()
         if mode not in MODES:
             raise ParameterError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
-        self.table: Any = table  # a module, which torch registers
+        self.table: Any = table  # a module, so that torch registers it
         self.mode = mode
         self.include_last_offset = bool(include_last_offset)
 

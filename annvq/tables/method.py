@@ -29,7 +29,7 @@ class Method(Table):
     sparse
         As for nn.Embedding; True only for methods that have sparse gradients (`has_sparse_gradients`).
     std
-        Standard deviation of the rows at the start.
+        Initial standard deviation of the rows.
     options
         The method's own options.
 

@@ -22,7 +22,7 @@ def written(description: Mapping[str, Any]) -> Tensor:
 
 
 def check_method(own: Mapping[str, Any], state: Mapping[str, Any], prefix: str) -> None:
-    """Raise ParameterError or ShapeError where a state is of another method or of other rows than a description."""
+    """Raise ParameterError or ShapeError if a state is of another method or of other rows than a description."""
     _compare(own, state, prefix, ("method", *SIZES))
 
 
@@ -50,7 +50,7 @@ def check(own: Mapping[str, Any], tensors: Mapping[str, Tensor], state: Mapping[
 
 
 def check_budget(method: str, nbytes: int, most: int) -> None:
-    """Raise ParameterError where the bytes that a state asks for are above the budget that its table was made with."""
+    """Raise ParameterError if a state asks for more bytes than the budget with which its table was made."""
     if nbytes > most:
         raise ParameterError(
             f"the state of a {method} of {nbytes} bytes, and this one was made for {most}: "

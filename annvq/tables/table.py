@@ -264,7 +264,7 @@ def array_of(tensor: Tensor, dtype: Any = None) -> np.ndarray:
     """Return a tensor as a read-only array for inference; floats as float32 unless said otherwise."""
     plain = tensor.detach().cpu()
     kind = dtype if dtype is not None else (np.float32 if plain.is_floating_point() else None)
-    plain = plain.float() if plain.dtype == torch.bfloat16 else plain  # which NumPy has not
+    plain = plain.float() if plain.dtype == torch.bfloat16 else plain  # which NumPy does not have
     array = np.array(plain.numpy(), dtype=kind, order="C")
     array.flags.writeable = False
     return array
@@ -276,7 +276,7 @@ def gathered(weight: Tensor, places: Tensor, sparse: bool) -> Tensor:
 
 
 def of_distinct(rows: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
-    """Return rows (m, d) of ids (m,), made once for each distinct id: where making them costs more than sorting ids."""
+    """Return rows (m, d) of ids (m,), made once per distinct id; it pays if making rows costs more than sorting ids."""
     distinct, places = ids.unique(return_inverse=True)
     return rows(distinct)[places]
 

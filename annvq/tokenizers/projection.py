@@ -17,7 +17,7 @@ class Projection(torch.nn.Module):
     Parameters
     ----------
     dim, code_dim
-        Of the vectors and of the codes.
+        Dimension of the vectors and of the codes.
 
     """
 
@@ -50,7 +50,7 @@ class Projection(torch.nn.Module):
 
 
 def least_dtype(values: Tensor) -> torch.dtype:
-    """Return the dtype of values, or float32 where that is more: what is computed is at least that."""
+    """Return the dtype of values, or float32 if that is wider: computations use at least float32."""
     return torch.promote_types(values.dtype, torch.float32)
 
 

@@ -96,10 +96,10 @@ class PackedCodes(Form):
     @classmethod
     @abstractmethod
     def _stored_codebooks(cls, d: int, arrays: dict[str, np.ndarray]) -> np.ndarray:
-        """Return the codebooks of stored parts; CorruptIndexError where they are none of rows of ``d``."""
+        """Return the codebooks of stored parts; CorruptIndexError if they are not codebooks for rows of ``d``."""
 
     def unpacked(self) -> np.ndarray:
-        """Return the codes (n, M) uint8, one a byte."""
+        """Return the codes (n, M) uint8, one per byte."""
         return unpacked(self.codes, len(self.codebooks), self.bits)
 
 
@@ -192,7 +192,7 @@ class GroupedCodes(Form):
         return cls(n, d, partition, high, low, codebooks)
 
     def unpacked(self) -> np.ndarray:
-        """Return the codes (n, M) uint8, one a byte."""
+        """Return the codes (n, M) uint8, one per byte."""
         groups, _ = self.partition.find(contiguous(np.arange(self.n)))
         codes = np.empty((self.n, len(self.codebooks)), np.uint8)
         codes[groups == 0] = self.high

@@ -31,7 +31,7 @@ class Compositional(Form):
     Parameters
     ----------
     tables
-        Of (size, d) float32 each, or for "concat" (size, run of d).
+        Tables of (size, d) float32 each or, for "concat", of (size, run of d).
     op
         "mult", "add" or "concat".
 

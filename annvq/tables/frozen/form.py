@@ -93,7 +93,7 @@ def contiguous(array: np.ndarray) -> np.ndarray:
 
 
 def below(name: str, array: np.ndarray, limit: int) -> np.ndarray:
-    """Return an array of whole numbers that must lie in 0 .. limit - 1; CorruptIndexError where one does not."""
+    """Return an array of whole numbers that must lie in 0 .. limit - 1; CorruptIndexError if one does not."""
     if array.size and not (0 <= int(array.min()) and int(array.max()) < limit):
         raise CorruptIndexError(f"table array {name!r} holds {array.min()} to {array.max()}, expected 0 to {limit - 1}")
     return array

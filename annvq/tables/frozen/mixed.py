@@ -23,7 +23,7 @@ class Mixed(Form):
     weights
         (rows, dim) float32 of each group; groups of dimension 0 have zeros for rows.
     projections
-        (dim, d) float32 of each group with 0 < dim < d, by its number; none where rows are filled with zeros.
+        (dim, d) float32 of each group with 0 < dim < d, by its number; none if rows are padded with zeros.
 
     """
 

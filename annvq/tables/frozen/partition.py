@@ -63,7 +63,7 @@ class Partition:
 
     @classmethod
     def from_arrays(cls, n: int, count: int, arrays: dict[str, np.ndarray]) -> Partition:
-        """Build from `arrays`; CorruptIndexError where labels name no group, or counts are not those of the labels."""
+        """Build from `arrays`; CorruptIndexError if labels name no group, or counts are not those of the labels."""
         bits = label_bits(count)
         labels = stored(arrays, "labels", np.uint8, (-(-n * bits // 8),))
         counts = stored(arrays, "counts", np.int32, (-(-n // block_rows(count)), count))

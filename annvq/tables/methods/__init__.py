@@ -1,1 +1,1 @@
-"""The methods, one a file; `annvq.tables.registry` names them."""
+"""The methods, one per file; `annvq.tables.registry` names them."""

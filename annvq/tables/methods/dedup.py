@@ -94,8 +94,8 @@ class Dedup(Method):
 def merged(blocks: np.ndarray, counts: np.ndarray, kept: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the means (kept, values) that stand for blocks (B, values), and which of them each has, (B,).
 
-    In every round the pairs that are most alike become one, their mean. No block is in two pairs of a round: were what
-    a block shares shared again at once, at small budgets most would end in one chain.
+    In every round the pairs that are most alike become one, their mean. No block is in two pairs of a round: if a
+    merged block could merge again at once, most would end in one chain at small budgets.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def merged(blocks: np.ndarray, counts: np.ndarray, kept: int, seed: int) -> tupl
     kept
         How many are left.
     seed
-        Of the search for pairs.
+        Seed of the search for pairs.
 
     """
     means, totals, owner = blocks, counts, np.arange(len(blocks))
@@ -155,7 +155,7 @@ def nearest_before(blocks: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarra
     blocks
         (B, values) float32.
     seed
-        Of the projections.
+        Seed of the projections.
 
     Returns
     -------

@@ -36,7 +36,7 @@ class DPQ(LearnedCodes):
     Parameters
     ----------
     std
-        Standard deviation of the rows at the start.
+        Initial standard deviation of the rows.
     mode
         "vq" or "sx".
 

@@ -112,6 +112,6 @@ def _bytes(n: int, d: int, M: int, frequent: int) -> int:
 
 
 def _centroids(rows: np.ndarray, k: int, seed: int) -> np.ndarray:
-    """Return k centroids (k, dsub); the last repeats where there are fewer rows."""
+    """Return k centroids (k, dsub); the last one repeats if there are fewer rows."""
     found = KMeans.train(rows, min(k, len(rows)), seed=seed, threads=1).centroids
     return np.concatenate([found, np.repeat(found[-1:], k - len(found), axis=0)])

@@ -41,11 +41,11 @@ class OptEmbed(Searched):
     threshold_lr
         Learning rate of the thresholds.
     rounds, mutations, crossovers
-        Of the search.
+        Parameters of the search.
     mutation_rate
         Share of a candidate's lengths that a mutation draws anew.
     seed
-        Of the search.
+        Seed of the search.
 
     Raises
     ------
@@ -122,7 +122,7 @@ class OptEmbed(Searched):
         group, count = self.group.cpu().numpy(), len(self.threshold)
         kept = margins >= 0
         order = np.argsort(margins, kind="stable")
-        if self._bytes(group[kept], [1] * count) > self._budget.bytes:  # one float a row is too much: drop more
+        if self._bytes(group[kept], [1] * count) > self._budget.bytes:  # one float per row is too much: drop more
             low, high = int((~kept).sum()), self._budget.n
             while low < high:
                 middle = (low + high) // 2

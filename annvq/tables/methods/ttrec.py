@@ -115,7 +115,7 @@ def row_factors(n: int) -> tuple[int, int, int]:
 
 
 def dim_factors(d: int) -> tuple[int, int, int]:
-    """Return three numbers whose product is d where they are of similar size, else the least above it."""
+    """Return three numbers whose product is d if they are of similar size, otherwise the least above it."""
     best = row_factors(d)
     for a in range(1, round(d ** (1 / 3)) + 1):
         for b in range(a, math.isqrt(d // a) + 1):

@@ -94,7 +94,7 @@ def tables_of(model: Any, min_bytes: int = 0) -> dict[str, Any]:
 
 
 def replace(model: Any, old: Any, new: Any) -> int:
-    """Put a module in the place of another wherever a model holds it; return in how many places."""
+    """Replace a module with another wherever a model holds it; return the number of places."""
     places = 0
     for parent in model.modules():
         for name, child in parent._modules.items():

@@ -33,7 +33,7 @@ class Split:
 
     @classmethod
     def of(cls, group: Tensor, count: int) -> Split:
-        """Split groups (m,), of so many."""
+        """Split groups (m,), given their number."""
         order = group.argsort(stable=True)
         places = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
         return cls(order.split(torch.bincount(group, minlength=count).tolist()), places)
@@ -41,7 +41,7 @@ class Split:
     def rows(self, of_group: Callable[[int, Tensor], Tensor], dtype: torch.dtype) -> Tensor:
         """Return rows (m, d); ``of_group`` is given a group and its members (k,) and returns their rows (k, d)."""
         used = [g for g, some in enumerate(self.members) if len(some)] or [0]
-        parts = [of_group(g, self.members[g]).to(dtype) for g in used]  # autocast's products are halves
+        parts = [of_group(g, self.members[g]).to(dtype) for g in used]  # autocast's products are in half precision
         return torch.cat(parts).index_select(0, self.places)
 
 
@@ -57,7 +57,7 @@ class MixedTable(Table):
     dims
         Dimension of each group, 0 to d.
     std
-        Standard deviation of the rows at the start.
+        Initial standard deviation of the rows.
     is_projected
         Whether shorter rows are projected; otherwise they are padded with zeros.
     method
@@ -191,7 +191,7 @@ class _Structure:
 
     @classmethod
     def read(cls, given: Mapping[str, Any], prefix: str, n: int, d: int) -> _Structure | None:
-        """Return what a state says, or None where it lacks groups or weights: torch tells what is missing.
+        """Return what a state says, or None if it lacks groups or weights: torch reports what is missing.
 
         Raises
         ------

@@ -28,7 +28,7 @@ class Searched(Method):
     """
 
     is_final: ClassVar[bool] = False
-    final_mark: ClassVar[str]  # a tensor that the final table has and this one has not
+    final_mark: ClassVar[str]  # a tensor that the final table has and this one does not
 
     @property
     def nbytes(self) -> int:

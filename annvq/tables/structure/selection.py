@@ -24,7 +24,7 @@ class Selected(Searched):
     """Rows times a selection alpha of their group, from 0 to 1, which `search` moves; `finish` prunes the product.
 
     Groups are equal shares of the rows, from frequent to rare. A step of `search` divides the gradient of a group by
-    its mean size, so that all groups move alike.
+    its mean size, so that all groups move at the same rate.
 
     See `Method` for the parameters of all methods.
 

@@ -88,7 +88,7 @@ def least_sparse_bytes(n: int, d: int) -> int:
 
 
 def most_values(budget: Budget) -> int:
-    """Return how many values fit, were they one a row as long as there are rows."""
+    """Return how many values fit, if each had a row of its own as long as there are rows."""
     n, d = budget.n, budget.d
     return max(1, most_that_fits(lambda values: sparse_bytes(n, d, min(n, values), values) <= budget.bytes, n * d))
 

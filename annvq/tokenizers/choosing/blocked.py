@@ -76,7 +76,7 @@ def noise_seed() -> int:
 
 @torch.no_grad()
 def argmax(rows: Tensor, weights: Tensor, bias: Tensor, seed: int | None = None) -> Tensor:
-    """Return the code (n,) int64 of the largest logit; of equal ones the lowest, where no noise parts them."""
+    """Return the code (n,) int64 of the largest logit; of equal ones the lowest, if no noise separates them."""
     if seed is None:
         return largest_logit(rows, weights, bias)
     best = rows.new_full((len(rows),), -torch.inf)
@@ -202,7 +202,7 @@ def indexed(
     values
         (k, d): what codes stand for.
     seed
-        Of Gumbel noise on the logits, None for none.
+        Seed of Gumbel noise on the logits, None for none.
 
     """
     return _Indexed.apply(rows, weights, bias, values, seed)  # pyright: ignore[reportReturnType]

@@ -41,7 +41,7 @@ def nearest(rows: Tensor, codes: Tensor, metric: str = "l2") -> Tensor:
 
 
 class CodeSearch:
-    """The search of one quantizer for its codes: exact, or approximate where codes are many.
+    """The search of one quantizer for its codes: exact, or approximate if there are many codes.
 
     It holds only a cache that can be rebuilt, so copies and state dictionaries of modules leave it out.
 

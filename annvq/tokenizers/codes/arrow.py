@@ -37,7 +37,7 @@ class CodesLayout:
     codebook_size
         Codes are 0 to this less 1.
     shape
-        Of the codes of a row, without the first axis.
+        Shape of the codes of a row, without the first axis.
     packed
         Whether they are packed to bits, the lowest bit of the first code first. Else a row is a list of the smallest
         unsigned integers, null where a code is -1.
@@ -97,7 +97,7 @@ def codes_to_arrow(codes: Tensor, codebook_size: int, *, packed: bool = False) -
     Parameters
     ----------
     codes
-        (n, ...) of an integer dtype: 0 to codebook_size - 1, or -1 where not packed.
+        (n, ...) of an integer dtype: 0 to codebook_size - 1, or -1 if not packed.
     codebook_size
         That of the tokenizer.
     packed
@@ -203,7 +203,7 @@ def write_codes(
     """Write batches of codes (n, ...) to an Arrow IPC file, one at a time in memory; return how many rows.
 
     The file appears only once it is complete. Parameters and errors are those of `codes_to_arrow`; all batches have the
-    same shape but for n (ShapeError), and there is at least one (ParameterError).
+    same shape except for n (ShapeError), and there is at least one (ParameterError).
     """
     import pyarrow as pa
 

@@ -30,7 +30,7 @@ def to_index(tokenizer: Tokenizer, codes: Tensor, metric: str = "l2", *, ids: An
 
     An item is the vector of its z_q at all places, one after the other: (places * dim). Queries are such vectors:
     ``z.flatten(1)`` of latents that were never quantized, or ``tokenizer.decode(codes).flatten(1)``. Scores are those
-    of the decoded items, without decoding them; codes are packed to 4 bits where no column has more than 16.
+    of the decoded items, without decoding them; codes are packed to 4 bits if no column has more than 16.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def to_index(tokenizer: Tokenizer, codes: Tensor, metric: str = "l2", *, ids: An
 
 
 def _codebook(tokenizer: Tokenizer, places: int) -> ProductCodebook | ResidualCodebook:
-    """Return the codebook of items of so many places."""
+    """Return the codebook of items of this many places."""
     if tokenizer.column_size > _MOST_CODES:
         raise ParameterError(
             f"{tokenizer.column_size} codes a codebook, a scan has at most {_MOST_CODES}: "

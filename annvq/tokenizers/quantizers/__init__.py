@@ -1,1 +1,1 @@
-"""The quantizers, one a file."""
+"""The quantizers, one per file."""

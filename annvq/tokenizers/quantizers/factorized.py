@@ -70,11 +70,11 @@ class FactorizedVQ(Tokenizer):
         return assign_parts(self.parts, self._adapted(rows))
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """Return the rows (n, dim) of codes (n, M); 0 where one is -1."""
+        """Return the rows (n, dim) of codes (n, M); 0 if one is -1."""
         return lookup_parts(self.parts, codes.unbind(1))
 
     def to_codebook(self) -> ProductCodebook:
-        """Return the codes as a product codebook of z_q, which is what the adapters lead to, not z.
+        """Return the codes as a product codebook of z_q, which lives in the adapters' output space, not in z's.
 
         Its decode is this quantizer's; sub-codebooks have 16 or 256 codes (ParameterError for others).
         """

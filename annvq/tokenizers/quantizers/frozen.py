@@ -50,7 +50,7 @@ class KMeansTokenizer(Tokenizer):
         features
             What `annvq.vectors.as_matrix` accepts.
         niter, seed, sample
-            As of `annvq.codebooks.KMeans.train`.
+            As for `annvq.codebooks.KMeans.train`.
 
         """
         vectors, threads = as_matrix(features, dim=self.dim, name="features"), torch.get_num_threads()
@@ -80,7 +80,7 @@ class KMeansTokenizer(Tokenizer):
         return self._search(rows, self.codebook.to(rows.dtype))
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """Return the rows (n, dim) of codes (n,); 0 where one is -1."""
+        """Return the rows (n, dim) of codes (n,); 0 if one is -1."""
         self._check()
         return table_rows(self.codebook, codes)
 

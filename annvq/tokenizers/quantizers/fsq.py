@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _LEAST_LEVELS = 3
-_MOST_LEVELS = 8  # of a dimension, where they are chosen here (Mentzer et al. 2023, go as far)
+_MOST_LEVELS = 8  # of a dimension, if they are chosen here (Mentzer et al. 2023 go as far)
 _MARGIN = 1e-3  # beyond the outermost levels, so that tanh reaches them
 
 
@@ -66,7 +66,7 @@ class FSQ(Tokenizer):
         return self._number(self.bound(self.projection.down(rows)).round())
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """Return the rows (n, dim) of codes (n,); 0 where one is -1."""
+        """Return the rows (n, dim) of codes (n,); 0 if one is -1."""
         values = (self.digits(codes.clamp_min(0)) - self._half(codes)) / self._half(codes)
         found = self.projection.up(values.to(self.projection.dtype))
         return found * (codes >= 0)[:, None]

@@ -33,7 +33,7 @@ class GroupedResidualVQ(Tokenizer):
     groups
         Groups of dim / groups dimensions.
     learning, code_dim, quantizer_dropout
-        As of `ResidualVQ`; each group draws its own number of stages.
+        As for `ResidualVQ`; each group draws its own number of stages.
 
     """
 

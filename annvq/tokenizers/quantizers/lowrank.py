@@ -29,7 +29,7 @@ class LowRankVQ(Tokenizer):
     dim, codebook_size
         Dimension of the vectors, and number of codes.
     rank
-        Of the codebook, 1 to dim; None: a quarter of dim, at least 1.
+        Rank of the codebook, 1 to dim; None: a quarter of dim, at least 1.
     learning
         How the codes are learned, in the subspace.
     subspace
@@ -73,7 +73,7 @@ class LowRankVQ(Tokenizer):
         return self.codes.assign((rows - self.center.to(rows.dtype)) @ self.basis(rows.dtype))
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """Return the rows (n, dim) of codes (n,); 0 where one is -1."""
+        """Return the rows (n, dim) of codes (n,); 0 if one is -1."""
         q = self.codes.lookup(codes)
         return (q @ self.basis(q.dtype).T + self.center.to(q.dtype)) * (codes >= 0)[:, None]
 

@@ -17,7 +17,7 @@ from annvq.tokenizers.training.losses import squared_error
 if TYPE_CHECKING:
     from torch import Tensor
 
-_LEAST_VARIANCE = 1e-4  # likelihood would else grow without bound where a mean meets a vector
+_LEAST_VARIANCE = 1e-4  # otherwise the likelihood would grow without bound when a mean meets a vector
 
 
 class GaussianMixtureVQ(Tokenizer):
@@ -35,7 +35,7 @@ class GaussianMixtureVQ(Tokenizer):
     num_codebooks
         M, which divides dim.
     temperature
-        Of the softmax in training: the posterior's logarithm is divided by it. Above 0.
+        Temperature of the softmax in training, above 0: the log posterior is divided by it.
     likelihood, commitment
         Weights of the negative log-likelihood and of mean |z - sg(z_q)|^2, at least 0.
 
@@ -69,7 +69,7 @@ class GaussianMixtureVQ(Tokenizer):
         return assign_parts(self.parts, rows.chunk(len(self.parts), 1))
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """Return the rows (n, dim) of codes (n, M); 0 where one is -1."""
+        """Return the rows (n, dim) of codes (n, M); 0 if one is -1."""
         return lookup_parts(self.parts, codes.unbind(1))
 
 

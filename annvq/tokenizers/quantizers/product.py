@@ -71,7 +71,7 @@ class ProductVQ(Tokenizer):
         return self._only.assign(rows.reshape(-1, self._only.dim)).reshape(-1, self.heads)
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """Return the rows (n, dim) of codes (n, M); 0 where one is -1."""
+        """Return the rows (n, dim) of codes (n, M); 0 if one is -1."""
         if not self.is_shared:
             return lookup_parts(self.parts, codes.unbind(1))
         return self._only.lookup(codes.reshape(-1)).reshape(-1, self.dim)
@@ -106,6 +106,6 @@ def product_of(tables: list[Tensor]) -> ProductCodebook:
 
 
 def check_scannable(codebook_size: int) -> None:
-    """Raise a ParameterError where codebooks of this size are none of `annvq.codebooks`'."""
+    """Raise a ParameterError if `annvq.codebooks` has no codebooks of this size."""
     if codebook_size not in (16, 256):
         raise ParameterError(f"product and residual codebooks have 16 or 256 codes each, this has {codebook_size}")

@@ -109,7 +109,7 @@ class ResidualVQ(Tokenizer):
         Parameters
         ----------
         beam
-            Of its `encode`, 1 to 16.
+            Beam width of its `encode`, 1 to 16.
 
         """
         check_scannable(self.codebook_size)

@@ -20,7 +20,7 @@ from annvq.tokenizers.tokenizer import as_array
 if TYPE_CHECKING:
     from torch import Tensor
 
-_SEEDED = 4096  # codes: of more, a start far from each other takes longer than all iterations
+_SEEDED = 4096  # codes: with more, choosing a start far apart takes longer than all iterations
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Shrunk:
     Parameters
     ----------
     quantizer
-        With the new codes, to be used or tuned further.
+        A quantizer with the new codes, to be used or fine-tuned.
     mapping
         (k,) int64: the new code of each old one, so that ``mapping[codes]`` are tokens at the lower rate.
 
@@ -57,16 +57,16 @@ def shrink_codebook(
     quantizer
         With one codebook of k codes.
     codebook_size
-        Of the new one, at most k.
+        Number of codes of the new one, at most k.
     counts
-        (k,) how often each code is used, at least 0; codes of 0 have no say. None: all count alike.
+        (k,) how often each code is used, at least 0; codes with 0 are ignored. None: all count equally.
     niter, seed
-        Of the clustering.
+        Iterations and seed of the clustering.
 
     Raises
     ------
     ParameterError
-        Another quantizer, or fewer codes in use than the new codebook has.
+        The quantizer is of another kind, or fewer codes are in use than the new codebook has.
 
     """
     if not isinstance(quantizer, VectorQuantizer | SimVQ | KMeansTokenizer):
@@ -119,7 +119,7 @@ def _clusters(codes: np.ndarray, weights: np.ndarray, size: int, niter: int, see
 
 
 def _like(quantizer: VectorQuantizer | SimVQ | KMeansTokenizer, size: int) -> VectorQuantizer:
-    """Return a quantizer of so many codes, with the same projection and way of learning."""
+    """Return a quantizer of this many codes, with the same projection and way of learning."""
     if not isinstance(quantizer, VectorQuantizer):
         return VectorQuantizer(quantizer.dim, size)
     made = VectorQuantizer(quantizer.dim, size, quantizer.learning, code_dim=quantizer.projection.code_dim)

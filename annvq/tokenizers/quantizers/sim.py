@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class SimVQ(Tokenizer):
-    """Codes are W b_i + a, b_i frozen and normal (Zhu et al. 2024, "Addressing Representation Collapse").
+    """Codes are W b_i + a, with b_i frozen and normal (Zhu et al. 2024, "Addressing Representation Collapse").
 
-    Whatever moves one code moves all of them, so that the codebook does not collapse however large it is. The gradient
-    of W and a comes from the codes that were chosen.
+    Whatever moves one code moves all of them, so that no code is left behind however many there are. The gradient of W
+    and a comes from the codes that were chosen.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class SimVQ(Tokenizer):
         return self._search(rows, self._codes(self.basis.to(rows.dtype)), moving=self.training)
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """Return the rows (n, dim) of codes (n,); 0 where one is -1."""
+        """Return the rows (n, dim) of codes (n,); 0 if one is -1."""
         basis = self.basis[codes.clamp_min(0)].to(least_dtype(self.basis))
         return self._codes(basis) * (codes >= 0)[:, None]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def width_of(dim: int, parts: int, name: str) -> int:
-    """Return the dimension of each of so many parts; ParameterError where they do not divide dim."""
+    """Return the dimension of each of this many parts; ParameterError if their number does not divide dim."""
     if dim % parts:
         raise ParameterError(f"{name} must divide dim {dim}, and {parts} does not")
     return dim // parts

@@ -88,7 +88,7 @@ class VectorQuantizer(Tokenizer):
         return self._search(x, self._as_codes(self.codebook.to(x.dtype)), moving=self.training)
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """Return the rows (n, dim) of codes (n,); 0 where one is -1."""
+        """Return the rows (n, dim) of codes (n,); 0 if one is -1."""
         found = self._as_codes(self.codebook[codes.clamp_min(0)].to(least_dtype(self.codebook)))
         return self.projection.up(found) * (codes >= 0)[:, None]
 
@@ -101,14 +101,14 @@ class VectorQuantizer(Tokenizer):
         return made
 
     def to_codebook(self) -> KMeans:
-        """Return the codes as k-means' centroids (ParameterError where they are of another dimension)."""
+        """Return the codes as k-means' centroids (ParameterError if they have another dimension)."""
         if self.projection.inward is not None:
             raise ParameterError("codes behind a projection are nearest in code_dim, not in dim: no codebook is alike")
         return KMeans(as_array(self.codes_table()))
 
     @torch.no_grad()
     def set_codes(self, codes: np.ndarray) -> None:
-        """Take codes (k, code_dim); what moving averages and uses there were start anew."""
+        """Take codes (k, code_dim); moving averages and use counts are reset."""
         if codes.shape != tuple(self.codebook.shape):
             raise ParameterError(f"codes of shape {codes.shape}, expected {tuple(self.codebook.shape)}")
         self._start_at(torch.tensor(codes, dtype=torch.float32))
@@ -159,7 +159,7 @@ class VectorQuantizer(Tokenizer):
 
     @torch.no_grad()
     def _follow(self, x: Tensor, codes: Tensor) -> None:
-        """Let moving averages and uses follow a batch."""
+        """Update moving averages and use counts with a batch."""
         learning = self.learning
         if self.counts is None:
             return

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 class Revival:
     """A code whose moving average of uses falls below a share of the mean moves to a vector of the next batch.
 
-    As in Jukebox (Dhariwal et al. 2020) and SoundStream (Zeghidour et al. 2021, section III-C), whose thresholds are
-    counts. It restarts with the mean use. Averages start at 1: with k codes, one that is never used dies after about
-    ln(k / (n * share)) / (1 - decay) batches of n vectors. If that is too long, choose a lower decay.
+    This follows Jukebox (Dhariwal et al. 2020) and SoundStream (Zeghidour et al. 2021, section III-C), whose thresholds
+    are counts. The code restarts with the mean use. Averages start at 1: with k codes, one that is never used dies
+    after about ln(k / (n * share)) / (1 - decay) batches of n vectors. If that is too long, choose a lower decay.
 
     Parameters
     ----------
     share
-        Of the mean use, above 0 and below 1.
+        Share of the mean use, above 0 and below 1.
     decay
-        Of the average, above 0 and below 1; with `EMA` the codebook's own is taken.
+        Decay of the average, above 0 and below 1; with `EMA`, the codebook's own decay is used.
 
     """
 
@@ -39,7 +39,7 @@ class Revival:
 
     @torch.no_grad()
     def revive(self, counts: Tensor, sums: Tensor | None, codebook: Tensor, rows: Tensor) -> None:
-        """Move codes that died: counts (k,), sums (k, d) and codebook (k, d) change, on all processes alike.
+        """Move codes that died: counts (k,), sums (k, d) and codebook (k, d) change in the same way on all processes.
 
         Parameters
         ----------

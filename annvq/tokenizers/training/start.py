@@ -26,7 +26,7 @@ class KMeansStart:
     niter
         Iterations of Lloyd's algorithm.
     seed
-        Of its start.
+        Seed of its initialization.
 
     """
 
@@ -39,7 +39,7 @@ class KMeansStart:
 
     @torch.no_grad()
     def codes(self, rows: Tensor, count: int) -> Tensor | None:
-        """Return codes (count, d) for rows (n, d) of all processes; None where there are none.
+        """Return codes (count, d) for rows (n, d) of all processes; None if there are none.
 
         If there are fewer rows than codes, every row becomes a code, and the other codes are rows moved a little.
         """

@@ -25,7 +25,7 @@ class EMA:
     decay
         Above 0 and below 1.
     epsilon
-        Of the smoothing, above 0.
+        Smoothing constant, above 0.
 
     """
 
@@ -62,7 +62,7 @@ class Gradient:
     Parameters
     ----------
     weight
-        Of the codebook's loss, above 0.
+        Weight of the codebook loss, above 0.
 
     """
 
@@ -80,7 +80,7 @@ def add_batch(counts: Tensor, sums: Tensor | None, rows: Tensor, codes: Tensor, 
     is added in place, without a second (k, d).
     """
     of_batch = sum_over_processes(torch.bincount(codes, minlength=len(counts)).to(counts.dtype))
-    if not len(codes) and not of_batch.any():  # the same in all processes: one with rows knows without looking
+    if not len(codes) and not of_batch.any():  # the same in all processes: one that has rows knows without asking
         return False
     counts.mul_(decay).add_(of_batch, alpha=1 - decay)
     if sums is None:
