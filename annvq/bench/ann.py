@@ -33,14 +33,14 @@ class AnnBench:
     peers
         Keys of `annvq.bench.peers.PEERS`.
     k
-        Neighbours a query.
+        Neighbours per query.
     modes
-        How searches are asked for; every index is built once and measured in each.
+        How queries are submitted; every index is built once and measured in each mode.
     build_threads
-        The same for every library.
+        Threads to build with, the same for every library.
     queries
-        How many of the data set's queries are used at most, evenly spaced; both halves together. A thousand
-        reported ones put recall within about 0.002, and a sweep has hundreds of settings.
+        The largest number of the data set's queries to use, evenly spaced, both halves together. With a thousand
+        reported queries recall is accurate to about 0.002, and a sweep has hundreds of settings.
 
     """
 
@@ -55,7 +55,7 @@ class AnnBench:
         for name in self.peers:
             check_name(name)
         for recipe in self.recipes:
-            recipes.check(recipe)  # before minutes go into the ones ahead of it
+            recipes.check(recipe)  # before minutes are spent on those ahead of it
         threads = min(self.build_threads, *(mode.threads for mode in self.modes))
         for name, value in (("k", self.k), ("threads", threads)):
             if value < 1:
@@ -73,7 +73,7 @@ class AnnResult:
     skipped: dict[str, str] = field(default_factory=dict)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one row a point."""
+        """Return one row per point."""
         return [point.row() for point in self.points]
 
     @property
@@ -93,7 +93,7 @@ class AnnResult:
 def run(path: Path, bench: AnnBench, progress: Progress, keep: Callable[[AnnResult], None]) -> AnnResult:
     """Measure every index on the data set at ``path`` (ann-benchmarks HDF5, or npz).
 
-    ``keep`` is called with all there is after every index: a run can take hours, and be interrupted.
+    After every index ``keep`` is called with all results so far, for a run can take hours and be interrupted.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def run(path: Path, bench: AnnBench, progress: Progress, keep: Callable[[AnnResu
         return AnnResult(_config(path, problem, bench, points, skipped), points, skipped)
 
     for recipe in bench.recipes:
-        warmup(recipe, metric=problem.metric)  # compiling is no part of a build
+        warmup(recipe, metric=problem.metric)  # compilation is not counted as building
         points += _measured(AnnvqPeer(recipe), problem, bench, progress)
         keep(result())
     for peer in _peers(problem, bench, skipped):
@@ -120,7 +120,7 @@ def run(path: Path, bench: AnnBench, progress: Progress, keep: Callable[[AnnResu
             skipped[f"{peer.lib} {peer.recipe}"] = f"{type(error).__name__}: {error}"
         keep(result())
     whole = result()
-    keep(whole)  # also where no peer could be loaded: that is told
+    keep(whole)  # even if no peer could be loaded: the result says so
     return whole
 
 
@@ -139,7 +139,7 @@ def _problem(path: Path, bench: AnnBench) -> Problem:
     dataset = read_ann_dataset(path)
     # Copies: a mapped file is read from disk while timed, and not aligned inside an npz.
     base = np.array(dataset.base, dtype=np.float32, order="C")
-    # Evenly spaced: queries that follow each other may be alike, as tokens of one document are.
+    # Evenly spaced, because consecutive queries may be alike, as tokens of one document are.
     count = len(dataset.query)
     chosen_queries = np.unique(np.linspace(0, count - 1, min(bench.queries, count)).round().astype(np.int64))
     queries = np.array(dataset.query[chosen_queries], dtype=np.float32, order="C")

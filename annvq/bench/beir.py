@@ -54,17 +54,17 @@ class BeirBench:
     recipes
         annvq recipes, as names or strings.
     split
-        Judgements reported.
+        The split whose judgements are reported.
     threads
         For building and searching; None: all CPUs.
     tune
         Recall@10 that every index is tuned to before it is measured, on queries of another split
-        (dev, else train) or, where there is none, on every other query of this one, which are then
+        (dev, else train) or, if there is none, on every other query of this one, which are then
         not reported. None: each recipe's own search parameters.
     queries
-        At most so many are measured, evenly spaced; None: all.
+        The largest number of queries to measure, evenly spaced; None: all.
     bfloat16
-        The model computes token embeddings in bfloat16; embeddings of whole texts stay as they are.
+        Whether the model computes token embeddings in bfloat16; embeddings of whole texts are not affected.
 
     """
 
@@ -82,7 +82,7 @@ class BeirBench:
             as_count("queries", self.queries, least=1 if self.tune is None else 2)
         for recipe in self.recipes:
             if not is_multivector(recipe):
-                recipes.check(recipe)  # before minutes go into embedding
+                recipes.check(recipe)  # before minutes are spent on embedding
             if self.tune is not None and (is_learned(recipe) or is_multivector(recipe)):
                 raise ParameterError(f"recipe {recipe!r} is learned or multi-vector: it is not tuned here")
         if self.tune is not None and not 0 < self.tune <= 1:
@@ -98,7 +98,7 @@ class BeirResult:
     failed: dict[str, str]
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one row a recipe."""
+        """Return one row per recipe."""
         return [quality.row() for quality in self.qualities]
 
 
@@ -107,15 +107,15 @@ def run(
 ) -> BeirResult:
     """Embed a data set (or take its embeddings from ``cache``) and measure every recipe.
 
-    ``keep`` is called with all there is after every recipe: a training can take hours, and be interrupted. A recipe
-    that is refused does not end the run unless it is the only one.
+    After every recipe ``keep`` is called with all results so far, for training can take hours and be interrupted. A
+    recipe that is refused does not end the run unless it is the only one.
 
     Raises
     ------
     DataFormatError, RecipeError, MissingExtraError
 
     """
-    evaluate({}, {})  # is pytrec_eval there? before minutes go into embedding
+    evaluate({}, {})  # fails now if pytrec_eval is missing, before minutes are spent on embedding
     dataset = BeirDataset.load(folder, bench.split)
     of = len(dataset.queries)
     if bench.queries is not None:
@@ -128,7 +128,7 @@ def run(
         tokens = JudgedTokens.embedded(dataset, bench.model, cache, progress=progress, bfloat16=bench.bfloat16)
         truth = multivector.Truth.of(tokens, bench.threads)
     judged, tuning, how = None, None, OWN
-    if not bench.recipes or not all(map(is_multivector, bench.recipes)):  # multi-vector ones look at no whole text
+    if not bench.recipes or not all(map(is_multivector, bench.recipes)):  # multi-vector ones use no whole texts
         judged, tuning, how = _tuning(folder, _embedded(dataset, bench, cache, progress), bench, cache, progress)
     config = {
         "data": dataset.name,
@@ -170,7 +170,7 @@ def run(
 
 
 def _dim(judged: JudgedVectors | None, tokens: JudgedTokens | None) -> int:
-    """Return the dimension of whole texts' embeddings, or where there are none of tokens'."""
+    """Return the dimension of the embeddings of whole texts or, if there are none, of tokens."""
     if judged is not None:
         return judged.documents.shape[1]
     assert tokens is not None
@@ -188,7 +188,7 @@ def _learned(
 ) -> Quality:
     """Train a recipe on the train split, choose on dev, and measure it with the queries as it asks them.
 
-    Checkpoints lie beside the embeddings: an interrupted training goes on.
+    Checkpoints are kept beside the embeddings, so that an interrupted training resumes.
     """
     from annvq.learn.collection import Collection  # torch takes seconds to import
     from annvq.learn.data import Texts
@@ -218,7 +218,7 @@ def _embedded(dataset: BeirDataset, bench: BeirBench, cache: Path, progress: Pro
 def _tuning(
     folder: Path, judged: JudgedVectors, bench: BeirBench, cache: Path, progress: Progress
 ) -> tuple[JudgedVectors, Tuning | None, str]:
-    """Return what is reported, what is tuned on, and how to say it."""
+    """Return the queries to report, the queries to tune on, and a description of the latter."""
     if bench.tune is None:
         return judged, None, OWN
     others = [split for split in ("dev", "train") if split in BeirDataset.splits(folder) and split != bench.split]

@@ -25,14 +25,14 @@ _UNBOUNDED = 10_000  # columns
 
 
 def print_fitting(console: Console, make: Callable[[bool], Table]) -> None:
-    """Print a table with lines around its cells where there is room for them, else without.
+    """Print a table, with lines around its cells if there is room for them.
 
     Parameters
     ----------
     console
-        Where to.
+        The console to print to.
     make
-        Makes the table; told whether it must be narrow, about 80 columns.
+        Makes the table; its argument says whether the table must be narrow, about 80 columns.
 
     """
     table = make(False)
@@ -47,9 +47,9 @@ def _table(title: str, narrow: bool) -> Table:
 
 
 def speed_table(result: AnnResult, mode: Mode, narrow: bool = False) -> Table:
-    """Return queries a second at three recalls for every index in one mode, and how annvq's best compares.
+    """Return queries per second at three recalls for every index in one mode, and how annvq's best compares.
 
-    The setting is chosen on the tuning queries; queries a second and recall are of the others.
+    The setting is chosen on the tuning queries; queries per second and recall are measured on the others.
     """
     config = result.config
     title = f"{config['data']}: queries/s, {mode} (recall; annvq's best / this)"
@@ -83,14 +83,14 @@ def _speed(point: Point | None, own: Point | None, gap: str) -> str:
 
 
 def _header(name: str, narrow: bool) -> str:
-    """Return a header, in a narrow table broken where it may be."""
+    """Return a header, which in a narrow table is broken where that is allowed."""
     return _BREAK.sub("\n", _SHORTER.get(name, name)) if narrow else name
 
 
 def tables_table(result: TablesResult, model: str, narrow: bool = False) -> Table:
-    """Return bytes and measures, mean and spread over seeds, of every method and ratio with one model.
+    """Return bytes and measures (mean and spread over seeds) of every method and ratio with one model.
 
-    ``ratio`` is what was asked for, ``reached`` how many times smaller than float32 the table really is.
+    ``ratio`` is what was asked for; ``reached`` says how many times smaller than float32 the table really is.
     """
     config = result.config
     title = f"{config['data']}, {model}: {config['rows']:,} rows of {config['dim']}, {config['seeds']} seeds"
@@ -135,7 +135,7 @@ def quality_table(qualities: Sequence[Quality], title: str, narrow: bool = False
 
 
 def tokenizer_table(rows: Sequence[Mapping[str, Any]], title: str, narrow: bool = False) -> Table:
-    """Return rate, distortion and use of the codes of every quantizer, as mean and spread over seeds."""
+    """Return rate, distortion and codebook use of every quantizer, as mean and spread over seeds."""
     table = _table(title, narrow)
     table.add_column("quantizer", overflow="fold")
     searched = any("search" in row for row in rows)
@@ -153,6 +153,6 @@ def tokenizer_table(rows: Sequence[Mapping[str, Any]], title: str, narrow: bool 
 
 
 def _spread(row: Mapping[str, Any], name: str, form: str) -> str:
-    """Return a mean and, of several seeds, its standard deviation."""
+    """Return a mean and, if there are several seeds, the standard deviation."""
     deviation = row[f"{name}_spread"]
     return f"{row[name]:{form}}" + ("" if deviation is None else f" ±{deviation:{form}}")

@@ -1,4 +1,4 @@
-"""Labels beside what they name, where nothing else is: no reader then looks a colour up in a legend."""
+"""Labels are placed in free space beside what they name, so that nobody has to look a colour up in a legend."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 _MARGIN = 8.0  # points between a label and what it names
-_TRIES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))  # directions, best first
-_RINGS = (1.0, 2.2, 3.6, 5.2)  # of these distances
-_SPACING = 1.35  # heights of a line, between labels at the end of lines
+_TRIES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))  # directions to try, best first
+_RINGS = (1.0, 2.2, 3.6, 5.2)  # distances to try, in multiples of _MARGIN
+_SPACING = 1.35  # line heights between labels at the ends of lines
 
 
 def label_points(
@@ -22,7 +22,7 @@ def label_points(
     lines: Sequence[tuple[float, float, float, float]] = (),
     size: float = 9,
 ) -> None:
-    """Write a text beside each of some points, clear of points, lines and each other as far as there is room.
+    """Write a text beside each point, clear of points, lines and other texts as far as there is room.
 
     Parameters
     ----------
@@ -31,15 +31,15 @@ def label_points(
     places
         (n, 2) in the units of the data.
     texts, colors
-        n of them.
+        One per point.
     lines
-        From (x, y) to (x, y) in the units of the data, upright or level.
+        Vertical or horizontal lines, from (x, y) to (x, y) in the units of the data.
     size
-        Of the font, in points.
+        Font size, in points.
 
     """
     figure = axes.figure
-    figure.draw_without_rendering()  # lays out, so that places on the page are known
+    figure.draw_without_rendering()  # computes the layout, so that positions on the page are known
     pixels = figure.dpi / 72
     points = axes.transData.transform(np.asarray(places, float))
     taken = [_box(point, (0.0, 0.0), 7 * pixels, 7 * pixels) for point in points]
@@ -71,7 +71,7 @@ def label_points(
 
 
 def label_ends(axes: Any, ends: np.ndarray, texts: Sequence[str], colors: Sequence[Any], size: float = 9) -> None:
-    """Write a text to the right of the axes for each line, in the order of their ends, and join both; as above."""
+    """Write a text to the right of the axes for each line, in the order of their ends, joined to it; as above."""
     figure = axes.figure
     figure.draw_without_rendering()
     frame = axes.get_window_extent()
@@ -89,8 +89,8 @@ def label_ends(axes: Any, ends: np.ndarray, texts: Sequence[str], colors: Sequen
 
 
 def _spread(heights: np.ndarray, gap: float) -> np.ndarray:
-    """Move ascending heights apart, to at least ``gap``, as little as may be, around where they were."""
-    blocks: list[tuple[float, int]] = []  # centre and number of labels that stand closely
+    """Move ascending heights at least ``gap`` apart, as little as possible from where they were."""
+    blocks: list[tuple[float, int]] = []  # centre and number of labels that touch
     for height in heights:
         blocks.append((float(height), 1))
         while len(blocks) > 1 and blocks[-1][0] - blocks[-2][0] < gap * (blocks[-1][1] + blocks[-2][1]) / 2:

@@ -1,4 +1,4 @@
-"""What a measurement ran on: hardware and versions, without names of hosts or folders."""
+"""The machine that a measurement ran on: hardware and versions, without names of hosts or folders."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def describe() -> dict[str, Any]:
 
 
 def package_version(distribution: str) -> str | None:
-    """Return the installed version of a distribution, or None where it has none."""
+    """Return the installed version of a distribution, or None if it is not installed."""
     try:
         return version(distribution)
     except PackageNotFoundError:
@@ -38,7 +38,7 @@ def package_version(distribution: str) -> str | None:
 
 
 def is_intel() -> bool:
-    """Return whether the CPU says that Intel made it (False where it does not say)."""
+    """Return whether the CPU says that Intel made it (False if it does not say)."""
     return _cpuinfo("vendor_id") == "GenuineIntel"
 
 

@@ -18,8 +18,8 @@ from annvq.multivector import MultiVectorIndex, Ragged, chamfer, recipe
 from annvq.progress import Progress
 
 _NEIGHBORS = 10
-_EXACT_QUERIES = 300  # evenly spaced, whose exact neighbours are looked for: that takes long
-_WARM = 64  # documents that compile what a build and a search need
+_EXACT_QUERIES = 300  # evenly spaced queries whose exact neighbours are computed, which is slow
+_WARM = 64  # documents, enough to compile what a build and a search need
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ class Truth:
 def measure(judged: JudgedTokens, truth: Truth, name: str, threads: int | None) -> tuple[Quality, MultiVectorIndex]:
     """Build a recipe over the documents and search all queries; figures as for `annvq.bench.quality.measure`.
 
-    ``bytes_per_vector`` are those of a document, its encoding and its vectors; ``recall_vs_exact`` is against the ten
-    of largest Chamfer similarity of the vectors as they were given.
+    ``bytes_per_vector`` counts a document's encoding and its vectors; ``recall_vs_exact`` is measured against the ten
+    documents of largest Chamfer similarity, computed from the vectors as they were given.
     """
     made = recipe.load(name)
     few = judged.documents[: min(_WARM, len(judged.documents))]

@@ -1,7 +1,7 @@
 """Pictures of benchmark results. matplotlib (extra "plot") is imported only here.
 
-Colours are those of Okabe and Ito, which readers with any colour vision tell apart; lines and points are named
-where they stand.
+The colours are those of Okabe and Ito, which readers with any colour vision can tell apart; lines and points are
+labelled in place.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from annvq.errors import MissingExtraError
 
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F", "#882255")
 _MARKERS = "osD^vP*Xh"
-_LEAST_RECALL = 0.8  # what lies below is of little use, and would squeeze the rest
+_LEAST_RECALL = 0.8  # lower recalls are of little use, and would squeeze the rest
 _RECALLS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 1.0)
-_FLOOR = 5e-4  # of what is missing: a recall of 1 has a place on the axis, too
+_FLOOR = 5e-4  # of 1 - recall, so that a recall of 1 has a place on the axis, too
 _RESAMPLES = 1000
 _FAMILIES = {  # of embedding tables
     "hashing and composition": ("Hash", "CompoEmb", "ROBE", "DHE", "Dedup", "TTRec"),
@@ -34,18 +34,18 @@ _FAMILIES = {  # of embedding tables
     "pruning": ("DeepLight", "PEP"),
     "low precision": ("FP16", "INT16", "INT8", "ALPT"),
 }
-_SAME = 0.012  # of the axes: what is closer than this is drawn as rings around each other
+_SAME = 0.012  # of the axes: points closer than this are drawn as rings around each other
 
 
 def recall_against_speed(groups: Sequence[Sequence[Point]], path: Path, title: str) -> None:
-    """Draw each index's best settings: recall to the right, opened towards 1, queries a second (log) upwards.
+    """Draw each index's best settings: recall, stretched towards 1, on x and queries per second (log) on y.
 
     Parameters
     ----------
     groups
         The points of one index each; annvq's are drawn in colours, others in grey and dashed.
     path
-        PNG to write, and an SVG beside it.
+        The PNG to write; an SVG is written beside it.
     title
         What is compared.
 
@@ -87,10 +87,10 @@ def recall_against_speed(groups: Sequence[Sequence[Point]], path: Path, title: s
 
 
 def quality_against_size(qualities: Sequence[Quality], path: Path, title: str, measure: str = "ndcg@10") -> None:
-    """Draw each recipe twice: a ranking measure, and agreement with exact search, against bytes a vector (log).
+    """Draw each recipe twice: a ranking measure, and agreement with exact search, against bytes per vector (log).
 
-    Bars are bootstrap intervals over queries: of the difference from exact search, where a recipe "flat" was measured,
-    else of the value. The dashed line is exact search. Recipes at one place are rings around each other.
+    Bars are bootstrap intervals over queries: of the difference from exact search if a recipe "flat" was measured,
+    otherwise of the value. The dashed line is exact search. Recipes at one place are drawn as rings around each other.
     """
     figure, (left, right) = figure_of((12.5, 5.8), columns=2)
     exact = next((quality for quality in qualities if quality.recipe == "flat"), None)
@@ -123,9 +123,9 @@ def quality_against_size(qualities: Sequence[Quality], path: Path, title: str, m
 def _draw_points(
     axes: Any, qualities: Sequence[Quality], places: np.ndarray, bars: Sequence[Any], level: Sequence[float]
 ) -> None:
-    """Draw a marker, a bar and a name for each recipe; those at one place share a name and are rings.
+    """Draw a marker, a bar and a name for each recipe; those at one place are rings that share a label.
 
-    ``level`` are the heights of lines that names keep clear of.
+    ``level`` holds the heights of lines that names keep clear of.
     """
     axes.figure.draw_without_rendering()
     shares = axes.transAxes.inverted().transform(axes.transData.transform(places))
@@ -158,7 +158,7 @@ def _draw_points(
 
 
 def _interval(quality: Quality, exact: Quality | None, name: str) -> tuple[float, float] | None:
-    """Return a 95% bootstrap interval over queries around a value; None without values of each query."""
+    """Return a 95% bootstrap interval over queries around a value, or None if there are no values per query."""
     values = quality.per_query.get(name)
     if values is None or len(values) < 2:
         return None
@@ -171,21 +171,21 @@ def _interval(quality: Quality, exact: Quality | None, name: str) -> tuple[float
 
 
 def _room_for(axes: Any, values: Sequence[float], bars: Sequence[tuple[float, float] | None]) -> None:
-    """Show at least a tenth of the whole: differences of no weight should not look large."""
+    """Show at least a tenth of the whole range, so that negligible differences do not look large."""
     most = max([*values, *(bar[1] for bar in bars if bar is not None)])
     least = min([*values, *(bar[0] for bar in bars if bar is not None), 0.92 * most])
     axes.set_ylim(least - 0.01 * most, 1.03 * most or 1.0)
 
 
 def quality_against_bytes(rows: Sequence[Mapping[str, Any]], path: Path, title: str, measure: str) -> None:
-    """Draw methods of one model, a panel for each family: bytes of the table (log) to the right, a measure upwards.
+    """Draw the methods of one model, one panel per family: bytes of the table (log) on x, a measure on y.
 
     Parameters
     ----------
     rows
-        Of `annvq.bench.tables.grid.TablesResult`; the one at ratio 1 is the dashed line. Bars are the spread of seeds.
+        Rows of `annvq.bench.tables.grid.TablesResult`; ratio 1 is the dashed line, bars show the spread of seeds.
     path
-        PNG to write, and an SVG beside it.
+        The PNG to write; an SVG is written beside it.
     title
         What is compared.
     measure
@@ -208,7 +208,7 @@ def quality_against_bytes(rows: Sequence[Mapping[str, Any]], path: Path, title: 
     for axes, (family, names) in zip(panels, families.items()):
         axes.set_xscale("log", base=10)
         _label_log_axis(axes.xaxis, (1, 3), _bytes)
-        for row in rows:  # what other families do, in grey: panels can be compared
+        for row in rows:  # other families in grey, so that panels can be compared
             if row["ratio"] != 1 and row["method"] not in names:
                 axes.plot(row["bytes"], row[measure], marker=".", color="0.85", linestyle="none", zorder=0)
             if row["ratio"] == 1:
@@ -241,7 +241,7 @@ def quality_against_bytes(rows: Sequence[Mapping[str, Any]], path: Path, title: 
 def figure_of(
     size: tuple[float, float] = (11, 5.8), rows: int = 1, columns: int = 1, shared: bool = False
 ) -> tuple[Any, Any]:
-    """Return a figure (width, height in inches) and its axes, an array of these where there are several."""
+    """Return a figure (width, height in inches) and its axes, an array if there are several."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -253,7 +253,7 @@ def figure_of(
 
 
 def _open_towards_one(axes: Any, which: str, recalls: Sequence[float]) -> None:
-    """Give an axis of recalls a scale on which 0.97, 0.99 and 1 are apart: the logarithm of what is missing."""
+    """Give an axis of recalls a scale that separates 0.97, 0.99 and 1: the logarithm of 1 - recall."""
     from matplotlib.ticker import FixedLocator, NullLocator
 
     def forward(recall: np.ndarray) -> np.ndarray:
@@ -281,7 +281,7 @@ def _plain(value: float) -> str:
 
 
 def _label_log_axis(axis: Any, digits: tuple[int, ...], shown: Callable[[float], str] = _plain) -> None:
-    """Write plain numbers at these leading digits of each decade, not powers of ten alone."""
+    """Write plain numbers at these leading digits of each decade, not only powers of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axis.set_major_locator(LogLocator(subs=digits))
@@ -290,7 +290,7 @@ def _label_log_axis(axis: Any, digits: tuple[int, ...], shown: Callable[[float],
 
 
 def color(number: int) -> str:
-    """Return the colour of the so-manieth line."""
+    """Return the colour of the line with this number."""
     return _COLORS[number % len(_COLORS)]
 
 
@@ -299,7 +299,7 @@ def _grey(number: int) -> str:
 
 
 def finish(figure: Any, axes: Any, path: Path, title: str, note: str, label: Callable[[], None]) -> None:
-    """Give a figure title, grid and footer, ``label`` what it shows, and write it as PNG and SVG."""
+    """Give a figure its title, grid, footer and labels (by calling ``label``), and write it as PNG and SVG."""
     _adorn(axes, title)
     _foot(figure, note)
     label()
@@ -315,7 +315,7 @@ def _adorn(axes: Any, title: str) -> None:
 
 
 def _foot(figure: Any, note: str) -> None:
-    """Write below a figure what was done, on which machine, when, and with which command."""
+    """Write below a figure what was measured, on which machine, when, and with which command."""
     about = machine.describe()
     place = f"{about['cpu']} ({about['isa']}), {about['cores']} cores, annvq {about['annvq']}, {date.today()}"
     figure.get_layout_engine().set(rect=(0, 0.075, 1, 0.925))
@@ -324,7 +324,7 @@ def _foot(figure: Any, note: str) -> None:
 
 
 def _command() -> str:
-    """Return the command line that runs, with the last parts of paths."""
+    """Return the command line of this process, with paths cut to their last part."""
     words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
     return shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "annvq"), *words])
 

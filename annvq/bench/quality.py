@@ -14,7 +14,7 @@ from annvq.evaluation import evaluate, exact_neighbors, exact_scores, recall_wit
 from annvq.evaluation.ranking import DEFAULT_METRICS, evaluate_per_query
 from annvq.index.warmup import warmup
 
-DEPTH = 100  # documents retrieved for a query
+DEPTH = 100  # documents retrieved per query
 _NEIGHBORS = 10
 AGREEMENT = f"recall@{_NEIGHBORS}_vs_exact"
 
@@ -43,7 +43,7 @@ class JudgedVectors:
 
 @dataclass(frozen=True)
 class Tuning:
-    """Queries (nq, d), none of them among those reported, on which each index is tuned to a recall."""
+    """The queries (nq, d) on which each index is tuned to a recall; none of them is reported."""
 
     queries: np.ndarray
     recall: float
@@ -51,9 +51,9 @@ class Tuning:
 
 @dataclass(frozen=True)
 class Quality:
-    """One recipe's figures; ``measures`` is empty where nothing could compute them.
+    """One recipe's figures; ``measures`` is empty if nothing could compute them.
 
-    ``per_query`` are the values of which measures and `AGREEMENT` are means, (nq,) each, for intervals.
+    ``per_query`` holds the values, (nq,) each, whose means are the measures and `AGREEMENT`; intervals need them.
     """
 
     recipe: str
@@ -94,9 +94,9 @@ def measure(
     recipe
         Name, path or factory string.
     threads
-        For building and searching; default all CPUs.
+        For building and searching; by default all CPUs.
     tuning
-        Where given, the index is tuned on these queries; else its recipe's own parameters hold.
+        If given, the index is tuned on these queries; otherwise the recipe's own parameters are used.
     judge
         Whether ranking measures are computed (they need pytrec_eval).
 
@@ -105,7 +105,7 @@ def measure(
     quality, index
 
     """
-    warmup(recipe, metric="ip")  # compiling is no part of a build
+    warmup(recipe, metric="ip")  # compilation is not counted as building
     begin = time.perf_counter()
     index = annvq.build(judged.documents, recipe=recipe, metric="ip", threads=threads)
     build_s = time.perf_counter() - begin
@@ -157,7 +157,7 @@ def _measures(judged: JudgedVectors, rows: np.ndarray) -> tuple[dict[str, float]
 
 
 def _recall_vs_exact(judged: JudgedVectors, rows: np.ndarray) -> tuple[float, np.ndarray]:
-    """Return recall against exact search, and that of every query."""
+    """Return recall against exact search, as a mean and for every query."""
     rows = rows[:, :_NEIGHBORS]
     exact = exact_neighbors(judged.documents, judged.queries, _NEIGHBORS, "ip")[1]
     scores = exact_scores(judged.documents, judged.queries, rows, "ip")

@@ -15,18 +15,18 @@ from annvq.io.replacing import replacing
 
 
 def write_json(path: Path, command: str, config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write one benchmark's result whole or not at all.
+    """Write one benchmark's result, whole or not at all.
 
     Parameters
     ----------
     path
-        File to make or replace; its folder is made when absent.
+        The file to create or replace; its folder is created if it is missing.
     command
         "bench ann", "bench beir".
     config
         What was asked for and how it was measured.
     rows
-        One object a measurement.
+        One object per measurement.
 
     """
     text = json.dumps(report_of(command, config, rows), indent=1, allow_nan=False)
@@ -41,7 +41,7 @@ def report_of(command: str, config: Mapping[str, Any], rows: Sequence[Mapping[st
 
 
 def check_place(path: Path) -> None:
-    """See that a result can be written (OSError), before it is measured; nothing is left behind."""
+    """Check, before anything is measured, that the result can be written (OSError); nothing is left behind."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     folder = next(parent for parent in path.absolute().parents if parent.exists())

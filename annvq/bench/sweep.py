@@ -1,7 +1,7 @@
 """One index measured over all its search parameters.
 
-Queries come in two halves: parameters are chosen by what they did on the tuning half, and figures
-are reported from the other, so that no index profits from the luck of its best of many settings.
+Queries are split into two halves: parameters are chosen on the tuning half, and figures are reported from
+the other, so that no index profits from the luck of its best of many settings.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from annvq.bench.timing import Timing, time_batches, time_singles
 from annvq.evaluation import exact_scores, recall_with_ties
 
 TARGETS = (0.90, 0.95, 0.99)  # recalls at which indexes are compared
-SATURATED = 0.998  # beyond the targets; on the way to 1 searches get slow and say little
+SATURATED = 0.998  # beyond the targets; closer to 1, searches are slow and say little
 _LEAST_GAIN = 0.0005  # recall gained by one step of a series, below which it may have ended
-_FAR = 1.5  # times as fast, at no less recall: what is beaten so in one mode is not measured in others
-_HALVINGS = 2  # of the step in which a series reaches a target: settings are 1.4 times apart before
-_LATENCY_QUERIES = 500  # measured one by one where throughput is measured in batches
+_FAR = 1.5  # times as fast at no less recall: a setting beaten by this in one mode is not measured in others
+_HALVINGS = 2  # of the step in which a series reaches a target: before, settings are 1.4 times apart
+_LATENCY_QUERIES = 500  # measured one by one when throughput is measured in batches
 _WARM_QUERIES = 16
 
 Advance = Callable[[int], None]
@@ -39,7 +39,7 @@ class Half:
 
 @dataclass(frozen=True)
 class Problem:
-    """What every index has to solve: neighbours of queries among ``base`` (n, d) float32."""
+    """The problem that every index has to solve: neighbours of queries among ``base`` (n, d) float32."""
 
     base: np.ndarray
     metric: str
@@ -50,7 +50,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Mode:
-    """How searches are asked for: one query a call or all at once, and on how many threads."""
+    """How queries are submitted: one per call or all at once, and on how many threads."""
 
     single: bool
     threads: int
@@ -104,8 +104,8 @@ def sweep(
 ) -> list[Point]:
     """Build an index and measure it at each of its settings in the first mode, at the good ones in the others.
 
-    A series of settings ends early once its recall is above 0.998 or has stopped growing. Where it passes one of
-    `TARGETS` settings in between are measured, too, of every library alike.
+    A series of settings ends early once its recall is above 0.998 or has stopped growing. When it passes one of
+    `TARGETS`, settings in between are measured too, for every library alike.
 
     Parameters
     ----------
@@ -116,9 +116,9 @@ def sweep(
     build_threads
         Threads to build with.
     started
-        Called once the index is built, and whenever there are more, with the number of settings ahead.
+        Called with the number of settings ahead once the index is built, and again whenever there are more.
     advance
-        Called with the number of settings done or passed over.
+        Called with the number of settings measured or skipped.
 
     """
     begin = time.perf_counter()
@@ -156,7 +156,7 @@ def sweep(
 
 
 def _refine(curve: list[Point], target: float, good: Sequence[Point], measure: Callable[[Params], Point]) -> None:
-    """Halve the step in which a series reaches a target, where that is not far from the fastest way to reach it."""
+    """Halve the step in which a series reaches a target, if that is not far from the fastest way to reach it."""
     for halving in range(_HALVINGS):
         at = next((i for i, point in enumerate(curve) if point.tuning_recall >= target), 0)
         if at == 0 or (halving == 0 and curve[at] not in good):
@@ -168,7 +168,7 @@ def _refine(curve: list[Point], target: float, good: Sequence[Point], measure: C
 
 
 def _between(low: Params, high: Params) -> Params | None:
-    """Return the setting half-way between two of a series; None where there is none."""
+    """Return the setting half-way between two of a series, or None if there is none."""
     middle = {name: (low[name] + high[name]) // 2 for name in high}
     return None if middle == low else middle
 
@@ -219,7 +219,7 @@ def _recall(timing: Timing, problem: Problem, half: Half) -> float:
 def near_front(points: Sequence[Point]) -> list[Point]:
     """Return the points that no other beats by more than half in speed at no less recall, on the tuning half.
 
-    How a search is asked for changes speeds by less than that between settings of one index.
+    Between settings of one index, the way in which queries are submitted changes relative speeds by less than that.
     """
     return [
         point
@@ -229,16 +229,16 @@ def near_front(points: Sequence[Point]) -> list[Point]:
 
 
 def pareto(points: Sequence[Point]) -> list[Point]:
-    """Return the points that no other beats in both recall and queries a second, by rising recall."""
+    """Return the points that no other beats in both recall and queries per second, by rising recall."""
     return _front(points, lambda point: (point.recall, point.qps))
 
 
 def chosen(points: Sequence[Point], target: float) -> Point | None:
-    """Return the setting with which a recall is reported; None if none reaches it.
+    """Return the setting with which a recall is reported, or None if none reaches it.
 
-    The tuning half chooses: settings that no other beats there in both recall and speed are those that are fastest
-    for a recall of their own, and all that reach ``target`` or more may serve. Of them the reporting half shows the
-    fastest. So a lower target is never reported as slower than a higher one, whatever the noise of the clock.
+    The tuning half chooses: a setting that no other beats there in both recall and speed is the fastest for its own
+    recall, and all such settings that reach ``target`` qualify. The one that is fastest on the reporting half is
+    returned. So a lower target is never reported as slower than a higher one, however noisy the timing.
     """
     front = _front(points, lambda point: (point.tuning_recall, point.tuning_qps))
     return max((point for point in front if point.tuning_recall >= target), key=lambda point: point.qps, default=None)

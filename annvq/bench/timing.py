@@ -1,4 +1,4 @@
-"""Timing of searches: whole batches, and one query a call."""
+"""Timing of searches: whole batches, and one query per call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 PASSES = 3
-LONG = 60.0  # seconds: a pass that takes so long is not repeated
+LONG = 60.0  # seconds: a pass that takes this long is not repeated
 Search = Callable[[np.ndarray], np.ndarray]
 
 
@@ -22,13 +22,13 @@ class Timing:
     Parameters
     ----------
     ids
-        (nq, k) what the search returned.
+        The ids (nq, k) that the search returned.
     seconds
         Wall time of the fastest pass.
     cores_used
-        CPU time over wall time of that pass: about 1 when nothing ran threaded.
+        CPU time divided by wall time of that pass: about 1 if one thread did all the work.
     latencies
-        (nq,) seconds of each call in that pass; empty when all queries were one call.
+        (nq,) seconds of each call in that pass; empty if all queries went into one call.
 
     """
 
@@ -39,7 +39,7 @@ class Timing:
 
     @property
     def qps(self) -> float:
-        """Queries a second."""
+        """Queries per second."""
         return len(self.ids) / self.seconds
 
 
@@ -53,7 +53,7 @@ def time_batches(search: Search, queries: np.ndarray, passes: int = PASSES) -> T
 
 
 def time_singles(search: Search, queries: np.ndarray, passes: int = PASSES) -> Timing:
-    """Search one query a call, ``passes`` times over all unless that takes `LONG`, and keep the fastest pass."""
+    """Search one query per call, ``passes`` times over all unless that takes `LONG`, and keep the fastest pass."""
 
     def one_by_one() -> tuple[np.ndarray, np.ndarray]:
         found, latencies = [], np.empty(len(queries))

@@ -37,19 +37,19 @@ _TITLE = "Cranfield: 1,400 abstracts, 225 questions, all-MiniLM-L6-v2 (384 dimen
 
 
 def run(out: Path, console: Console) -> list[Quality]:
-    """Measure all recipes, print a table, write pictures, an index and queries to ``out``.
+    """Measure all recipes, print a table, and write pictures, an index and queries to ``out``.
 
-    Ranking measures need pytrec_eval and pictures matplotlib; without them the rest is done.
+    Ranking measures need pytrec_eval, and pictures matplotlib; the rest works without them.
 
     Parameters
     ----------
     out
-        Folder, made when absent: index/, queries.npy, queries.tsv, documents.tsv, pictures.
+        The folder to write, created if missing: index/, queries.npy, queries.tsv, documents.tsv, pictures.
     console
         Where the table goes.
 
     """
-    out.mkdir(parents=True, exist_ok=True)  # first: a folder that cannot be made is known before a minute's work
+    out.mkdir(parents=True, exist_ok=True)  # first, so that an error comes before a minute's work
     dataset = cranfield.texts()
     judged = cranfield.embeddings(dataset)
     can_judge = _can_judge(console)
@@ -79,7 +79,7 @@ def _can_judge(console: Console) -> bool:
 
 
 def _show_speed(out: Path, console: Console) -> None:
-    """Say and draw how fast recipes are where a collection is large enough to tell them apart."""
+    """Print and draw how fast recipes are on a collection that is large enough to tell them apart."""
     with console.status("") as status:
         points = speed.measure(lambda recipe: status.update(f"measuring the speed of {recipe}"))
     if points:
@@ -138,7 +138,7 @@ def _show_next(out: Path, console: Console) -> None:
 
 
 def _program() -> str:
-    """Return how a shell in this folder calls annvq: by its name only where that finds this environment's."""
+    """Return how a shell in this folder calls annvq: by its bare name only if that finds this environment's."""
     script = Path(sys.executable).with_name("annvq")
     found = shutil.which("annvq")
     if found is not None and Path(found) == script:

@@ -1,4 +1,4 @@
-"""Speed on a larger set, made in a second: clusters of a low inner dimension, as embeddings have."""
+"""Speed on a larger set, generated in a second: clusters of low intrinsic dimension, as embeddings have."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from annvq.index.warmup import warmup
 from annvq.kernels.threads import resolve
 
 RECIPES = ("flat", "ivf-flat", "ivf-sq8", "balanced", "fast", "ivf-rabitq")
-TARGET = 0.95  # recall at which speeds are told
+TARGET = 0.95  # recall at which speeds are reported
 _VECTORS, _QUERIES, _DIM, _INNER, _CLUSTERS = 50_000, 200, 128, 24, 400
 _MODE = Mode(single=True, threads=1)
 TITLE = f"{_VECTORS:,} made-up vectors of {_DIM} dimensions: recall@10 against speed, one query per call, one thread"
 
 
 def measure(told: Callable[[str], None]) -> dict[str, list[Point]]:
-    """Sweep each recipe over its search parameters; ``told`` hears which one it is."""
+    """Sweep each recipe over its search parameters; ``told`` is called with the recipe that is next."""
     if not RECIPES:
         return {}
     problem = _problem()
     points = {}
     for recipe in RECIPES:
         told(recipe)
-        warmup(recipe, metric="ip")  # compiling is no part of a build
+        warmup(recipe, metric="ip")  # compilation is not counted as building
         points[recipe] = sweep(
             AnnvqPeer(recipe), problem, (_MODE,), resolve(None), lambda ahead: None, lambda done: None
         )

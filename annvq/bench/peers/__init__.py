@@ -1,4 +1,4 @@
-"""The libraries measured beside annvq, one a file, imported only when asked for."""
+"""The libraries measured beside annvq, one per file, each imported only when asked for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["PEERS", "Params", "Peer", "load_peers", "version_of"]
 # What --peers takes -> (distribution, modules of this package)
 PEERS = {
     "faiss": ("faiss-cpu", ("faiss_ivfpq", "faiss_ivfflat", "faiss_hnsw")),
-    "faiss-ivfpq": ("faiss-cpu", ("faiss_ivfpq",)),  # what compares with codes; graphs of a million take long
+    "faiss-ivfpq": ("faiss-cpu", ("faiss_ivfpq",)),  # what compares with codes; large graphs build slowly
     "scann": ("scann", ("scann",)),
     "hnswlib": ("hnswlib", ("hnswlib",)),
     "usearch": ("usearch", ("usearch",)),
@@ -22,7 +22,7 @@ PEERS = {
 
 
 def load_peers(name: str, n: int, dim: int, metric: str) -> list[Peer]:
-    """Return every index of a library that is measured, not built yet.
+    """Return every index of a library that is to be measured, not built yet.
 
     Parameters
     ----------

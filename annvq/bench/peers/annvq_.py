@@ -23,7 +23,7 @@ class AnnvqPeer:
         self._index = annvq.build(base, recipe=self.recipe, metric=metric, threads=threads)
 
     def settings(self, k: int) -> list[list[Params]]:
-        """Return for each number of re-ranked candidates (where there is a refine store) growing nprobe."""
+        """Return a series of growing nprobe for each number of re-ranked candidates (if there is a refine store)."""
         recipe = self._index.recipe
         probes = doubling(1, recipe.nlist) if isinstance(recipe.nlist, int) else []
         reranks = [factor * k for factor in (1, 2, 4, 8, 16, 32)] if recipe.refine is not None else []
@@ -43,5 +43,5 @@ class AnnvqPeer:
         return self._index.search(queries, k=k, nprobe=nprobe, rerank=rerank, threads=threads).ids
 
     def bytes_per_vector(self) -> float:
-        """Return all that the index keeps (codes, refine store, ids, centroids, codebooks) over n."""
+        """Return the bytes of what the index keeps (codes, refine store, ids, centroids, codebooks), divided by n."""
         return sum(self._index.stats()["bytes"].values()) / len(self._index)

@@ -35,7 +35,7 @@ class FaissHnsw:
         faiss_runtime.build(self._index, base, threads)
 
     def settings(self, k: int) -> list[list[Params]]:
-        """Return growing efSearch."""
+        """Return one series of growing efSearch."""
         return [[{"efSearch": ef} for ef in doubling(k, 64 * k)]]
 
     def set(self, params: Params) -> None:
@@ -47,5 +47,5 @@ class FaissHnsw:
         return faiss_runtime.search(self._index, queries, k, threads)
 
     def bytes_per_vector(self) -> float:
-        """Return the serialized size over n."""
+        """Return the serialized size divided by n."""
         return faiss_runtime.bytes_per_vector(self._index)

@@ -33,7 +33,7 @@ class FaissIvfFlat:
         faiss_runtime.build(self._index, base, threads)
 
     def settings(self, k: int) -> list[list[Params]]:
-        """Return growing nprobe."""
+        """Return one series of growing nprobe."""
         return [[{"nprobe": nprobe} for nprobe in doubling(1, self.nlist)]]
 
     def set(self, params: Params) -> None:
@@ -45,5 +45,5 @@ class FaissIvfFlat:
         return faiss_runtime.search(self._index, queries, k, threads)
 
     def bytes_per_vector(self) -> float:
-        """Return the serialized size over n."""
+        """Return the serialized size divided by n."""
         return faiss_runtime.bytes_per_vector(self._index)

@@ -11,7 +11,7 @@ from annvq.bench.peers.protocol import Params, Peer, doubling, power_of_two_near
 
 
 def variants(n: int, dim: int, metric: str) -> list[Peer]:
-    """Return one index with two, one with four dimensions a sub-quantizer (as far as d divides)."""
+    """Return one index with two and one with four dimensions per sub-quantizer (as far as they divide d)."""
     faiss_runtime.load()
     counts = {_divisor_at_most(dim, dim // 2), _divisor_at_most(dim, dim // 4)}
     return [FaissIvfPq(n, dim, M) for M in sorted(counts, reverse=True)]
@@ -38,7 +38,7 @@ class FaissIvfPq:
         faiss_runtime.build(self._index, base, threads)
 
     def settings(self, k: int) -> list[list[Params]]:
-        """Return for each k_factor (candidates re-ranked, in multiples of k) growing nprobe."""
+        """Return a series of growing nprobe for each k_factor (candidates re-ranked, in multiples of k)."""
         return [
             [{"nprobe": nprobe, "k_factor": factor} for nprobe in doubling(1, self.nlist)]
             for factor in (1, 2, 4, 8, 16, 32)
@@ -54,5 +54,5 @@ class FaissIvfPq:
         return faiss_runtime.search(self._index, queries, k, threads)
 
     def bytes_per_vector(self) -> float:
-        """Return the serialized size over n (float vectors included)."""
+        """Return the serialized size divided by n (float vectors included)."""
         return faiss_runtime.bytes_per_vector(self._index)

@@ -15,7 +15,7 @@ def load() -> Any:
     Raises
     ------
     MissingExtraError
-        Without faiss-cpu (extra "faiss").
+        faiss-cpu (extra "faiss") is not installed.
 
     """
     try:
@@ -46,5 +46,5 @@ def search(index: Any, queries: np.ndarray, k: int, threads: int) -> np.ndarray:
 
 
 def bytes_per_vector(index: Any) -> float:
-    """Return the length of the serialized index over its number of vectors."""
+    """Return the length of the serialized index divided by its number of vectors."""
     return load().serialize_index(index).nbytes / index.ntotal

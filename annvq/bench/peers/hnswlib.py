@@ -44,7 +44,7 @@ class Hnswlib:
         self._index.add_items(base, num_threads=threads)
 
     def settings(self, k: int) -> list[list[Params]]:
-        """Return growing ef."""
+        """Return one series of growing ef."""
         return [[{"ef": ef} for ef in doubling(k, 64 * k)]]
 
     def set(self, params: Params) -> None:
@@ -56,5 +56,5 @@ class Hnswlib:
         return self._index.knn_query(queries, k, num_threads=threads)[0].astype(np.int64)
 
     def bytes_per_vector(self) -> float:
-        """Return the size of the index file over n."""
+        """Return the size of the index file divided by n."""
         return self._index.index_file_size() / self._n

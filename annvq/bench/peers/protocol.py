@@ -10,7 +10,7 @@ Params = dict[str, int]
 
 
 class Peer(Protocol):
-    """One index of one library; built once, searched with many settings.
+    """One index of one library, which is built once and searched with many settings.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class Peer(Protocol):
         ...
 
     def settings(self, k: int) -> list[list[Params]]:
-        """Return series of search parameters, the same in all of one, from fast to exact; called after `build`."""
+        """Return series of search parameters, each from fast to exact and with the same keys; called after `build`."""
         ...
 
     def set(self, params: Params) -> None:
@@ -41,12 +41,12 @@ class Peer(Protocol):
         ...
 
     def bytes_per_vector(self) -> float:
-        """Return the bytes that the library keeps of the index, by its own account, over n."""
+        """Return the size of the index in bytes, by the library's own account, divided by n."""
         ...
 
 
 def doubling(first: int, last: int) -> list[int]:
-    """Return ``first``, then about 1.4 times the one before, up to and including ``last``."""
+    """Return ``first``, then values about 1.4 times the one before, up to and including ``last``."""
     values, value = [], float(first)
     while round(value) < last:
         values.append(round(value))

@@ -16,9 +16,9 @@ _SOAR_LAMBDA = 1.5  # as in ScaNN's documentation
 
 
 def variants(n: int, dim: int, metric: str) -> list[Peer]:
-    """Return ScaNN's documented number of leaves, sqrt(n), four times as many, and these with SOAR.
+    """Return an index with ScaNN's documented number of leaves, sqrt(n), one with four times as many, one with SOAR.
 
-    SOAR (a second leaf for every vector) exists for inner products only.
+    The one with SOAR (a second leaf for every vector) also has four times as many; it is for inner products only.
     """
     _load()
     root = round(n**0.5)
@@ -67,7 +67,7 @@ class Scann:
         )
 
     def settings(self, k: int) -> list[list[Params]]:
-        """Return for each number of re-ordered candidates a growing number of leaves."""
+        """Return a series of growing numbers of leaves for each number of re-ordered candidates."""
         return [
             [{"leaves": leaves, "reorder": factor * k} for leaves in doubling(1, self.leaves)]
             for factor in (1, 2, 4, 8, 16, 32)
@@ -96,7 +96,7 @@ class Scann:
         return _padded(np.asarray(found), k)
 
     def bytes_per_vector(self) -> float:
-        """Return the size of the serialized searcher over n."""
+        """Return the size of the serialized searcher divided by n."""
         with tempfile.TemporaryDirectory() as folder:
             self._searcher.serialize(folder)
             return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()) / self._n
