@@ -49,7 +49,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Entry:
-    """What a manifest knows of a container: ``table_crc32`` is the checksum of its section table."""
+    """What a manifest records of a container; ``table_crc32`` is the checksum of its section table."""
 
     name: str
     bytes: int
@@ -63,7 +63,7 @@ class Entry:
 
 
 def file_name(kind: str, file: uuids.UUID) -> str:
-    """Return the name of a container in an index's folder; ParameterError for a kind that is no word."""
+    """Return the name of a container in an index's folder; a kind that is not a word raises ParameterError."""
     if not re.fullmatch(KIND, kind):
         raise ParameterError(f"kind {kind!r}: expected up to 16 of a-z, 0-9 and _, first a letter")
     return f"{kind}-{file.hex}.annvq"
@@ -80,7 +80,7 @@ def write(
     Parameters
     ----------
     fs, path
-        Where; the file must not exist.
+        The file to write, which must not exist.
     identity
         Kind, uuid of the index (`NO_INDEX` for a file that stands alone), uuid of the file.
     arrays
@@ -89,7 +89,7 @@ def write(
     Raises
     ------
     ParameterError
-        An array, or a name, that has no place in a container; nothing is written then.
+        A container cannot hold an array, or its name; nothing is written then.
     OSError
 
     """
@@ -121,14 +121,14 @@ def _is_sealed(content: bytes) -> bool:
 
 
 class Container:
-    """An open container, mapped; checked as far as that needs no reading of its sections.
+    """An open container, mapped, and checked as far as is possible without reading its sections.
 
     Parameters
     ----------
     fs, path
         The file.
     index, entry
-        The index that it should belong to and what the manifest says of it; None for one that stands alone.
+        The index that it should belong to, and what the manifest records of it; None if it stands alone.
 
     Raises
     ------
@@ -152,10 +152,10 @@ class Container:
             self._map = fs.map(descriptor, size)
 
     def sections(self, owned: Collection[str] = ()) -> dict[str, np.ndarray]:
-        """Return the arrays, read-only and C-contiguous: mapped, but for those named in ``owned``.
+        """Return the arrays, read-only and C-contiguous, all mapped but those named in ``owned``.
 
-        These are read into memory and their checksums are checked: what becomes of the file changes nothing in them
-        (CorruptIndexError, OSError).
+        Those are read into memory and their checksums are checked, so that nothing that happens to the file changes
+        them (CorruptIndexError, OSError).
         """
         arrays = {section.name: self._array(section, self._map) for section in self.table if section.name not in owned}
         with self._reading() as read:
@@ -165,7 +165,7 @@ class Container:
         return arrays
 
     def verify(self) -> None:
-        """Read every section; CorruptIndexError names the one that is wrong. OSError."""
+        """Read every section; CorruptIndexError names the one that is wrong, and a failing read raises OSError."""
         with self._reading() as read:
             for section in self.table:
                 crc = 0
@@ -175,10 +175,10 @@ class Container:
 
     @contextmanager
     def _reading(self) -> Iterator[Callable[[int, int], bytes]]:
-        """Give a function that reads what is mapped, from an offset so many bytes.
+        """Provide a function that reads the mapped content, given an offset and a number of bytes.
 
-        From the file: a disk's error is an exception there and a signal in the mapping. From the mapping where the
-        file has been removed, or another has taken its place.
+        It reads from the file, where a disk error raises an exception instead of a signal. It reads from the mapping
+        if the file has been removed or another has taken its place.
         """
         try:
             descriptor = self._fs.open(self.path)

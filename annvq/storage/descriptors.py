@@ -1,7 +1,7 @@
 """What systems do differently with an open file: locking it, and forcing its bytes to the disk.
 
-Two calls of the standard library, where a lock library would bring a file object, a thread-local state and a
-release that a forked child must not call: a lock here is one descriptor, and closing it is the release.
+Two calls of the standard library suffice. A lock library would bring a file object, thread-local state and a
+release that a forked child must not call; here, a lock is one descriptor, and closing it releases the lock.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def lock(descriptor: int) -> None:
 
 
 def sync(descriptor: int) -> None:
-    """Force an open file to the disk, through the disk's own cache, too, where the system tells the two apart."""
+    """Force an open file to the disk and, on systems that make the distinction, through the disk's own cache."""
     fcntl = _fcntl()
     if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: its fsync leaves the bytes in the drive
         try:

@@ -1,7 +1,7 @@
 """The one seam to the operating system: all that storage asks of it goes through a `FileSystem`.
 
-Tests put a file system in its place that kills the process, fails, writes short or forgets what was
-not synced. Operations are as small as the system's calls, so that a test can stop between any two.
+Tests replace it by one that kills the process, fails, writes less than it was given, or forgets what was
+not synced. Operations are as small as system calls, so that a test can stop between any two.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any, Protocol
 from annvq.errors import StorageError
 from annvq.storage import descriptors
 
-# What only some systems know, by its absence: Windows has none of these, but binary files.
+# What only some systems have: Windows has none of these, but distinguishes binary files.
 _BINARY, _CLOEXEC = getattr(os, "O_BINARY", 0), getattr(os, "O_CLOEXEC", 0)
 _NONBLOCK, _NOFOLLOW = getattr(os, "O_NONBLOCK", 0), getattr(os, "O_NOFOLLOW", 0)
 _DIRECTORY: int | None = getattr(os, "O_DIRECTORY", None)
 
-# From Python 3.13 on a mapping need not keep a file descriptor of its own.
+# From Python 3.13 on, a mapping need not keep a file descriptor of its own.
 _MAP_OPTIONS: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) and _DIRECTORY is not None else {}
 
 
@@ -42,9 +42,9 @@ class FileSystem(Protocol):
         ...
 
     def lock(self, path: Path) -> int:
-        """Open a lock file, made if need be, and lock it until its descriptor is closed.
+        """Open a lock file, creating it if necessary, and lock it until its descriptor is closed.
 
-        BlockingIOError if another open descriptor holds the lock, in this process or elsewhere. The holder
+        BlockingIOError is raised if another open descriptor holds the lock, in this process or elsewhere. The holder
         may remove the file: a lock counts only on the file that is at ``path``.
         """
         ...
@@ -90,7 +90,7 @@ class FileSystem(Protocol):
         ...
 
     def remove(self, path: Path) -> None:
-        """Remove a file; who has it open or mapped keeps it, or where the system knows no such thing this fails."""
+        """Remove a file; whoever has it open or mapped keeps it, or the call fails if the system cannot do that."""
         ...
 
     def remove_folder(self, folder: Path) -> None:
@@ -103,7 +103,7 @@ class LocalFileSystem:
 
     def open(self, path: Path) -> int:
         """Open a file for reading; return its descriptor."""
-        # A pipe in a file's place must not block the opening.
+        # A pipe in place of a file must not block the call.
         return os.open(path, os.O_RDONLY | _BINARY | _CLOEXEC | _NONBLOCK)
 
     def create(self, path: Path) -> int:
@@ -115,7 +115,7 @@ class LocalFileSystem:
         return os.open(path, os.O_RDWR | _BINARY | _CLOEXEC)
 
     def lock(self, path: Path) -> int:
-        """Open a lock file, made if need be, and lock it until its descriptor is closed."""
+        """Open a lock file, creating it if necessary, and lock it until its descriptor is closed."""
         while True:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _BINARY | _CLOEXEC | _NOFOLLOW, 0o666)
             try:
@@ -135,7 +135,7 @@ class LocalFileSystem:
         """Read up to ``count`` bytes; none at the end of the file."""
         if hasattr(os, "pread"):
             return os.pread(descriptor, count, offset)
-        os.lseek(descriptor, offset, os.SEEK_SET)  # who opens a file here reads it in one thread
+        os.lseek(descriptor, offset, os.SEEK_SET)  # a file opened here is read by one thread only
         return os.read(descriptor, count)
 
     def map(self, descriptor: int, size: int) -> mmap.mmap:
@@ -177,7 +177,7 @@ class LocalFileSystem:
         os.replace(source, target)
 
     def remove(self, path: Path) -> None:
-        """Remove a file; who has it open or mapped keeps it."""
+        """Remove a file; whoever has it open or mapped keeps it."""
         os.unlink(path)
 
     def remove_folder(self, folder: Path) -> None:
@@ -197,7 +197,7 @@ LOCAL = LocalFileSystem()
 
 @contextmanager
 def os_errors(action: str, path: Path) -> Iterator[None]:
-    """Raise OSErrors of the block as StorageError that says what was tried, on which path; errno stays."""
+    """Turn OSErrors of the block into a StorageError that says what was tried on which path; errno is kept."""
     try:
         yield
     except StorageError:
@@ -237,22 +237,22 @@ def write_file(fs: FileSystem, path: Path, parts: Iterable[bytes | memoryview]) 
             left = memoryview(part)
             while len(left):
                 left = left[fs.write(descriptor, left) :]
-        # Synced through the descriptor that wrote: another one may miss an error of writing back.
+        # Synced through the descriptor that wrote, for another one may miss a write-back error.
         fs.sync(descriptor)
     finally:
         fs.close(descriptor)
 
 
 def make_folders(fs: FileSystem, folder: Path, made: list[Path]) -> None:
-    """Create a folder, and the parents that it lacks, with its entry synced; put those created before ``made``."""
+    """Create a folder and its missing parents, with their entries synced; prepend those created to ``made``."""
     try:
         fs.make_folder(folder)
         made.insert(0, folder)
     except FileExistsError:
-        pass  # perhaps made by someone who was killed before the next line
+        pass  # perhaps created by a process that was killed before the next line
     except FileNotFoundError:
         make_folders(fs, folder.parent, made)
         fs.make_folder(folder)
         made.insert(0, folder)
-    with suppress(PermissionError):  # a parent that may not be read cannot be synced
+    with suppress(PermissionError):  # a parent without read permission cannot be synced
         fs.sync_folder(folder.parent)

@@ -1,4 +1,4 @@
-"""What an index's folder holds besides its manifest, and how that can change under a reader."""
+"""What an index's folder holds besides its manifest, and how that can change while it is read."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from annvq.storage.container import Container
 from annvq.storage.filesystem import FileSystem
 from annvq.storage.manifest import Manifest
 
-_ATTEMPTS = 10  # a writer may remove files between a reader's look at the manifest and at them
+_ATTEMPTS = 10  # a writer may remove files after a reader has read the manifest that names them
 
 
 def open_version(fs: FileSystem, folder: Path) -> tuple[Manifest, dict[str, Container]]:
-    """Open all containers of the current version, again if a commit removes some of them meanwhile."""
+    """Open all containers of the current version, and start again if a commit removes some of them meanwhile."""
     current = manifest.read(fs, folder)
     for _ in range(_ATTEMPTS):
         opened: dict[str, Container] = {}
@@ -39,19 +39,19 @@ def missing(path: Path) -> CorruptIndexError:
 
 
 def is_removable(name: str) -> bool:
-    """Return whether a file is of annvq's making, and waste where no manifest names it."""
+    """Return whether annvq made a file that can be deleted if no manifest names it."""
     return bool(manifest.FILE_NAME.fullmatch(name) or manifest.TEMPORARY_NAME.fullmatch(name))
 
 
 def remove_empty(fs: FileSystem, made: Iterable[Path]) -> None:
-    """Remove folders, innermost first, up to one that something is in."""
+    """Remove folders, innermost first, up to the first that is not empty."""
     with suppress(OSError):
         for folder in made:
             fs.remove_folder(folder)
 
 
 def check_replaceable(fs: FileSystem, folder: Path) -> list[str]:
-    """Return the names in a folder; StorageError where one is neither of an index nor left over from one."""
+    """Return the names in a folder; StorageError is raised if one neither belongs to an index nor is left from one."""
     try:
         present = fs.list(folder)
     except FileNotFoundError:

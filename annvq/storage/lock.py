@@ -1,4 +1,4 @@
-"""One writer an index: an advisory lock that the kernel lets go of when its process ends."""
+"""One writer per index: an advisory lock that the kernel releases when the writer's process ends."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _PID_BYTES = 20
 
 
 class WriterLock:
-    """The writer's lock of a folder, held until `release`, or until nobody refers to it.
+    """The writer's lock on a folder, held until `release`, or until nothing refers to it.
 
-    LockedError if another writer holds it, in this process or elsewhere; OSError.
+    LockedError is raised if another writer holds it, in this process or elsewhere; system calls may raise OSError.
     """
 
     def __init__(self, fs: FileSystem, folder: Path) -> None:
@@ -27,7 +27,7 @@ class WriterLock:
             raise LockedError(f"{folder}: {_holder(fs, folder)} has it open for writing") from error
         self._release = weakref.finalize(self, fs.close, descriptor)
         _HELD.add(self)
-        with suppress(OSError):  # only to tell others who it is; of one length, so that it replaces the last
+        with suppress(OSError):  # only tells others who holds it; of fixed length, to replace the last
             fs.write(descriptor, memoryview(f"{os.getpid():<{_PID_BYTES - 1}}\n".encode()))
 
     @property
@@ -36,7 +36,7 @@ class WriterLock:
         return self._release.alive
 
     def release(self) -> None:
-        """Let go; releasing twice is fine."""
+        """Release the lock; releasing twice is fine."""
         self._release()
 
 
@@ -53,7 +53,7 @@ _HELD: weakref.WeakSet[WriterLock] = weakref.WeakSet()
 
 
 def _leave_to_parent() -> None:
-    """Close the descriptors that a forked child inherited: the lock would outlive its holder in them."""
+    """Close the descriptors that a forked child inherited, for in them the lock would outlive its holder."""
     for lock in list(_HELD):
         lock.release()
 

@@ -27,7 +27,7 @@ _UUID = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class Manifest:
-    """One version of an index: its files, and what the index wants to remember in ``config``."""
+    """One version of an index: its files, and what the index wants to keep in ``config``."""
 
     uuid: uuids.UUID
     version: int
@@ -35,7 +35,7 @@ class Manifest:
     files: tuple[Entry, ...]
 
     def to_bytes(self) -> bytes:
-        """Return the file's bytes; ParameterError if ``config`` would not come back from them."""
+        """Return the file's bytes; ParameterError is raised if ``config`` could not be read back from them."""
         body = {
             "magic": _MAGIC,
             "format": {"major": MAJOR, "minor": MINOR},
@@ -57,7 +57,7 @@ class Manifest:
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Manifest:
-        """Parse; VersionError for a newer format, CorruptIndexError for anything that was not written so."""
+        """Parse a manifest; a newer format raises VersionError, anything else not written so CorruptIndexError."""
         try:
             body = _object(strictjson.parse(raw))
             if body.get("magic") != _MAGIC:
@@ -107,7 +107,7 @@ def read(fs: FileSystem, folder: Path) -> Manifest:
     try:
         raw = read_raw(fs, folder)
     except FileNotFoundError as error:
-        fs.list(folder)  # says so if it is the folder that is not there
+        fs.list(folder)  # raises if it is the folder that does not exist
         raise CorruptIndexError(f"{folder} is not an annvq index: no {NAME}") from error
     except NotADirectoryError as error:
         raise CorruptIndexError(f"{folder} is not an annvq index: a file, not a folder") from error
@@ -129,12 +129,12 @@ def read_raw(fs: FileSystem, folder: Path) -> bytes:
 
 
 def is_of_index(raw: bytes) -> bool:
-    """Return whether these are, or once were, a manifest's bytes: the magic stands where it is written."""
+    """Return whether these are, or once were, a manifest's bytes: the magic is in its place."""
     return raw[_FIRST_LINE_BYTES:].startswith(f'"magic":"{_MAGIC}"'.encode())
 
 
 def _first_line(rest: bytes) -> bytes:
-    """Return the line that comes before the ``rest`` of a manifest and holds its checksum."""
+    """Return the line that precedes the ``rest`` of a manifest and holds its checksum."""
     return b'{"crc32":"%08x",\n' % zlib.crc32(rest)
 
 

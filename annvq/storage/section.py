@@ -50,12 +50,12 @@ class Section:
 
 
 def padding(nbytes: int) -> int:
-    """Return the bytes that lack to a multiple of 64."""
+    """Return the number of bytes missing to a multiple of 64."""
     return -nbytes % ALIGN
 
 
 def storable(name: str, array: np.ndarray) -> np.ndarray:
-    """Return an array as it lies in a file, C-contiguous and little-endian; ParameterError if it cannot."""
+    """Return an array as it lies in a file, C-contiguous and little-endian (ParameterError if it cannot be stored)."""
     if not _NAME.fullmatch(name):
         raise ParameterError(f"section name {name!r}: expected up to 64 of a-z, 0-9, _ and ., first a letter")
     array = np.asarray(array, order="C")  # np.ascontiguousarray would give a scalar an axis
@@ -93,7 +93,7 @@ def table_bytes(sections: list[Section]) -> bytes:
 
 
 def parse_table(text: bytes, end: int) -> tuple[Section, ...]:
-    """Parse a section table; ValueError unless its sections fill the file from byte 64 to ``end``."""
+    """Parse a section table; ValueError is raised unless its sections fill the file from byte 64 to ``end``."""
     rows = strictjson.parse(text)
     if not isinstance(rows, list):
         raise ValueError("not a list")
@@ -127,7 +127,7 @@ def _section(row: Any) -> Section:
     if not all(type(number) is int and 0 <= number < _MOST_COUNT for number in numbers):
         raise ValueError(f"section {name}: counts {numbers!r:.80}")
     itemsize = DTYPES[dtype].itemsize
-    # NumPy multiplies the other axes of an empty array too, and refuses a product past 63 bits.
+    # NumPy multiplies the other axes of an empty array, too, and refuses a product beyond 63 bits.
     if math.prod(max(1, length) for length in shape) * itemsize >= _MOST_COUNT:
         raise ValueError(f"section {name}: shape {shape!r:.80}")
     if math.prod(shape) * itemsize != row["bytes"]:

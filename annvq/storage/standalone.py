@@ -18,21 +18,21 @@ from annvq.storage.filesystem import LOCAL, FileSystem, os_errors
 def write_container(
     path: str | os.PathLike[str], kind: str, sections: Mapping[str, np.ndarray], *, fs: FileSystem = LOCAL
 ) -> None:
-    """Write named arrays to one file: all of them or none, replacing a file that is there.
+    """Write named arrays to one file, all of them or none, replacing an existing file.
 
     Parameters
     ----------
     path
-        The file. While it is written it has the name .annvq-<32 hexadecimal digits>.tmp.
+        The file. While it is being written its name is .annvq-<32 hexadecimal digits>.tmp.
     kind
-        What it is for: up to 16 of a-z, 0-9 and _, first a letter.
+        What it is for: up to 16 characters of a-z, 0-9 and _, the first a letter.
     sections
-        Arrays of integers or floats of up to 8 axes; names are up to 64 of a-z, 0-9, _ and dot.
+        Arrays of integers or floats with up to 8 axes; names are up to 64 characters of a-z, 0-9, _ and dot.
 
     Raises
     ------
     ParameterError
-        No path, or a kind, name or array that has no place in a container.
+        ``path`` is not a path, or a container cannot hold a kind, name or array.
     StorageError
         The file cannot be written.
 
@@ -52,7 +52,7 @@ def write_container(
 
 
 def read_container(path: str | os.PathLike[str], *, fs: FileSystem = LOCAL) -> tuple[str, dict[str, np.ndarray]]:
-    """Return kind and arrays of a container, mapped and read-only, after every byte was checked.
+    """Return the kind and the arrays of a container, mapped and read-only, after checking every byte.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""An index's folder: read a version, stage containers, commit the next version."""
+"""An index's folder: reading a version, staging containers, committing the next version."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from annvq.storage.manifest import Manifest
 
 
 class Store:
-    """One index on disk, seen at one version; made by `Store.create` and `Store.open`.
+    """One index on disk at one version; `Store.create` and `Store.open` return it.
 
-    What it shows does not change until its own next commit, whatever other writers do. All methods
-    but `close` raise StateError after `close`.
+    What it shows does not change until its own next commit, whatever other writers do. After `close`, all methods
+    but `close` raise StateError.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class Store:
         self.path = path
         self.mode = "r" if held is None else "rw"
         self._fs, self._lock = fs, held
-        self._made_folders: list[Path] = []  # for a first commit that may not come, innermost first
+        self._made_folders: list[Path] = []  # removed if no first commit comes, innermost first
         self._made_lock = False
         self._manifest = current
         self._in_doubt: Manifest | None = None  # may or may not have replaced the manifest
@@ -54,15 +54,15 @@ class Store:
     def create(cls, path: str | os.PathLike[str], *, fs: FileSystem = LOCAL) -> Store:
         """Start a new index in a folder, at version 0 and open for writing.
 
-        The folder may be missing, empty, or hold an index: that one stays readable until the first
-        commit replaces it. Without a commit, closing leaves what was there before.
+        The folder may be missing, empty, or hold an index, which stays readable until the first
+        commit replaces it. Closing without a commit leaves what was there before.
 
         Raises
         ------
         ParameterError
-            Not a path.
+            ``path`` is not a path.
         StorageError
-            The folder holds something else than an index (it stays untouched), or cannot be written.
+            The folder holds something other than an index (it stays untouched), or cannot be written.
         LockedError
             Another writer has it open.
 
@@ -75,7 +75,7 @@ class Store:
                 held = WriterLock(fs, folder)
             except BaseException as error:
                 if folder in made and isinstance(error, OSError) and not isinstance(error, LockedError):
-                    with suppress(OSError):  # where files cannot be locked nobody holds this one
+                    with suppress(OSError):  # if files cannot be locked, nobody holds this one
                         fs.remove(folder / lock.NAME)
                 folders.remove_empty(fs, made)
                 raise
@@ -87,8 +87,8 @@ class Store:
     def open(cls, path: str | os.PathLike[str], mode: str = "r", *, fs: FileSystem = LOCAL) -> Store:
         """Open the current version of the index in a folder; mode "rw" takes the writer's lock.
 
-        Manifest, headers, footers, section tables and sizes are checked, sections are mapped and not
-        read: the cost depends on the number of files only. Mode "r" writes nothing and takes no lock.
+        Manifest, headers, footers, section tables and sizes are checked; sections are mapped but not
+        read, so the cost depends only on the number of files. Mode "r" writes nothing and takes no lock.
 
         Raises
         ------
@@ -97,9 +97,9 @@ class Store:
         VersionError
             A newer annvq wrote it.
         LockedError
-            Mode "rw", and another writer has it open.
+            The mode is "rw", and another writer has it open.
         StorageError
-            It is not there, or cannot be read.
+            It does not exist, or cannot be read.
 
         """
         if mode not in ("r", "rw"):
@@ -108,7 +108,7 @@ class Store:
         with os_errors("open", folder):
             if mode == "r":
                 return cls(folder, fs, *folders.open_version(fs, folder), None)
-            manifest.read(fs, folder)  # so that no lock file comes into a folder that is no index
+            manifest.read(fs, folder)  # so that no lock file is put into a folder that is no index
             held = WriterLock(fs, folder)
             try:
                 return cls(folder, fs, *folders.open_version(fs, folder), held)
@@ -118,17 +118,17 @@ class Store:
 
     @property
     def version(self) -> int:
-        """Version that this store shows; 0 before the first commit of a new index."""
+        """The version that this store shows; 0 before the first commit of a new index."""
         return self._manifest.version
 
     @property
     def uuid(self) -> str:
-        """Identity of the index, in every one of its files: 32 hexadecimal digits."""
+        """The identity of the index, which every one of its files holds: 32 hexadecimal digits."""
         return self._manifest.uuid.hex
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the commit of this version was given, as JSON brings it back."""
+        """The configuration that the commit of this version was given, as JSON gives it back."""
         return copy.deepcopy(self._manifest.config)
 
     def names(self) -> tuple[str, ...]:
@@ -138,8 +138,8 @@ class Store:
     def sections(self, name: str, owned: Collection[str] = ()) -> dict[str, np.ndarray]:
         """Return the arrays of a container of this version, or staged here: mapped, read-only, C-contiguous.
 
-        They stay valid when the store is closed and when the file is removed. Those named in ``owned`` are not mapped
-        but read, and their checksums checked: nothing that happens to the file changes them (CorruptIndexError).
+        They stay valid when the store is closed or the file removed. Those named in ``owned`` are read instead, and
+        their checksums checked, so that nothing that happens to the file changes them (CorruptIndexError).
         """
         self._check_open()
         with os_errors("read", self.path / name):
@@ -148,12 +148,12 @@ class Store:
     def check(self, names: Iterable[str]) -> None:
         """Check all checksums of containers of this version, or staged here, as `sections` shows them.
 
-        Before any of it is written again: damage would get a checksum of its own.
+        This comes before any of it is written again; otherwise damage would get a valid checksum.
 
         Raises
         ------
         CorruptIndexError
-            Naming the file and the section that is not what was written.
+            A section is not what was written; the error names it and its file.
         StorageError
             A file cannot be read.
 
@@ -169,16 +169,16 @@ class Store:
         Parameters
         ----------
         kind
-            What it is for: up to 16 of a-z, 0-9 and _, first a letter.
+            What it is for: up to 16 characters of a-z, 0-9 and _, the first a letter.
         sections
-            Arrays of integers or floats of up to 8 axes; names are up to 64 of a-z, 0-9, _ and dot.
+            Arrays of integers or floats with up to 8 axes; names are up to 64 characters of a-z, 0-9, _ and dot.
 
         Raises
         ------
         ParameterError
-            A kind, name or array that has no place in a container.
+            A container cannot hold a kind, name or array.
         StorageError
-            The file cannot be written; what was written of it is removed.
+            The file cannot be written; the part that was written is removed.
 
         """
         self._check_writable()
@@ -194,23 +194,23 @@ class Store:
         return name
 
     def commit(self, config: dict[str, Any], keep: Iterable[str]) -> int:
-        """Make the next version of the containers ``keep`` and of ``config``; return its number.
+        """Make the next version from the containers ``keep`` and from ``config``; return its number.
 
-        Containers of the version before, and staged ones, that are not kept are removed afterwards.
+        Containers of the previous version, and staged ones, that are not kept are removed afterwards.
 
         Parameters
         ----------
         config
-            JSON object; opaque here.
+            A JSON object, opaque to the store.
         keep
             Names of containers of this version or staged by this store.
 
         Raises
         ------
         ParameterError
-            A name that is neither, or a configuration that JSON cannot hold.
+            A name is neither, or JSON cannot hold the configuration.
         StorageError
-            The version before stays, on disk and here, with all that was staged. The exception is a
+            The previous version remains, on disk and here, with all that was staged. The exception is a
             failure after the manifest was renamed: then `version` is the new one, which a loss of power
             may still undo, and nothing was removed.
 
@@ -242,12 +242,12 @@ class Store:
         self._remove(dropped)
 
     def verify(self) -> None:
-        """Read every byte of this version's files.
+        """Read and check every byte of this version's files.
 
         Raises
         ------
         CorruptIndexError
-            Naming the file and the section that is not what was written.
+            A section is not what was written; the error names it and its file.
         StorageError
             A file cannot be read.
 
@@ -266,10 +266,10 @@ class Store:
             return self.version == 0 or manifest.read(self._fs, self.path) == self._manifest
 
     def close(self) -> None:
-        """Let go of files and lock and remove what was made in vain; closing twice is fine.
+        """Release files and lock, and remove what was never committed; closing twice is fine.
 
-        Arrays that were handed out stay valid. StorageError where the lock's file does not close cleanly; the store is
-        closed, and the lock let go of, all the same.
+        Arrays that were handed out stay valid. StorageError is raised if the lock's file does not close cleanly; the
+        store is closed and the lock released all the same.
         """
         if self._closed:
             return
@@ -288,7 +288,7 @@ class Store:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
-        with suppress(*[] if kind is None else [StorageError]):  # what went wrong first is what is told
+        with suppress(*[] if kind is None else [StorageError]):  # the first error is the one to report
             self.close()
 
     def _container(self, name: str) -> Container:
@@ -304,10 +304,10 @@ class Store:
         except FileNotFoundError as error:
             if self.is_current():
                 raise folders.missing(self.path / name) from error
-            self._open[name].verify()  # removed by a later commit, and lives on as a mapping
+            self._open[name].verify()  # removed by a later commit, but still mapped
 
     def _replace_manifest(self, raw: bytes) -> None:
-        """Pass the point of commit. An interrupt may come between the renaming and its being noticed."""
+        """Pass the point of commit; an interrupt may come after the renaming and before it is recorded."""
         following = Manifest.from_bytes(raw)
         temporary = self.path / f"manifest-{uuids.uuid4().hex}.tmp"
         try:
@@ -323,7 +323,7 @@ class Store:
             raise
 
     def _settle(self) -> None:
-        """Find out whether a manifest in doubt is the one on disk."""
+        """Find out whether the manifest in doubt is the one on disk."""
         if self._in_doubt is None:
             return
         try:
@@ -340,7 +340,7 @@ class Store:
         return {entry.name for entry in (*self._manifest.files, *doubtful)}
 
     def _collect(self) -> None:
-        """Remove files of annvq's making that the current version does not name, of killed writers too."""
+        """Remove files made by annvq, killed writers included, that the current version does not name."""
         needed = self._needed()
         self._entries = {name: entry for name, entry in self._entries.items() if name in needed}
         self._open = {name: opened for name, opened in self._open.items() if name in needed}

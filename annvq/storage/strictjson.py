@@ -1,4 +1,4 @@
-"""JSON from files that nobody vouches for: one meaning or none, and bounded memory."""
+"""JSON from untrusted files: it has one meaning or is refused, and memory is bounded."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _MOST_DIGITS = 20
 
 
 def parse(text: bytes) -> Any:
-    """Parse ASCII JSON; ValueError for anything that could be read in two ways or grow without bound.
+    """Parse ASCII JSON; anything that could be read in two ways or grow without bound raises ValueError.
 
-    Refused are duplicate keys, NaN and infinities (1e999 too), integers of more than 20 digits, more
-    than 32 levels and more than 2**18 values. The caller bounds the length.
+    Duplicate keys, NaN, infinities (1e999 too), integers of more than 20 digits, more than 32 levels and more
+    than 2**18 values are refused. The caller bounds the length.
     """
     if sum(text.count(mark) for mark in (b",", b":", b"[", b"{")) > _MOST_VALUES:
         raise ValueError(f"more than {_MOST_VALUES} values")
