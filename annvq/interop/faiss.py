@@ -1,4 +1,4 @@
-"""Indexes and codebooks to and from Faiss (extra "faiss"); codes are carried over, nothing is learned again.
+"""Convert indexes and codebooks to and from Faiss (extra "faiss"); codes are kept, nothing is trained again.
 
 >>> faiss_index = annvq.interop.faiss.to_faiss(index)
 >>> index = annvq.interop.faiss.from_faiss(faiss.read_index("index.faiss"))

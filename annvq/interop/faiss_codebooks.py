@@ -1,4 +1,4 @@
-"""Codebooks of annvq and Faiss into each other; the codes stay the same numbers.
+"""Convert codebooks between annvq and Faiss; the codes stay the same numbers.
 
     ProductCodebook     ProductQuantizer         centroids (M, ksub, dsub)
     Rotation            LinearTransform          matrix (d_out, d)
@@ -31,7 +31,7 @@ def faiss_module() -> Any:
 
 
 def pack_codes(codes: np.ndarray, nbits: int) -> np.ndarray:
-    """Return codes (n, M) uint8, one a byte, as Faiss stores them, (n, ceil(M nbits / 8)) uint8; nbits 4 or 8."""
+    """Pack codes (n, M) uint8, one per byte, as Faiss does: (n, ceil(M nbits / 8)) uint8; nbits is 4 or 8."""
     if nbits == 8:
         return np.ascontiguousarray(codes)
     even = codes if codes.shape[1] % 2 == 0 else np.pad(codes, ((0, 0), (0, 1)))
@@ -39,14 +39,14 @@ def pack_codes(codes: np.ndarray, nbits: int) -> np.ndarray:
 
 
 def unpack_codes(packed: np.ndarray, M: int, nbits: int) -> np.ndarray:
-    """Return codes (n, M) uint8, one a byte, of what `pack_codes` returns.
+    """Return codes (n, M) uint8, one per byte, from what `pack_codes` returns.
 
     Raises
     ------
     ParameterError
         nbits is neither 4 nor 8.
     ShapeError
-        A code has another number of bytes than M codes take.
+        The number of bytes per row is not the one that M codes take.
 
     """
     if nbits not in (4, 8):
@@ -69,18 +69,18 @@ def to_product_quantizer(codebook: ProductCodebook) -> Any:
 
 
 def fill_product_quantizer(quantizer: Any, codebook: ProductCodebook) -> None:
-    """Copy the centroids into a product quantizer of the same M, ksub and dsub (that of an index)."""
+    """Copy the centroids into a product quantizer (an index's own) of the same M, ksub and dsub."""
     centroids = np.ascontiguousarray(codebook.codebooks).reshape(-1)
     faiss_module().copy_array_to_vector(centroids, quantizer.centroids)
 
 
 def from_product_quantizer(quantizer: Any, dim: int | None = None) -> ProductCodebook:
-    """Return a product quantizer's codebook; with ``dim``, dimensions from there on are padding.
+    """Return a product quantizer's codebook; if ``dim`` is given, dimensions from there on are padding.
 
     Raises
     ------
     ParameterError
-        Its codes have neither 4 nor 8 bits.
+        The codes have neither 4 nor 8 bits.
 
     """
     if quantizer.nbits not in (4, 8):
@@ -104,7 +104,7 @@ def to_linear_transform(matrix: np.ndarray) -> Any:
 
 
 def linear_matrix(transform: Any) -> np.ndarray:
-    """Return the matrix (d_out, d) float32 of a linear transform: a rotation, or a projection on fewer dimensions.
+    """Return the matrix (d_out, d) float32 of a linear transform: a rotation, or a projection to fewer dimensions.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def to_rotation_transform(rotation: Rotation) -> Any:
 
 
 def from_rotation_transform(transform: Any) -> Rotation:
-    """Return the rotation that an `OPQMatrix`, `RandomRotationMatrix` or other linear transform is (ParameterError)."""
+    """Return an `OPQMatrix`, `RandomRotationMatrix` or other linear transform as a rotation (ParameterError)."""
     return Rotation.from_arrays({}, {"matrix": linear_matrix(transform)})
 
 
@@ -147,7 +147,7 @@ def scalar_type(kind: str) -> int:
 
 
 def fill_scalar_quantizer(quantizer: Any, codebook: ScalarCodebook) -> None:
-    """Copy the ranges into a scalar quantizer of the same type and dimension (that of an index)."""
+    """Copy the ranges into a scalar quantizer (an index's own) of the same type and dimension."""
     if codebook.kind == "fp16":
         return
     step = codebook.step.astype(np.float64)
@@ -162,7 +162,7 @@ def from_scalar_quantizer(quantizer: Any) -> ScalarCodebook:
     Raises
     ------
     ParameterError
-        Another type than QT_8bit, QT_8bit_uniform, QT_4bit, QT_4bit_uniform and QT_fp16.
+        The type is not QT_8bit, QT_8bit_uniform, QT_4bit, QT_4bit_uniform or QT_fp16.
 
     """
     types = faiss_module().ScalarQuantizer
@@ -181,7 +181,7 @@ def from_scalar_quantizer(quantizer: Any) -> ScalarCodebook:
 
 
 def to_centroid_index(kmeans: KMeans) -> Any:
-    """Return a `faiss.IndexFlat` that assigns as the k-means does, for use as a coarse quantizer."""
+    """Return a `faiss.IndexFlat` that assigns vectors as the k-means does, for use as a coarse quantizer."""
     faiss = faiss_module()
     kind = faiss.METRIC_L2 if kmeans.metric == "l2" else faiss.METRIC_INNER_PRODUCT
     index = faiss.IndexFlat(kmeans.dim, kind)
@@ -190,7 +190,7 @@ def to_centroid_index(kmeans: KMeans) -> Any:
 
 
 def from_centroid_index(index: Any) -> KMeans:
-    """Return the centroids of a coarse quantizer, of any kind that can reconstruct them."""
+    """Return the centroids of a coarse quantizer of any kind that can reconstruct them."""
     centroids = index.reconstruct_n(0, index.ntotal)
     metric = "l2" if index.metric_type == faiss_module().METRIC_L2 else "ip"
     return KMeans.from_arrays({"metric": metric}, {"centroids": centroids})

@@ -1,6 +1,6 @@
 """From an annvq index to a Faiss index with the same codes.
 
-An index is taken apart into layers, each of which Faiss has too, from the inside out:
+An index is taken apart into layers, each of which Faiss has too; from the inside out they are:
 
     codes         IndexFlat, IndexPQ, IndexScalarQuantizer, or the IndexIVF... of these
     rotation      IndexPreTransform with a LinearTransform, which also pads d to M * dsub
@@ -52,13 +52,14 @@ def to_faiss(index: Index) -> Any:
 
     Scores differ by rounding, and for "l2" by their sign: Faiss returns squared distances. For
     "cosine" the Faiss index normalizes queries. Attributes and removed rows are not carried over.
-    Vectors that are added there to an index for inner products go into other lists than here, where
-    lists hold the vectors that are nearest to their centroid.
+    If the metric is inner product, vectors that are added later go into other lists in Faiss than in annvq,
+    whose lists hold the vectors that are nearest to their centroid.
 
     Raises
     ------
     ParameterError
-        Codes that Faiss has not in this form (RaBitQ, residual quantizers), str ids, or no annvq index.
+        The codes are of a form that Faiss lacks (RaBitQ, residual quantizers), the ids are str, or ``index`` is
+        not an annvq index.
     StateError
         The index is closed.
     MissingExtraError
@@ -100,7 +101,7 @@ def _with_ids(inner: Any, ids: np.ndarray) -> Any:
     faiss = faiss_module()
     outer = faiss.IndexIDMap2(faiss.IndexFlat(inner.d, inner.metric_type))
     outer.index, outer.ntotal = inner, inner.ntotal
-    outer.referenced_objects = [inner]  # Python owns it, as with the index that the constructor is given
+    outer.referenced_objects = [inner]  # Python owns it, as it does an index passed to the constructor
     faiss.copy_array_to_vector(ids, outer.id_map)
     outer.construct_rev_map()
     return outer

@@ -1,4 +1,4 @@
-"""From a Faiss index to an annvq index with the same codes; `faiss_export` draws the layers."""
+"""From a Faiss index to an annvq index with the same codes; `faiss_export` shows the layers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _IVF = ("IndexIVFFlat", "IndexIVFPQ", "IndexIVFScalarQuantizer")
 
 @dataclass(frozen=True)
 class _Coded:
-    """The innermost layer: codebook, and codes, list and label of every row."""
+    """The innermost layer: the codebook, and the codes, list and label of every row."""
 
     spec: CodebookSpec
     codebook: ProductCodebook | ScalarCodebook | None
@@ -43,7 +43,7 @@ class _Coded:
 
 @dataclass(frozen=True)
 class _Layers:
-    """What is around the codes; ``ids`` and ``refine`` speak of rows by their labels 0 .. n - 1."""
+    """The layers around the codes; ``ids`` and ``refine`` refer to rows by their labels 0 .. n - 1."""
 
     normalizes: bool = False
     matrix: np.ndarray | None = None
@@ -55,19 +55,19 @@ class _Layers:
 def from_faiss(faiss_index: Any) -> Index:
     """Return an annvq index that holds the same codes and gives the same results.
 
-    Converted are IndexFlat, IndexPQ and IndexScalarQuantizer (8 and 4 bits, float16), the IndexIVF...
+    It converts IndexFlat, IndexPQ and IndexScalarQuantizer (8 and 4 bits, float16), the IndexIVF...
     of these, and around them IndexPreTransform with rotations or (for inner products) normalization,
-    IndexRefine and IndexIDMap; metrics are inner product and L2. Vectors that are added later go to the
-    list whose centroid is nearest by L2. The order of insertion, which boolean filters speak of, is that
+    IndexRefine and IndexIDMap; the metric is inner product or L2. Vectors that are added later go to the
+    list whose centroid is nearest by L2. The order of insertion, to which boolean filters refer, is that
     of the labels.
 
     Raises
     ------
     ParameterError
-        Another kind of index, metric or transform, an id -1, residual scalar codes, or codes of another
-        length than 4 or 8 bits.
+        The kind of index, metric or transform is another, an id is -1, scalar codes are of residuals, or codes
+        have neither 4 nor 8 bits.
     DuplicateIdError
-        Ids that are there twice.
+        An id occurs twice.
     MissingExtraError
         Faiss is not installed.
 
@@ -93,7 +93,7 @@ def from_faiss(faiss_index: Any) -> Index:
 
 
 def _unwrap(index: Any, layers: _Layers) -> tuple[Any, _Layers]:
-    """Return the index inside all wrappers, and what these are."""
+    """Return the index inside all wrappers, and the wrappers."""
     faiss = faiss_module()
     index = faiss.downcast_index(index)
     if isinstance(index, faiss.IndexIDMap):
@@ -130,7 +130,7 @@ def _transformed(transform: Any, layers: _Layers) -> _Layers:
 
 
 def _coded(index: Any) -> _Coded:
-    """Read codebook and codes of an index without wrappers."""
+    """Read the codebook and the codes of an index without wrappers."""
     faiss = faiss_module()
     name = type(index).__name__
     if name not in _FLAT + _IVF:
@@ -169,7 +169,7 @@ def _from_lists(invlists: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _decoded(
     index: Any, packed: np.ndarray
 ) -> tuple[CodebookSpec, ProductCodebook | ScalarCodebook | None, np.ndarray]:
-    """Return what a recipe says of the codes, the codebook, and the codes as annvq has them."""
+    """Return the codes' part of a recipe, the codebook, and the codes as annvq has them."""
     if hasattr(index, "pq"):
         M, nbits = int(index.pq.M), int(index.pq.nbits)
         codebook = from_product_quantizer(index.pq)
@@ -222,13 +222,13 @@ def _trained(dim: int, core: Any, coded: _Coded, layers: _Layers) -> Trained:
     )
     rotation = None if matrix is None else Rotation.from_arrays({}, {"matrix": np.ascontiguousarray(matrix)})
     refine_codebook = layers.refine.codebook if layers.refine is not None else None
-    assert not isinstance(refine_codebook, ProductCodebook)  # no recipe refines by product codes
+    assert not isinstance(refine_codebook, ProductCodebook)  # no recipe refines with product codes
     metric = "l2" if l2 else "cosine" if layers.normalizes else "ip"
     return Trained(recipe, metric, dim, rotation, centroids, codebook, refine_codebook)
 
 
 def _ids(coded: _Coded, layers: _Layers) -> np.ndarray:
-    """Return the rows' ids: their labels, unless something around the codes numbers rows from 0."""
+    """Return the rows' ids, which are their labels unless a layer around the codes numbers rows from 0."""
     if layers.ids is None and layers.refine is None:
         return coded.labels
     n = len(coded.labels)
