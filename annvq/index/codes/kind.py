@@ -1,4 +1,4 @@
-"""What an index asks of a kind of code: `Kind` speaks of recipes and training, `Codes` of rows and scans."""
+"""The interface between an index and a kind of code: `Kind` covers recipes and training, `Codes` rows and scans."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from annvq.index.rows.segment import Segment
 from annvq.kernels.scan.lists import BLOCK
 from annvq.kernels.scan.scan4 import groups_for
 
-_GROUP = 64  # bytes of a block's codes of four sub-quantizers
+_GROUP = 64  # bytes that the codes of four sub-quantizers take in a block
 
 
 @dataclass(frozen=True)
 class Section:
-    """How a section of a segment stands: ``columns`` numbers per row.
+    """The layout of a section of a segment, which holds ``columns`` numbers per row.
 
-    As "rows" (n, columns), as "numbers" (n,), or as flat "blocks" of 32 rows, to which every list is padded.
+    It is "rows" (n, columns), "numbers" (n,), or flat "blocks" of 32 rows, to which every list is padded.
     """
 
     dtype: type
@@ -30,14 +30,14 @@ class Section:
     form: Literal["rows", "numbers", "blocks"] = "rows"
 
     def shape(self, rows: int, blocks: int) -> tuple[int, ...]:
-        """Return the shape of the section of a segment of so many rows, in so many blocks."""
+        """Return the shape of the section in a segment with this many rows, in this many blocks."""
         if self.form == "blocks":
             return (blocks * BLOCK * self.columns,)
         return (rows,) if self.form == "numbers" else (rows, self.columns)
 
     @property
     def bytes_per_row(self) -> int:
-        """Bytes per row; lists' padding to blocks is not counted."""
+        """The bytes per row, without the padding of lists to blocks."""
         return np.dtype(self.dtype).itemsize * self.columns
 
 
@@ -50,7 +50,7 @@ def packed_codes(M: int, nbits: int) -> Section:
 
 
 class Fields(Protocol):
-    """What a recipe says of codes: `annvq.index.codes.spec.CodebookSpec`, whose M is a number where it is settled."""
+    """A recipe's fields for codes: `annvq.index.codes.spec.CodebookSpec`, whose M is a number once it is resolved."""
 
     @property
     def M(self) -> int | str | None:
@@ -88,12 +88,12 @@ class Codes(Protocol):
 
     @property
     def copies(self) -> int:
-        """How often a scan may find a row."""
+        """The number of times that a scan may find a row."""
         ...
 
     @property
     def scan_is_final(self) -> bool:
-        """Whether the scan's scores are the best that the codes give: a search for k then needs no `rescore`."""
+        """Whether the scan's scores are the best that the codes give, so that a search for k needs no `rescore`."""
         ...
 
     def pool_depth(self, k: int) -> int:
@@ -103,13 +103,13 @@ class Codes(Protocol):
     def encode(self, vectors: np.ndarray, labels: np.ndarray, threads: int) -> dict[str, np.ndarray]:
         """Return unpacked rows by name, each (n, ...), of vectors (n, d) float32 of the lists ``labels`` (n,).
 
-        Vectors are rotated, and the mean is taken from them where `Kind.is_centered`. The names "refine" and "tokens"
-        are taken. Every value that fits a section's dtype has to decode to something: files may hold any.
+        Vectors are rotated, and the mean is subtracted if `Kind.is_centered`. The names "refine" and "tokens" are
+        reserved. Every value that fits a section's dtype must decode to something, because files may hold any.
         """
         ...
 
     def completed(self, arrays: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, np.ndarray]:
-        """Return unpacked rows whose codes were made elsewhere, with all else that goes with them."""
+        """Return unpacked rows whose codes were made elsewhere, with everything else that goes with them."""
         ...
 
     def decode(self, arrays: dict[str, np.ndarray], labels: np.ndarray) -> np.ndarray:
@@ -121,34 +121,33 @@ class Codes(Protocol):
         ...
 
     def unpack(self, segment: Segment, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Return what `pack` was given, of some rows (int64) of a segment."""
+        """Return, for some rows (int64) of a segment, what `pack` was given."""
         ...
 
     def prepare(self, queries: np.ndarray, probes: Probes) -> Any:
-        """Return what the scan of the probed lists takes of queries (nq, d) float32."""
+        """Return what the scan of the probed lists needs of queries (nq, d) float32."""
         ...
 
     def scan(self, prepared: Any, /, segment: Segment, probes: Probes, pools: Pools, keys: np.ndarray) -> None:
         """Scan the probed lists of a segment into the pools, as `annvq.kernels.scan.scanflat` does.
 
-        Pools hold rows of the whole index (``segment.base`` is added), each from the threshold on; a full one is
-        thinned (`annvq.kernels.scan.topk.thinned`). Rows with 0 in ``segment.allow`` are passed over, none where it
-        is empty. Of every list the part ``probes.part`` of ``probes.parts`` is scanned
-        (`annvq.kernels.scan.lists.part_of`). Scores depend on nothing but the query and the row: sums have a fixed
-        order, and no BLAS takes part.
+        Pools take index-wide row numbers (``segment.base`` is added) whose scores reach the threshold; a full pool is
+        thinned (`annvq.kernels.scan.topk.thinned`). Rows with 0 in ``segment.allow`` are skipped; if it is empty, none
+        are. Part ``probes.part`` of ``probes.parts`` of every list is scanned (`annvq.kernels.scan.lists.part_of`).
+        Scores depend on nothing but the query and the row: sums have a fixed order, and BLAS is not used.
         """
         ...
 
     def rescore(self, prepared: Any, /, segment: Segment, pools: Pools) -> None:
-        """Replace the pooled scores of the segment's rows by the best that the codes give, whatever they were.
+        """Replace the pooled scores of the segment's rows, whatever they were, by the best that the codes give.
 
-        Needed of every kind: a search within a radius scores all rows of its lists so.
+        Every kind needs this, because a range search uses it to score all rows of its lists.
         """
         ...
 
 
 class Kind(Protocol):
-    """A kind of code. A new one is a file of this folder with a `Kind`, which `annvq.index.codes.kinds` lists."""
+    """A kind of code; a new one is a file in this folder with a `Kind` that `annvq.index.codes.kinds` lists."""
 
     @property
     def name(self) -> str:
@@ -167,20 +166,20 @@ class Kind(Protocol):
 
     @property
     def splits_dimensions(self) -> bool:
-        """Whether each of M codes is of dimensions of its own: M may be "d/k", and is at most d."""
+        """Whether each of the M codes covers dimensions of its own, so that M may be "d/k" and is at most d."""
         ...
 
     @property
     def bits(self) -> int:
-        """Bits per dimension, where no field says how many; 0 for kinds that keep fewer than any refine store.
+        """Bits per dimension if no field gives them; 0 for kinds that keep fewer than any refine store.
 
-        A refine store with no more bits than this is refused: it would repair nothing.
+        A refine store with no more bits than this is refused, because it would improve nothing.
         """
         ...
 
     @property
     def codebook(self) -> Any:
-        """The class of what is learned, None where that is nothing."""
+        """The class of what is learned, or None if nothing is."""
         ...
 
     @property
@@ -190,19 +189,19 @@ class Kind(Protocol):
 
     @property
     def needs_centre(self) -> bool:
-        """Whether codes are of differences from a centroid even where there are no lists."""
+        """Whether codes are of differences from a centroid even if there are no lists."""
         ...
 
     def is_centered(self, spec: Fields) -> bool:
-        """Return whether the mean is taken from vectors before they are coded for "l2"."""
+        """Return whether, for "l2", the mean is subtracted from vectors before they are coded."""
         ...
 
     def layout(self, spec: Fields, d: int, l2: bool, spill: bool) -> Layout:
-        """Return the sections of the codes of d-dimensional vectors; ``spec`` is settled for them."""
+        """Return the sections of the codes of d-dimensional vectors, for which ``spec`` is resolved."""
         ...
 
     def telling_bytes(self, spec: Fields, d: int) -> int:
-        """Return the bytes per row that tell something of a vector: no factors, no padding of dimensions.
+        """Return the bytes per row that carry information about a vector, without factors and padding of dimensions.
 
         By default, the fewer these are, the more candidates are rescored.
         """
@@ -211,14 +210,14 @@ class Kind(Protocol):
     def train(
         self, spec: Fields, rows: np.ndarray, centroids: np.ndarray | None, metric: str, *, seed: int, threads: int
     ) -> Any:
-        """Learn a codebook from rotated vectors (n, d) float32, whose lists' centroids are (nlist, d).
+        """Learn a codebook from rotated vectors (n, d) float32, the centroids of whose lists are (nlist, d).
 
-        These are the whole sample of a build; a kind that needs fewer takes some of them.
+        The vectors are the whole sample of a build; a kind that needs fewer takes some of them.
         """
         ...
 
     def mismatch(self, spec: Fields, codebook: Any) -> str | None:
-        """Return in words how a codebook that was read differs from the recipe, None where it does not."""
+        """Return in words how a codebook that was read differs from the recipe, or None if it does not."""
         ...
 
     def codes(
@@ -233,7 +232,7 @@ class Kind(Protocol):
         ...
 
     def read(self, found: re.Match[str], lists: bool) -> dict[str, Any]:
-        """Return the fields of what ``spelling`` found, before which ``lists`` stood (RecipeError)."""
+        """Return the fields of what ``spelling`` matched after ``lists`` (RecipeError)."""
         ...
 
     def spelled(self, spec: Fields) -> str:

@@ -1,4 +1,4 @@
-"""The kinds of codes that there are."""
+"""The available kinds of codes."""
 
 from __future__ import annotations
 

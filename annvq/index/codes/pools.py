@@ -15,7 +15,7 @@ class Pools:
     """Candidates of ``nq`` queries, see `annvq.kernels.scan.topk`.
 
     ``scores (nq, capacity) float32``, ``rows (nq, capacity) int64`` (index-wide row numbers),
-    ``counts (nq,) int64``, ``thresholds (nq,) float32``, ``keep``: how many are wanted in the end.
+    ``counts (nq,) int64``, ``thresholds (nq,) float32``; ``keep`` is the number wanted in the end.
     """
 
     scores: np.ndarray
@@ -26,7 +26,7 @@ class Pools:
 
     @classmethod
     def empty(cls, nq: int, keep: int) -> Pools:
-        """Make empty pools that keep the best ``keep`` rows each."""
+        """Make empty pools, each of which keeps the best ``keep`` rows."""
         scores, rows, counts, thresholds = topk.empty_pools(nq, topk.capacity_for(keep))
         return cls(scores, rows, counts, thresholds, keep)
 
@@ -56,14 +56,14 @@ class Pools:
         return topk.Candidates(self.scores, self.rows, self.counts, self.thresholds)
 
     def cut(self, keys: np.ndarray) -> None:
-        """Drop all but the best ``keep`` of every pool; ``keys (n,) int64`` break ties."""
+        """Drop all but the best ``keep`` rows of every pool; ``keys (n,) int64`` break ties."""
         topk.cut_pools(self.candidates, self.keep, keys)
 
     def drop_repeats(self, keep: int) -> None:
-        """Keep every row once only, and want ``keep`` of them from now on."""
+        """Keep every row only once, and set the number of wanted rows to ``keep``."""
         topk.drop_repeats(self.candidates)
         self.keep = keep
 
     def best(self, k: int, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the best k scores (nq, k) float32 and rows (nq, k) int64, sorted; missing: -inf, -1."""
+        """Return the best k scores (nq, k) float32 and rows (nq, k) int64, sorted; missing ones are -inf and -1."""
         return topk.best(self.candidates, k, keys)

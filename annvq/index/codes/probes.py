@@ -1,4 +1,4 @@
-"""Which lists a block of queries searches, and which share of them one thread scans."""
+"""The lists that a block of queries searches, and the share of them that one thread scans."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from annvq.kernels.vectors.dots import squared_norms
 
 
 def coarse_of(centroids: np.ndarray, l2: bool, codebook: ProductCodebook | None = None) -> Coarse:
-    """Make centroids (nlist, d) float32 ready for choosing lists; ``codebook`` codes them where there are many.
+    """Prepare centroids (nlist, d) float32 for choosing lists; ``codebook`` codes them if there are many.
 
-    Under "l2" centroids and queries are shifted by the mean centroid, so that data far from the origin keep their
-    digits.
+    Under "l2", centroids and queries are shifted by the mean centroid, so that data far from the origin lose no
+    precision.
     """
     coded, keys = _NOT_CODED, frozen(np.arange(len(centroids)))
     if codebook is not None:
@@ -46,9 +46,9 @@ _NOT_CODED = CodedCentroids(_FLOATS, frozen(np.empty((0, 0, 0), np.float32)), _N
 class Probes:
     """The lists of a block of queries.
 
-    ``lists (nq, nlist) int64``, nearest first, of which ``counts (nq,) int64`` count;
-    ``centroid_scores (nq, nlist) float32``, larger is closer, are only those of the chosen; ``(nq, 0)`` for an
-    index without centroids.
+    ``lists (nq, nlist) int64``, nearest first, of which the first ``counts (nq,) int64`` are probed;
+    ``centroid_scores (nq, nlist) float32``, larger is closer, are valid only for those, and are ``(nq, 0)`` for
+    an index without centroids.
     """
 
     lists: np.ndarray
@@ -64,7 +64,7 @@ class Probes:
 
     @classmethod
     def choose(cls, queries: np.ndarray, coarse: Coarse, nprobe: int, need: int, live: np.ndarray) -> Probes:
-        """Choose the ``nprobe`` nearest lists and more until they hold ``need`` rows of ``live (nlist,)``."""
+        """Choose the ``nprobe`` nearest lists, and more until they hold ``need`` of the rows ``live (nlist,)``."""
         lists, counts, scores = probe(readonly(queries), coarse, live, nprobe, need)
         return cls(lists, counts, scores)
 
@@ -78,5 +78,5 @@ class Probes:
         return [replace(self, part=part, parts=parts) for part in range(parts)]
 
     def rows_of_part(self, n: int) -> tuple[int, int]:
-        """Return this part's first and last row of a list of ``n`` rows."""
+        """Return this part's first and last row in a list of ``n`` rows."""
         return part_of(n, self.part, self.parts)

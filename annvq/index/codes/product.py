@@ -17,7 +17,7 @@ from annvq.index.values import settled
 
 
 class ProductKind:
-    """M sub-quantizers, each of dimensions of its own."""
+    """M sub-quantizers, each for dimensions of its own."""
 
     name = "pq"
     defaults = MappingProxyType({"M": None, "nbits": 8, "residual": False, "score_aware": None})
@@ -44,7 +44,7 @@ class ProductKind:
     def train(
         self, spec: Fields, rows: np.ndarray, centroids: np.ndarray | None, metric: str, *, seed: int, threads: int
     ) -> ProductCodebook:
-        """Learn entries of vectors or residuals, which for inner products may weigh the parallel error more."""
+        """Learn entries for vectors or residuals, which for inner products may weight the parallel error more."""
         nbits = settled(spec.nbits)
         rows = rows[: rows_to_learn_from(nbits)]
         targets = residuals(rows, centroids, threads) if spec.residual and centroids is not None else rows
@@ -58,7 +58,7 @@ class ProductKind:
         )  # fmt: skip
 
     def mismatch(self, spec: Fields, codebook: ProductCodebook) -> str | None:
-        """Return how number and bits of the codes differ from the recipe's."""
+        """Return how the number and bits of the codes differ from the recipe's."""
         return codes_mismatch(spec, codebook)
 
     def codes(
@@ -68,7 +68,7 @@ class ProductKind:
         return TableCodes(codebook, metric, spec.residual, codebook.M, codebook.nbits, centroids, spill)
 
     def read(self, found: re.Match[str], lists: bool) -> dict[str, Any]:
-        """Return the fields of "PQ32x4fsr" and the like; codes behind lists are of residuals, but those of "fs"."""
+        """Return the fields of "PQ32x4fsr" and the like; codes behind lists are of residuals, except those of "fs"."""
         if found["fastscan"] and found["nbits"] != "4":
             raise RecipeError(f"fast scan is for 4-bit codes: write PQ{found['M']}x4{found['fastscan']}")
         if found["fastscan"] == "fsr" and not lists:

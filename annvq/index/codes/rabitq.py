@@ -23,7 +23,7 @@ from annvq.kernels.vectors.hadamard import padded_dim
 
 
 def rabitq_layout(d: int, bits: int) -> Layout:
-    """Return the sections of codes of whole 64 dimensions, and their factors."""
+    """Return the sections of codes, padded to a multiple of 64 dimensions, and of their factors."""
     plane = padded_dim(d) // 8
     return {
         "codes1": Section(np.uint8, plane),
@@ -34,7 +34,7 @@ def rabitq_layout(d: int, bits: int) -> Layout:
 
 @dataclass(frozen=True)
 class PreparedProbes:
-    """Prepared queries, and what each list adds: ``bases`` and ``distances`` (nq, nlist) float32."""
+    """Prepared queries, and each list's contribution: ``bases`` and ``distances`` (nq, nlist) float32."""
 
     queries: PreparedQueries
     bases: np.ndarray
@@ -49,16 +49,16 @@ class RaBitQCodes:
     metric: str
     centroids: np.ndarray
 
-    copies = 1  # how often a scan may find a row
+    copies = 1  # times that a scan may find a row
     scan_is_final = True
 
     @property
     def layout(self) -> Layout:
-        """The sections of the first bits, of the others, and of factors."""
+        """The sections of the first bits, of the other bits, and of factors."""
         return rabitq_layout(self.codebook.dim, self.codebook.bits)
 
     def pool_depth(self, k: int) -> int:
-        """Return how many rows a scan must keep for the k best: its scores are final."""
+        """Return how many rows a scan must keep for the k best; they are k, for its scores are final."""
         return k
 
     def encode(self, vectors: np.ndarray, labels: np.ndarray, threads: int) -> dict[str, np.ndarray]:
@@ -67,11 +67,11 @@ class RaBitQCodes:
         return self.codebook.encode_trusted(residuals, self.centroids, labels, self.metric, threads=threads)
 
     def completed(self, arrays: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, np.ndarray]:
-        """Return rows that were made elsewhere as they are: nothing goes with them."""
+        """Return rows that were made elsewhere as they are, for nothing goes with them."""
         return arrays
 
     def pack(self, arrays: dict[str, np.ndarray], offsets: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the rows as they are: planes are kept by row."""
+        """Return the rows as they are, for planes are kept by row."""
         return arrays
 
     def unpack(self, segment: Segment, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -85,7 +85,7 @@ class RaBitQCodes:
     def prepare(self, queries: np.ndarray, probes: Probes) -> PreparedProbes:
         """Rotate and quantize queries (nq, d), and measure their distances to the centroids."""
         bases = probes.centroid_scores
-        with np.errstate(all="ignore"):  # scores of lists that are not probed may be anything
+        with np.errstate(all="ignore"):  # scores of lists that are not probed are arbitrary
             if self.metric == "l2":
                 squares = -bases
             else:
@@ -114,7 +114,7 @@ class RaBitQCodes:
 
 
 class RaBitQKind:
-    """The kind "rabitq": 1 to 8 bits per dimension of vectors that are rotated at random."""
+    """The kind "rabitq": 1 to 8 bits per dimension of randomly rotated vectors."""
 
     name = "rabitq"
     defaults = MappingProxyType({"nbits": 1, "residual": False})
@@ -127,7 +127,7 @@ class RaBitQKind:
     spelling = re.compile(r"RaBitQ(?P<bits>[0-9]{1,9})?")
 
     def is_centered(self, spec: Fields) -> bool:
-        """Return False: codes are of differences from a centroid anyway."""
+        """Return False, because codes are of differences from a centroid anyway."""
         return False
 
     def layout(self, spec: Fields, d: int, l2: bool, spill: bool) -> Layout:
@@ -141,7 +141,7 @@ class RaBitQKind:
     def train(
         self, spec: Fields, rows: np.ndarray, centroids: np.ndarray | None, metric: str, *, seed: int, threads: int
     ) -> RaBitQCodebook:
-        """Choose a rotation; nothing is learned of the vectors but their dimension."""
+        """Choose a rotation; nothing is learned from the vectors but their dimension."""
         return RaBitQCodebook.train(rows, bits=settled(spec.nbits), seed=seed)
 
     def mismatch(self, spec: Fields, codebook: RaBitQCodebook) -> str | None:

@@ -1,4 +1,4 @@
-"""The kind "rvq": codes of several stages, each of what the stages before it left."""
+"""The kind "rvq": codes of several stages, each of which codes what the stages before it left."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ResidualKind:
     spelling = re.compile(r"RQ(?P<M>[0-9]{1,9})(?:x(?P<nbits>[0-9]{1,9}))?")
 
     def is_centered(self, spec: Fields) -> bool:
-        """Return True: the first stage need not spend its entries on the mean."""
+        """Return True, so that the first stage need not spend its entries on the mean."""
         return True
 
     def layout(self, spec: Fields, d: int, l2: bool, spill: bool) -> Layout:
@@ -51,7 +51,7 @@ class ResidualKind:
         )
 
     def mismatch(self, spec: Fields, codebook: ResidualCodebook) -> str | None:
-        """Return how number and bits of the codes differ from the recipe's."""
+        """Return how the number and bits of the codes differ from the recipe's."""
         return codes_mismatch(spec, codebook)
 
     def codes(

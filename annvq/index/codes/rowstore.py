@@ -1,4 +1,4 @@
-"""Rows kept as they are or nearly: float32, float16 or 8-bit scalars.
+"""Rows that are kept exactly or nearly so: as float32, float16 or 8-bit scalars.
 
 The same store serves as the codes of a flat index and as the refine store behind any other codes.
 """
@@ -42,11 +42,11 @@ class RowStore:
     section: str
     scalar: ScalarCodebook | None = None
 
-    copies = 1  # how often a scan may find a row
+    copies = 1  # times that a scan may find a row
     scan_is_final = True
 
     def encode(self, vectors: np.ndarray, labels: np.ndarray, threads: int) -> dict[str, np.ndarray]:
-        """Return the rows to store of float32 vectors (n, d); NonFiniteError beyond float16's range."""
+        """Return the rows to store for float32 vectors (n, d); values beyond float16's range raise NonFiniteError."""
         return {self.section: self._rows(vectors, threads)}
 
     def _rows(self, vectors: np.ndarray, threads: int) -> np.ndarray:
@@ -63,11 +63,11 @@ class RowStore:
         return rows
 
     def completed(self, arrays: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, np.ndarray]:
-        """Return rows that were made elsewhere as they are: nothing goes with them."""
+        """Return rows that were made elsewhere as they are, for nothing goes with them."""
         return arrays
 
     def pack(self, arrays: dict[str, np.ndarray], offsets: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the rows as they are: this store's layout is the plain one."""
+        """Return the rows as they are, for this store's layout is the plain one."""
         return arrays
 
     def unpack(self, segment: Segment, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -88,7 +88,7 @@ class RowStore:
         return row_layout(self.kind, self.dim, self.section)
 
     def pool_depth(self, k: int) -> int:
-        """Return how many rows a scan must keep for the k best: its scores are final."""
+        """Return how many rows a scan must keep for the k best; they are k, for its scores are final."""
         return k
 
     def prepare(self, queries: np.ndarray, probes: Probes) -> np.ndarray:
@@ -118,7 +118,7 @@ class RowStore:
 
     @cached_property
     def _affine(self) -> tuple[np.ndarray, np.ndarray]:
-        """Minimum and step per dimension of 8-bit rows, padded for the kernels; empty for floats."""
+        """The minimum and step per dimension of 8-bit rows, padded for the kernels; empty for floats."""
         if self.scalar is None:
             return _NOTHING, _NOTHING
         return frozen(padded(self.scalar.minimum)), frozen(padded(self.scalar.step))
@@ -126,7 +126,7 @@ class RowStore:
 
 @dataclass(frozen=True)
 class RowKind:
-    """The kinds "fp32", "fp16" and "sq8": rows of numbers of so many bits, which factory strings call ``text``."""
+    """The kinds "fp32", "fp16" and "sq8": rows of numbers of ``bits`` bits, which factory strings call ``text``."""
 
     name: str
     bits: int
@@ -140,11 +140,11 @@ class RowKind:
 
     @property
     def codebook(self) -> type[ScalarCodebook] | None:
-        """What is learned: the range of numbers that are coded in 8 bits."""
+        """The class of what is learned: the range of numbers that are coded in 8 bits."""
         return ScalarCodebook if self.name == "sq8" else None
 
     def is_centered(self, spec: Fields) -> bool:
-        """Return False: rows keep their numbers wherever they are."""
+        """Return False, because rows keep their numbers wherever they lie."""
         return False
 
     def layout(self, spec: Fields, d: int, l2: bool, spill: bool) -> Layout:
@@ -158,7 +158,7 @@ class RowKind:
     def train(
         self, spec: Fields, rows: np.ndarray, centroids: np.ndarray | None, metric: str, *, seed: int, threads: int
     ) -> ScalarCodebook | None:
-        """Learn the least and the largest number of every dimension, for 8 bits."""
+        """Learn the least and the largest number of every dimension if they are coded in 8 bits."""
         return ScalarCodebook.train(rows, kind=self.name) if self.codebook is not None else None
 
     def mismatch(self, spec: Fields, codebook: ScalarCodebook | None) -> str | None:
@@ -175,7 +175,7 @@ class RowKind:
 
     @property
     def spelling(self) -> re.Pattern[str]:
-        """The one spelling."""
+        """The only spelling."""
         return re.compile(self.text)
 
     def read(self, found: re.Match[str], lists: bool) -> dict[str, Any]:
@@ -183,5 +183,5 @@ class RowKind:
         return {}
 
     def spelled(self, spec: Fields) -> str:
-        """Return the one spelling."""
+        """Return the only spelling."""
         return self.text

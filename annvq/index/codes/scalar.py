@@ -28,7 +28,7 @@ class Scalar4Kind:
     spelling = re.compile("SQ4")
 
     def is_centered(self, spec: Fields) -> bool:
-        """Return False: levels stand wherever the numbers are."""
+        """Return False, because levels are placed wherever the numbers lie."""
         return False
 
     def layout(self, spec: Fields, d: int, l2: bool, spill: bool) -> Layout:

@@ -22,11 +22,11 @@ class CodebookSpec:
     M
         Sub-quantizers (pq), a number or ``"d/k"`` for one per k dimensions; stages (rvq), a number.
     nbits
-        Bits a code: 4 or 8 (pq, rvq; 8 if left out), bits a dimension 1 to 8 (rabitq; 1 if left out).
+        Bits per code: 4 or 8 (pq, rvq; 8 if left out); bits per dimension: 1 to 8 (rabitq; 1 if left out).
     residual
-        Code x - c with the centroid c of x's list instead of x (pq, rvq, rabitq; needs lists).
+        Whether x - c, with the centroid c of x's list, is coded instead of x (pq, rvq, rabitq; needs lists).
     score_aware
-        ScaNN's threshold T, 0 < T < 1: codes weigh the error parallel to the vector more (pq; Guo et
+        ScaNN's threshold T, 0 < T < 1: codes weight the error parallel to the vector more (pq; Guo et
         al. 2020, arXiv:1908.10396, theorem 3.4). Used for metrics "ip" and "cosine"; dropped for "l2".
     beam
         Partial codes kept from stage to stage while encoding (rvq; 5 if left out).
@@ -34,7 +34,7 @@ class CodebookSpec:
     Raises
     ------
     RecipeError
-        A field that this kind does not have, or a value outside its range.
+        A field is not one of this kind's, or a value is outside its range.
 
     """
 
@@ -66,7 +66,7 @@ class CodebookSpec:
             check_count("codebook.beam", self.beam)
 
     def settled(self, d: int) -> CodebookSpec:
-        """Return the spec with a number M for d-dimensional vectors (RecipeError where it does not fit)."""
+        """Return the spec with a number M for d-dimensional vectors (RecipeError if it does not fit)."""
         M = math.ceil(d / int(self.M.removeprefix("d/"))) if isinstance(self.M, str) else self.M
         if KINDS[self.kind].splits_dimensions and M is not None and M > d:
             raise RecipeError(f"codebook.M = {M} sub-quantizers do not fit d = {d}: use at most {d}, or M = 'd/2'")

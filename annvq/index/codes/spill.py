@@ -1,15 +1,15 @@
-"""Second lists: every row is coded twice, in its own list and in one that a query finds when it misses that.
+"""Second lists: every row is coded twice, in its own list and in one that a query finds when it misses the first.
 
-Maximum inner product search looks for vectors that the query points along, and misses those whose
-difference from their centroid does so as well: the centroid then scores too low. A second code, relative
-to a centroid whose difference points elsewhere, is found independently of the first
+Maximum inner product search looks for vectors along the query. It misses those whose difference from their
+centroid also points along the query, because the centroid then scores too low. A second code, relative to
+a centroid whose difference points elsewhere, is found independently of the first
 (Sun et al. 2023, "SOAR", arXiv:2404.00774).
 
-The rows themselves, with ids and refine rows, stay where they are, in the order of their first lists. What
-is added to a segment are sections of its own:
+The rows themselves, with ids and refine rows, stay where they are, in the order of their first lists. A
+segment gets these additional sections:
 
     spill.offsets   (nlist + 1,) int64    where each list's second codes begin
-    spill.rows      (n,) uint32           whose they are
+    spill.rows      (n,) uint32           the rows that they code
     spill.codes.*   packed as the first codes are
 """
 
@@ -30,7 +30,7 @@ from annvq.kernels.vectors import gemm
 OFFSETS, ROWS, CODES = "spill.offsets", "spill.rows", f"spill.codes.{scan4.LAYOUT}"
 OTHER_CODES = f"spill.codes.{scan4.OTHER_LAYOUT}"
 LISTS, UNPACKED = "spill.lists", "spill.codes"  # per row, before packing
-_WEIGHT = 1.5  # lambda; ScaNN's documentation names the same
+_WEIGHT = 1.5  # lambda, the same as in ScaNN's documentation
 _BLOCK_BYTES = 1 << 25  # of products of a block of vectors with all centroids
 
 
@@ -40,7 +40,7 @@ def second_lists(vectors: np.ndarray, centroids: np.ndarray, labels: np.ndarray,
     squares = _row_products(centroids, centroids)
     out = np.empty(len(vectors), np.int32)
     size = max(1, _BLOCK_BYTES // (4 * len(centroids)))
-    by_list = np.argsort(labels, kind="stable")  # rows of a block then share few lists
+    by_list = np.argsort(labels, kind="stable")  # so that rows of a block share few lists
 
     def choose(block: slice) -> None:
         places = by_list[block]
@@ -67,7 +67,7 @@ def second_lists(vectors: np.ndarray, centroids: np.ndarray, labels: np.ndarray,
 
 
 def _row_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the inner products (n,) float32 of rows (n, d) with rows; einsum's order would be that of the machine."""
+    """Return the inner products (n,) float32 of rows (n, d) with rows; einsum's order would depend on the machine."""
     return np.multiply(a, b, dtype=np.float64).sum(axis=1).astype(np.float32)
 
 
@@ -79,7 +79,7 @@ def pack(lists: np.ndarray, codes: np.ndarray, nlist: int) -> dict[str, np.ndarr
 
 
 def unpack(arrays: dict[str, np.ndarray], M: int, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Return second lists and codes of some rows (int64) of what `pack` packed (CorruptIndexError of `check_rows`)."""
+    """Return the second lists and codes that `pack` packed for some rows (int64); errors are those of `check_rows`."""
     check_rows(arrays)
     places = np.empty(len(arrays[ROWS]), np.int64)
     places[arrays[ROWS]] = np.arange(len(places))
@@ -89,7 +89,7 @@ def unpack(arrays: dict[str, np.ndarray], M: int, rows: np.ndarray) -> dict[str,
 
 
 def check(arrays: dict[str, np.ndarray], M: int, n: int, nlist: int) -> dict[str, tuple[type, tuple[int, ...]]]:
-    """Return dtype and shape of the sections of ``n`` rows; CorruptIndexError where they name other rows or lists."""
+    """Return dtype and shape of the sections of ``n`` rows; CorruptIndexError if they name other rows or lists."""
     offsets, rows = arrays.get(OFFSETS), arrays.get(ROWS)
     if offsets is None or offsets.dtype != np.int64 or offsets.shape != (nlist + 1,):
         raise CorruptIndexError(f"section {OFFSETS} is missing or has not {nlist + 1} int64")
@@ -103,12 +103,12 @@ def check(arrays: dict[str, np.ndarray], M: int, n: int, nlist: int) -> dict[str
 
 
 def layout(M: int) -> Layout:
-    """Return the sections of second codes, M of 4 bits, without where their lists begin."""
+    """Return the sections of second codes, M of 4 bits, without the offsets of their lists."""
     return {ROWS: Section(np.uint32, 1, "numbers"), CODES: packed_codes(M, 4)}
 
 
 def check_rows(arrays: dict[str, np.ndarray]) -> None:
-    """Raise CorruptIndexError unless every row is named once: `unpack` puts each one's code in its place."""
+    """Raise CorruptIndexError unless every row is named once, which `unpack` relies on."""
     named = np.zeros(len(arrays[ROWS]), bool)
     named[arrays[ROWS]] = True
     if not named.all():

@@ -18,9 +18,9 @@ from annvq.kernels.scan import scan4, scan8
 from annvq.kernels.scan.lists import PackedCodes
 from annvq.kernels.vectors.dots import squared_norms
 
-CODEBOOK_ROWS = 1 << 16  # vectors that a codebook of 256 entries a sub-quantizer learns from
-_ROWS_FOR_4_BITS = 1 << 14  # and one of 16 entries
-_ROWS_DECODED = 1024  # at a time, for their constants
+CODEBOOK_ROWS = 1 << 16  # vectors from which a codebook of 256 entries per sub-quantizer is learned
+_ROWS_FOR_4_BITS = 1 << 14  # the same for 16 entries
+_ROWS_DECODED = 1024  # at a time, to compute their constants
 _NOTHING = frozen(np.empty(0, np.float32))
 _UNMAPPED = frozen(np.empty(0, np.uint32))
 
@@ -48,7 +48,7 @@ def residuals(rows: np.ndarray, centroids: np.ndarray, threads: int) -> np.ndarr
 
 
 def codes_mismatch(spec: Fields, codebook: ProductCodebook | ResidualCodebook) -> str | None:
-    """Return in words how number and bits of codes differ from the recipe's, None where they do not."""
+    """Return in words how the number and bits of codes differ from the recipe's, or None if they do not."""
     if (codebook.M, codebook.nbits) == (spec.M, spec.nbits):
         return None
     return f"of {spec.M} codes of {spec.nbits} bits with a codebook of {codebook.M} of {codebook.nbits}"
@@ -58,8 +58,8 @@ def codes_mismatch(spec: Fields, codebook: ProductCodebook | ResidualCodebook) -
 class TableCodes:
     """How vectors are coded by a codebook with tables, packed for the scan and scanned.
 
-    ``residual``: codes are of x - c with the centroid c of x's list, a row of ``centroids``. ``M`` code
-    columns of ``nbits`` 4 or 8. ``spill``: every row has a second code in another list (`annvq.index.codes.spill`).
+    If ``residual``, codes are of x - c with the centroid c of x's list, a row of ``centroids``. There are ``M`` codes
+    of ``nbits`` 4 or 8. If ``spill``, every row has a second code in another list (`annvq.index.codes.spill`).
     """
 
     codebook: ProductCodebook | ResidualCodebook | ScalarCodebook
@@ -74,7 +74,7 @@ class TableCodes:
 
     @property
     def section(self) -> str:
-        """Name of the section of packed codes; 4-bit codes name the layout that the instruction set wants."""
+        """The name of the section of packed codes; for 4-bit codes it names the layout of the instruction set."""
         return _section(self.nbits)
 
     def relaid(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -88,7 +88,7 @@ class TableCodes:
 
     @property
     def copies(self) -> int:
-        """How often a scan may find a row."""
+        """The number of times that a scan may find a row."""
         return 2 if self.spill else 1
 
     def packed(self, segment: Segment) -> PackedCodes:
@@ -101,7 +101,7 @@ class TableCodes:
         )  # fmt: skip
 
     def spilled(self, segment: Segment) -> PackedCodes:
-        """Return a segment's second codes as kernels take them; its mapping is empty where there are none."""
+        """Return a segment's second codes as kernels take them; the mapping is empty if there are none."""
         first = self.packed(segment)
         if not self.spill:
             return first
@@ -122,7 +122,7 @@ class TableCodes:
         return table_layout(self.M, self.nbits, self.with_constants, self.spill)
 
     def pool_depth(self, k: int) -> int:
-        """Return how many rows the scan's 8-bit tables must keep so that the float tables pick the k best."""
+        """Return how many rows the scan with 8-bit tables must keep so that the float tables find the k best."""
         return max(2 * k, k + 32)
 
     def encode(self, vectors: np.ndarray, labels: np.ndarray, threads: int) -> dict[str, np.ndarray]:
@@ -167,7 +167,7 @@ class TableCodes:
         return {**packed, self.section: packer.pack(arrays["codes"], offsets)}
 
     def unpack(self, segment: Segment, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Return what `pack` was given, of some rows (int64) of a segment."""
+        """Return, for some rows (int64) of a segment, what `pack` was given."""
         packer = scan4 if self.nbits == 4 else scan8
         unpacked = {"codes": packer.unpack(segment.arrays[self.section], segment.offsets, self.M, rows)}
         if self.with_constants:
@@ -187,7 +187,7 @@ class TableCodes:
         tables = self.codebook.lookup_tables_trusted(queries, self.metric, residual=self.residual)
         if self.residual:
             return tables, probes.centroid_scores
-        if self.with_constants:  # -|q|^2 belongs to every list alike
+        if self.with_constants:  # -|q|^2 is the same for every list
             squares = -squared_norms(queries)[:, None]
             return tables, np.ascontiguousarray(np.broadcast_to(squares, probes.lists.shape))
         return tables, np.empty((len(queries), 0), np.float32)
