@@ -204,7 +204,7 @@ def is_integers(values: Any) -> bool:
 
 
 def table_rows(table: Tensor, codes: Tensor) -> Tensor:
-    """Return rows (n, d), at least float32, of a table (k, d) for codes (n,); 0 if a code is -1."""
+    """Return rows (n, d), at least float32, of a table (k, d) for codes (n,); the row of a code -1 is 0."""
     if not codes.numel() or codes.min() >= 0:
         return table[codes].to(least_dtype(table))
     return table[codes.clamp_min(0)].to(least_dtype(table)) * (codes >= 0)[:, None]

@@ -40,7 +40,7 @@ class BitTokenizer(Tokenizer):
         return torch.tensor(self.levels, device=bits.device, dtype=dtype)[bits.long()]
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """Return the rows (n, dim) of codes (n,); 0 if one is -1."""
+        """Return the rows (n, dim) of codes (n,); the row of a code -1 is 0."""
         bits = bits_of_number(codes.clamp_min(0), self.bits)
         return self.projection.up(self.values(bits, self.projection.dtype)) * (codes >= 0)[:, None]
 

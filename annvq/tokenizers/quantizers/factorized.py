@@ -70,7 +70,7 @@ class FactorizedVQ(Tokenizer):
         return assign_parts(self.parts, self._adapted(rows))
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """Return the rows (n, dim) of codes (n, M); 0 if one is -1."""
+        """Return the rows (n, dim) of codes (n, M); the part of a code -1 is 0."""
         return lookup_parts(self.parts, codes.unbind(1))
 
     def to_codebook(self) -> ProductCodebook:

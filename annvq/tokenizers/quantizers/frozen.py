@@ -80,7 +80,7 @@ class KMeansTokenizer(Tokenizer):
         return self._search(rows, self.codebook.to(rows.dtype))
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """Return the rows (n, dim) of codes (n,); 0 if one is -1."""
+        """Return the rows (n, dim) of codes (n,); the row of a code -1 is 0."""
         self._check()
         return table_rows(self.codebook, codes)
 

@@ -66,7 +66,7 @@ class FSQ(Tokenizer):
         return self._number(self.bound(self.projection.down(rows)).round())
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """Return the rows (n, dim) of codes (n,); 0 if one is -1."""
+        """Return the rows (n, dim) of codes (n,); the row of a code -1 is 0."""
         values = (self.digits(codes.clamp_min(0)) - self._half(codes)) / self._half(codes)
         found = self.projection.up(values.to(self.projection.dtype))
         return found * (codes >= 0)[:, None]

@@ -86,7 +86,7 @@ class IBQ(Tokenizer):
         return self._search(rows, self.codebook.to(rows.dtype), "ip", moving=self.training)
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """Return the rows (n, dim) of codes (n,); 0 if one is -1."""
+        """Return the rows (n, dim) of codes (n,); the row of a code -1 is 0."""
         return table_rows(self.codebook, codes)
 
     @classmethod

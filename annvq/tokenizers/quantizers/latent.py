@@ -59,7 +59,7 @@ class LatentQuantizer(Tokenizer):
         return codes
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """Return the rows (n, dim) of codes (n, dim); 0 if one is -1."""
+        """Return the rows (n, dim) of codes (n, dim); the value of a code -1 is 0."""
         values = self._values_of(codes.clamp_min(0))
         return values.to(least_dtype(values)) * (codes >= 0)
 

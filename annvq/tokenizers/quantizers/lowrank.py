@@ -73,7 +73,7 @@ class LowRankVQ(Tokenizer):
         return self.codes.assign((rows - self.center.to(rows.dtype)) @ self.basis(rows.dtype))
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """Return the rows (n, dim) of codes (n,); 0 if one is -1."""
+        """Return the rows (n, dim) of codes (n,); the row of a code -1 is 0."""
         q = self.codes.lookup(codes)
         return (q @ self.basis(q.dtype).T + self.center.to(q.dtype)) * (codes >= 0)[:, None]
 

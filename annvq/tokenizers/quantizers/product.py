@@ -71,7 +71,7 @@ class ProductVQ(Tokenizer):
         return self._only.assign(rows.reshape(-1, self._only.dim)).reshape(-1, self.heads)
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """Return the rows (n, dim) of codes (n, M); 0 if one is -1."""
+        """Return the rows (n, dim) of codes (n, M); the part of a code -1 is 0."""
         if not self.is_shared:
             return lookup_parts(self.parts, codes.unbind(1))
         return self._only.lookup(codes.reshape(-1)).reshape(-1, self.dim)

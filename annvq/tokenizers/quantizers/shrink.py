@@ -55,7 +55,7 @@ def shrink_codebook(
     Parameters
     ----------
     quantizer
-        With one codebook of k codes.
+        A quantizer with one codebook of k codes.
     codebook_size
         Number of codes of the new one, at most k.
     counts

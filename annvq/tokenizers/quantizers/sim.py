@@ -82,7 +82,7 @@ class SimVQ(Tokenizer):
         return self._search(rows, self._codes(self.basis.to(rows.dtype)), moving=self.training)
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """Return the rows (n, dim) of codes (n,); 0 if one is -1."""
+        """Return the rows (n, dim) of codes (n,); the row of a code -1 is 0."""
         basis = self.basis[codes.clamp_min(0)].to(least_dtype(self.basis))
         return self._codes(basis) * (codes >= 0)[:, None]
 

@@ -88,7 +88,7 @@ class VectorQuantizer(Tokenizer):
         return self._search(x, self._as_codes(self.codebook.to(x.dtype)), moving=self.training)
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """Return the rows (n, dim) of codes (n,); 0 if one is -1."""
+        """Return the rows (n, dim) of codes (n,); the row of a code -1 is 0."""
         found = self._as_codes(self.codebook[codes.clamp_min(0)].to(least_dtype(self.codebook)))
         return self.projection.up(found) * (codes >= 0)[:, None]
 
