@@ -1,4 +1,4 @@
-"""Building a multi-vector index: learn from some documents, then encode and code batch by batch."""
+"""Building a multi-vector index: learn from a sample of documents, then encode all of them batch by batch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _BATCH_VECTORS = 1 << 16
 _BATCH_BYTES = 1 << 26  # of encodings
 _SEGMENT_BYTES = 1 << 28  # after which a streamed build starts a new segment
 _SAMPLE = 1 << 14  # documents that the index of encodings learns from, at least
-_CENTROIDS_PROBED = 8  # a query vector, until tuning says otherwise
+_CENTROIDS_PROBED = 8  # per query vector, until tuning says otherwise
 _UNKNOWN_FACTOR = 16  # a stream longer than its sample is taken to be this many times as long
 
 
@@ -48,7 +48,7 @@ def build(
     progress: bool | Callable[[int, int | None], object] | Progress,
     path: str | os.PathLike[str] | None,
 ) -> VersionedRows:
-    """Build the rows of a `MultiVectorIndex`; parameters and errors as for `MultiVectorIndex.build`."""
+    """Build the rows of a `MultiVectorIndex`; parameters and errors are those of `MultiVectorIndex.build`."""
     made, seed, workers = load(recipe), as_count("seed", seed, least=0), pool.resolve(threads)
     folder = None if path is None else as_path(path)
     whole = None if isinstance(documents, Iterator) else Ragged.of(documents, offsets).without_empty("documents")
@@ -134,7 +134,7 @@ def _encode(
     report: Progress,
     store: Store | None,
 ) -> list[Segment]:
-    """Encode all documents into segments; ``head`` is emptied on the way."""
+    """Encode all documents into segments; ``head`` is emptied in the process."""
     tokens = trained.tokens
     assert tokens is not None
     encoder = FixedDimensionalEncoder(dim=tokens.dim, **tokens.settings["encoder"])

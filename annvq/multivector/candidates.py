@@ -1,4 +1,4 @@
-"""Which documents are worth rescoring: by their encodings, by single vectors, by centroids, or all."""
+"""Candidates for rescoring: documents found by their encodings, by single vectors or by centroids, or all."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ class Finder:
         Parameters
         ----------
         view
-            Of the index; rows that may be returned are those that its segments allow.
+            The view of the index; the rows that its segments allow may be returned.
         queries, prepared
-            nq sets of float32 vectors, none empty, and each as the token store prepares it.
+            nq sets of float32 vectors, none empty, and each of them as the token store prepares it.
         depth
-            ``rerank``: how many candidates; ``nprobe``: lists of encodings, or centroids a vector, and more where
-            these have fewer candidates.
+            ``rerank`` is the number of candidates, ``nprobe`` that of lists of encodings, or of centroids per vector;
+            more of these are looked into if they hold fewer candidates.
         least
-            Candidates that every query gets, at most ``rerank``; no more than may be returned.
+            The number of candidates that every query gets, at most ``rerank`` and the number that may be returned.
         threads
             At least 1.
 
@@ -84,11 +84,11 @@ class Finder:
     def _by_tokens(
         self, snapshot: Snapshot, queries: Ragged, wanted: int, distinct: bool, threads: int
     ) -> list[np.ndarray]:
-        """Search every query vector over all documents' vectors, exhaustively.
+        """Search all documents' vectors exhaustively for every query vector.
 
-        A query's candidates are its vectors' first hits, their second hits and so on, until there are ``wanted``: hits,
-        of which several may be of one document, or different documents (``distinct``). Equal hits stand in the order of
-        their documents' ids.
+        A query's candidates are its vectors' first hits, their second hits and so on, until there are ``wanted`` hits,
+        several of which may be of one document, or as many different documents (``distinct``). Equal hits are in the
+        order of their documents' ids.
         """
         groups = np.split(np.arange(len(queries)), np.flatnonzero(np.diff(queries.offsets[1:] // _TOGETHER)) + 1)
         parts = [self._by_some_tokens(snapshot, queries[some], wanted, distinct, threads) for some in groups]
@@ -127,7 +127,7 @@ class Finder:
     # -- centroids ------------------------------------------------------------------------------
 
     def _by_centroids(self, snapshot: Snapshot, query: Prepared, depth: SearchParams) -> np.ndarray:
-        """Score documents of the nearest centroids' lists by centroids alone (Santhanam et al. 2022, "PLAID")."""
+        """Score the documents in the nearest centroids' lists by centroids alone (Santhanam et al. 2022, "PLAID")."""
         probes = min(depth.nprobe, len(query.centroid_scores))
         found = self._in_lists(snapshot, query, probes)
         wanted = min(depth.rerank, snapshot.searchable_count)

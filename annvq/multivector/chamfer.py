@@ -29,7 +29,9 @@ def chamfer(
     document_offsets: Any = None,
     threads: int | None = None,
 ) -> np.ndarray:
-    """Return the sum over a query's vectors of the largest inner product with a document's, for every pair.
+    """Return the Chamfer similarity of every query to every document.
+
+    It is the sum, over the query's vectors, of the largest inner product with a vector of the document.
 
     Parameters
     ----------
@@ -47,7 +49,7 @@ def chamfer(
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError
-        Input that is no sets of vectors, or sets of different dimensions.
+        The input is not sets of vectors, or the sets differ in dimension.
 
     """
     asked = Ragged.of(queries, query_offsets, name="queries").floats()

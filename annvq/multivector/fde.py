@@ -1,4 +1,4 @@
-"""Sets of vectors as single vectors whose inner product stands for Chamfer similarity."""
+"""Encoding of sets of vectors as single vectors whose inner product approximates Chamfer similarity."""
 
 from __future__ import annotations
 
@@ -25,36 +25,36 @@ _SETS_A_TASK = 32
 
 @dataclass(frozen=True)
 class FixedDimensionalEncoder:
-    """Encodes sets of vectors so that <query's, document's encoding> is near their Chamfer similarity.
+    """Encodes sets of vectors so that the inner product of two encodings approximates their Chamfer similarity.
 
-    In each of ``repetitions`` hyperplanes part space into cells. A query's vectors are summed in every cell, a
-    document's averaged; a cell where a document has none takes the vector of that document whose signs are nearest.
-    Then each cell is projected and all are put behind each other (Dhulipala et al., "MUVERA: Multi-Vector Retrieval
-    via Fixed Dimensional Encodings", 2024, section 2). The same parameters make the same encoding everywhere, to the
-    last bit, on the CPU; on a GPU a vector that lies on a hyperplane may fall on its other side.
+    In each of ``repetitions``, hyperplanes divide space into cells. A query's vectors are summed in every cell, a
+    document's are averaged; a cell that holds none of a document's vectors takes the one whose signs are nearest.
+    Then each cell is projected, and all are concatenated (Dhulipala et al., "MUVERA: Multi-Vector Retrieval via
+    Fixed Dimensional Encodings", 2024, section 2). On CPUs the same parameters give the same encoding everywhere, to
+    the last bit; on a GPU, a vector that lies on a hyperplane may fall on its other side.
 
     Parameters
     ----------
     dim
         Dimension d of the vectors.
     repetitions
-        At least 1; the error falls with its root.
+        At least 1; the error falls with the square root of it.
     simhash_bits
-        Hyperplanes a repetition, 0 to 16: 2**simhash_bits cells.
+        Hyperplanes per repetition, 0 to 16; they make 2**simhash_bits cells.
     projection_dim
-        Numbers a cell, random signs over the root of ``projection_dim`` times the vector; None keeps all d as they
-        are.
+        Numbers per cell: the vector times random signs, divided by the square root of ``projection_dim``. None keeps
+        all d numbers as they are.
     final_dim
-        Numbers of the encoding, by a count sketch; None keeps all repetitions * 2**simhash_bits * projection_dim.
+        Numbers of the encoding, made by a count sketch; None keeps all repetitions * 2**simhash_bits * projection_dim.
     fill_empty
         Whether a document's empty cells are filled.
     seed
-        Of hyperplanes, projections and sketch, at least 0.
+        The seed of hyperplanes, projections and sketch, at least 0.
 
     Raises
     ------
     ParameterError
-        What is out of bounds.
+        A parameter is out of bounds.
 
     """
 
@@ -85,7 +85,7 @@ class FixedDimensionalEncoder:
 
     @property
     def output_dim(self) -> int:
-        """Numbers of an encoding."""
+        """The number of dimensions of an encoding."""
         return self._numbers if self.final_dim is None else self.final_dim
 
     @property
@@ -107,7 +107,7 @@ class FixedDimensionalEncoder:
             m sets as `annvq.multivector.Ragged.of` takes them: a list of arrays (t, d), Arrow lists, or flat (n, d)
             with offsets (m + 1,). A set without vectors is encoded as zeros.
         dtype
-            float32 or float16 of the result.
+            The dtype of the result, float32 or float16.
         threads
             Default: all CPUs of the process; the result does not depend on it.
 
@@ -119,11 +119,11 @@ class FixedDimensionalEncoder:
         Raises
         ------
         ShapeError, DtypeError, NonFiniteError, ParameterError
-            Input that is no sets of vectors of this dimension.
+            The input is not sets of vectors of this dimension.
 
         See Also
         --------
-        annvq.multivector.fde_torch.encode : the same by torch, for vectors on a GPU.
+        annvq.multivector.fde_torch.encode : the same with torch, for vectors on a GPU.
 
         """
         return self._encode(Ragged.of(vectors, offsets, dim=self.dim), True, dtype, threads)
@@ -131,13 +131,13 @@ class FixedDimensionalEncoder:
     def encode_queries(
         self, vectors: Any, offsets: Any = None, *, dtype: Any = np.float32, threads: int | None = None
     ) -> np.ndarray:
-        """Encode queries' sets of vectors, (m, output_dim): parameters and errors as for `encode_documents`."""
+        """Encode queries' sets of vectors (m, output_dim); parameters and errors are those of `encode_documents`."""
         return self._encode(Ragged.of(vectors, offsets, dim=self.dim, name="queries"), False, dtype, threads)
 
     def stream_documents(
         self, batches: Iterable[Any], *, dtype: Any = np.float32, threads: int | None = None
     ) -> Iterator[np.ndarray]:
-        """Yield the encodings of batch after batch of documents, each as `encode_documents` takes them."""
+        """Yield the encodings of documents batch by batch, each batch as `encode_documents` takes it."""
         for batch in batches:
             yield self.encode_documents(batch, dtype=dtype, threads=threads)
 
@@ -164,10 +164,10 @@ class FixedDimensionalEncoder:
 
     @cached_property
     def matrix(self) -> np.ndarray:
-        """What vectors are multiplied with: all repetitions' hyperplanes, then their projections, (rows, d) float32."""
+        """The matrix (rows, d) float32 that multiplies vectors: all hyperplanes, then the repetitions' projections."""
         planes, projections = [], []
         for repetition in range(self.repetitions):
-            # NumPy promises that this generator's numbers never change, which it does not of its newer ones.
+            # NumPy promises that the numbers of this generator never change; it does not promise that for newer ones.
             random = np.random.RandomState((self.seed + 0x9E3779B1 * repetition) % (1 << 32))
             normal = random.standard_normal((self.simhash_bits, self.dim))
             planes.append(np.round(normal * _GRID) / _GRID)
@@ -180,7 +180,7 @@ class FixedDimensionalEncoder:
 
     @cached_property
     def sketch(self) -> tuple[np.ndarray, np.ndarray]:
-        """Place (numbers,) int64 and sign float32 of every number in the final encoding; empty without a sketch."""
+        """The place (numbers,) int64 and sign float32 of every number in the final encoding; empty without a sketch."""
         if self.final_dim is None:
             return np.empty(0, np.int64), np.empty(0, np.float32)
         random = np.random.RandomState((self.seed + 0x85EBCA6B) % (1 << 32))
@@ -189,7 +189,7 @@ class FixedDimensionalEncoder:
 
 
 def _as_float(dtype: Any) -> np.dtype:
-    """Return the dtype of encodings; ParameterError for other than float32 and float16."""
+    """Return the dtype of encodings; ParameterError for anything but float32 and float16."""
     try:
         wanted = np.dtype(dtype)
     except (TypeError, ValueError):

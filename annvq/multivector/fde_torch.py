@@ -1,8 +1,7 @@
-"""Fixed dimensional encodings by torch, where the vectors lie: on a GPU, mostly.
+"""Fixed dimensional encodings with torch, on the device that holds the vectors, which is mostly a GPU.
 
-The steps are those of `annvq.kernels.documents.fde` on all sets at once. Sums run in another order, so that numbers
-agree to rounding, and a vector whose product with a hyperplane rounds to the other side of zero falls into another
-cell.
+The steps are those of `annvq.kernels.documents.fde`, on all sets at once. Sums run in another order, so numbers agree
+up to rounding, and a vector whose product with a hyperplane rounds to the other side of zero falls into another cell.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ def encode(
     Parameters
     ----------
     encoder
-        Whose parameters.
+        The encoder whose parameters are used.
     vectors, offsets
         (n, d) of a float dtype; (m + 1,) int64 that rise from 0 to n, on the same device.
     of_documents
@@ -83,7 +82,7 @@ def _cells(planes: torch.Tensor) -> torch.Tensor:
 
 
 def _spread(nearest: torch.Tensor, bits: int) -> torch.Tensor:
-    """Return every cell's nearest place in bits, plus so many times `_STEP`: (rows, cells) int64 both."""
+    """Return every cell's nearest place in bits, plus that many times `_STEP`; both are (rows, cells) int64."""
     import torch
 
     cells = torch.arange(1 << bits, device=nearest.device)

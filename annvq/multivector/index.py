@@ -45,14 +45,14 @@ Score = Callable[[Prepared, dict[str, np.ndarray], np.ndarray], np.ndarray]
 class MultiVectorIndex:
     """Documents of several vectors under ids, searched by Chamfer similarity.
 
-    Made by `MultiVectorIndex.build` and `MultiVectorIndex.open`. A search finds candidates, by default with one
-    vector that stands for a document's (`FixedDimensionalEncoder`) in an ordinary index, and scores these by the
-    documents' own vectors, which are kept, coded, in the same segments. Safe for threads as `annvq.Index` is; so is
-    what it says of ``rows``.
+    `MultiVectorIndex.build` and `MultiVectorIndex.open` return such indexes. A search first finds candidates, by
+    default in an ordinary index of one vector per document (`FixedDimensionalEncoder`), and then scores them by the
+    documents' own vectors, which are kept, coded, in the same segments. What `annvq.Index` says about threads and
+    about ``rows`` holds here too.
     """
 
     def __init__(self, rows: VersionedRows) -> None:
-        """Take rows that stand for documents (StateError, CorruptIndexError where they do not)."""
+        """Take rows that stand for documents; if they do not, StateError or CorruptIndexError is raised."""
         self.rows = rows
         self._finder: Finder | None = _finder_of(rows.current.trained)
 
@@ -76,26 +76,26 @@ class MultiVectorIndex:
         ----------
         documents
             Sets of vectors, none empty, as `Ragged.of` takes them: a list of arrays (t, d), an array (m, t, d), Arrow
-            lists of lists, or flat (n, d) with ``offsets``. An iterator yields batches of such, is read once and
-            never held as a whole.
+            lists of lists, or flat (n, d) with ``offsets``. An iterator yields batches of these; it is read once and
+            never held in memory as a whole.
         recipe
-            Name (`annvq.multivector.recipe.names`), path, or `MultiVectorRecipe`.
+            A name (`annvq.multivector.recipe.names`), the path of a TOML file, or a `MultiVectorRecipe`.
         offsets
             (m + 1,) integers for flat ``documents``.
         ids, attributes, progress
-            As for `annvq.build`, of m documents.
+            The same as for `annvq.build`, for m documents.
         seed
-            Of what is learned; at least 0. That of the encoder is the recipe's.
+            The seed of everything that is learned, at least 0. The encoder has its own, which the recipe gives.
         threads
             Default: all CPUs of the process.
         path
-            Write segments to this folder as they are made and return the index opened there, mode "rw"; memory stays
-            bounded by a segment and the sample.
+            A folder to which segments are written as they are made. The index that is returned is opened there in mode
+            "rw", and the build needs memory for a segment and the sample only.
 
         Raises
         ------
         ShapeError, DtypeError, NonFiniteError, DuplicateIdError, RecipeError, ParameterError
-            Input that cannot be indexed; nothing is left behind then.
+            The input cannot be indexed; nothing is left behind.
 
         """
         return cls(
@@ -107,7 +107,7 @@ class MultiVectorIndex:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], mode: str = "r", *, verify: bool = False) -> MultiVectorIndex:
-        """Open a saved index of documents, memory-mapped; parameters and errors as for `annvq.open`."""
+        """Open a saved index of documents, memory-mapped; parameters and errors are those of `annvq.open`."""
         return _of(VersionedRows.open(path, mode, verify=verify))
 
     # -- what it is ---------------------------------------------------------------------------
@@ -118,32 +118,32 @@ class MultiVectorIndex:
 
     @property
     def dim(self) -> int:
-        """Dimension d of documents' vectors."""
+        """Dimension d of the documents' vectors."""
         return self._current()[1].tokens.dim
 
     @property
     def encoder(self) -> FixedDimensionalEncoder:
-        """What makes one vector of a document's or a query's vectors."""
+        """The encoder that turns the vectors of a document or a query into one."""
         return self._current()[1].encoder
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe of the index of encodings, under the name of the whole."""
+        """The recipe of the index of encodings, under the name of the multi-vector recipe."""
         return self.rows.current.trained.recipe
 
     @property
     def version(self) -> int:
-        """Version, one more after every change."""
+        """The number of the version, which grows by one with every change."""
         return self.rows.current.number
 
     @property
     def candidates(self) -> int:
-        """Documents that a search scores by default."""
+        """The number of documents that a search scores by default."""
         return self.rows.current.depth.rerank
 
     @property
     def nprobe(self) -> int:
-        """Lists that a search for candidates looks into by default."""
+        """The number of lists that a search for candidates scans by default."""
         return self.rows.current.depth.nprobe
 
     def __repr__(self) -> str:
@@ -152,7 +152,7 @@ class MultiVectorIndex:
         return f"MultiVectorIndex(n={len(self)}, dim={self.dim}, recipe={self.recipe.name!r})"
 
     def stats(self) -> dict[str, Any]:
-        """Return figures about the index; ``bytes_per_document`` by part, ids and what is shared included."""
+        """Return figures about the index; ``bytes_per_document``, by part, includes ids and what documents share."""
         now, finder = self._current()
         stats = figures.of(now, self.rows.path)
         rows = max(1, stats["n"] + stats["deleted"])
@@ -181,25 +181,25 @@ class MultiVectorIndex:
         filter: Any = None,
         threads: int | None = None,
     ) -> Hits:
-        """Return the k documents of largest Chamfer similarity to every query, as far as the index keeps vectors.
+        """Return the k documents most similar to every query, by Chamfer similarity of the vectors as they are kept.
 
         Parameters
         ----------
         queries
             nq sets of vectors, none empty, as `Ragged.of` takes them, or one as an array (t, d).
         k
-            At least 1; where fewer documents exist, places are filled with id -1 (None) and score -inf.
+            At least 1; if fewer documents exist, the remaining places hold the id -1 (None) and the score -inf.
         params
-            How far this search goes, as for `annvq.Index.search`; candidates are its ``rerank``.
+            How far this search goes, as for `annvq.Index.search`; its ``rerank`` is the number of candidates.
         candidates
-            Documents that are scored by their vectors, at least k. Default: those of ``params``, else the recipe's or
-            what `tune` found, and at least 2 k. Where vectors are product codes, centroids alone choose half of them
-            first, at least 4 k.
+            The number of documents that are scored by their vectors, at least k. Default: that of ``params`` or,
+            without them, the recipe's or what `tune` found, and at least 2 k. If vectors are kept as product codes,
+            centroids alone first choose half of the candidates, at least 4 k.
         nprobe
-            Lists of encodings to look for candidates in; for candidates by centroids, centroids a query vector. More
-            are looked into while these have fewer candidates.
+            The number of lists of encodings that are scanned for candidates; if candidates are found by centroids, the
+            number of centroids per query vector. The search goes on to more of them if these hold too few candidates.
         filter
-            Only these documents: as for `annvq.Index.search`, also from `prepare_filter`.
+            Which documents may be returned, as for `annvq.Index.search`; `prepare_filter` prepares one.
         threads
             Default: all CPUs of the process; the result does not depend on it.
 
@@ -219,9 +219,9 @@ class MultiVectorIndex:
         filter: Any = None,
         threads: int | None = None,
     ) -> list[np.ndarray]:
-        """Return the ids of the documents that `search` would score, an array for every query.
+        """Return the ids of the documents that `search` would score, one array per query.
 
-        Best first, where they are not simply all documents.
+        They are ordered from the best to the worst, unless they are simply all documents.
         """
         k = as_count("k", k, most=max(1 << 24, len(self)))
         finder, view, sets, depth = self._asked(queries, k, candidates, nprobe, filter)
@@ -229,15 +229,15 @@ class MultiVectorIndex:
         return [view.snapshot.take_ids(rows) for rows in found]
 
     def prepare_filter(self, filter: Any) -> PreparedFilter:
-        """Return a filter made ready once, for many searches; everything as for `annvq.Index.prepare_filter`."""
+        """Prepare a filter once for many searches, as `annvq.Index.prepare_filter` does."""
         view = self.rows.current.view
         return filter if isinstance(filter, PreparedFilter) else PreparedFilter(filter, view)
 
     def tune(self, queries: Any, k: int = 10, recall: float = 0.95, *, threads: int | None = None) -> TuneReport:
-        """Set nprobe and candidates to the fastest that reach ``recall`` of exact Chamfer similarity's top k.
+        """Find the fastest nprobe and candidates that reach ``recall`` at k on these queries; make them the default.
 
-        Exact is: every document scored by the vectors that the index keeps. The setting is stored as
-        `annvq.Index.tune` does; in the report ``rerank`` are candidates.
+        Recall is measured against a search that scores every document by the vectors that the index keeps. The setting
+        is stored as by `annvq.Index.tune`; in the report, ``rerank`` is the number of candidates.
         """
         now, finder = self._current()
         k, recall = as_count("k", k), as_number("recall", recall, above=0, most=1)
@@ -258,7 +258,7 @@ class MultiVectorIndex:
             found = finder.find(view, sets, prepared, SearchParams(nprobe, most), k, workers)
             wanted = most if finder.by == "all" else _least_candidates(found, truth, recall, k, most)
             measured.append(_measured(finder, view, SearchParams(nprobe, wanted), sets, truth, k, workers))
-            while measured[-1].recall < recall and wanted < most:  # what narrowing lost takes more of them
+            while measured[-1].recall < recall and wanted < most:  # more candidates make up for what narrowing lost
                 wanted = min(most, int(1.5 * wanted) + 1)
                 measured.append(_measured(finder, view, SearchParams(nprobe, wanted), sets, truth, k, workers))
         good = [one for one in measured if one.recall >= recall] or [max(measured, key=lambda one: one.recall)]
@@ -267,7 +267,7 @@ class MultiVectorIndex:
         return TuneReport(chosen, chosen.recall >= recall, recall, k, len(sets), "tokens", tuple(measured))
 
     def reconstruct(self, ids: Any) -> Ragged:
-        """Return the vectors of documents ``ids`` as the index keeps them, float32 (UnknownIdError)."""
+        """Return the vectors of documents as the index keeps them, in float32; an unknown id raises UnknownIdError."""
         now, finder = self._current()
         snapshot, dim = now.snapshot, finder.tokens.dim
         rows = snapshot.rows_of(ids)
@@ -284,7 +284,7 @@ class MultiVectorIndex:
     # -- changing -----------------------------------------------------------------------------
 
     def add(self, documents: Any, ids: Any = None, attributes: Any = None, *, threads: int | None = None) -> None:
-        """Add documents, sets of vectors of which none is empty; everything else as for `annvq.Index.add`."""
+        """Add documents, which are sets of vectors, none empty; all else is the same as for `annvq.Index.add`."""
         workers = pool.resolve(threads)
         with self.rows.changing():
             sets = Ragged.of(documents, dim=self.dim).without_empty("documents").floats()
@@ -295,43 +295,44 @@ class MultiVectorIndex:
             self._forget()
 
     def remove(self, ids: Any) -> None:
-        """Remove documents; UnknownIdError, and nothing removed, where one is not in the index."""
+        """Remove documents by their ids; if the index lacks one, UnknownIdError is raised and nothing is removed."""
         self.rows.remove(ids)
         self._forget()
 
     def compact(self) -> None:
-        """Merge all segments into one and drop removed documents; ids and results stay as they are."""
+        """Merge all segments into one and drop the documents that were removed; ids and results stay the same."""
         self.rows.compact()
         self._forget()
 
     def _forget(self) -> None:
-        """Begin anew with what finding candidates keeps of segments."""
+        """Forget what the search for candidates remembers of segments."""
         _, finder = self._current()
         self._finder = Finder(finder.trained, finder.encoder, finder.by)
 
     # -- keeping ------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the index to a folder, all or nothing; an index already there is replaced."""
+        """Write the index to a folder, all or nothing; an index that is already there is replaced."""
         self.rows.save(path)
 
     def verify(self) -> None:
-        """Read every byte of the index's files; CorruptIndexError names the section that is wrong."""
+        """Read every byte of the index's files and check it; CorruptIndexError names the section that is damaged."""
         self.rows.verify()
 
     def is_current(self) -> bool:
-        """Return whether the folder still holds the version that is shown; see `annvq.Index.is_current`."""
+        """Return whether the folder still holds the version that this object shows; see `annvq.Index.is_current`."""
         return self.rows.is_current()
 
     def refresh(self) -> bool:
-        """Take the current version of the folder; return whether it is another than was shown.
+        """Show the folder's current version, and return whether it differs from the one that was shown.
 
-        As `annvq.Index.refresh`. StateError where an index of single vectors was saved there: what was shown stays.
+        See `annvq.Index.refresh`. If an index of single vectors was saved to the folder, StateError is raised and the
+        object shows what it showed before.
         """
         return self.rows.refresh(_finder_of)
 
     def close(self) -> None:
-        """Let go of files, memory and lock; see `annvq.Index.close`."""
+        """Release files, memory and lock; see `annvq.Index.close`."""
         try:
             self.rows.close()
         finally:
@@ -341,7 +342,7 @@ class MultiVectorIndex:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
-        with suppress(*[] if kind is None else [StorageError]):  # what went wrong first is what is told
+        with suppress(*[] if kind is None else [StorageError]):  # the first error is the one to report
             self.close()
 
     def __reduce__(self) -> tuple:
@@ -351,7 +352,7 @@ class MultiVectorIndex:
     # -- inside -------------------------------------------------------------------------------
 
     def _current(self) -> tuple[Version, Finder]:
-        """Return a version and what finds candidates in it: a search uses these two from beginning to end."""
+        """Return a version and the finder of its candidates; a search uses these two from beginning to end."""
         now, finder = self.rows.current, self._finder
         if finder is None or finder.trained is not now.trained:  # another one was taken from the folder
             finder = self._finder = _finder_of(now.trained)
@@ -366,7 +367,7 @@ class MultiVectorIndex:
         filter: Any,
         params: SearchParams | None = None,
     ) -> tuple[Finder, View, Ragged, SearchParams]:
-        """Return finder, documents that may be returned, queries and depth of a search, checked."""
+        """Return the finder, the documents that may be returned, and the checked queries and depth of a search."""
         now, finder = self._current()
         view = now.narrowed(filter)
         default = now.depth if params is None else checked(params)
@@ -380,7 +381,7 @@ class MultiVectorIndex:
 
 
 def _of(rows: VersionedRows) -> MultiVectorIndex:
-    """Return opened rows as documents; they are closed where they are none."""
+    """Return opened rows as an index of documents; if they are of no documents, they are closed."""
     try:
         return MultiVectorIndex(rows)
     except BaseException:
@@ -394,7 +395,7 @@ def _reopen(*sent: Any) -> MultiVectorIndex:
 
 
 def _finder_of(trained: Trained) -> Finder:
-    """Return what finds candidates; StateError, CorruptIndexError where an index's rows are no documents."""
+    """Return the finder of candidates; StateError or CorruptIndexError if an index's rows are not documents."""
     tokens = trained.tokens
     if tokens is None:
         raise StateError("rows of this index are single vectors: open it with annvq.open")
@@ -444,9 +445,9 @@ def _rescored(
     *,
     narrow: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the best k of every query's candidates, ties by id; missing places -inf and row -1.
+    """Return the best k of every query's candidates, ties by id; missing places hold the score -inf and the row -1.
 
-    ``narrow``: whether centroids alone choose half of the candidates first.
+    ``narrow`` says whether centroids alone first choose half of the candidates.
     """
     best = np.full((len(found), k), -np.inf, np.float32)
     best_rows = np.full((len(found), k), -1, np.int64)

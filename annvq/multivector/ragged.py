@@ -1,4 +1,4 @@
-"""Sets of vectors: whatever users hold becomes one flat matrix and the places where sets begin, once."""
+"""Sets of vectors: whatever users pass becomes, once, one flat matrix and the offsets at which sets begin."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ class Ragged:
         ----------
         sets
             A list of arrays (t, d), NumPy or torch; an array (m, t, d) of sets of the same length; an Arrow
-            column of lists of lists; with ``offsets`` one flat array (n, d); or a `Ragged`. float32, float16 and
-            int8 stay what they are, other numbers become float32.
+            column of lists of lists; one flat array (n, d) with ``offsets``; or a `Ragged`. float32, float16 and
+            int8 keep their dtype, other numbers become float32.
         offsets
             (m + 1,) integers that rise from 0 to n.
         dim
-            Dimension that vectors must have; by default any.
+            The dimension that vectors must have; by default any.
         name, first
-            What the sets are called in messages, and the number of the first.
+            What messages call the sets, and the number of the first.
 
         Raises
         ------
         ShapeError, DtypeError, NonFiniteError
-            With what was given and what is accepted; the first bad set is named.
+            The message says what was given and what is accepted, and names the first bad set.
 
         """
         dim = None if dim is None else as_count("dim", dim)
@@ -84,7 +84,7 @@ class Ragged:
 
     @property
     def lengths(self) -> np.ndarray:
-        """(m,) int64, vectors of every set."""
+        """The number of vectors of every set, (m,) int64."""
         return np.diff(self.offsets)
 
     def __len__(self) -> int:
@@ -92,7 +92,7 @@ class Ragged:
         return len(self.offsets) - 1
 
     def __getitem__(self, sets: Any) -> Ragged:
-        """Return some of the sets, named by a slice, an array of numbers or a mask, in that order."""
+        """Return some of the sets, selected by a slice, an array of numbers or a mask, in that order."""
         if isinstance(sets, slice):
             begin, end, step = sets.indices(len(self))
             if step == 1 and begin <= end:
@@ -116,7 +116,7 @@ class Ragged:
         return Ragged(self.vectors.astype(np.float32), self.offsets)
 
     def without_empty(self, name: str, first: int = 0) -> Ragged:
-        """Return itself; ShapeError where a set has no vectors, which is named, counted from ``first``."""
+        """Return the same sets; if one has no vectors, ShapeError names it, counted from ``first``."""
         empty = np.flatnonzero(self.offsets[1:] == self.offsets[:-1])
         if len(empty):
             raise ShapeError(f"{name}: number {first + empty[0]} has no vectors, expected at least one each")
@@ -213,4 +213,4 @@ def _check_finite(flat: np.ndarray, starts: np.ndarray, name: str, first: int) -
 
 
 _ROWS = 1 << 14
-_LARGEST = np.float32(1e15)  # sums of a few products of such are still float32s
+_LARGEST = np.float32(1e15)  # sums of a few products of such numbers still fit float32

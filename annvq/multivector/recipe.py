@@ -21,7 +21,7 @@ CANDIDATES = ("encoding", "tokens", "distinct-tokens", "centroids", "all")
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderSpec:
-    """Parameters of `annvq.multivector.FixedDimensionalEncoder` but the dimension, which the vectors say."""
+    """Parameters of `annvq.multivector.FixedDimensionalEncoder`, except the dimension, which the vectors determine."""
 
     repetitions: int = 20
     simhash_bits: int = 5
@@ -43,22 +43,24 @@ class EncoderSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class MultiVectorRecipe:
-    """Everything that decides what `annvq.multivector.build` makes of documents.
+    """Everything that determines what `annvq.multivector.build` makes of documents.
 
     Parameters
     ----------
     name, summary
-        For people.
+        Text for people.
     encoder
-        What makes one vector of a document's; in TOML a table, in which ``projection_dim = 0`` keeps all dimensions.
+        The encoder that turns a document's vectors into one; in TOML a table, where ``projection_dim = 0`` keeps all
+        dimensions.
     index
-        Recipe of the index of these vectors, metric "ip", without a refine store: documents' own vectors refine.
+        The recipe of the index of these encodings, whose metric is "ip". It has no refine store, because the documents'
+        own vectors refine.
     tokens
         How documents' vectors are kept.
     candidates_by
-        Where candidates come from: "encoding", the index; "tokens", the documents of every query vector's nearest
-        document vectors, one place each, or "distinct-tokens", as many different documents a query vector; "centroids",
-        the documents that score best by their vectors' centroids alone; "all", every document.
+        Where candidates come from. "encoding": the index. "tokens": the documents of every query vector's nearest
+        document vectors, one place each; "distinct-tokens": as many different documents per query vector. "centroids":
+        the documents that score best by their vectors' centroids alone. "all": every document.
     candidates
         How many documents are rescored by Chamfer similarity, unless `search` or `tune` says otherwise.
 
@@ -86,7 +88,7 @@ class MultiVectorRecipe:
 
     @classmethod
     def from_toml(cls, text: str) -> MultiVectorRecipe:
-        """Build from TOML text; what does not fit is a RecipeError."""
+        """Build a recipe from TOML text; RecipeError if the text does not describe one."""
         try:
             values = tomllib.loads(text)
         except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -121,7 +123,7 @@ def names() -> tuple[str, ...]:
 
 
 def load(recipe: MultiVectorRecipe | str | os.PathLike[str]) -> MultiVectorRecipe:
-    """Return the recipe that ``recipe`` stands for: one itself, a name (`names`), or the path of a TOML file."""
+    """Return the recipe that is given as a `MultiVectorRecipe`, a name (`names`) or the path of a TOML file."""
     if isinstance(recipe, MultiVectorRecipe):
         return recipe
     files = _files()
@@ -142,7 +144,7 @@ def load(recipe: MultiVectorRecipe | str | os.PathLike[str]) -> MultiVectorRecip
 
 
 def is_multivector(recipe: str) -> bool:
-    """Return whether a recipe's name or TOML file is of documents of several vectors."""
+    """Return whether a name or TOML file stands for a multi-vector recipe."""
     if not recipe.endswith(".toml"):
         return recipe in names()
     try:

@@ -1,4 +1,4 @@
-"""Fewer vectors a set: similar ones of a document pooled, near ones of a query replaced by their sum."""
+"""Fewer vectors per set: similar vectors of a document are pooled, near ones of a query are replaced by their sum."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _SETS_A_TASK = 16
 
 
 def pool_tokens(documents: Any, factor: int, *, offsets: Any = None, threads: int | None = None) -> Ragged:
-    """Merge each document's vectors until a ``factor``-th of them is left.
+    """Merge each document's vectors until one in ``factor`` of them is left.
 
-    Hierarchical clustering by Ward's criterion on the vectors scaled to length one; a cluster becomes the mean of its
-    vectors, scaled to their mean length (Clavie et al. 2024, "Reducing the Footprint of Multi-Vector Retrieval with
-    Minimal Performance Impact via Token Pooling", section 3).
+    The vectors, scaled to length one, are clustered hierarchically by Ward's criterion; a cluster becomes the mean of
+    its vectors, scaled to their mean length (Clavie et al. 2024, "Reducing the Footprint of Multi-Vector Retrieval
+    with Minimal Performance Impact via Token Pooling", section 3).
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def pool_tokens(documents: Any, factor: int, *, offsets: Any = None, threads: in
     Returns
     -------
     Ragged
-        float32; clusters in the order of their first vectors.
+        The pooled vectors, float32; clusters are in the order of their first vectors.
 
     """
     factor = as_count("factor", factor)
@@ -45,11 +45,11 @@ def pool_tokens(documents: Any, factor: int, *, offsets: Any = None, threads: in
 
 
 def carve_queries(queries: Any, threshold: float, *, offsets: Any = None, threads: int | None = None) -> Ragged:
-    """Replace near vectors of each query by their sum: what fewer vectors ask for together ("ball carving").
+    """Replace near vectors of each query by their sum, so that fewer vectors are searched for ("ball carving").
 
-    The first vector that is left takes all whose cosine with it is at least ``threshold`` and is replaced by their sum,
-    until none is left (Dhulipala et al. 2024, "MUVERA", section 3.3). Chamfer similarity of the result is at most
-    that of the query, and near it where near vectors have the same best vector in a document.
+    The first vector that is left and all whose cosine with it is at least ``threshold`` are replaced by their sum,
+    until none is left (Dhulipala et al. 2024, "MUVERA", section 3.3). The Chamfer similarity of the result is at most
+    that of the query, and close to it if near vectors have the same best vector in a document.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Compiling what an index of documents runs ahead of the first use."""
+"""Compiling, ahead of the first use, what an index of documents runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def warmup(recipe: MultiVectorRecipe | str | os.PathLike[str] | MultiVectorIndex
     Parameters
     ----------
     recipe
-        As for `MultiVectorIndex.build`, or an index, which stays as it is.
+        A recipe as for `MultiVectorIndex.build`, or an index, which is not changed.
 
     """
     small = _small(_recipe_of(recipe) if isinstance(recipe, MultiVectorIndex) else load(recipe))
