@@ -1,4 +1,4 @@
-"""Numbers, words, arrays of integers and paths that users give, checked at the door."""
+"""Validation of the numbers, words, arrays of integers and paths that users pass."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from annvq.errors import DataFormatError, DtypeError, ParameterError, ShapeError
 
 
 def as_count(name: str, value: Any, *, least: int = 1, most: int | None = None) -> int:
-    """Return a whole number from ``least`` to ``most``; ``name`` is what messages call it."""
+    """Return a whole number from ``least`` to ``most``; messages call it ``name``."""
     is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not is_whole or value < least or (most is not None and value > most):
         accepted = f"of at least {least}" if most is None else f"from {least} to {most}"
@@ -26,7 +26,7 @@ def as_count(name: str, value: Any, *, least: int = 1, most: int | None = None) 
 
 
 def as_number(name: str, value: Any, *, above: float = -math.inf, most: float = math.inf) -> float:
-    """Return a finite number above ``above`` and not above ``most``; ``name`` is what messages call it."""
+    """Return a finite number above ``above`` and not above ``most``; messages call it ``name``."""
     try:
         number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
     except OverflowError:  # of an int
@@ -39,7 +39,7 @@ def as_number(name: str, value: Any, *, above: float = -math.inf, most: float = 
 
 
 def as_weight(name: str, value: Any) -> float:
-    """Return a finite number of at least 0; ``name`` is what messages call it."""
+    """Return a finite number of at least 0; messages call it ``name``."""
     if isinstance(value, Real) and not isinstance(value, bool) and value == 0:
         return 0.0
     try:
@@ -49,21 +49,21 @@ def as_weight(name: str, value: Any) -> float:
 
 
 def as_choice(name: str, value: Any, accepted: Sequence[str]) -> str:
-    """Return one of the accepted words; ``name`` is what messages call it."""
+    """Return one of the accepted words; messages call it ``name``."""
     if not isinstance(value, str) or value not in accepted:
         raise ParameterError(f"{name} must be one of {', '.join(accepted)}, not {value!r}")
     return str(value)
 
 
 def as_flag(name: str, value: Any) -> bool:
-    """Return True or False; ``name`` is what messages call it."""
+    """Return True or False; messages call it ``name``."""
     if not isinstance(value, bool | np.bool_):
         raise ParameterError(f"{name} must be True or False, not {value!r}")
     return bool(value)
 
 
 def as_function(name: str, value: Any) -> Any:
-    """Return a function that is called meanwhile, or None where there is none."""
+    """Return a callback, or None if there is none; messages call it ``name``."""
     if value is not None and not callable(value):
         raise ParameterError(f"{name} must be a function or None, not {_plain(value)!r}")
     return value
@@ -75,14 +75,14 @@ def as_threads(threads: Any) -> int | None:
 
 
 def as_array(name: str, values: Any, expected: str) -> np.ndarray:
-    """Return an array of whatever dtype.
+    """Return an array of any dtype.
 
     Raises
     ------
     ShapeError
-        A ragged list, or what NumPy makes no array of.
+        The list is ragged, or NumPy can make no array of the values.
     DtypeError
-        A masked array that masks something: NumPy would take what lies under the mask.
+        A masked array masks something; NumPy would take the values under the mask.
 
     """
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
@@ -106,15 +106,15 @@ def as_integers(name: str, values: Any, expected: str = "integers") -> np.ndarra
 
 
 def as_path(path: Any) -> Path:
-    """Return a path that a local file can have, with ``~`` as the home folder; what looks like a URL is refused.
+    """Return a path that a local file can have, with ``~`` expanded; whatever looks like a URL is refused.
 
-    Every path that a user gives goes through this door: else "s3://b/x" and "~/x" would become local folders of
+    Every path that a user gives passes through here; otherwise "s3://b/x" and "~/x" would become local folders of
     these names.
     """
     given = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(given, str):
         raise ParameterError(f"a path must be a str or an os.PathLike of str, not {path!r}")
-    if not given:  # Path would take it for the current folder, and a shell's unset variable is no wish for that
+    if not given:  # Path would take it for the current folder, which an unset variable of a shell does not mean
         raise ParameterError("a path must not be empty: the current folder is '.'")
     try:
         is_possible = b"\0" not in os.fsencode(given)
@@ -127,7 +127,7 @@ def as_path(path: Any) -> Path:
             f"path {given!r} looks like a URL: annvq reads and writes local files only; "
             "a local path that looks so must be absolute"
         )
-    expanded = os.path.expanduser(given)  # where there is no such user it stays as it is, as in a shell
+    expanded = os.path.expanduser(given)  # if there is no such user, it stays as it is, as in a shell
     if expanded.split(os.sep)[0] == "~":
         raise ParameterError(f"path {given!r}: the home folder is not known")
     return Path(expanded)
@@ -137,14 +137,14 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # one slash, since Path drops t
 
 
 def as_file(path: Any) -> Path:
-    """Return the path of a file to read, which must be a regular one where there is any (DataFormatError).
+    """Return the path of a file to read; if it exists, it must be a regular file (DataFormatError).
 
-    A named pipe would be waited for, and nothing else can be mapped or read twice.
+    A named pipe would block, and only a regular file can be mapped or read twice.
     """
     given = as_path(path)
     try:
         mode = os.stat(given).st_mode
-    except OSError:  # opening says it better
+    except OSError:  # opening the file gives a better message
         return given
     if not stat.S_ISREG(mode):
         kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
@@ -153,5 +153,5 @@ def as_file(path: Any) -> Path:
 
 
 def _plain(value: Any) -> Any:
-    """Return a NumPy scalar as Python's own: messages say 5, not np.int64(5)."""
+    """Return a NumPy scalar as a Python number, so that messages say 5, not np.int64(5)."""
     return value.item() if isinstance(value, np.generic) else value

@@ -1,4 +1,4 @@
-"""Every error that annvq raises on purpose.
+"""The errors that annvq raises on purpose.
 
     AnnvqError
     ├── ShapeError(ValueError)          wrong dimension, number of axes or length
@@ -8,7 +8,7 @@
     ├── DuplicateIdError(ValueError)    an id given twice, or already in the index
     ├── UnknownIdError(KeyError)        an id that the index does not hold
     ├── ParameterError(ValueError)      an argument outside its range
-    │   └── BudgetError                 bytes that a compressed table cannot be made with
+    │   └── BudgetError                 a budget of bytes that no compressed table can meet
     ├── RecipeError(ValueError)         a recipe that cannot be read or does not fit the vectors
     ├── FilterError(ValueError)         a filter that does not fit the index's attributes
     ├── StateError(RuntimeError)        the object is not in a state that allows the call
@@ -19,38 +19,38 @@
     ├── DataFormatError(ValueError)     an input file that is not in the format it should be
     └── MissingExtraError(ImportError)  an optional dependency is not installed
 
-A message says what was expected, what was given and, where there is one, the way out.
+A message says what was expected, what was given and, if there is one, the way out.
 """
 
 from __future__ import annotations
 
 
 class AnnvqError(Exception):
-    """Base of all errors raised by annvq."""
+    """The base class of all errors that annvq raises."""
 
 
 class ShapeError(AnnvqError, ValueError):
-    """Wrong dimension, number of axes or length."""
+    """An array has the wrong dimension, number of axes or length."""
 
 
 class DtypeError(AnnvqError, TypeError, ValueError):
-    """A dtype that is not accepted here."""
+    """A dtype is not accepted here."""
 
 
 class NonFiniteError(AnnvqError, ValueError):
-    """NaN or infinity in vectors or queries, or vectors so long that squares of them overflow."""
+    """Vectors or queries hold NaN or infinity, or are so long that their squares overflow."""
 
 
 class ZeroVectorError(AnnvqError, ValueError):
-    """A vector without direction under the cosine metric."""
+    """A vector is zero, and so has no direction under the cosine metric."""
 
 
 class DuplicateIdError(AnnvqError, ValueError):
-    """An id given twice, or already in the index."""
+    """An id is given twice, or is already in the index."""
 
 
 class UnknownIdError(AnnvqError, KeyError):
-    """An id that the index does not hold."""
+    """The index does not hold an id."""
 
     def __str__(self) -> str:
         """Return the plain message (KeyError would quote it)."""
@@ -58,19 +58,19 @@ class UnknownIdError(AnnvqError, KeyError):
 
 
 class ParameterError(AnnvqError, ValueError):
-    """An argument outside its range."""
+    """An argument is outside its range."""
 
 
 class BudgetError(ParameterError):
-    """Bytes that a compressed table cannot be made with."""
+    """No compressed table can be made within the budget of bytes."""
 
 
 class RecipeError(AnnvqError, ValueError):
-    """A recipe that cannot be read or does not fit the vectors."""
+    """A recipe cannot be read, or does not fit the vectors."""
 
 
 class FilterError(AnnvqError, ValueError):
-    """A filter that does not fit the index or its attributes."""
+    """A filter does not fit the index or its attributes."""
 
 
 class StateError(AnnvqError, RuntimeError):
@@ -86,15 +86,15 @@ class LockedError(StorageError):
 
 
 class CorruptIndexError(StorageError, ValueError):
-    """Bytes on disk that are not what was written."""
+    """Bytes on disk are not those that were written."""
 
 
 class VersionError(StorageError, ValueError):
-    """A file written by a newer, or by a no longer readable, version of annvq."""
+    """A file was written by a newer version of annvq, or by one whose files can no longer be read."""
 
 
 class DataFormatError(AnnvqError, ValueError):
-    """An input file that is not in the format it should be."""
+    """An input file is not in the format that it should have."""
 
 
 class MissingExtraError(AnnvqError, ImportError):

@@ -1,7 +1,7 @@
-"""How far a long task is: phases, one after another, each with a count that grows.
+"""Progress of a long task, which is reported as phases, one after another, each with a count that grows.
 
-What works on the task tells a `Progress`; who asked for it decides what is shown. `listening` makes one of what users
-give as ``progress=``.
+The code that works on the task reports to a `Progress`; the caller decides what is shown. `listening` makes a
+`Progress` of what users pass as ``progress=``.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from typing import Any
 
 from annvq.errors import ParameterError
 
-_SECONDS_A_LINE = 10.0  # between lines about one phase, where no bar can be drawn
+_SECONDS_A_LINE = 10.0  # between lines about one phase, when no bar can be drawn
 
 
 class Progress:
-    """Hears how far a task is, and does nothing about it; others derive from it. Used in a ``with`` block."""
+    """Receives reports of a task's progress in a ``with`` block and ignores them; other classes derive from it."""
 
     def begin(self, phase: str, total: int | None = None) -> None:
-        """Hear that a phase begins, of ``total`` units; None where their number is not known."""
+        """Take note that a phase of ``total`` units begins; None if their number is not known."""
 
     def at(self, done: int) -> None:
-        """Hear that so many units of the phase are done."""
+        """Take note that ``done`` units of the phase are done."""
 
     def note(self, text: str) -> None:
-        """Hear a line about what was found so far."""
+        """Take a line of text about what was found so far."""
 
     def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """Hear that the task has ended, by itself or by an error."""
+        """Take note that the task has ended, by itself or by an error."""
 
 
 class Rows(Progress):
-    """Calls a function with the vectors encoded and with all there are (None where that is not known)."""
+    """Calls a function with the number of vectors encoded and their total (None if that is not known)."""
 
     def __init__(self, call: Callable[[int, int | None], object]) -> None:
         self._call = call
@@ -45,29 +45,29 @@ class Rows(Progress):
         self._counts = False
 
     def begin(self, phase: str, total: int | None = None) -> None:
-        """Listen to the encoding only."""
+        """Count the phase only if it is the encoding."""
         self._total, self._counts = total, phase == ENCODING
 
     def at(self, done: int) -> None:
-        """Pass it on."""
+        """Pass the count on to the function."""
         if self._counts:
             self._call(done, self._total)
 
 
 class Lines(Progress):
-    """Prints a line on stderr for every phase, and for long ones more of them: for files, pipes and logs."""
+    """Prints a line on stderr for every phase, and more lines for long ones; meant for files, pipes and logs."""
 
     def __init__(self) -> None:
         self._phase, self._total = "", None
         self._started = self._told = time.monotonic()
 
     def begin(self, phase: str, total: int | None = None) -> None:
-        """Print the phase."""
+        """Print the name of the phase."""
         self._phase, self._total, self._told = phase, total, time.monotonic()
         self.note(phase)
 
     def at(self, done: int) -> None:
-        """Print how far it is, where nothing was said for some seconds."""
+        """Print how far the phase is, if nothing was printed for some seconds."""
         if time.monotonic() - self._told >= _SECONDS_A_LINE:
             self._told = time.monotonic()
             self.note(f"{self._phase}: {done:,}" + ("" if self._total is None else f" of {self._total:,}"))
@@ -94,14 +94,14 @@ class Bars(Progress):
         self._total: int | None = None
 
     def begin(self, phase: str, total: int | None = None) -> None:
-        """Draw a bar for the phase in the place of the one before."""
+        """Draw a bar for the phase in place of the previous one."""
         if self._task is not None:
             self._drawn.remove_task(self._task)
         self._total = total
         self._task = self._drawn.add_task(phase, total=total, counts="")
 
     def at(self, done: int) -> None:
-        """Draw how far it is."""
+        """Draw how far the phase is."""
         counts = f"{done:,}" + ("" if self._total is None else f"/{self._total:,}")
         self._drawn.update(self._task, completed=done, counts=counts)
 
@@ -122,7 +122,7 @@ READING, ENCODING, WRITING = "reading", "encoding", "writing"
 
 
 def shown() -> Progress:
-    """Return what draws a bar where stderr is a terminal or a notebook, and prints lines elsewhere."""
+    """Return a `Progress` that draws bars if stderr is a terminal or a notebook, and prints lines otherwise."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -139,18 +139,18 @@ def shown() -> Progress:
 
 @contextmanager
 def listening(progress: Any) -> Iterator[Progress]:
-    """Yield what hears of a task's progress while the block runs.
+    """Yield the `Progress` that a task reports to while the block runs.
 
     Parameters
     ----------
     progress
-        False for nobody; True for `shown`; a function of (rows encoded, rows in all or None); or a `Progress`, which
-        may hear of other tasks before and after.
+        False or None shows nothing, and True what `shown` shows; a function is called with the number of rows encoded
+        and their total (or None); a `Progress` may serve other tasks before and after.
 
     Raises
     ------
     ParameterError
-        Something else.
+        ``progress`` is none of these.
 
     """
     if isinstance(progress, Progress):

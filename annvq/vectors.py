@@ -1,4 +1,4 @@
-"""Vectors at the door: whatever users hold becomes a checked float32 matrix, once."""
+"""Validation of vectors: whatever users pass becomes, once, a checked float32 matrix."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _QUICK = frozenset(map(np.dtype, (np.float32, np.float16, np.float64, np.int8, n
 _ACCEPTED = ("float32", "float16", "bfloat16", "float64", "int8", "uint8")
 _WHOLE = 1 << 62  # rows: do not cut
 LONGEST = 2.0**61  # of a vector: 64 times its square is a float32, and sums of a few products stay below that
-_BLOCK_BYTES = 1 << 24  # looked at in one go where rows are counted for an error message
+_BLOCK_BYTES = 1 << 24  # looked at in one go when rows are counted for an error message
 
 
 def as_matrix(
@@ -26,28 +26,28 @@ def as_matrix(
 ) -> np.ndarray:
     """Return ``x`` as a finite (n, d) float32 array, C-contiguous and native-endian.
 
-    The array is shared with ``x`` where ``x`` is such an array already; it must not be written to.
+    If ``x`` already is such an array, the result shares its memory; it must not be written to.
 
     Parameters
     ----------
     x
-        (n, d): NumPy array or memmap (float32, float16, float64, int8, uint8), torch tensor (any
-        float dtype, int8, uint8; any device), column of lists or arrays (Arrow, pandas, polars) or a
-        table with one such, lists of numbers, or an object with ``__array__``. float64 is rounded to
-        float32. Named "queries", a single vector (d,) is taken as (1, d). An empty list is (0, dim).
+        (n, d): a NumPy array or memmap (float32, float16, float64, int8, uint8), a torch tensor (any float dtype, int8
+        or uint8, on any device), a column of lists or arrays (Arrow, pandas, polars), a table with one such column,
+        lists of numbers, or an object with ``__array__``. float64 is rounded to float32. If ``name`` is "queries", a
+        single vector (d,) is taken as (1, d). An empty list is (0, dim).
     dim
-        Dimension that the vectors must have; by default any.
+        The dimension that the vectors must have; by default any.
     name
-        What the vectors are called in messages.
+        What messages call the vectors.
     allow_empty
         Whether n = 0 is accepted.
     first_row
-        Number of the first row in messages, for batches.
+        The number of the first row in messages, for batches.
 
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError
-        With what was given and what is accepted; the first bad row is named.
+        The message says what was given and what is accepted, and names the first bad row.
 
     """
     is_ready = type(x) is np.ndarray and x.dtype == _FLOAT32 and x.ndim == 2
@@ -64,10 +64,10 @@ def as_matrix(
 
 
 def as_query(x: Any, dim: int) -> np.ndarray | None:
-    """Return one query as `as_matrix` would, float32 with ``dim`` numbers on one or two axes, in little time.
+    """Return one query of ``dim`` numbers as float32, on one or two axes, faster than `as_matrix` would.
 
-    None for whatever is not an array, a memmap or a list of ``dim`` numbers: `as_matrix` then answers, or says what
-    is wrong. Nothing looks for NaN and infinity here, which is what numbers too large for float32 become.
+    The result is None for anything but an array, a memmap or a list of ``dim`` numbers; `as_matrix` then converts it,
+    or says what is wrong. NaN and infinity are not looked for; numbers too large for float32 become infinity.
     """
     if isinstance(x, np.ndarray):
         if x.size != dim or isinstance(x, np.ma.MaskedArray):
@@ -98,7 +98,7 @@ def _is_of_numbers(x: Any, dim: int) -> bool:
 
 
 def normalized(x: np.ndarray, name: str = "vectors", first_row: int = 0) -> np.ndarray:
-    """Return the rows of ``x`` scaled to Euclidean norm one, a new (n, d) float32 array.
+    """Return the rows of ``x`` scaled to Euclidean norm one, as a new (n, d) float32 array.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def normalized(x: np.ndarray, name: str = "vectors", first_row: int = 0) -> np.n
 
 
 def for_metric(x: np.ndarray, metric: str, name: str = "vectors", first_row: int = 0) -> np.ndarray:
-    """Return vectors or queries as an index of a metric takes them: with norm one for "cosine", else as they are.
+    """Return vectors or queries as an index of this metric takes them: with norm one for "cosine", else unchanged.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def for_metric(x: np.ndarray, metric: str, name: str = "vectors", first_row: int
     ZeroVectorError
         A row is zero under "cosine"; the first one is named.
     NonFiniteError
-        Under another metric, a row is so long that squared distances may overflow; the first one is named.
+        Under any other metric, a row is so long that squared distances may overflow; the first one is named.
 
     """
     if metric == "cosine":
@@ -147,18 +147,18 @@ def for_metric(x: np.ndarray, metric: str, name: str = "vectors", first_row: int
 
 
 def check_lengths(x: np.ndarray, name: str = "vectors", *, longest: float = LONGEST, first_row: int = 0) -> None:
-    """See that no row of ``x`` (n, d), as `as_matrix` returns it, is longer than ``longest``.
+    """Check that no row of ``x`` (n, d), as `as_matrix` returns it, is longer than ``longest``.
 
     Raises
     ------
     NonFiniteError
-        A row is; the first one is named (``name``, ``first_row`` as in `as_matrix`).
+        A row is longer; the first one is named (``name`` and ``first_row`` are as in `as_matrix`).
 
     """
     flat = x.reshape(-1)
     with np.errstate(over="ignore", invalid="ignore"):
         total = np.dot(flat, flat)
-    if not total < longest**2 / 2:  # all together are longer than one may be, to within rounding
+    if not total < longest**2 / 2:  # up to rounding, the rows together are longer than one of them may be
         _check_lengths(x, name, first_row, longest)
 
 
@@ -168,15 +168,15 @@ def as_source(x: Any, *, dim: int | None = None, name: str = "vectors", first_ro
     Parameters
     ----------
     x
-        What `as_matrix` accepts, an Arrow table or record batch reader with one vector column, a
-        `VectorSource`, or an iterable of batches, which is read once and block by block.
+        Anything that `as_matrix` accepts, an Arrow table or record batch reader with one vector column, a
+        `VectorSource`, or an iterable of batches, which is read once, block by block.
     dim, name, first_row
         As in `as_matrix`.
 
     Raises
     ------
     ShapeError, DtypeError
-        As `as_matrix`; for streams only the first batch is seen here.
+        As in `as_matrix`; of a stream, only the first batch is checked here.
 
     """
     x = _as_arrow(x)
@@ -193,7 +193,7 @@ def as_source(x: Any, *, dim: int | None = None, name: str = "vectors", first_ro
 
 
 def ids_beside(x: Any) -> np.ndarray | None:
-    """Return the ids in the table or data frame that holds vectors ``x``, as `as_source` finds them, or None."""
+    """Return the ids that stand beside the vectors in a table or data frame, as `as_source` finds them, or None."""
     x = _as_arrow(x)
     return as_source(x).ids() if _comes_from(x, "pyarrow") else None
 
@@ -201,8 +201,8 @@ def ids_beside(x: Any) -> np.ndarray | None:
 def batches(source: Any, *, rows: int, dim: int | None = None, name: str = "vectors") -> Iterator[np.ndarray]:
     """Yield everything in ``source`` as blocks of exactly ``rows`` rows (the last may be shorter).
 
-    Blocks are as `as_matrix` returns them, and valid until the next one is asked for. Memory holds
-    one block and what the source decodes at a time.
+    Blocks are such as `as_matrix` returns, and valid until the next one is requested. Memory holds one block at a
+    time, and what the source is decoding.
 
     Parameters
     ----------
@@ -216,7 +216,7 @@ def batches(source: Any, *, rows: int, dim: int | None = None, name: str = "vect
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError
-        As `as_matrix`; rows are counted over all blocks.
+        As in `as_matrix`; rows are counted over all blocks.
 
     """
     if rows < 1:
@@ -244,11 +244,11 @@ def batches(source: Any, *, rows: int, dim: int | None = None, name: str = "vect
 
 
 def sample(source: VectorSource, rows: int, seed: int, *, name: str = "vectors") -> np.ndarray:
-    """Return up to ``rows`` vectors of a source as `as_matrix` returns them, see `VectorSource.sample`."""
+    """Return up to ``rows`` vectors of a source as `as_matrix` returns them; see `VectorSource.sample`."""
     return as_matrix(source.sample(rows, seed), name=name)
 
 
-# From what users hold to arrays of any accepted dtype
+# Conversion of what users pass to arrays of any accepted dtype
 
 
 def _as_array(x: Any, dim: int | None, name: str) -> np.ndarray:
@@ -279,7 +279,7 @@ def _comes_from(x: Any, package: str) -> bool:
 
 
 def _from_torch(x: Any, name: str) -> np.ndarray:
-    import torch  # imported already, by whoever made x
+    import torch  # whoever made x has imported it already
 
     try:
         tensor = x.detach().cpu()
@@ -316,7 +316,7 @@ def _from_array_like(x: Any, name: str) -> np.ndarray:
 
 
 def _from_column(column: np.ndarray, name: str) -> np.ndarray:
-    """Return arrays or lists of numbers (n,) as rows of a matrix."""
+    """Return a column (n,) of arrays or lists of numbers as the rows of a matrix."""
     rows = [np.asarray(row) for row in column.tolist()]
     for number, row in enumerate(rows):
         if row.ndim != 1 or row.dtype.kind not in "fiu":
@@ -327,7 +327,7 @@ def _from_column(column: np.ndarray, name: str) -> np.ndarray:
 
 
 def _as_arrow(x: Any) -> Any:
-    """Return the Arrow column, or table with a column of vectors, that a data frame or series of others exports."""
+    """Return the Arrow column, or table with a column of vectors, that a foreign data frame or series exports."""
     if isinstance(x, np.ndarray) or not hasattr(x, "__arrow_c_stream__") or _comes_from(x, "pyarrow"):
         return x
     import pyarrow as pa
@@ -360,7 +360,7 @@ def _blocks(x: Iterable[Any], dim: int | None, name: str) -> Iterator[np.ndarray
     row = 0
     for batch in x:
         if _is_batches(batch) and not _comes_from(batch, "pyarrow") and not isinstance(batch, VectorSource):
-            # Also a sparse matrix: its rows are sparse matrices, whose rows are again.
+            # A sparse matrix ends here, too: its rows are sparse matrices, whose rows are sparse matrices again.
             raise DtypeError(f"{name}: batches of {type(batch).__name__}, expected dense matrices (n, d)")
         source = as_source(batch, dim=dim, name=name, first_row=row)
         dim = source.dim
