@@ -1,4 +1,4 @@
-"""Codebooks: from vectors to codes and back, and tables of a query's scores."""
+"""Codebooks, which turn vectors into codes and back and make the lookup tables of a query."""
 
 from annvq.codebooks.kmeans import KMeans
 from annvq.codebooks.persistence import load, save

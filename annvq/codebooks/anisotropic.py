@@ -1,9 +1,9 @@
 """Score-aware training and encoding of a product codebook, for inner products.
 
-Errors along a vector x change its inner product with the queries that score it high; errors across hardly
-do. The loss eta |r_par|^2 + |r_perp|^2 weighs them so (Guo et al. 2020, "Accelerating large-scale
-inference with anisotropic vector quantization", theorem 3.3). x is the original vector, also where the
-codes are of its residual.
+Errors along a vector x change its inner product with the queries that score it high; errors perpendicular to it
+hardly do. The loss eta |r_par|^2 + |r_perp|^2 weighs them accordingly (Guo et al. 2020, "Accelerating large-scale
+inference with anisotropic vector quantization", theorem 3.3). x is the original vector, even if the codes are of its
+residual.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from annvq.kernels.codes import noise_shaping
 from annvq.kernels.codes.encode import ProductSites, product_decode, product_encode, product_sites
 from annvq.kernels.registers.tiles import LANES, aligned, readonly
 
-ROUNDS = 3  # of coordinate descent: what more change is lost in the codes' error
+ROUNDS = 3  # of coordinate descent; more of them change little beside the codes' error
 _NITER = 6  # alternations of codes and centroids
 _ROWS_A_TASK = 512
 
 
 def eta_from_threshold(T: float, d: int) -> float:
-    """Return eta for unit vectors of dimension d of which inner products above T matter.
+    """Return eta for unit vectors of dimension d, if inner products above T are those that matter.
 
-    eta = (d - 1) T^2 / (1 - T^2) (Guo et al. 2020, theorem 3.3), and not below 1, where errors along the
-    vector would count less than others.
+    eta = (d - 1) T^2 / (1 - T^2) (Guo et al. 2020, theorem 3.3), but at least 1, below which errors along the vector
+    would count less than others.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def unit_directions(directions: np.ndarray) -> np.ndarray:
 
 
 def loss(vectors: np.ndarray, decoded: np.ndarray, directions: np.ndarray, eta: float) -> float:
-    """Return the mean over rows of eta |r_par|^2 + |r_perp|^2, all arrays (n, d) float32."""
+    """Return the mean over rows of eta |r_par|^2 + |r_perp|^2; all arrays are (n, d) float32."""
     errors = vectors.astype(np.float64) - decoded
     along = (errors * unit_directions(directions)).sum(axis=1)
     return float((np.square(errors).sum(axis=1) + (eta - 1) * np.square(along)).mean())
@@ -64,18 +64,18 @@ def descend(
     eta: float,
     threads: int,
 ) -> np.ndarray:
-    """Return codes (n, M) uint8 of lower loss, by coordinate descent from ``codes``.
+    """Return codes (n, M) uint8 of lower loss, found by coordinate descent from ``codes``.
 
     Parameters
     ----------
     codes
         (n, M) uint8, changed in place.
     rows, directions
-        (n, d) float32: what is coded, and the vectors along which errors weigh eta.
+        (n, d) float32: the vectors that are coded, and those along which errors weigh eta.
     shape, sites
-        (M, ksub, dsub) of the codebooks, and what `product_sites` makes of them.
+        The shape (M, ksub, dsub) of the codebooks, and what `product_sites` makes of them.
     eta, threads
-        The weight, and how many threads; the codes do not depend on the latter.
+        The weight, and the number of threads; the codes do not depend on the latter.
 
     """
     M, ksub, dsub = shape
@@ -117,7 +117,7 @@ def _padded(rows: np.ndarray, width: int) -> np.ndarray:
 
 
 def _update(codebooks: np.ndarray, rows: np.ndarray, along: np.ndarray, codes: np.ndarray, eta: float) -> np.ndarray:
-    """Move one sub-space's centroids after the other to where the loss of the codes is least."""
+    """Move the centroids, one sub-space after another, to where the loss of the codes is least."""
     M, ksub, dsub = codebooks.shape
     decoded = np.empty(rows.shape, np.float32)
     product_decode(readonly(codes), readonly(codebooks), decoded)

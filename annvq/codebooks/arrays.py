@@ -1,4 +1,4 @@
-"""What goes into a codebook: vectors, codes and numbers at the door, arrays and numbers that were stored."""
+"""Validation of what goes into a codebook: vectors, codes and numbers that users pass, and what was stored."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ def as_rows(vectors: Any, dim: int | None = None, name: str = "vectors") -> np.n
     Parameters
     ----------
     vectors
-        What `annvq.vectors.as_matrix` takes, and arrays of integers or floats of any size.
+        What `annvq.vectors.as_matrix` takes, or an array of integers or floats of any size.
     dim
-        Dimension that the vectors must have; by default any.
+        The dimension that the vectors must have; by default any.
     name
-        What they are called in messages.
+        What messages call them.
 
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError
-        As `annvq.vectors.as_matrix`.
+        As in `annvq.vectors.as_matrix`.
 
     """
     return as_matrix(_narrowed(vectors), dim=dim, name=name)
 
 
 def as_short_rows(vectors: Any, dim: int | None = None, name: str = "vectors") -> np.ndarray:
-    """Do what `as_rows` does for what is compared by distances.
+    """Do what `as_rows` does, for vectors that are compared by distances.
 
     Raises
     ------
     NonFiniteError
-        Also where a row is so long that products of residuals overflow float32.
+        As in `as_rows`, or a row is so long that products of residuals overflow float32.
 
     """
     rows = as_rows(vectors, dim, name)
@@ -56,18 +56,18 @@ def as_short_rows(vectors: Any, dim: int | None = None, name: str = "vectors") -
 
 
 def training_rows(vectors: Any, most: int | None, rng: np.random.Generator, least: int = 1) -> np.ndarray:
-    """Return the rows that are trained on.
+    """Return the rows to train on.
 
     Parameters
     ----------
     vectors
         (n, d), any real dtype.
     most
-        With more vectors than this, so many are drawn without replacement and kept in their order. None: all are taken.
+        If there are more vectors, this many are drawn without replacement and kept in order. None takes all of them.
     rng
-        Draws them.
+        The generator that draws them.
     least
-        How many are needed.
+        How many vectors are needed.
 
     Returns
     -------
@@ -77,9 +77,9 @@ def training_rows(vectors: Any, most: int | None, rng: np.random.Generator, leas
     Raises
     ------
     ParameterError
-        Fewer vectors, or a smaller sample, than ``least``.
+        There are fewer vectors, or the sample is smaller, than ``least``.
     ShapeError, DtypeError, NonFiniteError
-        As `as_rows`.
+        As in `as_rows`.
 
     """
     raw = raw_rows(vectors)
@@ -87,7 +87,7 @@ def training_rows(vectors: Any, most: int | None, rng: np.random.Generator, leas
 
 
 def raw_rows(vectors: Any, name: str = "vectors") -> np.ndarray:
-    """Return vectors (n, d) of any real dtype as an array, shared where it is one: samples are drawn from files."""
+    """Return vectors (n, d) of any real dtype as an array; an array is not copied, so samples are drawn from files."""
     if not isinstance(vectors, np.ndarray) or isinstance(vectors, np.ma.MaskedArray):
         return as_matrix(vectors, name=name)
     if vectors.ndim != 2 or vectors.shape[1] == 0:
@@ -114,14 +114,14 @@ def as_codes(codes: Any, columns: int, below: int) -> np.ndarray:
     codes
         (n, columns) of any integers.
     columns
-        Codes of a vector.
+        The number of codes per vector.
     below
         Every code must be less than this, at most 256.
 
     Raises
     ------
     ShapeError, DtypeError, ParameterError
-        Another shape; no integers; a code out of its range, of which the first is named.
+        The codes have another shape, are not integers, or are out of range; the first such code is named.
 
     """
     given = as_integers("codes", codes)
@@ -135,24 +135,24 @@ def as_codes(codes: Any, columns: int, below: int) -> np.ndarray:
 
 
 def finite(results: np.ndarray, name: str) -> np.ndarray:
-    """Return what was computed, float32; NonFiniteError where finite numbers overflowed."""
+    """Return what was computed, float32; NonFiniteError if finite numbers overflowed."""
     if results.size and first_non_finite(readonly(results.reshape(len(results), -1))) >= 0:
         raise NonFiniteError(f"{name} overflow float32: the codebook, or what was given, holds too large numbers")
     return results
 
 
 def workers(threads: int | None) -> int:
-    """Return how many threads work; None stands for all CPUs."""
+    """Return the number of threads that work; None stands for all CPUs."""
     return pool.resolve(as_threads(threads))
 
 
 def as_niter(niter: Any) -> int:
-    """Return how many iterations there may be, at most 100,000: kernels count them, and many more never end."""
+    """Return the number of iterations, at most 100,000: kernels count them, and far more would never end."""
     return as_count("niter", niter, least=0, most=_MOST_ITERATIONS)
 
 
 def generator(seed: int) -> np.random.Generator:
-    """Return the random numbers of a seed, a whole number of at least 0."""
+    """Return the random generator of a seed, which is a whole number of at least 0."""
     return np.random.default_rng(as_count("seed", seed, least=0))
 
 
@@ -167,7 +167,8 @@ def part(name: str, array: Any, axes: int) -> np.ndarray:
     Raises
     ------
     DtypeError, ShapeError, NonFiniteError
-        No floats or integers; another number of axes, or an empty one; NaN, infinity, or too large for float32.
+        The array is not of floats or integers; it has another number of axes, or an empty one; or it holds NaN,
+        infinity, or a number too large for float32.
 
     """
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
@@ -212,14 +213,14 @@ def stored_bytes(arrays: Mapping[str, np.ndarray], name: str, shape: tuple[int, 
 
 
 def stored_setting(config: Mapping[str, Any], name: str) -> Any:
-    """Return a stored setting, None where it is missing; CorruptIndexError where there are no settings."""
+    """Return a stored setting, or None if it is missing; CorruptIndexError if there are no settings."""
     if not isinstance(config, Mapping):
         raise CorruptIndexError(f"settings of a codebook are a {type(config).__name__}, expected names and values")
     return config.get(name)
 
 
 def stored_int(config: Mapping[str, Any], name: str, least: int, most: int) -> int:
-    """Return a whole number of a stored configuration; CorruptIndexError outside its range."""
+    """Return a whole number of a stored configuration; CorruptIndexError if it is outside its range."""
     value = stored_setting(config, name)
     if type(value) is not int or not least <= value <= most:
         raise CorruptIndexError(f"codebook setting {name!r} is {value!r}, expected {least} to {most}")
@@ -235,7 +236,7 @@ def _stored(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
 
 
 def _narrowed(vectors: Any) -> Any:
-    """Return arrays of numbers that `as_matrix` would refuse for their width in float64, all else as it is."""
+    """Return arrays of integers too wide for `as_matrix` as float64, and everything else unchanged."""
     if not isinstance(vectors, np.ndarray) or isinstance(vectors, np.ma.MaskedArray):
         return vectors
     is_wide = vectors.dtype.kind in "iu" and vectors.dtype.itemsize > 1

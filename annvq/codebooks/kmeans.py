@@ -1,4 +1,4 @@
-"""k-means: the coarse lists of an index, and the stages of a residual codebook."""
+"""k-means, which makes the coarse lists of an index and the stages of a residual codebook."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class KMeans:
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError, ParameterError
-        Of what it is made of, of vectors that it is trained on or that are assigned, and of arguments outside their
-        range, in all methods.
+        In the constructor and all methods: the arrays, vectors or arguments given do not fit or are outside their
+        range.
 
     """
 
@@ -79,7 +79,7 @@ class KMeans:
         threads: int | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> KMeans:
-        """Run Lloyd's algorithm.
+        """Train centroids with Lloyd's algorithm.
 
         Parameters
         ----------
@@ -88,32 +88,32 @@ class KMeans:
         k
             Number of centroids. There may be fewer distinct vectors.
         metric
-            What assigns a vector: smallest squared distance or largest inner product.
+            How a vector is assigned: by the smallest squared distance or the largest inner product.
         niter
-            Iterations at most; it ends earlier when no vector changes its centroid.
+            The maximum number of iterations; training ends earlier when no vector changes its centroid.
         init
-            ``"random"``: k of the vectors; ``"k-means++"``: vectors far from each other (Arthur and
-            Vassilvitskii 2007), better where clusters are clear, and k passes over 32 k vectors.
+            ``"random"`` starts from k of the vectors; ``"k-means++"`` from vectors that are far from each other (Arthur
+            and Vassilvitskii 2007), which is better if clusters are clear, and takes k passes over 32 k vectors.
         spherical
-            Scale centroids to unit norm. None: with "ip" only, where means of different norm would
+            Whether centroids are scaled to unit norm. None: only with "ip", under which means of different norm would
             compete unequally (Faiss does the same).
         balance
             0 to 1. Larger clusters get a penalty, and so lose vectors at their border: each iteration
-            keeps 0.8 of it and adds ``balance * e / 20 * log(size * k / n)``, with e the mean squared
-            distance and the logarithm cut at 1. Above 1 it overshoots.
+            keeps 0.8 of it and adds ``balance * e / 20 * log(size * k / n)``, where e is the mean squared
+            distance and the logarithm is clipped at 1. Values above 1 would overshoot.
         sample
-            Train on so many vectors, drawn at random. None: 256 k.
+            The number of vectors to train on, drawn at random. None: 256 k.
         seed
-            Of the sample, the start and the splits. The result depends on nothing else but the vectors.
+            The seed of the sample, the start and the splits. The result depends on nothing else but the vectors.
         threads
             None for all CPUs.
         progress
-            Called with the number of iterations done.
+            A function that is called with the number of iterations done.
 
         Raises
         ------
         ParameterError
-            Fewer vectors than centroids, or an argument outside its range.
+            There are fewer vectors than centroids, or an argument is outside its range.
 
         """
         k, niter = as_count("k", k), as_niter(niter)
@@ -145,14 +145,14 @@ class KMeans:
         vectors
             (nv, d).
         n
-            How many of each vector, 1 to k.
+            How many centroids per vector, 1 to k.
         threads
             None for all CPUs; the result does not depend on it.
 
         Returns
         -------
         labels, scores
-            int32 and float32, (nv,) for n = 1, else (nv, n), by score descending, then label ascending.
+            int32 and float32, (nv,) for n = 1, else (nv, n), ordered by descending score, then by ascending label.
 
         """
         n = as_count("n", n, most=self.k)
@@ -164,7 +164,7 @@ class KMeans:
         return labels, finite(scores, "scores")
 
     def config(self) -> dict[str, Any]:
-        """Return what is not an array."""
+        """Return the settings, which are all that is not an array."""
         return {"metric": self.metric}
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -173,7 +173,7 @@ class KMeans:
 
     @classmethod
     def from_arrays(cls, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> KMeans:
-        """Build from `config` and `arrays`; CorruptIndexError where they do not fit."""
+        """Build from `config` and `arrays`; CorruptIndexError if they do not fit."""
         metric = stored_setting(config, "metric")
         if not isinstance(metric, str) or metric not in CODE_METRICS:
             raise CorruptIndexError(f"k-means metric {metric!r} is none of {', '.join(CODE_METRICS)}")
@@ -257,9 +257,9 @@ class _Run:
         order: np.ndarray,
         starts: np.ndarray,
     ) -> None:
-        """Place each empty cluster beside the mean of the one that errs most, for the means it has by now.
+        """Place each empty cluster beside the mean of the cluster with the largest error, given the means so far.
 
-        Spread rather than size decides: vectors that are all alike are not worth two centroids.
+        Spread decides rather than size: vectors that are all alike are not worth two centroids.
         """
         means_of = np.ones(len(counts))
         for empty in np.flatnonzero(counts == 0):

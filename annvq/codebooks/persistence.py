@@ -1,4 +1,4 @@
-"""Codebooks as container files."""
+"""Saving codebooks to container files and loading them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from annvq.errors import CorruptIndexError, ParameterError
 
 
 class Storable(Protocol):
-    """What can be written: settings that JSON can hold, and arrays."""
+    """An object that can be written: it has settings that JSON can hold, and arrays."""
 
     def config(self) -> dict[str, Any]:
-        """Return what is not an array."""
+        """Return the settings, which are all that is not an array."""
         ...
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -47,7 +47,7 @@ def save(path: str | os.PathLike[str], codebook: Storable) -> None:
     Raises
     ------
     ParameterError
-        Something else than a codebook, or no path.
+        The object is not a codebook, or the path is not one.
 
     """
     from annvq.storage import write_container  # a layer above: only these two functions need it
@@ -66,9 +66,9 @@ def load(path: str | os.PathLike[str]) -> Any:
     Raises
     ------
     CorruptIndexError
-        The file is not what was written, or holds something else than a codebook.
+        The file is not what was written, or holds something other than a codebook.
     ParameterError
-        No path.
+        The path is not one.
 
     """
     from annvq.storage import read_container

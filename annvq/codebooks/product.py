@@ -50,14 +50,14 @@ class ProductCodebook:
     dim
         Dimension d of the vectors, at most M * dsub; what is missing is padded with zeros.
     anisotropic_eta
-        Weight of the error along a vector (1: all directions count alike), or None for nearest
+        Weight of the error along a vector (1: all directions count alike), or None to encode by nearest
         centroids.
 
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError, ParameterError
-        Of what it is made of, and in all methods of vectors, codes and arguments that do not fit; NonFiniteError also
-        where scores overflow. Methods named ``*_trusted`` check nothing.
+        In the constructor and all methods: the arrays, vectors, codes or arguments given do not fit; NonFiniteError
+        also if scores overflow. Methods named ``*_trusted`` check nothing.
 
     """
 
@@ -96,23 +96,23 @@ class ProductCodebook:
         nbits
             4 (16 centroids) or 8 (256).
         niter
-            Iterations of Lloyd's algorithm at most.
+            The maximum number of iterations of Lloyd's algorithm.
         anisotropic_eta
-            Above 0: after k-means, codes and centroids are alternately improved for the loss
-            eta |r_par|^2 + |r_perp|^2 (see `annvq.codebooks.anisotropic`), and so does `encode` choose.
+            If given, above 0: after k-means, codes and centroids are improved in turn for the loss
+            eta |r_par|^2 + |r_perp|^2 (see `annvq.codebooks.anisotropic`), by which `encode` then chooses codes, too.
         directions
             (n, d): the error along these is r_par. None: the vectors themselves.
         sample
-            Train on at most so many vectors, drawn at random.
+            The maximum number of vectors to train on, drawn at random.
         seed
-            Of sample and start; the result depends on nothing else but the vectors.
+            The seed of sample and start; the result depends on nothing else but the vectors.
         threads
             None for all CPUs.
 
         Raises
         ------
         ParameterError
-            An argument outside its range, or no vectors.
+            An argument is outside its range, or there are no vectors.
 
         """
         rng, count, eta = generator(seed), workers(threads), _as_eta(anisotropic_eta)
@@ -133,22 +133,22 @@ class ProductCodebook:
 
     @property
     def M(self) -> int:
-        """Number of sub-spaces, and of code columns."""
+        """Number of sub-spaces, which is the number of code columns."""
         return self.codebooks.shape[0]
 
     @property
     def ksub(self) -> int:
-        """Centroids in each sub-space: 16 or 256."""
+        """Number of centroids in each sub-space: 16 or 256."""
         return self.codebooks.shape[1]
 
     @property
     def nbits(self) -> int:
-        """Bits of one code: 4 or 8."""
+        """Number of bits per code: 4 or 8."""
         return 4 if self.ksub == 16 else 8
 
     @property
     def code_bytes(self) -> int:
-        """Bytes that a vector's packed code takes."""
+        """Number of bytes that a vector's packed code takes."""
         return -(-self.M * self.nbits // 8)
 
     @cached_property
@@ -157,7 +157,7 @@ class ProductCodebook:
 
     @cached_property
     def transposed(self) -> np.ndarray:
-        """The codebooks as (M, dsub, ksub) float32: what `annvq.kernels.scan.lookup_tables` reads."""
+        """The codebooks as (M, dsub, ksub) float32, which `annvq.kernels.scan.lookup_tables` reads."""
         return frozen(self.codebooks.transpose(0, 2, 1))
 
     def encode(self, vectors: Any, *, directions: Any = None, threads: int | None = None) -> np.ndarray:
@@ -168,8 +168,8 @@ class ProductCodebook:
         vectors
             (n, d), finite.
         directions
-            (n, d): with `anisotropic_eta`, the vectors of which ``vectors`` are the residuals. None: the
-            vectors themselves.
+            (n, d): with `anisotropic_eta`, the vectors whose residuals ``vectors`` are. None: the vectors
+            themselves.
         threads
             None for all CPUs; the codes do not depend on it.
 
@@ -181,7 +181,7 @@ class ProductCodebook:
         return self.encode_trusted(rows, along, threads=count)
 
     def encode_trusted(self, rows: np.ndarray, directions: np.ndarray | None = None, *, threads: int) -> np.ndarray:
-        """Do what `encode` does with finite float32 rows, C-contiguous: nothing is checked."""
+        """Do what `encode` does, without checks, with finite, C-contiguous float32 rows."""
         codes = encode_nearest(rows, self.codebooks, self._sites, threads)
         if self.anisotropic_eta is None:
             return codes
@@ -193,7 +193,7 @@ class ProductCodebook:
         return self.decode_trusted(as_codes(codes, self.M, self.ksub))
 
     def decode_trusted(self, codes: np.ndarray) -> np.ndarray:
-        """Do what `decode` does with uint8 codes of this codebook: nothing is checked."""
+        """Do what `decode` does, without checks, with uint8 codes of this codebook."""
         vectors = np.empty((len(codes), self.dim), np.float32)
         product_decode(readonly(codes), self.codebooks, vectors)
         return vectors
@@ -202,14 +202,14 @@ class ProductCodebook:
         """Return tables (nq, M, ksub) float32 for queries (nq, d).
 
         Entries are <q_m, c_mj> for "ip", -|q_m - c_mj|^2 for "l2", and 2 <q_m, c_mj> for "l2" with
-        ``residual``, where `residual_constants` make up the rest.
+        ``residual``, in which case `residual_constants` supply the rest.
         """
         metric, residual = check_metric(metric), as_flag("residual", residual)
         tables = self.lookup_tables_trusted(as_rows(queries, self.dim, "queries"), metric, residual=residual)
         return finite(tables, "look-up tables")
 
     def lookup_tables_trusted(self, queries: np.ndarray, metric: str, *, residual: bool = False) -> np.ndarray:
-        """Do what `lookup_tables` does with finite float32 queries, C-contiguous: nothing is checked."""
+        """Do what `lookup_tables` does, without checks, with finite, C-contiguous float32 queries."""
         return product_tables(queries, self.transposed, self.needs_constants(metric, residual), metric)
 
     def needs_constants(self, metric: str, residual: bool) -> bool:
@@ -222,11 +222,11 @@ class ProductCodebook:
         return finite(constants_of_rows(decoded, as_centroids(centroids, decoded)), "constants")
 
     def residual_constants_trusted(self, codes: np.ndarray, centroids: np.ndarray | None = None) -> np.ndarray:
-        """Do what `residual_constants` does with what `decode_trusted` takes: nothing is checked."""
+        """Do what `residual_constants` does, without checks, with what `decode_trusted` takes."""
         return constants_of_rows(self.decode_trusted(codes), centroids)
 
     def config(self) -> dict[str, Any]:
-        """Return what is not an array."""
+        """Return the settings, which are all that is not an array."""
         return {"dim": self.dim, "anisotropic_eta": self.anisotropic_eta}
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -235,7 +235,7 @@ class ProductCodebook:
 
     @classmethod
     def from_arrays(cls, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> ProductCodebook:
-        """Build from `config` and `arrays`; CorruptIndexError where they do not fit."""
+        """Build from `config` and `arrays`; CorruptIndexError if they do not fit."""
         codebooks = stored_array(arrays, "codebooks", (None, None, None))
         M, ksub, dsub = codebooks.shape
         if ksub not in (16, 256):
@@ -248,7 +248,7 @@ class ProductCodebook:
 
 
 def as_M(M: Any, d: int) -> int:
-    """Return the number of sub-spaces of vectors of dimension d; ParameterError outside 1 to d."""
+    """Return the number of sub-spaces of vectors of dimension d; ParameterError if it is not 1 to d."""
     try:
         return as_count("M", M, most=d)
     except ParameterError:
@@ -256,14 +256,14 @@ def as_M(M: Any, d: int) -> int:
 
 
 def as_nbits(nbits: Any) -> int:
-    """Return the bits of a code; ParameterError for other than 4 and 8."""
+    """Return the number of bits per code; ParameterError for anything but 4 and 8."""
     if as_count("nbits", nbits) not in (4, 8):
         raise ParameterError(f"nbits must be 4 or 8, not {nbits}")
     return int(nbits)
 
 
 def check_ksub(ksub: int) -> None:
-    """Raise ShapeError unless so many centroids are numbered by codes of 4 or 8 bits."""
+    """Raise ShapeError unless this is the number of centroids that codes of 4 or 8 bits have."""
     if ksub not in (16, 256):
         raise ShapeError(f"codebooks have {ksub} centroids, expected 16 or 256")
 
@@ -278,7 +278,7 @@ def _check_directions(directions: np.ndarray, vectors: np.ndarray) -> None:
 
 
 def start_codebooks(rows: np.ndarray, M: int, ksub: int, rng: np.random.Generator) -> np.ndarray:
-    """Return first codebooks (M, ksub, dsub): sub-vectors of ksub rows (n, d), others in each sub-space."""
+    """Return first codebooks (M, ksub, dsub): sub-vectors of ksub of the rows (n, d), drawn anew per sub-space."""
     n, d = rows.shape
     dsub = -(-d // M)
     codebooks = np.zeros((M, ksub, dsub), np.float32)

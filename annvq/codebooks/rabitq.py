@@ -1,13 +1,13 @@
-"""RaBitQ: codes of 1 to 8 bits a dimension with an unbiased estimate of scores and a bound of its error.
+"""RaBitQ: codes of 1 to 8 bits per dimension, with an unbiased estimate of scores and a bound on its error.
 
-A vector o of the list with centroid c is kept as the code of its rotated residual r = o - c. With u
-the code as a vector of half-integers, u_i = code_i - (2^B - 1) / 2, and q any query,
+A vector o of the list with centroid c is kept as the code of its rotated residual r = o - c. Let u
+be the code as a vector of half-integers, u_i = code_i - (2^B - 1) / 2, and q any query. Then
 
     <q - c, r> is about (|r|^2 / <r, u>) <q - c, u>
 
-whose expectation over the rotations is exact and whose error is at most err |q - c| with the
+The expectation of the estimate over the rotations is exact, and its error is at most err |q - c| with the
 probability that eps_0 = 1.9 stands for, about 94 %. As <q - c, u> = <q, u> - <c, u>, a score needs
-only <q, u> and floats that are kept with the code:
+only <q, u> and the floats that are kept with the code:
 
     inner product   <q, c>      + add + mul <q, u>     mul =   |r|^2 / <r, u>   add = <c, r> - mul <c, u>
     minus squared L2  -|q - c|^2 + add + mul <q, u>    mul = 2 |r|^2 / <r, u>   add = -|r|^2 - mul <c, u>
@@ -39,7 +39,7 @@ from annvq.kernels.vectors import hadamard
 from annvq.metrics import CODE_METRICS
 
 BITS = range(1, 9)
-MAX_DIM = 65_536  # the integer sums of the scan fit 32 bits up to here
+MAX_DIM = 65_536  # up to here the integer sums of the scan fit 32 bits
 _ROWS_A_TASK = 4096
 
 
@@ -52,7 +52,7 @@ class RaBitQCodebook:
     dim
         Dimension of the vectors.
     bits
-        Bits a dimension, 1 to 8.
+        Bits per dimension, 1 to 8.
     signs
         (4, D / 8) uint8, the sign masks of the rotation (`annvq.kernels.vectors.hadamard`); D is ``dim`` rounded
         up to a multiple of 64.
@@ -60,8 +60,8 @@ class RaBitQCodebook:
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError, ParameterError
-        Of what it is made of, and in all methods of vectors, codes and arguments that do not fit; NonFiniteError also
-        where factors overflow. Methods named ``*_trusted`` check nothing.
+        In the constructor and all methods: the arrays, vectors, codes or arguments given do not fit; NonFiniteError
+        also if factors overflow. Methods named ``*_trusted`` check nothing.
 
     """
 
@@ -88,16 +88,16 @@ class RaBitQCodebook:
         vectors
             (n, d), of which only d is used.
         bits
-            Bits a dimension, 1 to 8.
+            Bits per dimension, 1 to 8.
         seed
-            Of the rotation.
+            The seed of the rotation.
         threads
-            Not used: there is nothing to compute. Every codebook's ``train`` takes it.
+            Not used, since there is nothing to compute; the ``train`` of every codebook takes it.
 
         Raises
         ------
         ShapeError, ParameterError
-            For vectors that are not two-dimensional or too long; for bits outside 1 .. 8.
+            The vectors do not have two axes, or have too many dimensions, or ``bits`` is not 1 to 8.
 
         """
         workers(threads)
@@ -114,12 +114,12 @@ class RaBitQCodebook:
 
     @property
     def factor_columns(self) -> int:
-        """Number of floats kept with a code: add1, mul1, err1, and from two bits on add, mul."""
+        """Number of floats kept with a code: add1, mul1, err1, and, with two or more bits, add and mul."""
         return factor_columns(self.bits)
 
     @property
     def code_bytes(self) -> int:
-        """Bytes a vector takes, factors included."""
+        """Number of bytes that a vector takes, factors included."""
         return self.bits * self.padded_dim // 8 + 4 * self.factor_columns
 
     def rotate(self, vectors: Any) -> np.ndarray:
@@ -147,14 +147,14 @@ class RaBitQCodebook:
         vectors
             (n, dim) float32, the residuals r = o - c.
         centroids
-            (nlist, dim) float32, what was subtracted; None: nothing was, c = 0.
+            (nlist, dim) float32, which were subtracted. None: nothing was subtracted, c = 0.
         labels
-            (n,) integers, the row of ``centroids`` that belongs to each residual. May be left out when there is
-            one centroid for all or one for each.
+            (n,) integers, the row of ``centroids`` that belongs to each residual. They may be left out if there is
+            one centroid for all residuals or one for each.
         metric
-            ``"ip"`` (also for cosine) or ``"l2"``, of the scores that the factors are made for.
+            ``"ip"`` (also for cosine) or ``"l2"``: the metric of the scores that the factors are made for.
         threads
-            None: as many as there are CPUs.
+            None for all CPUs.
 
         Returns
         -------
@@ -165,7 +165,7 @@ class RaBitQCodebook:
         Raises
         ------
         ShapeError, ParameterError
-            For arrays that do not fit each other; for another metric.
+            The arrays do not fit each other, or the metric is another one.
 
         """
         metric, count = as_choice("metric", metric, CODE_METRICS), workers(threads)
@@ -181,7 +181,7 @@ class RaBitQCodebook:
     def encode_trusted(
         self, vectors: np.ndarray, centroids: np.ndarray, labels: np.ndarray, metric: str, *, threads: int
     ) -> dict[str, np.ndarray]:
-        """Do what `encode` does with finite float32 arrays, C-contiguous, and labels int64: nothing is checked."""
+        """Do what `encode` does, without checks, with finite, C-contiguous float32 arrays and int64 labels."""
         n, rotated_centroids = len(vectors), self._rotated(centroids)
         encoded = {
             "codes1": np.empty((n, self.padded_dim // 8), np.uint8),
@@ -208,7 +208,7 @@ class RaBitQCodebook:
         return finite(self.decode_trusted(arrays, metric), "decoded vectors")
 
     def decode_trusted(self, encoded: dict[str, np.ndarray], metric: str) -> np.ndarray:
-        """Do what `decode` does with C-contiguous arrays of this codebook: nothing is checked."""
+        """Do what `decode` does, without checks, with C-contiguous arrays of this codebook."""
         codes1, codes_ex, factors = (encoded[name] for name in ("codes1", "codes_ex", "factors"))
         rotated = np.empty((len(codes1), self.padded_dim), np.float32)
         rabitq.decode(codes1, codes_ex, factors, self.bits, metric == "l2", rotated)
@@ -223,7 +223,7 @@ class RaBitQCodebook:
         return prepared
 
     def prepare_trusted(self, queries: np.ndarray) -> PreparedQueries:
-        """Do what `prepare` does with finite float32 queries, C-contiguous: nothing is checked."""
+        """Do what `prepare` does, without checks, with finite, C-contiguous float32 queries."""
         rotated = self._rotated(queries)
         nq, D = rotated.shape
         prepared = PreparedQueries(
@@ -237,7 +237,7 @@ class RaBitQCodebook:
         return prepared
 
     def config(self) -> dict[str, Any]:
-        """Return what is not an array."""
+        """Return the settings, which are all that is not an array."""
         return {"dim": self.dim, "bits": self.bits}
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -246,13 +246,13 @@ class RaBitQCodebook:
 
     @classmethod
     def from_arrays(cls, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> RaBitQCodebook:
-        """Build from `config` and `arrays`; CorruptIndexError where they do not fit."""
+        """Build from `config` and `arrays`; CorruptIndexError if they do not fit."""
         dim, bits = stored_int(config, "dim", 1, MAX_DIM), stored_int(config, "bits", min(BITS), max(BITS))
         shape = (hadamard.ROUNDS, hadamard.padded_dim(dim) // 8)
         return cls(dim, bits, stored_bytes(arrays, "signs", shape))
 
     def _arrays_of(self, encoded: dict[str, np.ndarray], metric: str) -> list[np.ndarray]:
-        """Return codes1, codes_ex and factors, of the shapes that this codebook makes."""
+        """Return codes1, codes_ex and factors in the shapes that this codebook makes."""
         as_choice("metric", metric, CODE_METRICS)
         names = ("codes1", "codes_ex", "factors")
         if not isinstance(encoded, Mapping) or any(not isinstance(encoded.get(name), np.ndarray) for name in names):
@@ -276,7 +276,7 @@ class RaBitQCodebook:
 
 
 def factor_columns(bits: int) -> int:
-    """Return how many floats are kept with a code of so many bits a dimension."""
+    """Return the number of floats that are kept with a code of ``bits`` bits per dimension."""
     return 3 if bits == 1 else 5
 
 

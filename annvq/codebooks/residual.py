@@ -1,4 +1,4 @@
-"""Residual vector quantization (Chen et al. 2010): stage after stage codes what is left."""
+"""Residual vector quantization (Chen et al. 2010), in which each stage codes what the stages before it left."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ class ResidualCodebook:
     codebooks
         (M, ksub, d) float32.
     beam
-        How many partial codes `encode` keeps after every stage, 1 to 16: more find smaller errors, in
+        How many partial codes `encode` keeps after every stage, 1 to 16: more of them find smaller errors, in
         proportionally more time.
 
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError, ParameterError
-        Of what it is made of, and in all methods of vectors, codes and arguments that do not fit; NonFiniteError also
-        where sums or scores overflow. Methods named ``*_trusted`` check nothing.
+        In the constructor and all methods: the arrays, vectors, codes or arguments given do not fit; NonFiniteError
+        also if sums or scores overflow. Methods named ``*_trusted`` check nothing.
 
     """
 
@@ -82,7 +82,7 @@ class ResidualCodebook:
     ) -> ResidualCodebook:
         """Run k-means on the vectors, then on the residuals of the nearest centroids, M times in all.
 
-        Residuals of a beam search instead make codebooks hardly better, and training quadratic in M.
+        Training on the residuals of a beam search would hardly improve the codebooks, and take time quadratic in M.
 
         Parameters
         ----------
@@ -91,22 +91,22 @@ class ResidualCodebook:
         M
             Number of stages, at most 4,096.
         nbits
-            4 (16 centroids a stage) or 8 (256).
+            4 (16 centroids per stage) or 8 (256).
         niter
-            Iterations of Lloyd's algorithm at most, in each stage.
+            The maximum number of iterations of Lloyd's algorithm in each stage.
         beam
             See the class; training does not depend on it.
         sample
-            Train on at most so many vectors, drawn at random.
+            The maximum number of vectors to train on, drawn at random.
         seed
-            Of sample and starts; the result depends on nothing else but the vectors.
+            The seed of sample and starts; the result depends on nothing else but the vectors.
         threads
             None for all CPUs.
 
         Raises
         ------
         ParameterError
-            An argument outside its range, or no vectors.
+            An argument is outside its range, or there are no vectors.
 
         """
         M, ksub, beam = as_count("M", M, most=MOST_STAGES), 1 << as_nbits(nbits), as_count("beam", beam, most=MOST_BEAM)
@@ -128,22 +128,22 @@ class ResidualCodebook:
 
     @property
     def M(self) -> int:
-        """Number of stages, and of code columns."""
+        """Number of stages, which is the number of code columns."""
         return self.codebooks.shape[0]
 
     @property
     def ksub(self) -> int:
-        """Centroids of each stage: 16 or 256."""
+        """Number of centroids per stage: 16 or 256."""
         return self.codebooks.shape[1]
 
     @property
     def nbits(self) -> int:
-        """Bits of one code: 4 or 8."""
+        """Number of bits per code: 4 or 8."""
         return 4 if self.ksub == 16 else 8
 
     @property
     def code_bytes(self) -> int:
-        """Bytes that a vector's packed code takes."""
+        """Number of bytes that a vector's packed code takes."""
         return -(-self.M * self.nbits // 8)
 
     @cached_property
@@ -156,11 +156,11 @@ class ResidualCodebook:
         return gemm.pack(self.codebooks.reshape(-1, self.dim))
 
     def encode(self, vectors: Any, *, threads: int | None = None) -> np.ndarray:
-        """Return the codes (n, M) uint8 of vectors (n, d); they do not depend on the threads."""
+        """Return the codes (n, M) uint8 of vectors (n, d); they do not depend on the number of threads."""
         return self.encode_trusted(as_short_rows(vectors, self.dim), threads=workers(threads))
 
     def encode_trusted(self, rows: np.ndarray, *, threads: int) -> np.ndarray:
-        """Do what `encode` does with finite float32 rows, C-contiguous: nothing is checked."""
+        """Do what `encode` does, without checks, with finite, C-contiguous float32 rows."""
         codes = np.empty((len(rows), self.M), np.uint8)
 
         def encode(part: slice) -> None:
@@ -177,7 +177,7 @@ class ResidualCodebook:
         return finite(self.decode_trusted(as_codes(codes, self.M, self.ksub)), "decoded vectors")
 
     def decode_trusted(self, codes: np.ndarray) -> np.ndarray:
-        """Do what `decode` does with uint8 codes of this codebook: nothing is checked."""
+        """Do what `decode` does, without checks, with uint8 codes of this codebook."""
         vectors = np.empty((len(codes), self.dim), np.float32)
         residual_decode(readonly(codes), self.codebooks, vectors)
         return vectors
@@ -185,7 +185,7 @@ class ResidualCodebook:
     def lookup_tables(self, queries: Any, metric: str, *, residual: bool = False) -> np.ndarray:
         """Return tables (nq, M, ksub) float32 for queries (nq, d).
 
-        Entries are <q, c_mj> for "ip" and 2 <q, c_mj> for "l2", where `residual_constants` make up the
+        Entries are <q, c_mj> for "ip" and 2 <q, c_mj> for "l2", for which `residual_constants` supply the
         rest, with or without lists.
         """
         metric, residual = check_metric(metric), as_flag("residual", residual)
@@ -193,7 +193,7 @@ class ResidualCodebook:
         return finite(tables, "look-up tables")
 
     def lookup_tables_trusted(self, queries: np.ndarray, metric: str, *, residual: bool = False) -> np.ndarray:
-        """Do what `lookup_tables` does with finite float32 queries: nothing is checked."""
+        """Do what `lookup_tables` does, without checks, with finite float32 queries."""
         scale = np.float32(2 if self.needs_constants(metric, residual) else 1)
         rows = np.ascontiguousarray(queries, np.float32) * scale  # doubles every sum exactly
         tables = gemm.products(rows, self._panels, self.M * self.ksub)
@@ -204,16 +204,16 @@ class ResidualCodebook:
         return check_metric(metric) == "l2"
 
     def residual_constants(self, codes: Any, centroids: Any = None) -> np.ndarray:
-        """Return -(|r|^2 + 2 <c, r>) (n,) float32 of decoded codes r and lists' centroids c (n, d) or 0."""
+        """Return -(|r|^2 + 2 <c, r>) (n,) float32 of decoded codes r and the lists' centroids c (n, d) or 0."""
         decoded = self.decode(codes)
         return finite(constants_of_rows(decoded, as_centroids(centroids, decoded)), "constants")
 
     def residual_constants_trusted(self, codes: np.ndarray, centroids: np.ndarray | None = None) -> np.ndarray:
-        """Do what `residual_constants` does with what `decode_trusted` takes: nothing is checked."""
+        """Do what `residual_constants` does, without checks, with what `decode_trusted` takes."""
         return constants_of_rows(self.decode_trusted(codes), centroids)
 
     def config(self) -> dict[str, Any]:
-        """Return what is not an array."""
+        """Return the settings, which are all that is not an array."""
         return {"beam": self.beam}
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -222,7 +222,7 @@ class ResidualCodebook:
 
     @classmethod
     def from_arrays(cls, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> ResidualCodebook:
-        """Build from `config` and `arrays`; CorruptIndexError where they do not fit."""
+        """Build from `config` and `arrays`; CorruptIndexError if they do not fit."""
         codebooks = stored_array(arrays, "codebooks", (None, None, None))
         if codebooks.shape[1] not in (16, 256):
             raise CorruptIndexError(f"a residual codebook has 16 or 256 centroids, not {codebooks.shape[1]}")
