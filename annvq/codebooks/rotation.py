@@ -44,13 +44,13 @@ class Rotation:
     Parameters
     ----------
     matrix
-        (d_out, d) float32. With d_out >= d its columns are orthonormal: norms and inner products stay as
-        they are. With d_out < d its rows are: those of the projection on d_out directions.
+        (d_out, d) float32. If d_out >= d, its columns are orthonormal, so norms and inner products stay the
+        same. If d_out < d, its rows are orthonormal: it projects on d_out directions.
 
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError, ParameterError
-        Of a matrix, vectors and arguments that do not fit, in all methods.
+        In the constructor and all methods: the matrix, vectors or arguments given do not fit.
 
     """
 
@@ -78,11 +78,11 @@ class Rotation:
         threads: int | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> Rotation:
-        """Learn the rotation under which a product codebook errs least (Ge et al. 2013, section 3.1).
+        """Learn the rotation under which the error of a product codebook is least (Ge et al. 2013, section 3.1).
 
-        It starts from principal components, dealt out so that the sub-spaces' variances have about the same
-        product (section 3.2); then codes and centroids for the rotation, and the rotation for the codes
-        (an orthogonal Procrustes problem), are improved in turn.
+        Training starts from principal components, assigned so that the sub-spaces' variances have about the same
+        product (section 3.2). Then codes and centroids are improved for the rotation, and the rotation for the codes
+        (an orthogonal Procrustes problem), in turn.
 
         Parameters
         ----------
@@ -93,15 +93,15 @@ class Rotation:
         nbits
             4 or 8.
         niter
-            Alternations.
+            Number of alternations.
         sample
-            Train on at most so many vectors, drawn at random.
+            The maximum number of vectors to train on, drawn at random.
         seed
-            Of sample and start.
+            The seed of sample and start.
         threads
             None for all CPUs.
         progress
-            Called with the number of alternations done.
+            A function that is called with the number of alternations done.
 
         """
         rng, count = generator(seed), workers(threads)
@@ -131,36 +131,36 @@ class Rotation:
         sample: int = SAMPLE,
         seed: int = 0,
     ) -> Rotation:
-        """Project on the principal components that hold most of the variance.
+        """Learn the projection on the principal components that hold most of the variance.
 
-        The matrix of a projection is rounded to bfloat16, for every query reads all of it.
+        The matrix of a projection is rounded to bfloat16, because every query reads all of it.
 
         Parameters
         ----------
         vectors
             (n, d), n >= 1.
         keep
-            How many components, 1 to d; or below 1 the least share of the variance that they must hold.
-            A share's number is rounded up to a multiple of 16, as far as there are dimensions; with ``keep_mean``
-            it is first multiplied with |mean|^2 / variance, where that is above 1: errors of more codes along a
-            large mean even out.
+            The number of components, 1 to d; or, below 1, the least share of the variance that they must hold.
+            The number that a share needs is rounded up to a multiple of 16, as far as there are dimensions; with
+            ``keep_mean`` it is first multiplied by |mean|^2 / variance if that is above 1, since errors of more codes
+            along a large mean even out.
         dsub
-            Dimensions of a sub-space of the product codebook that will code them: components are dealt out
+            Dimensions per sub-space of the product codebook that will code them: components are assigned
             so that the sub-spaces' variances have about the same product (Ge et al. 2013, section 3.2.1),
             and zeros fill the last sub-spaces.
         keep_mean
-            Whether the mean's direction is kept too, and dealt out among all sub-spaces alike. For inner products:
-            queries that share a large mean make much of differences along it that hold little of the variance, and
-            errors of one code along it would weigh as much as all others together. Not with ``keep`` 1.
+            Whether the mean's direction is kept too, and spread evenly over all sub-spaces. This is for inner products:
+            for queries that share a large mean, differences along it matter much though they hold little of the
+            variance, and errors of one code along it would weigh as much as all others together. Not with ``keep`` 1.
         sample
-            Learn from at most so many vectors, drawn at random.
+            The maximum number of vectors to learn from, drawn at random.
         seed
-            Of the sample.
+            The seed of the sample.
 
         Raises
         ------
         ParameterError
-            An argument outside its range.
+            An argument is outside its range.
 
         """
         dsub, keep_mean = as_count("dsub", dsub), as_flag("keep_mean", keep_mean)
@@ -190,7 +190,7 @@ class Rotation:
 
     @cached_property
     def panels(self) -> np.ndarray:
-        """The matrix as `annvq.kernels.vectors.gemm` multiplies with it."""
+        """The matrix in the layout by which `annvq.kernels.vectors.gemm` multiplies."""
         return gemm.pack(self.matrix, halved=gemm.is_bfloat16(self.matrix))
 
     @cached_property
@@ -200,19 +200,19 @@ class Rotation:
     def apply(self, vectors: Any, *, threads: int | None = None) -> np.ndarray:
         """Return the rotated vectors (n, d_out) float32.
 
-        Each number is summed in the order of the dimensions: a vector's rotation does not depend on what
-        else is rotated with it, nor on the threads.
+        Each number is summed in the order of the dimensions, so a vector's rotation depends neither on the other
+        vectors nor on the number of threads.
         """
         rows, count = as_rows(vectors, self.dim), workers(threads)
         return finite(gemm.products(rows, self.panels, self.dim_out, threads=count), "rotated vectors")
 
     def inverse(self, vectors: Any, *, threads: int | None = None) -> np.ndarray:
-        """Return vectors (n, d) float32 whose rotation is nearest to the given (n, d_out)."""
+        """Return the vectors (n, d) float32 whose rotation is nearest to the given ones (n, d_out)."""
         rows, count = as_rows(vectors, self.dim_out), workers(threads)
         return finite(gemm.products(rows, self._inverse_panels, self.dim, threads=count), "rotated vectors")
 
     def config(self) -> dict[str, Any]:
-        """Return what is not an array: nothing."""
+        """Return the settings, of which a rotation has none."""
         return {}
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -221,7 +221,7 @@ class Rotation:
 
     @classmethod
     def from_arrays(cls, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> Rotation:
-        """Build from `config` and `arrays`; CorruptIndexError where the matrix is not orthonormal."""
+        """Build from `config` and `arrays`; CorruptIndexError if the matrix is not orthonormal."""
         matrix = stored_array(arrays, "matrix", (None, None))
         if matrix.size == 0:
             raise CorruptIndexError(f"a rotation of shape {matrix.shape}")
@@ -238,7 +238,7 @@ class Rotation:
 
 
 def _near_one(rows: np.ndarray) -> np.ndarray:
-    """Return the rows, times a power of two if they are very large or small: sums of squares stay in range."""
+    """Return the rows, scaled by a power of two if they are very large or small; sums of squares stay in range."""
     exponent = math.frexp(float(np.abs(rows).max()))[1]
     return rows if abs(exponent) < _USUAL else np.ldexp(rows, -exponent)
 
@@ -253,7 +253,7 @@ def _apply(rows: np.ndarray, matrix: np.ndarray, threads: int) -> np.ndarray:
 
 
 def _principal(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return variances (d,), ascending, and components (d, d), one a column, of rows (n, d)."""
+    """Return the variances (d,), ascending, and the components (d, d), one per column, of rows (n, d)."""
     d = rows.shape[1]
     return np.linalg.eigh(np.cov(rows, rowvar=False, bias=True).reshape(d, d))
 

@@ -1,4 +1,4 @@
-"""Scalar quantization: each dimension on its own."""
+"""Scalar quantization, which codes each dimension by itself."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LARGEST_HALF = 65504.0
 
 @dataclass(frozen=True, eq=False)
 class ScalarCodebook:
-    """Levels at equal steps between the smallest and the largest value of each dimension, or float16.
+    """Codes each dimension by levels at equal steps between its smallest and largest value, or as float16.
 
     Parameters
     ----------
@@ -47,8 +47,8 @@ class ScalarCodebook:
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError, ParameterError
-        Of what it is made of, and in all methods of vectors, codes and arguments that do not fit; NonFiniteError also
-        where scores overflow. Methods named ``*_trusted`` check nothing.
+        In the constructor and all methods: the arrays, vectors, codes or arguments given do not fit; NonFiniteError
+        also if scores overflow. Methods named ``*_trusted`` check nothing.
 
     """
 
@@ -73,7 +73,7 @@ class ScalarCodebook:
     def train(
         cls, vectors: Any, *, kind: str = "sq8", sample: int | None = None, seed: int = 0, threads: int | None = None
     ) -> ScalarCodebook:
-        """Take each dimension's range.
+        """Learn the range of each dimension.
 
         Parameters
         ----------
@@ -82,11 +82,11 @@ class ScalarCodebook:
         kind
             See the class.
         sample
-            Look at so many vectors, drawn at random. None: at all.
+            The number of vectors to look at, drawn at random. None: all of them.
         seed
-            Of the sample.
+            The seed of the sample.
         threads
-            Unused but checked: taking the range is limited by memory.
+            Checked but not used: memory bandwidth limits the computation.
 
         """
         kind = as_choice("kind", kind, KINDS)
@@ -105,12 +105,12 @@ class ScalarCodebook:
 
     @property
     def code_bytes(self) -> int:
-        """Bytes that a vector's packed code takes."""
+        """Number of bytes that a vector's packed code takes."""
         return {"sq8": self.dim, "sq4": -(-self.dim // 2), "fp16": 2 * self.dim}[self.kind]
 
     @cached_property
     def _inverse(self) -> np.ndarray:
-        """1 / step, and 0 where all values are alike or a step is too small to divide by."""
+        """1 / step, or 0 if all values are alike or the step is too small to divide by."""
         with np.errstate(divide="ignore", over="ignore"):
             inverse = np.float32(1) / self.step
         return frozen(np.where(np.isfinite(inverse), inverse, 0))
@@ -124,12 +124,12 @@ class ScalarCodebook:
     def encode(self, vectors: Any, *, threads: int | None = None) -> np.ndarray:
         """Return codes (n, d) uint8, or for "fp16" the bytes (n, 2 d) of the float16 values.
 
-        Values outside the trained range, or beyond float16's, are cut to its end.
+        Values outside the trained range, or that of float16, are clipped to its ends.
         """
         return self.encode_trusted(as_rows(vectors, self.dim), threads=workers(threads))
 
     def encode_trusted(self, rows: np.ndarray, *, threads: int) -> np.ndarray:
-        """Do what `encode` does with finite float32 rows, C-contiguous: nothing is checked."""
+        """Do what `encode` does, without checks, with finite, C-contiguous float32 rows."""
         if self.kind == "fp16":
             return np.clip(rows, -_LARGEST_HALF, _LARGEST_HALF).astype("<f2").view(np.uint8)
         codes = np.empty(rows.shape, np.uint8)
@@ -147,7 +147,7 @@ class ScalarCodebook:
         return finite(self.decode_trusted(as_codes(codes, columns, below)), "decoded vectors")
 
     def decode_trusted(self, codes: np.ndarray) -> np.ndarray:
-        """Do what `decode` does with uint8 codes of this codebook: nothing is checked."""
+        """Do what `decode` does, without checks, with uint8 codes of this codebook."""
         if self.kind == "fp16":
             return np.ascontiguousarray(codes).view("<f2").astype(np.float32)
         vectors = np.empty(codes.shape, np.float32)
@@ -155,12 +155,12 @@ class ScalarCodebook:
         return vectors
 
     def lookup_tables(self, queries: Any, metric: str, *, residual: bool = False) -> np.ndarray:
-        """Return tables (nq, d, 16 or 256) float32, as `ProductCodebook.lookup_tables` with M = d.
+        """Return tables (nq, d, 16 or 256) float32, as `ProductCodebook.lookup_tables` does with M = d.
 
         Raises
         ------
         StateError
-            For "fp16", which has no levels.
+            The kind is "fp16", which has no levels.
 
         """
         if self.kind == "fp16":
@@ -170,7 +170,7 @@ class ScalarCodebook:
         return finite(tables, "look-up tables")
 
     def lookup_tables_trusted(self, queries: np.ndarray, metric: str, *, residual: bool = False) -> np.ndarray:
-        """Do what `lookup_tables` does with finite float32 queries, C-contiguous: nothing is checked."""
+        """Do what `lookup_tables` does, without checks, with finite, C-contiguous float32 queries."""
         return product_tables(queries, self._transposed, self.needs_constants(metric, residual), metric)
 
     def needs_constants(self, metric: str, residual: bool) -> bool:
@@ -183,11 +183,11 @@ class ScalarCodebook:
         return finite(constants_of_rows(decoded, as_centroids(centroids, decoded)), "constants")
 
     def residual_constants_trusted(self, codes: np.ndarray, centroids: np.ndarray | None = None) -> np.ndarray:
-        """Do what `residual_constants` does with what `decode_trusted` takes: nothing is checked."""
+        """Do what `residual_constants` does, without checks, with what `decode_trusted` takes."""
         return constants_of_rows(self.decode_trusted(codes), centroids)
 
     def config(self) -> dict[str, Any]:
-        """Return what is not an array."""
+        """Return the settings, which are all that is not an array."""
         return {"kind": self.kind}
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -196,7 +196,7 @@ class ScalarCodebook:
 
     @classmethod
     def from_arrays(cls, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> ScalarCodebook:
-        """Build from `config` and `arrays`; CorruptIndexError where they do not fit."""
+        """Build from `config` and `arrays`; CorruptIndexError if they do not fit."""
         kind = stored_setting(config, "kind")
         if not isinstance(kind, str) or kind not in KINDS:
             raise CorruptIndexError(f"scalar codebook of kind {kind!r}, not {', '.join(KINDS)}")

@@ -9,7 +9,7 @@ from annvq.kernels.clusters.lloyd import shrink_to
 from annvq.kernels.registers.tiles import readonly
 
 INITS = ("random", "k-means++")
-_ROWS_A_CENTROID = 32  # k-means++ looks at so many vectors for each centroid that it draws
+_ROWS_A_CENTROID = 32  # vectors that k-means++ looks at per centroid
 
 
 def seed_centroids(rows: np.ndarray, k: int, init: str, rng: np.random.Generator, threads: int) -> np.ndarray:

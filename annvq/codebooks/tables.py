@@ -1,8 +1,8 @@
-"""Scores as sums: tables of a query plus constants of a vector.
+"""Scores as sums of a query's table entries and a vector's constant.
 
-Without constants the tables alone sum to the score of the decoded vector. Codes of residuals r = x - c
-under L2 use -|q - c - r|^2 = -|q - c|^2 + 2 <q, r> - (|r|^2 + 2 <c, r>): a base of the list, tables made
-once a query, and a constant of the stored vector (docs/design.md, "Residual codes").
+Without constants, the tables alone sum to the score of the decoded vector. Codes of residuals r = x - c
+under L2 use -|q - c - r|^2 = -|q - c|^2 + 2 <q, r> - (|r|^2 + 2 <c, r>): a base per list, tables that are
+made once per query, and a constant per stored vector (docs/design.md, "Residual codes").
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def check_metric(metric: str) -> str:
 def product_tables(queries: np.ndarray, transposed: np.ndarray, constants: bool, metric: str) -> np.ndarray:
     """Return tables (nq, M, ksub) float32 of queries (nq, d) for codebooks (M, dsub, ksub), d <= M * dsub.
 
-    With "l2" entries are 2 <q_m, c_mj> where ``constants`` are to be added, else -|q_m - c_mj|^2.
+    With "l2", entries are 2 <q_m, c_mj> if ``constants`` are to be added, else -|q_m - c_mj|^2.
     """
     M, dsub, ksub = transposed.shape
     padded = np.zeros((len(queries), M * dsub), np.float32)

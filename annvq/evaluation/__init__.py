@@ -1,7 +1,7 @@
 """Ground truth, recall against it, and ranking measures against judgements.
 
-Three different recalls: `recall` (ids in common with the exact neighbours), `recall_with_ties`
-(places filled with neighbours as close), `qrel_recall` (judged documents found).
+There are three different recalls: `recall` (ids in common with the exact neighbours), `recall_with_ties`
+(places filled by neighbours that are as close), and `qrel_recall` (judged documents found).
 """
 
 from annvq.evaluation.beir import BeirDataset

@@ -1,7 +1,7 @@
 """A retrieval data set in BEIR's layout.
 
-corpus.jsonl[.gz]      {"_id": ..., "title": ..., "text": ...} a line
-queries.jsonl[.gz]     {"_id": ..., "text": ...} a line
+corpus.jsonl[.gz]      {"_id": ..., "title": ..., "text": ...} per line
+queries.jsonl[.gz]     {"_id": ..., "text": ...} per line
 qrels/SPLIT.tsv[.gz]   query-id <tab> corpus-id <tab> score, with a header line
 
 Blank lines and a byte order mark do not count.
@@ -32,7 +32,7 @@ class BeirDataset:
     name
         The folder's name.
     split
-        Which judgements: "train", "dev", "test".
+        The judgements' split: "train", "dev" or "test".
     documents
         ``{document id: text}``, where text is ``(title + " " + text).strip()``.
     queries
@@ -50,14 +50,14 @@ class BeirDataset:
 
     @classmethod
     def load(cls, folder: str | Path, split: str = "test") -> BeirDataset:
-        """Read a folder; a line that cannot be read is an error that names file and line.
+        """Read a folder; if a line cannot be read, the error names the file and the line.
 
         Raises
         ------
         DataFormatError
-            A file is missing, not JSON or TSV, lacks a field, repeats an id, or judges a query that
-            does not exist. (A judged document that the corpus lacks is kept, as BEIR keeps it: nobody
-            can find it, and everybody's recall says so.)
+            A file is missing, is not JSON or TSV, lacks a field, repeats an id, or judges a query that
+            does not exist. (A judged document that the corpus lacks is kept, as in BEIR: no system can
+            find it, and every system's recall shows that.)
 
         """
         folder = as_path(folder)
@@ -74,7 +74,7 @@ class BeirDataset:
         Raises
         ------
         ParameterError
-            ``count`` is no whole number of at least 1.
+            ``count`` is not a whole number of at least 1.
 
         """
         count, names = as_count("count", count), list(self.queries)
@@ -95,7 +95,7 @@ def _existing(folder: Path, name: str) -> Path:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (number from 1, line without its end) of the lines that are not blank."""
+    """Yield the number, from 1, and the text, without its line end, of every line that is not blank."""
     encoding = "utf-8-sig"  # also without the mark
     opened = gzip.open(path, "rt", encoding=encoding) if path.suffix == ".gz" else open(path, encoding=encoding)
     with opened as lines:

@@ -8,21 +8,21 @@ from annvq.errors import ParameterError, ShapeError
 
 
 def auc(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Return the area under the ROC curve: how often a positive scores above a negative, ties counted half.
+    """Return the area under the ROC curve: how often a positive scores above a negative, where ties count half.
 
-    By the rank sum of the positives (Mann and Whitney 1947).
+    It is computed from the rank sum of the positives (Mann and Whitney 1947).
 
     Parameters
     ----------
     scores
-        (n,) finite numbers, larger is more likely positive.
+        (n,) finite numbers; larger ones are more likely positive.
     labels
-        (n,) of 0 and 1, both among them.
+        (n,) of 0 and 1, at least one of each.
 
     Raises
     ------
     ShapeError, ParameterError
-        Arrays of different length; labels of one kind only; scores that are not finite.
+        The arrays differ in length, all labels are alike, or scores are not finite.
 
     """
     scores, positive = _checked(scores, labels, "scores")
@@ -36,9 +36,10 @@ def auc(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the mean of -log of the probability (n,) of what happened (n,), probabilities cut at 1e-7 from 0 and 1.
+    """Return the mean negative logarithm of the probability (n,) that was given to what happened (n,).
 
-    ShapeError, ParameterError: as of `auc`, though labels may be of one kind.
+    Probabilities are clipped to a distance of 1e-7 from 0 and 1. Errors are those of `auc`, but labels may all be
+    alike.
     """
     given, positive = _checked(probabilities, labels, "probabilities")
     p = np.clip(given, 1e-7, 1 - 1e-7)
@@ -46,7 +47,7 @@ def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _checked(given: np.ndarray, labels: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return finite float64 numbers (n,), and which are of label 1 (n,)."""
+    """Return finite float64 numbers (n,), and which of them have the label 1 (n,)."""
     numbers, labels = np.asarray(given, np.float64), np.asarray(labels)
     if numbers.shape != labels.shape or numbers.ndim != 1:
         raise ShapeError(f"{name} {numbers.shape} and labels {labels.shape}, expected (n,) each")
@@ -58,14 +59,14 @@ def _checked(given: np.ndarray, labels: np.ndarray, name: str) -> tuple[np.ndarr
 
 
 def recall_and_ndcg(found: np.ndarray, wanted: list[np.ndarray]) -> tuple[float, float]:
-    """Return recall@k and nDCG@k of recommended items, means over users who want any.
+    """Return recall@k and nDCG@k of recommended items, as means over the users who want any.
 
-    The ideal list has as many wanted items as fit k (He et al. 2020, LightGCN's evaluation).
+    The ideal list has as many wanted items as fit into k (He et al. 2020, LightGCN's evaluation).
 
     Parameters
     ----------
     found
-        (users, k) items, best first; -1 where there is none.
+        (users, k) items, best first; -1 marks an empty place.
     wanted
         The items that each user wants.
 

@@ -22,13 +22,13 @@ from annvq.progress import Progress, listening
 
 Side = Literal["document", "query"]
 _BATCH = 64
-_BATCHES_A_CALL = 16  # after which progress is told
+_BATCHES_A_CALL = 16  # after which progress is reported
 _PLURALS = {"query": "queries", "document": "documents"}
 _PROMPTS = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 
 def as_model_name(model: Any) -> str:
-    """Return the name or folder of a model as text; ParameterError where it is neither str nor os.PathLike."""
+    """Return the name or folder of a model as text; ParameterError if it is neither str nor os.PathLike."""
     if not isinstance(model, str | os.PathLike):
         raise ParameterError(f"a model is given by its name or folder, not {model!r}")
     return str(as_path(model)) if isinstance(model, os.PathLike) else os.path.expanduser(model)
@@ -40,7 +40,7 @@ def load_model(name: str | os.PathLike[str]) -> Any:
     Raises
     ------
     MissingExtraError
-        Without sentence-transformers (extra "text").
+        sentence-transformers is not installed (extra "text").
     ParameterError
         There is no such model, or it cannot be loaded.
 
@@ -59,7 +59,7 @@ def load_model(name: str | os.PathLike[str]) -> Any:
 def model_key(name: str | os.PathLike[str]) -> dict[str, str]:
     """Identify a model without its path: its name and, for a folder, a digest of its files.
 
-    A folder called "model", as packages of weights have it, goes by the name of the one around it.
+    A folder called "model", as in packages of weights, goes by the name of its parent.
     """
     name = as_model_name(name)
     folder = Path(name).resolve()
@@ -104,7 +104,7 @@ def encode(model: Any, texts: list[str], side: Side, *, progress: bool | Progres
 
 
 def prompt_of(model: Any, side: Side) -> str:
-    """Return what goes before a text, chosen as the model's own encode_query and encode_document do."""
+    """Return the prompt before a text, chosen as the model's own encode_query and encode_document do."""
     prompts = getattr(model, "prompts", None) or {}
     default = getattr(model, "default_prompt_name", None)
     names = (*_PROMPTS[side], *([default] if default else []))
@@ -132,7 +132,7 @@ def cached_embeddings(
     Parameters
     ----------
     folder
-        Where entries are kept; made when absent.
+        Where entries are kept; it is made if it does not exist.
     model_name
         Name or folder of a sentence-transformers model.
     texts
@@ -140,7 +140,7 @@ def cached_embeddings(
     side
         "document" or "query".
     progress
-        True, or a `annvq.progress.Progress`: how far embedding is.
+        True, or an `annvq.progress.Progress`, to show how far embedding is.
 
     Returns
     -------
@@ -170,7 +170,7 @@ def texts_digest(texts: dict[str, str]) -> str:
 
 
 def _read(folder: Path, stem: str, key: dict[str, str], count: int) -> np.ndarray | None:
-    """Return the entry, or None where it is absent, unfinished or not what its key says."""
+    """Return the entry, or None if it is absent, unfinished or not what its key says."""
     try:
         entry = json.loads((folder / f"{stem}.json").read_text())
         vectors = np.load(folder / f"{stem}.npy", allow_pickle=False)

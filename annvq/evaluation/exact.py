@@ -1,7 +1,7 @@
-"""Exact neighbours by brute force in float64: the ground truth, independent of the engine.
+"""Exact nearest neighbours by brute force in float64: the ground truth, independent of the engine.
 
-Larger scores are closer: inner product, cosine, or minus squared L2. Order is score descending,
-then row ascending.
+Larger scores are closer: inner product, cosine, or minus squared L2. Neighbours are ordered by descending score,
+then by ascending row.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _SHIFT_ROWS = 4096  # of which the mean is taken
 def exact_neighbors(base: np.ndarray, queries: np.ndarray, k: int, metric: str = "ip") -> tuple[np.ndarray, np.ndarray]:
     """Find the k exact nearest rows of ``base`` for every query.
 
-    A matrix product in float64, of vectors less their mean, names the rows that can be among them, to within the
-    product's rounding error; these are scored one by one (`annvq.evaluation.pairs`). So equal rows get equal scores
-    wherever they stand, and a large offset that all vectors share takes no digits.
+    A matrix product in float64, of vectors less their mean, finds the rows that can be among them, given the product's
+    rounding error; these are then scored one by one (`annvq.evaluation.pairs`). So equal rows get equal scores wherever
+    they stand, and a large offset that all vectors share costs no precision.
 
     Parameters
     ----------
@@ -35,21 +35,21 @@ def exact_neighbors(base: np.ndarray, queries: np.ndarray, k: int, metric: str =
     queries
         (nq, d), finite.
     k
-        Neighbours a query, at least 1.
+        Neighbours per query, at least 1.
     metric
         "ip", "cosine" or "l2".
 
     Returns
     -------
     rows, scores
-        (nq, k) int64 rows of ``base`` and (nq, k) float64 scores; places beyond n hold -1 and -inf. Order is that of
-        the scores before they were rounded to float64, then row ascending.
+        (nq, k) int64 rows of ``base`` and (nq, k) float64 scores; places beyond n hold -1 and -inf. They are ordered
+        by the scores before rounding to float64, then by ascending row.
 
     Raises
     ------
     ShapeError, DtypeError, ParameterError, ZeroVectorError
     NonFiniteError
-        NaN or infinity in vectors, or scores that overflow float64.
+        Vectors hold NaN or infinity, or scores overflow float64.
 
     """
     k, base, queries = as_count("k", k, most=_MOST), _prepare(base, metric), _prepare(queries, metric)
@@ -76,7 +76,7 @@ def exact_scores(base: np.ndarray, queries: np.ndarray, rows: np.ndarray, metric
     Returns
     -------
     scores
-        (nq, k) float64, -inf where the row is missing; equal to those of `exact_neighbors`.
+        (nq, k) float64, -inf for missing rows; they equal those of `exact_neighbors`.
 
     """
     base, queries = _prepare(base, metric), _prepare(queries, metric)
@@ -132,7 +132,7 @@ def _shift(base: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Best:
-    """The best of what was seen, by owner, then score: at most k of every query."""
+    """The best rows seen so far, at most k per query, ordered by owner, then by score."""
 
     owners: np.ndarray
     rows: np.ndarray

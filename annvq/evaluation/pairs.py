@@ -1,8 +1,8 @@
-"""Scores of pairs of vectors in float64, so exact that neighbours can be told apart wherever the origin is.
+"""Scores of pairs of vectors in float64, exact enough to tell neighbours apart wherever the origin is.
 
-A score is a number and a finer one that orders those of equal number: what float64 cannot hold beside a large offset.
-Every pair is scored for itself, by element-wise operations and sums in a fixed order: equal rows have equal scores,
-wherever they stand and on every machine.
+A score is a number and a finer one that breaks ties: what float64 cannot hold beside a large offset. Every pair is
+scored by itself, by element-wise operations and sums in a fixed order, so equal rows have equal scores, wherever they
+stand and on every machine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def score_pairs(
     base, queries
         (n, d) and (nq, d) of any real dtype; for "cosine" float64 of unit length.
     rows, owners
-        (p,) rows of ``base``, and each one's query.
+        (p,) rows of ``base``, and the query of each.
     metric
         "ip", "cosine" or "l2".
 
@@ -59,8 +59,8 @@ def _cosine(vectors: np.ndarray, queries: np.ndarray) -> tuple[np.ndarray, np.nd
 def _inner(vectors: np.ndarray, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return inner products, and what rounding took from them.
 
-    In twice the digits of float64 (Ogita, Rump and Oishi 2005, "Accurate sum and dot product"): the error of every
-    product and sum is itself a float64, and these are added up.
+    They have twice the digits of float64 (Ogita, Rump and Oishi 2005, "Accurate sum and dot product"): the error of
+    every product and sum is itself a float64, and these errors are added up.
     """
     values = vectors * queries
     errors = _product_errors(vectors, queries, values)
@@ -82,7 +82,7 @@ def _inner(vectors: np.ndarray, queries: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _product_errors(a: np.ndarray, b: np.ndarray, products: np.ndarray) -> np.ndarray:
-    """Return a * b - products, exactly where neither over- nor underflow come between."""
+    """Return a * b - products, which is exact unless something overflows or underflows."""
     high_a, high_b = _upper_half(a), _upper_half(b)
     low_a, low_b = a - high_a, b - high_b
     errors = low_a * low_b - (((products - high_a * high_b) - low_a * high_b) - high_a * low_b)

@@ -1,13 +1,13 @@
 """Ranking measures against judgements: nDCG, MAP, recall, MRR, precision (BEIR's conventions).
 
-``qrels`` is ``{query id: {document id: grade}}``, ``run`` is ``{query id: {document id: score}}``,
-larger scores first. Values come from trec_eval's own code through pytrec_eval, with its conventions:
+``qrels`` is ``{query id: {document id: grade}}``; ``run`` is ``{query id: {document id: score}}``, and larger
+scores come first. Values come from trec_eval's own code through pytrec_eval, with its conventions:
 
 - equal scores are ordered by document id, *descending* (`run_from_ids` makes runs without ties); scores are compared
-  as float64, and trec_eval, which would round them to float32, is given the places;
+  as float64, and trec_eval, which would round them to float32, is given the ranks;
 - gains are the grades themselves: DCG = sum of grade / log2(rank + 1) (trec_eval's ndcg_cut);
 - a document counts as relevant from grade 1 on for the other measures;
-- every judged query counts; one without results counts 0 (plain pytrec_eval leaves it out of the
+- every judged query counts; one without results counts as 0 (plain pytrec_eval leaves it out of the
   mean, which flatters a system that returns nothing).
 """
 
@@ -49,18 +49,18 @@ def evaluate(
     Parameters
     ----------
     qrels, run
-        Judgements and results, see the module's page.
+        Judgements and results; see the module's docstring.
     metrics
-        Names like "ndcg@10"; kinds: ndcg, recall, map, precision, mrr.
+        Names like "ndcg@10", of the kinds ndcg, recall, map, precision and mrr.
     ignore_identical_ids
-        Drop a document whose id is the query's (BEIR does so by default, for ArguAna and Quora).
-        Off here: in Cranfield query 1 and document 1 merely share a name.
+        Whether to drop a document whose id is the query's, as BEIR does by default for ArguAna and Quora.
+        It is off here, since in Cranfield, for instance, query 1 and document 1 merely share a name.
 
     Raises
     ------
     ParameterError
-        An unknown metric, an id that is not text, a grade that is no whole number (or beyond a
-        million), or a score that is not a number. trec_eval would crash or measure something else.
+        A metric is unknown, an id is not text, a grade is not a whole number (or is beyond a million), or a
+        score is not a number. trec_eval would crash or measure something else.
     MissingExtraError
         pytrec_eval is not installed.
 
@@ -118,20 +118,20 @@ def mean_average_precision(qrels: Qrels, run: Run, k: int = 100) -> float:
 
 
 def qrel_recall(qrels: Qrels, run: Run, k: int = 100) -> float:
-    """Return the mean share of the relevant documents found among the first k.
+    """Return the mean share of the relevant documents that are found among the first k.
 
-    Not `annvq.evaluation.recall`, which compares with exact neighbours and knows no judgements.
+    `annvq.evaluation.recall` is another measure: it compares with exact neighbours and knows no judgements.
     """
     return evaluate(qrels, run, [f"recall@{k}"])[f"recall@{k}"]
 
 
 def run_from_ids(query_ids: Sequence[str], found: Iterable[Iterable[Any]]) -> dict[str, dict[str, float]]:
-    """Make a run whose order is that of the ids given, whatever their scores.
+    """Make a run that keeps the order of the given ids, whatever their scores.
 
-    Compressed codes give equal scores to different documents; trec_eval would order them anew by
-    document id. Here the place itself becomes the score (minus the rank), so that what the index
-    returned is what is measured. Missing places (id -1, None) are left out; of a document that
-    stands at several places the first counts.
+    Compressed codes give equal scores to different documents, and trec_eval would reorder them by
+    document id. Here the score is minus the rank, so that what the index returned is what is
+    measured. Missing places (id -1, None) are left out; if a document
+    stands at several places, the first counts.
 
     Parameters
     ----------
@@ -143,9 +143,9 @@ def run_from_ids(query_ids: Sequence[str], found: Iterable[Iterable[Any]]) -> di
     Raises
     ------
     ParameterError
-        Two queries of one name; not as many names as rows; an id that is neither an integer nor text.
+        Two queries have the same name, there are not as many names as rows, or an id is neither an integer nor text.
     ShapeError
-        Not a row of ids for each query.
+        ``found`` does not have a row of ids for each query.
 
     """
     names, rows = _listed(query_ids, found)

@@ -1,4 +1,4 @@
-"""Recall of approximate against exact neighbours (not of judged documents: see `qrel_recall`)."""
+"""Recall of approximate against exact neighbours (for recall of judged documents, see `qrel_recall`)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _IDS, _SCORES = "ids (nq, k)", "real numbers (nq, k)"
 def recall(found: np.ndarray, exact: np.ndarray, k: int | None = None) -> float:
     """Return the mean share of the exact k neighbours that were found: ``|found ∩ exact| / k``.
 
-    An id counts once however often it was returned; missing places (id -1, None) count as
-    not found, and where fewer than k exact neighbours exist the share is of those.
+    An id counts once, however often it was returned. Missing places (id -1, None) count as
+    not found. If fewer than k exact neighbours exist, the share is of those.
 
     Parameters
     ----------
@@ -48,23 +48,23 @@ def recall_with_ties(
     *,
     eps: float = 1e-6,
 ) -> float:
-    """Return the mean share of places filled as well as the k-th exact neighbour would.
+    """Return the mean share of places whose score is as good as that of the k-th exact neighbour.
 
-    A returned id counts when its score is at least the k-th exact score less ``eps`` times its
-    magnitude, so that any of several equidistant neighbours is right (ann-benchmarks' rule, with a
-    relative tolerance). The same id twice counts once.
+    A returned id counts if its score is at least the k-th exact score less ``eps`` times its
+    magnitude, so that any of several equidistant neighbours is right (the rule of ann-benchmarks,
+    with a relative tolerance). An id that is returned twice counts once.
 
     Parameters
     ----------
     found
-        (nq, >= k) ids; only used to count repeated ones once.
+        (nq, >= k) ids, used only to count repeated ones once.
     found_scores
         (nq, >= k) true scores of the returned ids, computed again from the vectors
         (`annvq.evaluation.exact_scores`): an index's own estimates would let errors pass.
     exact_scores
         (nq, >= k) scores of the true neighbours, descending; -inf beyond the last.
     k, eps
-        How many are compared; relative tolerance.
+        How many places are compared, and the relative tolerance.
 
     """
     found, found_scores = as_array("found", found, _IDS), _scores("found_scores", found_scores)

@@ -31,7 +31,7 @@ def token_embeddings(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the last hidden state of every token of every text, scaled to length one.
 
-    Special tokens are left out, and for documents tokens that are punctuation, as ColBERT does; a text of which nothing
+    Special tokens are left out and, for documents, tokens that are punctuation, as in ColBERT; a text of which nothing
     would be left keeps them.
 
     Parameters
@@ -43,9 +43,9 @@ def token_embeddings(
     side
         "document" or "query".
     progress
-        True, or a `annvq.progress.Progress`: how far it is.
+        True, or an `annvq.progress.Progress`, to show how far embedding is.
     bfloat16
-        Multiply in bfloat16 (torch.autocast), for which some CPUs and GPUs have instructions.
+        Whether to multiply in bfloat16 (torch.autocast), for which some CPUs and GPUs have instructions.
 
     Returns
     -------
@@ -98,7 +98,8 @@ def cached_tokens(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the texts' token embeddings, memory-mapped from the cache in ``folder``, or computed and kept there.
 
-    Parameters as for `annvq.evaluation.embeddings.cached_embeddings` and `token_embeddings`; returns as the latter.
+    Parameters are those of `annvq.evaluation.embeddings.cached_embeddings` and `token_embeddings`; the latter says what
+    is returned.
     """
     folder, model = as_path(folder), model_key(model_name)
     if "model_sha256" in model:
@@ -124,7 +125,7 @@ def cached_tokens(
 
 
 def _read(folder: Path, stem: str, key: dict[str, Any], count: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the entry, or None where it is absent, unfinished or not what its key says."""
+    """Return the entry, or None if it is absent, unfinished or not what its key says."""
     try:
         entry = json.loads((folder / f"{stem}.json").read_text())
         vectors = np.load(folder / f"{stem}.npy", mmap_mode="r", allow_pickle=False)
