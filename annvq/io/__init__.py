@@ -6,8 +6,8 @@
     .fvecs .ivecs .bvecs    TEXMEX; mapped
     .hdf5 .h5               HDF5, also of ann-benchmarks (extra "hdf5")
 
-Every format is one module with ``open_file`` and ``write_file``, imported when it is needed, and, where a file can
-hold an array of one axis, ``read_single``.
+Every format is one module, imported when it is needed, with ``open_file``, ``write_file`` and, if a file can hold an
+array of one axis, ``read_single``.
 """
 
 from __future__ import annotations
@@ -59,24 +59,24 @@ FORMATS = {
 def open_vectors(
     path: str | os.PathLike[str], *, vector_column: str | None = None, id_column: str | None = None
 ) -> VectorSource:
-    """Return the vectors of a file as a source of blocks, and the ids that are beside them.
+    """Return the vectors of a file as a source of blocks, together with the ids that stand beside them.
 
     Parameters
     ----------
     path
         A file with one of the suffixes in `FORMATS`.
     vector_column
-        Column (Arrow, Parquet), array (.npz) or dataset (HDF5); by default the only one that holds
-        vectors, or "vectors", "base", "train".
+        The column (Arrow, Parquet), array (.npz) or dataset (HDF5); by default the only one that holds
+        vectors, or "vectors", "base" or "train".
     id_column
-        The same for ids; by default "id" (Arrow, Parquet) or "ids" where there is one.
+        The same for ids; by default "id" (Arrow, Parquet) or "ids", if there is one.
 
     Raises
     ------
     ParameterError
-        No path, an unknown suffix, or no such column.
+        The path is not one, its suffix is unknown, or there is no such column.
     DataFormatError
-        The file is not what its suffix says, or it is damaged; found before anything large is allocated.
+        The file is not what its suffix says, or is damaged; this is found before anything large is allocated.
     MissingExtraError
         The format's package is not installed.
     OSError
@@ -102,7 +102,7 @@ def read(path: str | os.PathLike[str], *, vector_column: str | None = None) -> n
 def read_queries(path: str | os.PathLike[str], *, vector_column: str | None = None) -> np.ndarray:
     """Return the queries of a file, (nq, d), as `read` does; an array saved as (d,) is one query.
 
-    In Arrow and Parquet files that is a column of floating-point numbers, where it is the only one or the one named.
+    In Arrow and Parquet files, a column of floating-point numbers is one query if it is the only one or is named.
     """
     path = as_file(path)
     single = getattr(_format_of(path), "read_single", None)
@@ -111,23 +111,23 @@ def read_queries(path: str | os.PathLike[str], *, vector_column: str | None = No
 
 
 def write(path: str | os.PathLike[str], vectors: np.ndarray, ids: Any = None) -> None:
-    """Write vectors, and ids where the format holds them; the file appears whole or not at all.
+    """Write vectors, and ids if the format holds them; the file appears whole or not at all.
 
     Parameters
     ----------
     path
         The suffix chooses the format.
     vectors
-        (n, d) of numbers, written in their dtype.
+        (n, d) numbers, which are written in their dtype.
     ids
         n integers or str.
 
     Raises
     ------
     ParameterError
-        Unknown suffix, or a format without ids.
+        The suffix is unknown, or its format cannot hold ids.
     ShapeError, DtypeError
-        Arrays that cannot be written so.
+        The format cannot hold such arrays.
     MissingExtraError
         The format's package is not installed.
 
@@ -142,7 +142,7 @@ def write(path: str | os.PathLike[str], vectors: np.ndarray, ids: Any = None) ->
 
 
 def read_ann_dataset(path: str | os.PathLike[str]) -> AnnDataset:
-    """Return base vectors, queries, metric and true neighbours, see `annvq.io.ann_dataset`."""
+    """Return base vectors, queries, metric and true neighbours; see `annvq.io.ann_dataset`."""
     from annvq.io import ann_dataset
 
     return ann_dataset.read_ann_dataset(path)
@@ -156,7 +156,7 @@ def _format_of(path: Path) -> ModuleType:
 
 
 def _as_ids(ids: Any, n: int) -> np.ndarray:
-    """Return ids as int64 or object array of str."""
+    """Return ids as an int64 array or an object array of str."""
     # As objects: a NumPy string would lose NULs at the end of an id.
     array = ids if isinstance(ids, np.ndarray) else np.array(ids, dtype=object)
     if array.shape != (n,):

@@ -1,6 +1,6 @@
 """Benchmarks of nearest-neighbour search: base vectors, queries, metric and true neighbours.
 
-Either an HDF5 file of ann-benchmarks (``train``, ``test``, ``neighbors``; attribute ``distance``),
+A file is either an HDF5 file of ann-benchmarks (``train``, ``test``, ``neighbors``; attribute ``distance``),
 or a .npz file with ``base``, ``query``, ``metric`` and optionally ``gt``.
 """
 
@@ -31,18 +31,18 @@ _OTHER_FORMATS = (".npy", ".parquet", ".pq", ".arrow", ".feather", ".ipc", ".fve
 
 @dataclass(frozen=True)
 class AnnDataset:
-    """A data set and its questions.
+    """A data set with its queries.
 
     Parameters
     ----------
     base
-        (n, d) in the file's number type; mapped where the file allows.
+        (n, d) in the file's number type; mapped if the file allows it.
     query
         (nq, d) in the file's number type.
     metric
         "l2", "ip" or "cosine".
     gt
-        (nq, k) int64, rows of ``base``, nearest first; None where the file has none.
+        (nq, k) int64, rows of ``base``, nearest first; None if the file has none.
 
     """
 
@@ -58,10 +58,10 @@ def read_ann_dataset(path: str | os.PathLike[str]) -> AnnDataset:
     Raises
     ------
     DataFormatError
-        An array is missing or damaged, shapes do not agree, true neighbours are no rows of the
+        An array is missing or damaged, shapes do not agree, true neighbours are not rows of the
         base, or the metric is not one of l2, ip and cosine.
     MissingExtraError
-        An HDF5 file, and h5py is not installed.
+        The file is HDF5, and h5py is not installed.
 
     """
     path = as_file(path)

@@ -1,6 +1,6 @@
 """Parquet files, Arrow IPC files and streams, and Arrow tables in memory.
 
-A file is read by row group or record batch; only the vector and the id column are decoded.
+A file is read by row group or record batch, and only the vector column and the id column are decoded.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ def open_file(path: Path, vector_column: str | None, id_column: str | None) -> V
     Parameters
     ----------
     path
-        .parquet or .pq, or else an Arrow IPC file (Feather 2) or stream.
+        A .parquet or .pq file, or else an Arrow IPC file (Feather 2) or stream.
     vector_column
         By default the only column that can hold vectors.
     id_column
-        By default "id", where there is such a column.
+        By default "id", if there is such a column.
 
     Raises
     ------
     DataFormatError
         The file is damaged, or the column holds nulls or lists of different lengths.
     ParameterError
-        The columns named are not there, or none can be chosen.
+        The named columns do not exist, or none can be chosen.
 
     """
     with _as_format_errors(path):
@@ -52,7 +52,7 @@ def open_file(path: Path, vector_column: str | None, id_column: str | None) -> V
 
 
 def read_single(path: Path, vector_column: str | None) -> np.ndarray | None:
-    """Return the numbers (d,) of the floating-point column that is named, or the only column, or None."""
+    """Return the numbers (d,) of the floating-point column that is named or the only one, or None."""
     with _as_format_errors(path):
         schema = _schema_of(path)
         name = schema.names[0] if vector_column is None and len(schema) == 1 else vector_column
@@ -72,7 +72,7 @@ def read_single(path: Path, vector_column: str | None) -> np.ndarray | None:
 
 
 def schema_of(path: Path) -> pa.Schema:
-    """Return the columns of a Parquet or Arrow IPC file (DataFormatError)."""
+    """Return the schema of a Parquet or Arrow IPC file (DataFormatError)."""
     with _as_format_errors(path):
         return _schema_of(path)
 
@@ -111,7 +111,7 @@ def read_columns(path: Path, names: Sequence[str]) -> pa.Table:
 
 
 def source_of(x: Any, name: str, first_row: int = 0) -> VectorSource:
-    """Return the vectors of an Arrow column, record batch, table, or (read once) record batch reader.
+    """Return the vectors of an Arrow column, record batch, table or record batch reader, which is read once.
 
     ``first_row`` is the number of the first row in messages.
     """
@@ -150,12 +150,12 @@ def _id_loader(table: pa.Table | pa.RecordBatch) -> Callable[[], np.ndarray | No
 
 
 def write_file(path: Path, vectors: np.ndarray, ids: np.ndarray | None) -> None:
-    """Write columns "id" (where ids are given) and "vector" to a Parquet or an Arrow IPC file.
+    """Write columns "id" (if ids are given) and "vector" to a Parquet or an Arrow IPC file.
 
     Raises
     ------
     DtypeError
-        A dtype that Arrow does not have, such as 128-bit floats.
+        Arrow does not have the dtype, such as 128-bit floats.
 
     """
     native = np.ascontiguousarray(vectors, dtype=vectors.dtype.newbyteorder("="))
@@ -168,7 +168,7 @@ def write_file(path: Path, vectors: np.ndarray, ids: np.ndarray | None) -> None:
     rows = max(1, _ROW_GROUP_BYTES // (vectors.shape[1] * vectors.itemsize))
     with replacing(path) as temporary:
         if path.suffix.lower() in PARQUET:
-            # Neither dictionaries nor general compression pay on floats.
+            # Neither dictionaries nor general compression pay off for floats.
             pq.write_table(table, temporary, row_group_size=rows, compression="none", use_dictionary=False)
             return
         with pa.OSFile(os.fspath(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
@@ -198,12 +198,12 @@ def _open_parquet(path: Path, vector_column: str | None, id_column: str | None) 
 
 
 def _column(read: pa.Table | pa.RecordBatch, name: str) -> Any:
-    """Return a column of what Parquet gave for ``name``, which is also the path "a.b" of fields b in structs a."""
+    """Return the column ``name`` of what Parquet read for it; "a.b" also makes it read fields b of structs a."""
     return read.column(_index(read.schema, name))
 
 
 def _index(schema: pa.Schema, name: str) -> int:
-    """Return the first column of a name: names may be there twice, and Arrow then finds none."""
+    """Return the index of the first column of a name; Arrow itself finds none if the name is there twice."""
     return schema.names.index(name)
 
 
@@ -211,7 +211,7 @@ def _open_ipc(path: Path, vector_column: str | None, id_column: str | None) -> V
     with _record_batches(path) as (schema, batches):
         lengths = [batch.num_rows for batch in batches]
     vectors, ids = vector_column_of(schema, vector_column), id_column_of(schema, id_column)
-    if not _has_footer(path):  # a stream: only readable from its beginning, so one chunk
+    if not _has_footer(path):  # a stream can only be read from its beginning, so it is one chunk
         lengths = [sum(lengths)]
 
     def read(chunk: int, rows: int) -> Iterator[pa.Array]:
@@ -243,7 +243,7 @@ def _has_footer(path: Path) -> bool:
 
 @contextmanager
 def _record_batches(path: Path, only: int | None = None) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
-    """Map an IPC file or stream; give its schema and all record batches, or ``only`` one of a file."""
+    """Map an IPC file or stream; return its schema and all record batches, or ``only`` one of a file."""
     with pa.memory_map(os.fspath(path)) as mapped:
         if not _has_footer(path):
             stream = pa.ipc.open_stream(mapped)
@@ -265,8 +265,8 @@ def _chunked_source(
 ) -> ChunkedSource:
     """Return the source, with the dimension that the type declares or else the first row has.
 
-    ``read(chunk, rows)`` gives the columns of a chunk, which are cut to ``rows`` rows here; what is wrong with them
-    is an error of the file's format, where there is a file.
+    ``read(chunk, rows)`` yields the columns of a chunk, which are cut to ``rows`` rows here. If there is a file,
+    anything wrong with them is an error of its format.
     """
     starts = np.cumsum([first_row, *lengths]).tolist()
 

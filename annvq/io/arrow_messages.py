@@ -1,7 +1,7 @@
-"""Arrow IPC files of annvq's own making, read so that they take no more memory than they have bytes.
+"""Reading of Arrow IPC files that annvq wrote, such that they take no more memory than they have bytes.
 
-Such a file is read as the stream that it is, message after message, and not by its footer, which can name one message
-many times; and the buffers of a message, which can be compressed or overlap, must fit its body side by side.
+Such a file is read as the stream that it is, message by message, and not by its footer, which can name one message
+many times. The buffers of a message, which could be compressed or overlap, must fit into its body side by side.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def messages(file: pa.Buffer) -> Iterator[pa.Message]:
     Raises
     ------
     DataFormatError
-        No such file, or a message whose buffers are compressed or take more than its body.
+        It is not such a file, or a message's buffers are compressed or larger than its body.
     pyarrow.ArrowException, OSError
-        A message that cannot be read.
+        A message cannot be read.
 
     """
     import pyarrow as pa
@@ -61,7 +61,7 @@ def _check(message: pa.Message) -> None:
 
 
 def _field(metadata: pa.Buffer, table: int, number: int) -> int:
-    """Return where a field of the table at ``table`` is, 0 where it has none (struct.error beyond the end)."""
+    """Return where a field of the table at ``table`` is, or 0 if it has none (struct.error beyond the end)."""
     vtable = table - struct.unpack_from("<i", metadata, table)[0]
     if 4 + 2 * number >= struct.unpack_from("<H", metadata, vtable)[0]:
         return 0
@@ -70,7 +70,7 @@ def _field(metadata: pa.Buffer, table: int, number: int) -> int:
 
 
 def _follow(metadata: pa.Buffer, at: int) -> int:
-    """Return where what the distance at ``at`` leads to is: at 0, the root table."""
+    """Return the place to which the distance at ``at`` leads; that at 0 leads to the root table."""
     return at + struct.unpack_from("<I", metadata, at)[0]
 
 

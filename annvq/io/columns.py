@@ -62,9 +62,9 @@ def vector_column_of(schema: pa.Schema, name: str | None = None) -> str:
 
 
 def id_column_of(schema: pa.Schema, name: str | None = None) -> str | None:
-    """Return the name of the id column: ``name``, or "id" where there is one, else None (ParameterError).
+    """Return the name of the id column: ``name``, or "id" if there is one, else None (ParameterError).
 
-    Whether "id" can hold ids is looked at where they are asked for (`ids_of`): queries need none.
+    Whether "id" can hold ids is checked only when ids are requested (`ids_of`), since queries need none.
     """
     if name is None:
         return _DEFAULT_ID_COLUMN if _DEFAULT_ID_COLUMN in schema.names else None
@@ -85,15 +85,15 @@ def vector_dim(kind: pa.DataType) -> int | None:
 def matrix_of(column: Any, name: str = "vectors", *, dim: int | None = None, first_row: int = 0) -> np.ndarray:
     """Return the vectors of a column, (n, d), in the column's number type; shared where possible.
 
-    A table or record batch stands for its only vector column; ``dim`` is what rows before have, and ``first_row``
-    the number of the first row in messages.
+    A table or record batch stands for its only vector column; ``dim`` is the dimension of earlier rows, and
+    ``first_row`` the number of the first row in messages.
 
     Raises
     ------
     DtypeError
-        The column does not hold lists of numbers, or there is a null (its row is named).
+        The column does not hold lists of numbers, or holds a null, whose row is named.
     ShapeError
-        Lists differ in length, or there is no row that tells the dimension.
+        Lists differ in length, or no row tells the dimension.
 
     """
     if isinstance(column, pa.Table | pa.RecordBatch):
@@ -129,7 +129,7 @@ def _matrix_of_chunk(chunk: pa.Array, dim: int | None, row: int, name: str) -> n
         if (lengths != dim).any():
             wrong = int(np.argmax(lengths != dim))
             raise ShapeError(f"{name}: row {row + wrong} has length {lengths[wrong]}, rows before have {dim}")
-    values = lists.flatten()  # unlike .values, this minds the offset of a slice
+    values = lists.flatten()  # unlike .values, this respects the offset of a slice
     width = len(values) // len(lists)
     if dim is not None and width != dim:
         raise ShapeError(f"{name}: row {row} has length {width}, rows before have {dim}")
@@ -150,7 +150,7 @@ def ids_of(column: pa.Array | pa.ChunkedArray, name: str) -> np.ndarray:
     DtypeError
         The column holds neither integers nor strings.
     DataFormatError
-        There is a null (its row is named), or an unsigned number above the largest int64.
+        The column holds a null, whose row is named, or an unsigned number above the largest int64.
 
     """
     if not is_id_type(column.type):

@@ -1,4 +1,4 @@
-"""HDF5 files: matrices by name, mapped where they are stored contiguously (needs h5py)."""
+"""HDF5 files (with h5py): matrices by name, mapped if they are stored contiguously."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def open_file(path: Path, vector_column: str | None, id_column: str | None) -> V
     path
         The file.
     vector_column
-        Name of the dataset; by default "vectors", "train", or the only dataset besides "ids".
+        The name of the dataset; by default "vectors", "train", or the only dataset besides "ids".
     id_column
-        Name of the ids' dataset; by default "ids" where there is one.
+        The name of the ids' dataset; by default "ids", if there is one.
 
     Raises
     ------
     DataFormatError
-        Damaged, or data that lies outside the file.
+        The file is damaged, or its data lies outside it.
     ParameterError
-        No such dataset, or several to choose from.
+        There is no such dataset, or there are several to choose from.
     MissingExtraError
         h5py is not installed.
 
@@ -66,7 +66,7 @@ def _names(path: Path) -> list[str]:
 
 
 def write_file(path: Path, vectors: np.ndarray, ids: np.ndarray | None) -> None:
-    """Write datasets "vectors" and, where given, "ids", contiguous so that they can be mapped.
+    """Write the datasets "vectors" and, if ids are given, "ids", contiguously so that they can be mapped.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def write_file(path: Path, vectors: np.ndarray, ids: np.ndarray | None) -> None:
 
 
 def matrix_source(path: Path, name: str, ids: str | None = None) -> VectorSource:
-    """Return a dataset (n, d) as a source: mapped if stored contiguously, else read by spans of rows."""
+    """Return a dataset (n, d) as a source, which is mapped if stored contiguously, and else read by spans of rows."""
 
     def load_ids() -> np.ndarray | None:
         return None if ids is None else _read_ids(path, ids)
@@ -114,7 +114,7 @@ def dataset_of(file: Any, name: str, path: Path) -> Any:
     Raises
     ------
     DataFormatError
-        It is not there, its data lie in another file, or its size is not plausible for the bytes
+        It does not exist, its data is in another file, or its size is not plausible for the bytes
         that the file holds for it.
 
     """
@@ -132,13 +132,13 @@ def dataset_of(file: Any, name: str, path: Path) -> Any:
 
 
 def _is_local(file: Any, name: str) -> bool:
-    """Return whether a name is a dataset's or group's own: links would be followed, also into other files."""
+    """Return whether a name is that of a dataset or group, not of a link, which may lead into another file."""
     return isinstance(file.get(name, getlink=True), _h5py().HardLink)
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """Open a file for reading; what h5py raises on damaged ones becomes DataFormatError."""
+    """Open a file for reading; what h5py raises for a damaged file becomes DataFormatError."""
     h5py = _h5py()
     with open(path, "rb"):  # a missing file stays a FileNotFoundError
         pass
@@ -160,7 +160,7 @@ def _h5py() -> Any:
 
 
 def _mapped(dataset: Any, path: Path) -> np.ndarray | None:
-    """Return the dataset mapped, or None where it is chunked, compressed or not yet written."""
+    """Return the dataset mapped, or None if it is chunked, compressed or not yet written."""
     offset = dataset.id.get_offset()
     if offset is None:
         return None

@@ -1,4 +1,4 @@
-"""Strings of any length in HDF5 files, read without libhdf5: a damaged heap makes that one loop for ever.
+"""Strings of any length in HDF5 files, read without libhdf5, which a damaged heap sends into an endless loop.
 
 A dataset of such strings holds references of 16 bytes: length, address of a collection, number of an object in it. A
 collection is "GCOL", version 1, its size, then objects: number, size, bytes padded to 8.
@@ -24,7 +24,7 @@ _REFERENCE = np.dtype([("length", "<u4"), ("address", "<u8"), ("number", "<u4")]
 
 
 def read_strings(dataset: Any, path: Path) -> list[bytes]:
-    """Return the strings of a dataset of one axis (DataFormatError: damaged, or stored through a filter)."""
+    """Return the strings of a dataset of one axis; DataFormatError if it is damaged or stored through a filter."""
     if dataset.file.id.get_create_plist().get_sizes() != (8, 8):
         raise DataFormatError(f"{path}: {dataset.name} holds strings with addresses of other than 8 bytes")
     base = dataset.file.userblock_size
@@ -51,7 +51,7 @@ def read_strings(dataset: Any, path: Path) -> list[bytes]:
 
 
 def check_collections(path: Path) -> None:
-    """Look at every collection of strings of a file before libhdf5 does (DataFormatError)."""
+    """Check every collection of strings of a file before libhdf5 reads it (DataFormatError)."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as bytes_:
         place = bytes_.find(_SIGNATURE)
         while place >= 0:
@@ -60,7 +60,7 @@ def check_collections(path: Path) -> None:
 
 
 def check_attribute(path: Path, name: str) -> None:
-    """Look at every attribute of a name that is a string of any length, before libhdf5 follows it (DataFormatError)."""
+    """Check every attribute of a name that is a string of any length before libhdf5 follows it (DataFormatError)."""
     wanted = name.encode() + b"\0"
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as bytes_:
         place = bytes_.find(wanted)
@@ -93,7 +93,7 @@ def _references(dataset: Any, bytes_: mmap.mmap, path: Path) -> np.ndarray:
 
 
 def _pieces(dataset: Any, path: Path) -> Iterator[tuple[int, int, int]]:
-    """Yield first row, place in the file and number of references."""
+    """Yield the first row of every piece, its place in the file and its number of references."""
     n = dataset.shape[0]
     if dataset.chunks is None:
         offset = dataset.id.get_offset()
@@ -112,7 +112,7 @@ def _pieces(dataset: Any, path: Path) -> Iterator[tuple[int, int, int]]:
 
 
 def _collection(bytes_: mmap.mmap, start: int, path: Path) -> tuple[int, dict[int, tuple[int, int]]]:
-    """Return the size of a collection and start and size of its objects by number."""
+    """Return the size of a collection, and the start and size of its objects by number."""
     header = bytes_[start : start + _HEADER]
     size = int.from_bytes(header[8:], "little")
     if not header.startswith(_SIGNATURE) or start + size > len(bytes_) or size < _HEADER:

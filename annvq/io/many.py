@@ -15,14 +15,14 @@ _Read = Callable[[int, int], Iterator[np.ndarray]]
 
 
 def files_of(given: Sequence[Path], suffixes: Sequence[str]) -> list[Path]:
-    """Return the files that paths stand for: a folder for those in it with one of the suffixes, a pattern for matches.
+    """Return the files that paths stand for: a folder for its files with one of the suffixes, a pattern for matches.
 
-    Files of a folder or a pattern come in the order of their names, and a path that is there is no pattern.
+    Files of a folder or a pattern are in the order of their names, and a path that exists is not taken as a pattern.
 
     Raises
     ------
     ParameterError
-        A folder without such a file, or a pattern that matches nothing.
+        A folder holds no such file, or a pattern matches nothing.
 
     """
     files: list[Path] = []
@@ -45,9 +45,9 @@ def joined(sources: Sequence[VectorSource], names: Sequence[str]) -> VectorSourc
     Parameters
     ----------
     sources
-        At least one. Each can be read again and knows how many vectors it has, as those of files do.
+        At least one. Each can be read again and knows how many vectors it has, as sources of files do.
     names
-        What the sources are called in messages.
+        What messages call the sources.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def joined(sources: Sequence[VectorSource], names: Sequence[str]) -> VectorSourc
 
 
 def _chunks_of(source: VectorSource) -> list[tuple[int, Callable[[int], Iterator[np.ndarray]]]]:
-    """Return length and reader of every chunk: only those that hold rows of a sample are decoded for it."""
+    """Return the length and reader of every chunk, so that a sample decodes only the chunks that hold its rows."""
     if isinstance(source, ChunkedSource):
         return [(length, _reader(source.read, chunk)) for chunk, length in enumerate(source.lengths)]
     assert source.count is not None

@@ -22,13 +22,13 @@ from annvq.io.source import MatrixSource, VectorSource
 
 _MAGIC = b"\x93NUMPY"
 _LENGTH_BYTES = {1: 2, 2: 4, 3: 4}  # of the header's length field, by major version
-_MAX_HEADER = 10_000  # NumPy's own limit; a header of ours has 118 bytes
+_MAX_HEADER = 10_000  # NumPy's own limit; a header that annvq writes has 118 bytes
 _KINDS = "fiuU"  # no objects, no records
 
 
 @dataclass(frozen=True)
 class NpyHeader:
-    """What a .npy file declares: its array and the bytes before it."""
+    """What a .npy file declares about its array, and the number of bytes before it."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -37,7 +37,7 @@ class NpyHeader:
 
     @property
     def data_bytes(self) -> int:
-        """Bytes that the array takes."""
+        """Number of bytes that the array takes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
@@ -74,7 +74,7 @@ def as_vectors(array: np.ndarray, path: Path) -> np.ndarray:
 
 
 def as_texts(array: np.ndarray, where: str) -> np.ndarray:
-    """Return a "U" array as an object array of str (DataFormatError: numbers that are no characters)."""
+    """Return a "U" array as an object array of str; DataFormatError if it holds numbers that are not characters."""
     points = np.ascontiguousarray(array).reshape(-1).view(array.dtype.str[0] + "u4")
     if len(points) and points.max() > sys.maxunicode:  # NumPy ends in a SystemError there
         row = int(np.argmax(points > sys.maxunicode)) // (array.dtype.itemsize // 4)
@@ -88,7 +88,7 @@ def map_array(path: Path) -> np.ndarray:
     Raises
     ------
     DataFormatError
-        Not a .npy file, an array of objects or records, or not the size that the header says.
+        The file is not a .npy file, holds objects or records, or is not as large as its header says.
 
     """
     with open(path, "rb") as file:

@@ -1,4 +1,4 @@
-"""NumPy .npz files: arrays that were stored uncompressed are mapped in place.
+"""NumPy .npz files, in which arrays that are stored uncompressed are mapped in place.
 
 A member's declared size is checked against the bytes that the archive holds for it before anything
 is allocated, so that an archive of a kilobyte cannot ask for a gigabyte.
@@ -36,16 +36,16 @@ def open_file(path: Path, vector_column: str | None, id_column: str | None) -> V
     path
         The file.
     vector_column
-        Name of the array; by default "vectors", "base", or the only array there is besides "ids".
+        The name of the array; by default "vectors", "base", or the only array besides "ids".
     id_column
-        Name of the array of ids; by default "ids" where there is one.
+        The name of the array of ids; by default "ids", if there is one.
 
     Raises
     ------
     DataFormatError
-        Damaged, truncated or implausibly compressed.
+        The file is damaged, truncated or implausibly compressed.
     ParameterError
-        No such array, or several to choose from.
+        There is no such array, or there are several to choose from.
 
     """
     names = array_names(path)
@@ -66,7 +66,7 @@ def read_single(path: Path, vector_column: str | None) -> np.ndarray | None:
 
 
 def write_file(path: Path, vectors: np.ndarray, ids: np.ndarray | None) -> None:
-    """Write arrays "vectors" and, where given, "ids", uncompressed so that they can be mapped.
+    """Write the arrays "vectors" and, if ids are given, "ids", uncompressed so that they can be mapped.
 
     Raises
     ------
@@ -90,12 +90,12 @@ def array_names(path: Path) -> list[str]:
 
 
 def read_array(path: Path, name: str) -> np.ndarray:
-    """Return one array: mapped if it was stored, else decompressed.
+    """Return one array, which is mapped if it is stored uncompressed, and else decompressed.
 
     Raises
     ------
     DataFormatError
-        No such array, or it is damaged, encrypted, of objects, or implausibly compressed.
+        There is no such array, or it is damaged, encrypted, of objects, or implausibly compressed.
 
     """
     with _archive(path) as archive:
@@ -110,7 +110,7 @@ def read_array(path: Path, name: str) -> np.ndarray:
 
 
 def _opened(archive: zipfile.ZipFile, path: Path, name: str) -> IO[bytes]:
-    """Open the file of an array, after a look at what the archive says of it (DataFormatError)."""
+    """Open the file of an array after checking what the archive says about it (DataFormatError)."""
     try:
         member = archive.getinfo(f"{name}.npy")
     except KeyError:
@@ -154,7 +154,7 @@ def _check_member(member: zipfile.ZipInfo, size: int, where: str) -> None:
 
 
 def _data_offset(path: Path, member: zipfile.ZipInfo, where: str) -> int:
-    """Return where a stored member's bytes begin: after a local header whose length is its own."""
+    """Return where a stored member's bytes begin: after its local header, which has a length of its own."""
     with open(path, "rb") as file:
         file.seek(member.header_offset)
         local = file.read(_LOCAL_HEADER)
@@ -188,5 +188,5 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
     except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, UnicodeDecodeError) as error:
         raise DataFormatError(f"{path}: {error}") from error
-    except (RuntimeError, zlib.error) as error:  # asks for a password; is not deflated
+    except (RuntimeError, zlib.error) as error:  # it asks for a password, or is not deflated
         raise DataFormatError(f"{path}: {error}") from error

@@ -1,4 +1,4 @@
-"""Writing a file beside the old one and putting it in its place when it is whole and on the disk."""
+"""Writing a file beside the old one, which it replaces once it is whole and on the disk."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from annvq.storage.filesystem import LOCAL, FileSystem
 
 @contextmanager
 def replacing(path: Path, *, fs: FileSystem = LOCAL) -> Iterator[Path]:
-    """Give a temporary file in the same folder; it replaces ``path`` if the block ends without an error.
+    """Yield a temporary file in the same folder, which replaces ``path`` if the block ends without an error.
 
-    The block writes to the file that is there, or puts another there, with any library, and closes what it opened.
-    A file that is overwritten in place kills whoever has it mapped into memory; one that is renamed before its
-    bytes are on the disk can be empty after the power failed.
+    The block writes to that file, or puts another in its place, with any library, and closes what it opened.
+    Overwriting a file in place kills whoever has it mapped into memory; a file that is renamed before its
+    bytes are on the disk can be empty after a power failure.
 
     Raises
     ------
     OSError
-        The file cannot be made there, which is found before the block runs, or not be forced to the disk.
-        What was at ``path`` stays, unless all that failed is syncing the folder, after the renaming.
+        The file cannot be made there, which is found before the block runs, or cannot be forced to the disk.
+        What was at ``path`` stays, unless only syncing the folder failed, after the renaming.
 
     """
     if path.is_dir():
@@ -51,7 +51,7 @@ def replacing(path: Path, *, fs: FileSystem = LOCAL) -> Iterator[Path]:
 
 @contextmanager
 def _errors_of(path: Path) -> Iterator[None]:
-    """Let errors name the file that was asked for, not one that nobody knows."""
+    """Let errors name the file that was asked for, not the temporary one."""
     try:
         yield
     except OSError as error:

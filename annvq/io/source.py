@@ -1,6 +1,6 @@
-"""Where vectors come from: one small interface over arrays, files and streams.
+"""Sources of vectors: one small interface over arrays, files and streams.
 
-Blocks come as they are stored (any dtype that `annvq.vectors.as_matrix` accepts, not checked for
+Blocks are returned as they are stored (any dtype that `annvq.vectors.as_matrix` accepts, not checked for
 NaN); `annvq.vectors.batches` turns every source into checked float32 blocks.
 """
 
@@ -22,7 +22,7 @@ class VectorSource(Protocol):
 
     @property
     def count(self) -> int | None:
-        """Number of vectors; ``None`` where it is not known before the end."""
+        """Number of vectors; ``None`` if it is not known before the end."""
         ...
 
     @property
@@ -35,7 +35,7 @@ class VectorSource(Protocol):
         ...
 
     def sample(self, rows: int, seed: int) -> np.ndarray:
-        """Return up to ``rows`` vectors (rows, d), chosen at random, in the order they are stored."""
+        """Return up to ``rows`` vectors (rows, d), chosen at random, in the order in which they are stored."""
         ...
 
     def ids(self) -> np.ndarray | None:
@@ -46,7 +46,7 @@ class VectorSource(Protocol):
 def sample_rows(count: int, rows: int, seed: int) -> np.ndarray:
     """Return up to ``rows`` different row numbers below ``count``, ascending, int64.
 
-    The same numbers for every kind of source, so that a file's format does not change what is learned.
+    The numbers are the same for every kind of source, so that a file's format does not change what is learned.
     """
     if rows >= count:
         return np.arange(count, dtype=np.int64)
@@ -85,13 +85,13 @@ class ChunkedSource:
     Parameters
     ----------
     lengths
-        Rows in every chunk.
+        The number of rows of every chunk.
     dim
         Dimension of the vectors.
     read
         ``read(chunk, rows)`` yields the blocks (at most ``rows``, d) of one chunk.
     load_ids
-        Reads all ids.
+        A function that reads all ids.
 
     """
 
@@ -134,8 +134,8 @@ class ChunkedSource:
 class StreamSource:
     """Blocks that can be read once, such as those of a generator.
 
-    A sample is the head of the stream: nothing else can be seen without losing it. The head is kept
-    and given again by `batches`. Without any block, the dimension is ``dim``, or 0 if that is None.
+    A sample is the head of the stream, since nothing else can be read without losing it. The head is kept,
+    and `batches` yields it again. If there is no block, the dimension is ``dim``, or 0 if that is None.
     """
 
     count = None
@@ -149,7 +149,7 @@ class StreamSource:
         self._consumed = False
 
     def batches(self, rows: int) -> Iterator[np.ndarray]:
-        """Yield the stream's blocks, cut to at most ``rows``; possible once (StateError after)."""
+        """Yield the stream's blocks, cut to at most ``rows``; a second call raises StateError."""
         if self._consumed:
             raise StateError("the stream of vectors has been read already; pass a new iterator")
         self._consumed = True

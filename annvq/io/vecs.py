@@ -1,6 +1,6 @@
-"""fvecs, ivecs and bvecs files: every row is an int32 dimension, then float32, int32 or uint8 values.
+"""fvecs, ivecs and bvecs files, where every row is an int32 dimension, then float32, int32 or uint8 values.
 
-The format of the TEXMEX data sets (http://corpus-texmex.irisa.fr). Little-endian.
+This is the format of the TEXMEX data sets (http://corpus-texmex.irisa.fr). Numbers are little-endian.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _BLOCK_ROWS = 4096
 class VecsSource:
     """Rows of a mapped fvecs, ivecs or bvecs file.
 
-    The size of the file is checked when it is opened, every row's dimension when the row is read.
+    The size of the file is checked when it is opened, and the dimension of every row when the row is read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -76,9 +76,9 @@ def write_file(path: Path, vectors: np.ndarray, ids: np.ndarray | None) -> None:
     Raises
     ------
     ParameterError
-        ids, which the format does not hold.
+        Ids are given, which the format cannot hold.
     DtypeError
-        A dtype that does not fit, such as float32 for .bvecs.
+        The dtype does not fit, such as float32 for .bvecs.
 
     """
     dtype = DTYPES[path.suffix.lower()]
