@@ -1,4 +1,4 @@
-"""Single values of a recipe: what is accepted, and how they are written in TOML."""
+"""Single values of a recipe: which are accepted, and how they are written in TOML."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from annvq.errors import RecipeError
 
 
 def check_count(name: str, value: object, *, also: str = "") -> None:
-    """Raise RecipeError unless ``value`` is an int of at least 1 (a bool is none)."""
+    """Raise RecipeError unless ``value`` is an int of at least 1 (a bool is not an int here)."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         accepted = "a whole number of at least 1" + (f" or {also}" if also else "")
         raise RecipeError(f"{name} = {value!r}: expected {accepted}")
@@ -27,7 +27,7 @@ def check_share(name: str, value: object, *, open_interval: bool) -> None:
 
 def check_one_of(name: str, value: object, accepted: Collection[object]) -> None:
     """Raise RecipeError, naming the nearest accepted text, unless ``value`` is one of ``accepted``."""
-    # True == 1: a bool passes for no number
+    # True == 1, but a bool does not pass for a number
     if isinstance(value, bool) or not isinstance(value, str | int) or value not in accepted:
         choices = ", ".join(repr(choice) for choice in accepted)
         raise RecipeError(f"{name} = {value!r}: expected one of {choices}{did_you_mean(value, accepted)}")
@@ -42,7 +42,7 @@ def check_keys(known: Collection[str], given: Iterable[object], where: str) -> N
 
 
 def did_you_mean(given: object, accepted: Collection[object]) -> str:
-    """Return "; did you mean ...?" with the nearest of ``accepted``, or nothing where none is near."""
+    """Return "; did you mean ...?" with the nearest of ``accepted``, or nothing if none is near."""
     names = {name.lower(): name for name in accepted if isinstance(name, str)}
     near = difflib.get_close_matches(str(given).lower(), names, n=1)
     return f"; did you mean {names[near[0]]!r}?" if near else ""
@@ -53,12 +53,12 @@ def toml_value(value: str | bool | int | float) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        # JSON's escapes are TOML's, but for DEL, which TOML wants escaped, and lone surrogates
+        # JSON's escapes are valid in TOML, except for DEL, which TOML requires escaped, and lone surrogates
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return repr(value)
 
 
 def settled(value: int | str | None) -> int:
-    """Return a number of a resolved recipe: where one is needed, "auto", "d/2", a share or nothing are left."""
+    """Return a value of a resolved recipe as the number that it is, and not "auto", "d/2", a share or None."""
     assert isinstance(value, int), f"{value!r} in a recipe that should be resolved"
     return value

@@ -1,4 +1,4 @@
-"""Compiling kernels ahead of the first use."""
+"""Compiling kernels before their first use."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ _ADDED = 40
 
 
 def warmup(recipe: Recipe | str | os.PathLike[str] | Index, *, metric: str | None = None) -> None:
-    """Compile whatever an index of this recipe can run, and keep it on disk for other processes.
+    """Compile everything that an index of this recipe can run, and cache it on disk for other processes.
 
     Tiny indexes are built, searched in every way, with and without filters, changed and searched again; kernels that
-    are compiled or kept already cost nothing. Kernels are kept where `NUMBA_CACHE_DIR` says, else beside annvq's
+    are compiled or cached already cost nothing. The cache is where `NUMBA_CACHE_DIR` says, else beside annvq's
     sources, else in the user's folder of caches, if it belongs to the user (or root) and nobody else may write to it;
-    else nowhere, and every process compiles its own. What is compiled, and where it is kept, the logger "annvq" says.
+    else there is none, and every process compiles its own. The logger "annvq" says what is compiled and cached where.
 
     Parameters
     ----------
     recipe
-        As for `annvq.build`, or an index, which stays as it is. For documents: `annvq.multivector.warmup`.
+        As for `annvq.build`, or an index, which stays as it is. For documents use `annvq.multivector.warmup`.
     metric
-        "ip", "l2" or "cosine"; by default the index's, or all three. Kernels do not depend on the dimension.
+        "ip", "l2" or "cosine"; by default that of the index, or all three. Kernels do not depend on the dimension.
 
     """
     if isinstance(recipe, Index):
@@ -70,13 +70,13 @@ def _search(index: Index, vectors: np.ndarray, ids: list) -> None:
     index.search(vectors[:9], filter=np.ones(len(index), bool), threads=1)
     index.range_search(vectors[:1], 1.0)
     index.reconstruct(ids[4:5])
-    # One query's lists shared among threads, as they are where there are many rows.
+    # Threads share one query's lists, as they do when there are many rows.
     queries = door.for_metric(vectors[:1], index.metric)
     search(index.rows.current.view, queries, 5, SearchParams(_NLIST, 10), 2, split_rows=1)
 
 
 def small_recipe(recipe: Recipe | str | os.PathLike[str]) -> Recipe:
-    """Return a recipe that runs the same kernels on little data; "auto" may end as "balanced"."""
+    """Return a recipe that runs the same kernels on little data; "auto" may become "balanced"."""
     small = recipes.load("balanced" if recipe == "auto" else recipe)
     if isinstance(small.codebook.M, int):
         small = replace(small, codebook=replace(small.codebook, M=_M))

@@ -24,9 +24,9 @@ _NOTHING = frozen(np.empty(0, np.float32))
 _NO_STORE = Store(_NOTHING, 0, _NOTHING, _NOTHING)
 _NO_PANELS = frozen(np.empty((0, 0, 0), np.float32))
 _FLOAT32 = np.dtype(np.float32)
-_MOST_PLACES = 1 << 12  # of one query's hits and candidates; whoever asks for more does not mind a check
+_MOST_PLACES = 1 << 12  # hits or candidates of one query; for more, the general search's checks cost little
 _LONGEST_SQUARED = np.float32(door.LONGEST**2 / 2)  # half: sums are rounded
-_CHECKED = np.float32(0)  # queries are not looked at again
+_CHECKED = np.float32(0)  # queries are not checked again
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Fused:
 
     @classmethod
     def of(cls, trained: Trained, snapshot: Snapshot) -> Fused | None:
-        """Prepare an index's snapshot, which may be narrowed by a filter; None where the index is another kind."""
+        """Prepare an index's snapshot, which a filter may narrow; None if the index is of another kind."""
         codebook, codes, coarse = trained.codebook, trained.codes, trained.coarse
         if not (isinstance(codebook, ProductCodebook) and codebook.nbits == 4 and len(snapshot.segments) == 1):
             return None
@@ -92,10 +92,10 @@ class Fused:
     def search_one(
         self, query: Any, k: Any, nprobe: Any, rerank: Any, depth: SearchParams, threads: int | None
     ) -> Hits | None:
-        """Search for one query, in as little Python as can be.
+        """Search for one query with as little Python as possible.
 
-        Parameters are those of `Index.search`, unchecked, and the defaults. None for whatever is unusual:
-        the general search then answers, or says what is wrong.
+        The parameters are those of `Index.search`, unchecked, and the defaults. For anything unusual it returns None,
+        and the general search answers or says what is wrong.
         """
         query = _plain(query, self.trained.dim)
         count = self.count
@@ -126,7 +126,7 @@ class Fused:
 
 
 def _plain(query: Any, dim: int) -> np.ndarray | None:
-    """Return one query as the kernels take it, (dim,) float32; None for what is not clearly one."""
+    """Return one query as the kernels take it, (dim,) float32, or None if ``queries`` is not clearly one."""
     if not (type(query) is np.ndarray and query.dtype is _FLOAT32):
         query = door.as_query(query, dim)
     if query is None or query.size != dim:

@@ -14,11 +14,11 @@ from annvq.index.search.view import View
 
 
 class PreparedFilter:
-    """What `Index.prepare_filter` returns: given as ``filter`` it costs a search nothing more.
+    """The result of `Index.prepare_filter`, which a search takes as ``filter`` at no further cost.
 
-    It goes with the index as that changes. Ids and expressions are then applied anew, once, to the rows that there
-    are; a mask holds for the rows that it was made for, so it is a FilterError where others were added or some removed.
-    It keeps the version to which it was applied last, its mapped files too, also when the index is closed. It is
+    It follows the index as that changes. Ids and expressions are then applied once more, to the rows that are there;
+    a mask is valid only for the rows that it was made for, so it raises FilterError once rows are added or removed.
+    It keeps the version to which it was last applied, with the mapped files, even after the index is closed. It can be
     neither copied nor pickled (StateError).
     """
 
@@ -26,13 +26,13 @@ class PreparedFilter:
         """Apply a filter to the rows of ``view``, an index's (FilterError)."""
         parsed = Filter.parse(given, view.snapshot)
         if isinstance(parsed.allowed, np.ndarray):
-            parsed = Filter(parsed.allowed.copy())  # it is applied again after the index has changed
+            parsed = Filter(parsed.allowed.copy())  # it is applied again after the index changes
         self._filter = parsed
         self._applied = view.snapshot, narrowed(view, parsed)
 
     @property
     def count(self) -> int:
-        """How many rows passed when the filter was applied last."""
+        """The number of rows that passed when the filter was last applied."""
         return self._applied[1].snapshot.searchable_count
 
     def __repr__(self) -> str:
@@ -42,8 +42,8 @@ class PreparedFilter:
         raise StateError("a prepared filter holds rows of its index, and is not copied or sent: prepare it there")
 
     def on(self, view: View) -> View:
-        """Return the rows of ``view``, an index's, that pass (FilterError where a mask is not for these rows)."""
-        whole, passing = self._applied  # both at once: another thread may search another version
+        """Return the rows of ``view``, an index's, that pass (FilterError if a mask is not for these rows)."""
+        whole, passing = self._applied  # read together, because another thread may search another version
         if whole is not view.snapshot:
             if isinstance(self._filter.allowed, np.ndarray) and not _have_same_rows(whole, view.snapshot):
                 raise FilterError(

@@ -1,4 +1,4 @@
-"""All rows within a radius: every allowed row of the probed lists, with the best score there is."""
+"""All rows within a radius: every allowed row of the probed lists is scored as precisely as possible."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from annvq.index.search.view import View
 def range_search(view: View, query: np.ndarray, least: float, nprobe: int) -> tuple[np.ndarray, np.ndarray]:
     """Return scores (found,) float32 and rows (found,) int64 of one query's rows that score ``least`` or more.
 
-    ``query`` is (1, d) float32. Scores come from the refine store where there is one, else from the
-    codes without the rounding of the scan's tables.
+    ``query`` is (1, d) float32. Scores come from the refine store if there is one, and otherwise from the
+    codes, without the rounding of the scan's tables.
     """
     trained, snapshot = view.trained, view.snapshot
     rotated = trained.rotate(query)
@@ -29,7 +29,7 @@ def range_search(view: View, query: np.ndarray, least: float, nprobe: int) -> tu
         len(rows),
     )
     rescore(trained, snapshot, query, trained.codes.prepare(rotated, probes), pools)
-    with np.errstate(over="ignore"):  # beyond float32 is beyond every score
+    with np.errstate(over="ignore"):  # a radius beyond float32 is beyond every score
         found = pools.scores[0] >= np.float32(least)
     scores, rows = pools.scores[0][found], rows[found]
     order = np.lexsort((snapshot.keys[rows], -scores))

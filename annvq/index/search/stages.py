@@ -16,8 +16,8 @@ from annvq.index.trained import Trained
 from annvq.kernels import threads as pool
 from annvq.kernels.scan.topk import capacity_for
 
-_BLOCK = 64  # queries a task; pools and tables of a block stay in cache
-_FUSED_BLOCK = 512  # more of them read a list together
+_BLOCK = 64  # queries per task; pools and tables of a block stay in cache
+_FUSED_BLOCK = 512  # more queries share the reading of a list
 _POOL_BYTES = 1 << 26  # of one block's pools
 
 
@@ -26,23 +26,23 @@ def search(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the best k rows of every query.
 
-    Lists are probed until they hold as many rows that may be returned as the pool takes: the answer depends on
-    these rows alone, not on whether others were removed, or do not pass a filter.
+    Lists are probed until they hold as many rows that may be returned as the pool takes. The answer depends on
+    these rows alone, and not on whether others were removed or do not pass a filter.
 
     Parameters
     ----------
     view
         The index, all of its rows or those that pass a filter.
     queries
-        (nq, d) float32, finite, of unit norm where the metric is cosine.
+        (nq, d) float32, finite, of unit norm if the metric is cosine.
     k
-        How many; at most the rows that may be returned.
+        Rows to return, at most as many as may be returned.
     depth
-        Lists and candidates.
+        Numbers of lists and candidates.
     threads
-        Threads over blocks of queries or, for few queries, over parts of the lists.
+        Number of threads, which share blocks of queries or, for few queries, parts of the lists.
     split_rows
-        Rows of a part at least, `SPLIT_ROWS` if None.
+        The least number of rows in a part, `SPLIT_ROWS` if None.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def probe(trained: Trained, rotated: np.ndarray, nprobe: int, need: int, live: n
 
 
 def _parts(live: np.ndarray, probes: Probes, threads: int, split_rows: int) -> int:
-    """Return among how many threads the scan of a block is shared."""
+    """Return the number of threads that share the scan of a block."""
     if threads <= 1:
         return 1
     rows = int(live.sum() * probes.counts.sum() // max(1, len(live)))
@@ -126,7 +126,7 @@ def _parts(live: np.ndarray, probes: Probes, threads: int, split_rows: int) -> i
 
 
 def rescore(trained: Trained, snapshot: Snapshot, queries: np.ndarray, prepared: Any, pools: Pools) -> None:
-    """Give the pooled rows the best scores that the index can make; ``queries (nq, d)`` not rotated."""
+    """Give the pooled rows the best scores that the index can compute; ``queries (nq, d)`` are not rotated."""
     for segment in snapshot.segments:
         if trained.refine is not None:
             trained.refine.rescore(queries, segment, pools)

@@ -1,4 +1,4 @@
-"""Tuning: measure recall and time on given queries, take the fastest setting that is good enough."""
+"""Tuning: measure recall and time on given queries, and take the fastest setting that is good enough."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from annvq.index.trained import Trained
 
 _PASSES = 3
 _RERANKS = (2, 3, 4, 8, 16, 32, 64)  # times k; `Index.search` takes no fewer unless told to
-_NOISE = 0.05  # of a timing: what is this close to the fastest counts as fast
+_NOISE = 0.05  # of a timing: settings this close to the fastest count as equally fast
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One setting: recall@k against exhaustive search, and queries per second with one query a call."""
+    """One setting: recall@k against exhaustive search, and queries per second with one query per call."""
 
     nprobe: int
     rerank: int
@@ -35,10 +35,9 @@ class Measured:
 class TuneReport:
     """What `Index.tune` measured.
 
-    ``chosen`` is the fastest setting that reaches ``target`` (of those as fast as the noise of timing can
-    tell, the one that rescores least), or the one with the best recall where none does (``reached`` is
-    False then). Recall is against ``truth``: "refine store" or "codes", every
-    row scored.
+    ``chosen`` is the fastest setting that reaches ``target`` (among those that timing cannot tell apart, the one
+    that rescores least), or the one with the best recall if none does; ``reached`` is then False. Recall is
+    measured against ``truth``, "refine store" or "codes", with which every row is scored.
     """
 
     chosen: Measured
@@ -62,13 +61,13 @@ class TuneReport:
 def tune(trained: Trained, snapshot: Snapshot, queries: np.ndarray, k: int, target: float, threads: int) -> TuneReport:
     """Sweep nprobe and rerank on ``queries (nq, d)``, see `TuneReport`.
 
-    For every candidate depth the smallest sufficient nprobe is found by doubling and bisection: recall
-    rises with both.
+    For every number of candidates the smallest sufficient nprobe is found by doubling and bisection, because
+    recall rises with both.
 
     Raises
     ------
     ParameterError
-        Where the index holds k rows or fewer: every setting would find them all.
+        The index holds k rows or fewer, so that every setting would find them all.
 
     """
     if k >= snapshot.live_count:
@@ -135,9 +134,9 @@ def recall_of(rows: np.ndarray, truth: np.ndarray) -> float:
 def _queries_per_second(
     view: View, queries: np.ndarray, k: int, depths: list[SearchParams]
 ) -> dict[SearchParams, float]:
-    """Time one query a call, one thread: the best of some passes over at most 256 queries.
+    """Time one query per call on one thread: the best of some passes over at most 256 queries.
 
-    Every pass goes over all depths, so that a slow moment of the machine does not fall on one of them;
+    Every pass covers all depths, so that a slow moment of the machine does not affect only one of them;
     the first pass only warms up.
     """
     some = queries[:256]
@@ -153,7 +152,7 @@ def _queries_per_second(
 
 
 def best_of(call: Callable[[], object]) -> float:
-    """Return the least seconds of some calls, the first not counted."""
+    """Return the least time of some calls in seconds; the first does not count."""
     best = math.inf
     for turn in range(1 + _PASSES):
         start = time.perf_counter()

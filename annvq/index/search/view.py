@@ -1,4 +1,4 @@
-"""What one search sees: an index's rows, all of them or those that pass a filter."""
+"""The view that one search has of an index: all of its rows, or those that pass a filter."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ class View:
 
     @cached_property
     def fused(self) -> Fused | None:
-        """What the search in one call takes, None where the index is of another kind."""
+        """What the search in one kernel call takes; None if the index is of another kind."""
         return Fused.of(self.trained, self.snapshot)

@@ -1,4 +1,4 @@
-"""An index in a store: read a version, write the next."""
+"""An index in a store: reading a version, writing the next."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from annvq.index.trained import Trained
 from annvq.index.versions import persist
 from annvq.storage import Store
 
-_MOST = 1 << 31  # lists, and candidates of a query
+_MOST = 1 << 31  # lists or candidates per query
 
 
 @dataclass(frozen=True)
 class Version:
-    """Everything that one version of an index is.
+    """Everything that makes up one version of an index.
 
-    ``trained_name`` is the container of the trained parts in the store, None while in memory;
-    ``next_id`` the first id that `add` gives by itself.
+    ``trained_name`` is the container of the trained parts in the store, or None while they are only in memory;
+    ``next_id`` is the first id that `add` assigns by itself.
     """
 
     trained: Trained
@@ -43,7 +43,7 @@ class Version:
 
     @classmethod
     def first(cls, trained: Trained, segments: list[Segment], depth: SearchParams | None = None) -> Version:
-        """Return the version that new segments begin with; ``depth`` is by default the recipe's."""
+        """Return the version that new segments begin with; the default of ``depth`` is the recipe's."""
         first_free = 0
         for segment in segments:
             first_free = segment.ids.next_free(first_free)
@@ -55,7 +55,7 @@ class Version:
         return View(self.trained, self.snapshot)
 
     def narrowed(self, given: Any) -> View:
-        """Return what a search with a filter sees, all of it where that is None; as for `annvq.Index.search`."""
+        """Return what a search with this filter sees (everything if it is None); as for `annvq.Index.search`."""
         if given is None:
             return self.view
         if isinstance(given, PreparedFilter):
@@ -63,7 +63,7 @@ class Version:
         return narrowed(self.view, Filter.parse(given, self.snapshot))
 
     def depth_for(self, nprobe: int | None, rerank: int | None, params: SearchParams | None = None) -> SearchParams:
-        """Return how far a search goes that is given these, or None for the version's own (ParameterError)."""
+        """Return the depth of a search with these parameters; None stands for the version's own (ParameterError)."""
         default = self.depth if params is None else params
         if nprobe is None and rerank is None:
             return default
@@ -78,7 +78,7 @@ def open_version(path: Path, mode: str) -> tuple[Store, Version]:
     try:
         return store, _read_or_verify(store)
     except BaseException:
-        with suppress(StorageError):  # what went wrong first is what is told
+        with suppress(StorageError):  # the first error is the one to report
             store.close()
         raise
 
@@ -87,12 +87,12 @@ def _read_or_verify(store: Store) -> Version:
     try:
         return read(store)
     except CorruptIndexError:
-        store.verify()  # where a checksum is wrong, it says better what is damaged
+        store.verify()  # if a checksum is wrong, it says more precisely what is damaged
         raise
 
 
 def read(store: Store) -> Version:
-    """Read the store's version; CorruptIndexError where its parts do not fit together."""
+    """Read the store's version; CorruptIndexError is raised if its parts do not fit together."""
     config = store.config
     try:
         names = [(str(entry["name"]), entry["live"]) for entry in config["segments"]]
@@ -135,9 +135,9 @@ def _segment(store: Store, trained: Trained, name: str, live_name: str | None) -
 
 
 def check(store: Store | None, segments: Iterable[Segment], *, trained_name: str | None = None) -> None:
-    """Check the checksums of what segments have in files, and of the trained parts where they are named.
+    """Check the checksums of the segments' files, and of the trained parts if they are named.
 
-    For whoever is about to write it again: damage would get a checksum of its own (CorruptIndexError).
+    This comes before they are written again; otherwise damage would get a valid checksum (CorruptIndexError).
     """
     names = (trained_name, *(segment.name for segment in segments))
     if store is not None:
@@ -145,15 +145,15 @@ def check(store: Store | None, segments: Iterable[Segment], *, trained_name: str
 
 
 def stage(store: Store, trained: Trained, segment: Segment) -> Segment:
-    """Write a segment without committing it; return it mapped from its file, so that memory is freed."""
+    """Write a segment without committing it, and return it mapped from its file, so that memory is freed."""
     return _segment(store, trained, store.stage("segment", persist.segment_sections(segment)), None)
 
 
 def write(store: Store, version: Version, *, moved: bool) -> Version:
     """Commit a version and return it as it stands in the store.
 
-    Only what has no file yet is written; with ``moved`` everything is, since the names that segments
-    carry are those of another store. On failure the store keeps its version.
+    Only what has no file yet is written; with ``moved`` everything is, since the segments carry names
+    from another store. On failure the store keeps its version.
     """
     held = set(store.names())
     staged: list[str] = []

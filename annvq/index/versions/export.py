@@ -20,7 +20,7 @@ _BATCH_BYTES = 1 << 24  # of vectors decoded at a time
 
 
 def record_batches(trained: Trained, snapshot: Snapshot, *, vectors: bool) -> pa.RecordBatchReader:
-    """Return the rows that may be returned, in the order of insertion: columns id, vector (if asked for), attributes.
+    """Return the rows of a snapshot in the order of insertion: columns id, vector (if asked for) and attributes.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Figures about an index: what it holds, in how many bytes."""
+"""Figures about an index: what it holds, and in how many bytes."""
 
 from __future__ import annotations
 
@@ -41,6 +41,6 @@ def _bytes_by_part(snapshot: Snapshot) -> dict[str, int]:
             parts[part] = parts.get(part, 0) + array.nbytes
         parts["ids"] += sum(array.nbytes for array in segment.ids.sections().values())
         parts["positions"] += segment.positions.nbytes
-        if segment.attributes is not None:  # whose offsets are not looked at for this, as `nbytes` would
+        if segment.attributes is not None:  # whose offsets are not read for this, as `nbytes` would
             parts["attributes"] += segment.attributes.get_total_buffer_size()
     return parts

@@ -1,4 +1,4 @@
-"""Merging segments: live rows only, lists joined, codes repacked without decoding them."""
+"""Merging segments: only live rows are kept, lists are joined, and codes are repacked without decoding them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Segments to named arrays and back, with every check that opening a file calls for."""
+"""Segments to named arrays and back, with every check that opening a file requires."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from annvq.index.rows.segment import NO_MASK, Segment
 from annvq.index.trained import Trained
 
 _ARRAY = "array."  # prefix of the sections that hold codes, constants and refine rows
-# What kernels follow without looking is kept in memory, where it stays what was checked whatever becomes of the file.
-# (Offsets of string ids too, from their first use on: `IdColumn`. Numbers of tokens' centroids are cut by the kernel.)
+# What kernels follow unchecked is kept in memory, where it stays as it was checked, whatever happens to the file.
+# (So are offsets of string ids, from their first use on: `IdColumn`. The kernel clips numbers of tokens' centroids.)
 FOLLOWED = ("offsets", *(_ARRAY + name for name in (spill.OFFSETS, spill.ROWS, tokens.OFFSETS)))
 LIVE = ("live", "rows")
 
@@ -35,7 +35,7 @@ def segment_sections(segment: Segment) -> dict[str, np.ndarray]:
 
 
 def segment_from_sections(sections: dict[str, np.ndarray], trained: Trained, name: str) -> Segment:
-    """Build a segment from named arrays; CorruptIndexError where they do not fit together."""
+    """Build a segment from named arrays; CorruptIndexError is raised if they do not fit together."""
     try:
         offsets = frozen(sections["offsets"])
         arrays = {key[len(_ARRAY) :]: frozen(array) for key, array in sections.items() if key.startswith(_ARRAY)}
@@ -58,7 +58,7 @@ def _check(segment: Segment, trained: Trained) -> None:
     offsets = segment.offsets
     if offsets.dtype != np.int64 or offsets.shape != (trained.nlist + 1,):
         raise CorruptIndexError(f"section offsets is {offsets.dtype} {offsets.shape}, expected ({trained.nlist + 1},)")
-    if offsets[0] != 0 or (offsets[1:] < offsets[:-1]).any():  # not by differences, which wrap around
+    if offsets[0] != 0 or (offsets[1:] < offsets[:-1]).any():  # not by differences, which could wrap around
         raise CorruptIndexError("section offsets does not rise from 0")
     if offsets[-1] >= 1 << 40:
         raise CorruptIndexError(f"section offsets names {int(offsets[-1])} rows")
@@ -86,7 +86,7 @@ def _expect(array: np.ndarray, dtype: type, shape: tuple[int, ...], name: str) -
 
 
 def verify_segment(segment: Segment) -> None:
-    """Check what opening does not read: positions are a permutation, ids unique, numbers finite, attributes intact."""
+    """Check what opening does not read: that positions permute, ids are unique, numbers finite, attributes intact."""
     if not np.array_equal(np.sort(segment.positions), np.arange(segment.n)):
         raise CorruptIndexError(f"{segment.name}: section positions is not a permutation of the rows")
     segment.ids.check()
@@ -129,7 +129,7 @@ def live_sections(segment: Segment) -> dict[str, np.ndarray]:
 
 
 def live_from_sections(sections: dict[str, np.ndarray], n: int, name: str) -> np.ndarray:
-    """Return (n,) uint8, 0 where a row was removed."""
+    """Return (n,) uint8, which is 0 where a row was removed."""
     bits, rows = sections.get("live"), sections.get("rows")
     if bits is None or rows is None or bits.dtype != np.uint8 or bits.shape != ((n + 7) // 8,):
         raise CorruptIndexError(f"{name}: a deletion bitmap that does not fit {n} rows")

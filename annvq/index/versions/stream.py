@@ -1,4 +1,4 @@
-"""A build's rows on their way into segments, batch after batch."""
+"""The rows of a build, which go into segments batch by batch."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 
 class SegmentStream:
-    """Encodes batches of rows, gives them their ids and attributes, and cuts them into segments where it is told to.
+    """Encodes batches of rows, gives them their ids and attributes, and makes segments of them when told to.
 
     Parameters
     ----------
     trained, threads, report
-        What encodes, and who hears how far it is.
+        The trained parts that encode, with how many threads, and what is told of the progress.
     count
-        Rows in all, None where that is not known.
+        The number of all rows, or None if it is not known.
     ids, attributes
-        Of all rows; ids are 0 to n - 1 where they are None.
+        Those of all rows; ids are 0 to n - 1 if they are None.
     store
-        Where segments are staged as they are made, or None.
+        The store in which segments are staged as they are made, or None.
     rows
-        What a row is called in errors: "vectors", "documents".
+        What rows are called in errors: "vectors", "documents".
 
     """
 
@@ -59,11 +59,11 @@ class SegmentStream:
 
     @property
     def waiting(self) -> int:
-        """Rows that are in no segment yet."""
+        """The number of rows that are in no segment yet."""
         return self._writer.waiting
 
     def add(self, vectors: np.ndarray, tokens: TokenRows | None = None) -> None:
-        """Encode a batch (n, d) float32 (ShapeError where there are fewer ids or attributes than rows)."""
+        """Encode a batch (n, d) float32 (ShapeError if there are fewer ids or attributes than rows)."""
         self._writer.add(vectors, tokens)
         self.done += len(vectors)
         self._report.at(self.done)
@@ -72,7 +72,7 @@ class SegmentStream:
                 raise ShapeError(f"{len(given)} {name} for more than {self.done - 1} {self._rows}")
 
     def cut(self) -> None:
-        """Make a segment of the rows that wait."""
+        """Make a segment of the waiting rows."""
         count = self.waiting
         start = self.done - count
         ids = as_ids(None, count, start) if self._ids is None else self._ids.reorder(np.arange(start, self.done))
@@ -81,14 +81,14 @@ class SegmentStream:
         self._segments.append(segment if self._store is None else commit.stage(self._store, self._trained, segment))
 
     def finished(self) -> list[Segment]:
-        """Return all segments (ShapeError where ids or attributes are left over, DuplicateIdError)."""
+        """Return all segments (ShapeError if ids or attributes are left over, DuplicateIdError)."""
         for name, given in self._given():
             if len(given) != self.done:
                 raise ShapeError(f"{len(given)} {name} for {self.done} {self._rows}")
         self._report.begin(WRITING)
         if self.waiting:
             self.cut()
-        if len(self._segments) > 1 and self._segments[0].ids.kind == "str":  # inside one, ids were checked
+        if len(self._segments) > 1 and self._segments[0].ids.kind == "str":  # within one segment, ids were checked
             IdColumn.concat([segment.ids for segment in self._segments]).check_unique()
         return self._segments
 

@@ -1,4 +1,4 @@
-"""Rows in versions: what every kind of index stands on, whatever its rows mean."""
+"""Rows in versions, the basis of every kind of index, whatever its rows mean."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from annvq.storage import Store
 
 
 class VersionedRows:
-    """Coded rows under ids, in memory or in a folder, of which one version after the other is current.
+    """Coded rows with ids, in memory or in a folder; every change makes a new version current.
 
-    `annvq.Index` and `annvq.multivector.MultiVectorIndex` are faces of this; packages above build on it as they do.
+    `annvq.Index` and `annvq.multivector.MultiVectorIndex` wrap this class; other packages can build on it as they do.
     Any number of threads may read while one changes the rows: a reader takes ``current`` once, and uses that version
-    from beginning to end. When the rows are closed, every use of ``current`` is a StateError.
+    from beginning to end. After the rows are closed, every use of ``current`` raises StateError.
     """
 
     def __init__(self, version: Version, store: Store | None = None, tuned: SearchParams | None = None) -> None:
-        """Take a version, and the store it stands in; ``tuned``: a reader's own depth of search."""
+        """Take a version and the store that holds it; ``tuned`` is a reader's own depth of search."""
         self.current = version if tuned is None else replace(version, depth=tuned)
         self.closed = False
         self._store = store
@@ -57,7 +57,7 @@ class VersionedRows:
         folder: Path | None,
         depth: SearchParams | None = None,
     ) -> VersionedRows:
-        """Make the first version of the segments that ``encode`` returns; in a folder it stages them in the store.
+        """Make the first version from the segments that ``encode`` returns (and, for a folder, stages in the store).
 
         On any error the folder is left as it was.
         """
@@ -67,7 +67,7 @@ class VersionedRows:
             return cls(version if store is None else commit.write(store, version, moved=False), store)
         except BaseException:
             if store is not None:
-                with suppress(StorageError):  # what went wrong first is what is told
+                with suppress(StorageError):  # the first error is the one to report
                     store.close()
             raise
 
@@ -80,20 +80,20 @@ class VersionedRows:
         ids: IdColumn | None = None,
         nprobe: int | None = None,
     ) -> VersionedRows:
-        """Make rows in memory of codes that exist already: nothing is encoded.
+        """Make rows in memory from codes that exist already, without encoding anything.
 
         Parameters
         ----------
         trained
-            What the codes were made with.
+            The trained parts that the codes were made with.
         labels
             (n,) int64, every row's list.
         arrays
-            What `Trained.encode` returns for n rows; constants are made here where they are left out.
+            What `Trained.encode` returns for n rows; constants that are left out are computed.
         ids
             By default 0 to n - 1.
         nprobe
-            Lists that a search looks into; by default the recipe's number.
+            Number of lists that a search scans; by default the recipe's.
 
         """
         n, segments, depth = len(labels), [], None if nprobe is None else SearchParams(nprobe, 0)
@@ -127,7 +127,7 @@ class VersionedRows:
         StateError
             The folder holds another version, or another index.
         StorageError, CorruptIndexError
-            It holds none that can be read.
+            The folder holds no version that can be read.
 
         """
         store, version = commit.open_version(as_path(path), "r")
@@ -140,7 +140,7 @@ class VersionedRows:
         return cls(version, store, tuned)
 
     def sent(self) -> tuple[str, str, int, SearchParams | None]:
-        """Return what `reopen` takes in another process (StateError where there is no folder)."""
+        """Return what `reopen` takes in another process (StateError if there is no folder)."""
         self.check_open()
         if self._store is None:
             raise StateError("an index in memory is not copied or sent to another process: save it and open it")
@@ -150,16 +150,16 @@ class VersionedRows:
 
     @property
     def path(self) -> Path | None:
-        """The folder, or None in memory."""
+        """The folder, or None if the rows are only in memory."""
         return None if self._store is None else self._store.path
 
     def check_open(self) -> None:
-        """Raise StateError where the rows are closed."""
+        """Raise StateError if the rows are closed."""
         if self.closed:
             raise StateError("the index is closed")
 
     def check_writable(self) -> None:
-        """Raise StateError where the rows are closed, or open for reading."""
+        """Raise StateError if the rows are closed, or open for reading."""
         self.check_open()
         if self._store is not None and self._store.mode != "rw":
             raise StateError("the index is open for reading: annvq.open(path, mode='rw') to change it")
@@ -173,13 +173,13 @@ class VersionedRows:
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Keep other threads from changing the rows meanwhile (StateError where they cannot be changed)."""
+        """Keep other threads from changing the rows meanwhile (StateError if they cannot be changed)."""
         with self._lock:
             self.check_writable()
             yield
 
     def change(self, **changes: Any) -> None:
-        """Make a new version current, on disk first where the rows are open for writing."""
+        """Make a new version current, first on disk if the rows are open for writing."""
         version = replace(self.current, number=self.current.number + 1, **changes)
         if self._store is not None and self._store.mode == "rw":
             try:
@@ -191,7 +191,7 @@ class VersionedRows:
         self.current = version
 
     def set_depth(self, depth: SearchParams) -> None:
-        """Make a depth of search the default, on disk where the rows are open for writing."""
+        """Make a depth of search the default, also on disk if the rows are open for writing."""
         with self._lock:
             self.check_open()
             if self._store is None or self._store.mode == "rw":
@@ -202,7 +202,7 @@ class VersionedRows:
     def insert(
         self, vectors: np.ndarray, tokens: TokenRows | None, ids: Any, attributes: Any, threads: int | None
     ) -> None:
-        """Add rows of checked vectors (n, d) float32, of documents whose own vectors are coded already.
+        """Add rows of checked vectors (n, d) float32; ``tokens`` are the coded vectors of rows that are documents.
 
         ``ids``, ``attributes`` and errors are those of `annvq.Index.add`.
         """
@@ -218,7 +218,7 @@ class VersionedRows:
             self.change(snapshot=Snapshot.of(segments), next_id=column.next_free(now.next_id))
 
     def remove(self, ids: Any) -> None:
-        """Remove ids; UnknownIdError, and nothing removed, where one is not held."""
+        """Remove ids; if one of them is not held, UnknownIdError is raised and nothing is removed."""
         with self.changing():
             snapshot = self.current.snapshot
             rows = snapshot.rows_of(ids)
@@ -231,17 +231,17 @@ class VersionedRows:
             self.change(snapshot=Snapshot.of(segments))
 
     def compact(self) -> None:
-        """Merge all segments into one and drop removed rows; ids and results stay as they are."""
+        """Merge all segments into one and drop removed rows; ids and results stay the same."""
         with self.changing():
             segments = list(self.current.snapshot.segments)
             if not segments or (len(segments) == 1 and not len(segments[0].live)):
                 return
             commit.check(self._store, segments)
-            # One without rows stays: it knows the kind of ids and the attributes' columns.
+            # A segment without rows stays, because it holds the kind of ids and the attributes' columns.
             self.change(snapshot=Snapshot.of([merge(self.current.trained, segments)]))
 
     def _merge_small(self, segments: list[Segment]) -> list[Segment]:
-        """Merge the newest segments while one is less than twice as long as the next: log n segments stay."""
+        """Merge the newest segments while one is less than twice as long as the next, so that log n segments remain."""
         while len(segments) > 1 and segments[-2].n < 2 * segments[-1].n and segments[-2].n < _LARGE:
             commit.check(self._store, segments[-2:])
             segments = [*segments[:-2], merge(self.current.trained, segments[-2:])]
@@ -260,7 +260,7 @@ class VersionedRows:
     # -- keeping ------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the rows to a folder, all or nothing; an index already there is replaced."""
+        """Write the rows to a folder, all or nothing; an index that is there is replaced."""
         with self._lock:
             self.check_open()
             if self._store is not None and self._store.path.resolve() == as_path(path).resolve():
@@ -281,12 +281,12 @@ class VersionedRows:
         persist.verify_together(segments)
 
     def is_current(self) -> bool:
-        """Return whether the folder still holds the version that is shown; always, where there is no folder."""
+        """Return whether the folder still holds the current version; without a folder this is always true."""
         self.check_open()
         return self._store is None or self._store.is_current()
 
     def refresh(self, check: Callable[[Trained], object] = lambda trained: None) -> bool:
-        """Take the folder's version if ``check`` raises no error of its trained parts; see `annvq.Index.refresh`."""
+        """Take the folder's version if ``check`` raises no error for its trained parts; see `annvq.Index.refresh`."""
         with self._lock:
             self.check_open()
             held = self._store
@@ -302,15 +302,15 @@ class VersionedRows:
             return True
 
     def close(self) -> None:
-        """Let go of files, memory and lock; closing twice is fine. StorageError where the system reports one."""
-        with self._lock:  # a change that is under way is finished: it holds the lock of the folder
+        """Release files, memory and lock; closing twice is fine (StorageError if the system reports an error)."""
+        with self._lock:  # lets a change in progress finish, for it holds the folder's lock
             self.closed, self.current = True, _CLOSED
             if self._store is not None:
                 self._store.close()
 
 
 class _Closed:
-    """In the place of the version when the rows are closed: nothing stays mapped, every use is an error."""
+    """Takes the place of the version when the rows are closed: nothing stays mapped, and every use is an error."""
 
     def __getattr__(self, name: str) -> Any:
         raise StateError("the index is closed")
@@ -322,7 +322,7 @@ _LARGE = 1 << 20  # rows; longer segments are merged only by `compact`
 
 
 def _forget_changes() -> None:
-    """In a forked child: threads that were changing rows are not there to finish."""
+    """Reset the locks in a forked child, where threads that were changing rows do not exist."""
     for rows in list(_ALL):
         rows._lock = threading.RLock()
 

@@ -1,4 +1,4 @@
-"""From vectors to segments: encode batches, gather rows, sort them into lists, pack."""
+"""From vectors to segments: encoding batches, gathering rows, sorting them into lists, packing."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def make_segment(
     labels
         (n,) int64, every row's list.
     arrays
-        Unpacked rows by section, as `Trained.encode` gives them, and where the index keeps tokens these.
+        Unpacked rows by section, as `Trained.encode` returns them, and the tokens if the index keeps any.
     ids, positions, attributes
-        Of the same n rows in the same order.
+        Those of the same n rows in the same order.
 
     """
     order = np.argsort(labels, kind="stable")
@@ -72,11 +72,11 @@ class SegmentWriter:
 
     @property
     def waiting(self) -> int:
-        """Rows gathered and not yet in a segment."""
+        """The number of rows that are gathered and not yet in a segment."""
         return sum(len(labels) for labels in self._labels)
 
     def add(self, vectors: np.ndarray, tokens: TokenRows | None = None) -> None:
-        """Encode a batch of vectors (n, d) float32, of documents whose own vectors are coded already."""
+        """Encode a batch of vectors (n, d) float32; ``tokens`` are the coded vectors of rows that are documents."""
         labels, arrays = self.trained.encode(vectors, self.threads)
         if tokens is not None:
             arrays = {**arrays, TOKENS: tokens}
@@ -84,7 +84,7 @@ class SegmentWriter:
         self._arrays.append(arrays)
 
     def take(self, ids: IdColumn, attributes: pa.Table | None) -> Segment:
-        """Make a segment of all gathered rows, whose ids and attributes are given."""
+        """Make a segment of all gathered rows, with the given ids and attributes."""
         labels = np.concatenate(self._labels) if self._labels else np.empty(0, np.int64)
         arrays = joined(self._arrays)
         self._labels, self._arrays = [], []
