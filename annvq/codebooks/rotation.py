@@ -230,9 +230,9 @@ class Rotation:
             if matrix.shape[0] >= matrix.shape[1]:
                 error = np.abs(matrix.T @ matrix - np.eye(matrix.shape[1])).max()
             else:
-                is_padding = ~matrix.any(axis=1)  # of a sub-space with fewer components than others
+                is_padding = ~matrix.any(axis=1)  # in a sub-space with fewer components than others
                 error = np.abs(matrix @ matrix.T - np.diag(np.where(is_padding, 0, 1))).max()
-        if not error <= most:  # NaN where products overflow
+        if not error <= most:  # NaN if products overflow
             raise CorruptIndexError("a rotation that is not orthonormal")
         return cls(matrix)
 
@@ -259,7 +259,7 @@ def _principal(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _principal_and_mean(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Do what `_principal` does, with the mean's direction in the last place, as if it varied most."""
+    """Do what `_principal` does, but put the mean's direction last, as if it varied most."""
     mean = rows.mean(axis=0, dtype=np.float64)
     length = np.linalg.norm(mean)
     if length == 0:
@@ -277,7 +277,7 @@ def _principal_and_mean(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _evenly(matrix: np.ndarray, direction: np.ndarray) -> np.ndarray:
     """Return the rows (m, d), turned so that all have the same product with ``direction`` (d,), which they span.
 
-    By a reflection, which leaves the rows nearly what they were where there are many of them.
+    A reflection turns them, which changes the rows only a little if there are many of them.
     """
     used = np.flatnonzero(matrix.any(axis=1))
     rows = matrix[used].astype(np.float64)
@@ -304,9 +304,9 @@ def _dims_for(variances: np.ndarray, share: float, factor: float) -> int:
 
 
 def _deal(variances: np.ndarray, components: np.ndarray, M: int) -> np.ndarray:
-    """Return (M * ceil(dims / M), d) float32: components dealt to M sub-spaces (Ge et al. 2013, section 3.2.1).
+    """Return (M * ceil(dims / M), d) float32: components assigned to M sub-spaces (Ge et al. 2013, section 3.2.1).
 
-    ``variances (dims,)`` ascending, ``components (d, dims)`` their columns.
+    ``variances (dims,)`` are ascending; the columns of ``components (d, dims)`` belong to them.
     """
     dims = len(variances)
     dsub = -(-dims // M)

@@ -181,11 +181,11 @@ def _neighbors(
 
 
 def _proposals(block: np.ndarray, queries: np.ndarray, shift: np.ndarray, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return numbers (nq, block) that are as scores are but for a constant of each query, and how far off (nq, 1).
+    """Return numbers (nq, block) that equal scores up to a constant per query, and their largest error (nq, 1).
 
     A sum of d products, whatever its order, is off by at most d units of rounding of the sum of their absolute values
     (Higham 2002, "Accuracy and stability of numerical algorithms", section 3.1). The margin is twice that or more, and
-    has in it the rounding of the pairs' own scores, which is relative to the distance (l2, cosine), or to the products
+    includes the rounding of the pairs' own scores, which is relative to the distance (l2, cosine), or to the products
     in twice the digits.
     """
     d, unit = block.shape[1], np.finfo(np.float64).eps

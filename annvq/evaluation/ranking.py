@@ -108,7 +108,7 @@ def ndcg(qrels: Qrels, run: Run, k: int = 10) -> float:
 
 
 def mrr(qrels: Qrels, run: Run, k: int = 10) -> float:
-    """Return the mean reciprocal rank of the first relevant document, 0 where it is beyond rank k."""
+    """Return the mean reciprocal rank of the first relevant document, which is 0 beyond rank k."""
     return evaluate(qrels, run, [f"mrr@{k}"])[f"mrr@{k}"]
 
 
@@ -161,7 +161,7 @@ def run_from_ids(query_ids: Sequence[str], found: Iterable[Iterable[Any]]) -> di
 
 
 def _places(row: Any) -> list[Any]:
-    """Return a row's ids as a list; TypeError where it is none, ParameterError where something else stands in it."""
+    """Return a row's ids as a list; TypeError if it is not a row, ParameterError if it holds anything else."""
     places = row.tolist() if hasattr(row, "tolist") else None if isinstance(row, str | bytes) else list(row)
     if not isinstance(places, list):
         raise TypeError
@@ -217,7 +217,7 @@ def _results(qid: str, run: Run, ignore_identical_ids: bool) -> list[str]:
 
 
 def _trec_eval(qrels: Qrels, results: Mapping[str, Sequence[str]], names: set[str]) -> dict[str, dict[str, float]]:
-    """Return trec_eval's values for ordered documents; whole numbers up to 2^24, as scores, are places to float32."""
+    """Return trec_eval's values for ordered documents; the scores are ranks, exact in float32 up to 2^24."""
     try:
         import pytrec_eval
     except ImportError:
@@ -233,7 +233,7 @@ def _trec_eval(qrels: Qrels, results: Mapping[str, Sequence[str]], names: set[st
 
 
 def is_plain_text(key: str) -> bool:
-    """Return whether trec_eval can hold an id: it cuts at NUL, and crashes on half a surrogate pair."""
+    """Return whether trec_eval can hold an id; it truncates at NUL, and crashes on half a surrogate pair."""
     return "\0" not in key and (key.isascii() or key.encode(errors="replace").decode() == key)
 
 

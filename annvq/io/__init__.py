@@ -88,7 +88,7 @@ def open_vectors(
 
 
 def read(path: str | os.PathLike[str], *, vector_column: str | None = None) -> np.ndarray:
-    """Return all vectors of a file, (n, d), in the file's number type; mapped where the format allows.
+    """Return all vectors of a file, (n, d), in the file's number type; they are mapped if the format allows it.
 
     Parameters and errors are those of `open_vectors`.
     """

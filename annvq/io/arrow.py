@@ -155,7 +155,7 @@ def write_file(path: Path, vectors: np.ndarray, ids: np.ndarray | None) -> None:
     Raises
     ------
     DtypeError
-        Arrow does not have the dtype, such as 128-bit floats.
+        Arrow lacks the dtype, for instance 128-bit floats.
 
     """
     native = np.ascontiguousarray(vectors, dtype=vectors.dtype.newbyteorder("="))

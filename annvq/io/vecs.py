@@ -78,7 +78,7 @@ def write_file(path: Path, vectors: np.ndarray, ids: np.ndarray | None) -> None:
     ParameterError
         Ids are given, which the format cannot hold.
     DtypeError
-        The dtype does not fit, such as float32 for .bvecs.
+        The dtype does not fit, for instance float32 for .bvecs.
 
     """
     dtype = DTYPES[path.suffix.lower()]

@@ -483,7 +483,7 @@ def _measured(
 
 
 def _least_candidates(found: list[np.ndarray], truth: np.ndarray, recall: float, k: int, most: int) -> int:
-    """Return how many of the candidates must be scored for ``recall`` of the true rows (nq, k); ``most`` where none."""
+    """Return how many candidates must be scored for ``recall`` of the true rows (nq, k); ``most`` if none suffice."""
     places = np.full(truth.shape, most)
     for q, rows in enumerate(found):
         order = np.argsort(rows)
