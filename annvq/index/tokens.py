@@ -43,7 +43,7 @@ _PER_CENTROID = 64
 _LEAST_PER_CENTROID = 4
 _MOST_CENTROIDS = 1024  # by default: every vector is compared with all of them when it is coded
 _ITERATIONS = 5  # of their training: more gains nothing that residual codes do not make up for
-_CODEBOOK_ROWS = 1 << 14  # vectors that 16 entries a sub-quantizer learn from
+_CODEBOOK_ROWS = 1 << 14  # vectors from which 16 entries per sub-quantizer are learned
 _NO_FLOATS, _NO_LABELS = frozen(np.empty(0, np.float32)), frozen(np.empty(0, np.uint32))
 _EVERYTHING = frozen(np.empty(0, np.uint8))
 _NO_TABLE = frozen(np.empty((0, 0), np.float32))
@@ -58,14 +58,14 @@ class TokenSpec:
     kind
         "fp32", "fp16", "sq8"; "pq": residuals from centroids as 4-bit product codes; "rabitq".
     bits
-        Bits a dimension: 1, 2 or 4 ("pq"; 2 if left out), 1 to 8 ("rabitq"; 1 if left out).
+        Bits per dimension: 1, 2 or 4 ("pq"; 2 if left out), 1 to 8 ("rabitq"; 1 if left out).
     ncentroids
         Number of centroids ("pq"), or "auto"; never more than a quarter of the vectors learned from.
 
     Raises
     ------
     RecipeError
-        A value that this kind does not have.
+        A value is not one that this kind allows.
 
     """
 
@@ -106,7 +106,7 @@ class TokenRows:
 
     @classmethod
     def joined(cls, parts: Sequence[TokenRows]) -> TokenRows:
-        """Put documents of several parts one after the other."""
+        """Concatenate the documents of several parts."""
         lengths = np.concatenate([np.diff(part.offsets) for part in parts])
         names = parts[0].arrays
         return cls(_starts(lengths), {name: np.concatenate([part.arrays[name] for part in parts]) for name in names})
@@ -125,7 +125,7 @@ def _starts(lengths: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class TokenStore:
-    """What was learned of documents' vectors of dimension ``dim``.
+    """What was learned from documents' vectors of dimension ``dim``.
 
     ``centroids (c, d) float32`` and a product codebook of their residuals; one centroid, their mean, and RaBitQ's
     codebook; or a scalar codebook; each None where the kind has none. ``settings`` are plain values of the layer
@@ -228,7 +228,7 @@ class TokenStore:
         return rows.arrays[ROWS].astype(np.float32)
 
     def _row_arrays(self) -> dict[str, tuple[type, int]]:
-        """Return dtype and columns of every section with a row a vector; -1 columns: one number, no axis."""
+        """Return dtype and columns of every section with one row per vector; -1 columns: one number without an axis."""
         if self.spec.kind == "pq":
             return {LABELS: (np.uint32, -1)}
         if isinstance(self.codebook, RaBitQCodebook):
@@ -273,7 +273,7 @@ class TokenStore:
 
     @property
     def bytes_per_token(self) -> float:
-        """Bytes that a vector takes."""
+        """The bytes per vector."""
         if isinstance(self.codebook, ProductCodebook):
             return 32 * scan4.groups_for(self.codebook.M) / 16 + 4
         return sum(np.dtype(dtype).itemsize * columns for dtype, columns in self._row_arrays().values())
@@ -281,7 +281,7 @@ class TokenStore:
     # -- scores ---------------------------------------------------------------------------------
 
     def prepare(self, query: np.ndarray) -> Prepared:
-        """Return what scoring documents against a query's vectors (t, d) float32 takes."""
+        """Return what scoring documents against a query's vectors (t, d) float32 needs."""
         return Prepared(self, query)
 
     def score(self, prepared: Prepared, arrays: dict[str, np.ndarray], documents: np.ndarray) -> np.ndarray:
@@ -308,7 +308,7 @@ class TokenStore:
         return scores
 
     def score_roughly(self, prepared: Prepared, arrays: dict[str, np.ndarray], documents: np.ndarray) -> np.ndarray:
-        """Return what `score` does by the vectors' centroids alone (kind "pq"), in a small part of the time."""
+        """Return scores from the vectors' centroids alone (kind "pq"), in a fraction of the time of `score`."""
         scores = np.empty(len(documents), np.float32)
         chamfer.chamfer_of_labels(prepared.centroid_scores, arrays[LABELS], arrays[OFFSETS], documents, scores)
         return scores
@@ -366,7 +366,7 @@ class TokenStore:
 
     @classmethod
     def from_sections(cls, config: dict[str, Any], sections: dict[str, np.ndarray]) -> TokenStore:
-        """Build from what `config` and `sections` returned; CorruptIndexError where it does not fit together."""
+        """Build from what `config` and `sections` returned; CorruptIndexError if that does not fit together."""
         spec, dim, settings = TokenSpec(**config["spec"]), config["dim"], config["settings"]
         if type(dim) is not int or dim < 1 or not isinstance(settings, dict):
             raise CorruptIndexError(f"the index's token store names dimension {dim!r} and settings {settings!r}")

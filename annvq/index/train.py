@@ -15,10 +15,10 @@ from annvq.index.trained import Trained
 from annvq.index.values import settled
 from annvq.progress import Progress
 
-_PER_LIST = 64  # training vectors a centroid: more costs time and gains little (Faiss: 39 to 256)
+_PER_LIST = 64  # training vectors per centroid: more cost time and gain little (Faiss: 39 to 256)
 _LEAST = 1 << 15
 _ROWS_LOOKED_AT = 4096
-_MOST_LOST = 0.01  # of the variance by rounding to float16
+_MOST_LOST = 0.01  # share of the variance that rounding to float16 may lose
 _MANY_LISTS = 768  # from here on scanning their centroids' codes takes less time than scoring them all
 
 
@@ -39,13 +39,13 @@ def train(
     recipe
         Resolved.
     sample
-        (n, d) float32, of unit norm where the metric is cosine.
+        (n, d) float32, of unit norm if the metric is cosine.
     metric
         "ip", "l2" or "cosine".
     seed, threads
         The result depends on the seed and not on the threads.
     report
-        Hears what is being learned.
+        Told what is being learned.
 
     """
     report = report or Progress()
@@ -82,7 +82,7 @@ def train(
 
 
 def _check_float16(sample: np.ndarray) -> None:
-    """Raise RecipeError where float16 rounds away what tells vectors (n, d) from each other."""
+    """Raise RecipeError if float16 rounds away what distinguishes vectors (n, d) from each other."""
     with np.errstate(over="ignore", invalid="ignore"):  # what is too large is found when it is coded
         lost = np.square(sample - sample.astype(np.float16), dtype=np.float64).sum(axis=1)
     spread = sample.var(axis=0, dtype=np.float64).sum() if len(sample) else 0.0

@@ -1,4 +1,4 @@
-"""What training leaves: rotation, centroids, codebook, refine codebook. Shared by all segments."""
+"""The result of training, which all segments share: rotation, centroids, codebook, refine codebook."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ class Trained:
     centroids
         (nlist, d) float32, or None without lists.
     codebook
-        None where rows are kept as fp32 or fp16.
+        None if rows are kept as fp32 or fp16.
     refine_codebook
-        The refine store's 8-bit codebook, where it is "sq8".
+        The refine store's 8-bit codebook if the store is "sq8".
     coarse_codebook
-        Of 4 bits, for the centroids where they are many, or None: see `annvq.kernels.scan.coarse.probe`.
+        A 4-bit codebook for the centroids if they are many, or None: see `annvq.kernels.scan.coarse.probe`.
     center
-        (d,) float32, taken from rotated vectors and queries, or None. Distances stay what they are, and codes of
-        residuals whatever the vectors' distance from the origin.
+        (d,) float32, subtracted from rotated vectors and queries, or None. Distances stay the same, and codes of
+        residuals do not depend on how far the vectors lie from the origin.
     tokens
-        How the several vectors of every row are kept, where rows are documents (`annvq.multivector`), or None.
+        How the several vectors of every row are kept if rows are documents (`annvq.multivector`), or None.
 
     """
 
@@ -86,7 +86,7 @@ class Trained:
 
     @cached_property
     def coarse(self) -> Coarse | None:
-        """The centroids made ready for choosing lists, None without lists."""
+        """The centroids prepared for choosing lists, or None without lists."""
         return None if self.centroids is None else coarse_of(self.centroids, self.l2, self.coarse_codebook)
 
     @property
@@ -115,7 +115,7 @@ class Trained:
 
     @property
     def default_depth(self) -> SearchParams:
-        """How far a search goes where nothing else is said: the recipe's numbers."""
+        """How far a search goes by default, as the recipe says."""
         nprobe, rerank = self.recipe.search.nprobe, self.recipe.search.rerank
         return SearchParams(nprobe if isinstance(nprobe, int) else self.nlist, rerank if isinstance(rerank, int) else 0)
 
@@ -185,7 +185,7 @@ class Trained:
 
     @classmethod
     def from_sections(cls, sections: dict[str, np.ndarray]) -> Trained:
-        """Build from named arrays; CorruptIndexError where they do not fit together."""
+        """Build from named arrays; CorruptIndexError is raised if they do not fit together."""
         for name, array in sections.items():
             if array.dtype.kind == "f" and array.size and not max(array.max(), -array.min()) <= _LARGEST:
                 raise CorruptIndexError(f"section {name} holds NaN, or numbers beyond {_LARGEST:g}")
@@ -211,7 +211,7 @@ class Trained:
         return trained
 
     def _check(self) -> None:
-        """Raise CorruptIndexError where parts that were read do not fit each other."""
+        """Raise CorruptIndexError if parts that were read do not fit each other."""
         if self.metric not in METRICS or type(self.dim) is not int or self.dim < 1:
             raise CorruptIndexError(f"the index names metric {self.metric!r} and dimension {self.dim!r}")
         inner = self.dim if self.rotation is None else self.rotation.dim_out
@@ -248,7 +248,7 @@ class Trained:
             raise CorruptIndexError("rotation and recipe disagree")
 
     def _check_preparation(self, inner: int) -> None:
-        """Raise CorruptIndexError where what is done before lists are chosen does not fit dimension ``inner``."""
+        """Raise CorruptIndexError if what is applied before lists are chosen does not fit dimension ``inner``."""
         if self.coarse_codebook is not None and (self.centroids is None or self.coarse_codebook.nbits != 4):
             raise CorruptIndexError("a codebook of centroids that are not there, or not of 4 bits")
         center = self.center
@@ -277,7 +277,7 @@ def _tokens(config: dict, sections: dict[str, np.ndarray]) -> TokenStore | None:
 
 
 def _part(cls: Any, name: str, config: dict, sections: dict[str, np.ndarray]) -> Any:
-    """Return a learned part of class ``cls``, None where the index has none."""
+    """Return a learned part of class ``cls``, or None if the index has none."""
     if name not in config:
         return None
     values = dict(_object(config[name]))

@@ -30,9 +30,9 @@ __all__ = [
     "to_factory",
 ]
 
-# Up to here an exact scan takes a few milliseconds a query.
+# Up to here an exact scan takes a few milliseconds per query.
 LEAST_N_FOR_COMPRESSION = 20_000
-# What "auto" tries in this order under a byte budget, richest first.
+# What "auto" tries in this order under a byte budget, largest first.
 _LADDER = ("exact-refine", "balanced", "ivf-sq8", "ivf-pq-fastscan")
 
 
@@ -53,7 +53,7 @@ def load(recipe: Recipe | str | os.PathLike[str]) -> Recipe:
     Raises
     ------
     RecipeError
-        It is none of these, or what it names is not a valid recipe. ``"auto"`` is refused: it depends
+        It is none of these, or what it names is not a valid recipe. ``"auto"`` is refused because it depends
         on the vectors, see `choose`.
 
     """
@@ -102,7 +102,7 @@ def choose(n: int, d: int, metric: str, bytes_per_vector: float | None = None) -
     metric
         "ip", "cosine" or "l2".
     bytes_per_vector
-        Most bytes a vector of codes and refine store (8 bytes of id not counted), or None.
+        Largest number of bytes per vector for codes and refine store (8 bytes of id not counted), or None.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def _product_codes_within(budget: float, n: int, d: int, metric: str) -> Recipe:
 
 
 def folder() -> Path:
-    """Return where recipes are: in the installed package, else in the source tree."""
+    """Return the folder of recipes: in the installed package, else in the source tree."""
     package = Path(__file__).parents[2]
     packaged = package / "_recipes"
     return packaged if packaged.is_dir() else package.parent / "indexes"

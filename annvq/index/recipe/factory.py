@@ -12,7 +12,7 @@
 | | `PQ32`, `PQ32x8`, `PQ32x4` | product, 8 or 4 bits |
 | | `PQ32x4fs`, `PQ32x4fsr` | the same codes and scan as `PQ32x4`; of vectors, of residuals |
 | | `RQ8`, `RQ8x4` | residual quantizer, 8 stages of 8 or 4 bits |
-| | `RaBitQ`, `RaBitQ4` | 1, 4 bits a dimension, always rotated at random |
+| | `RaBitQ`, `RaBitQ4` | 1, 4 bits per dimension, always rotated at random |
 | refine | `RFlat`, `Refine(Flat)`, `Refine(SQfp16)`, `Refine(SQ8)` | |
 
 As in Faiss, codes behind `IVF` are of residuals, except `PQ{M}x4fs`.
@@ -43,7 +43,7 @@ _ACCEPTED = {
     "refine": "RFlat, Refine(SQ8), Refine(SQfp16), Refine(Flat)",
 }
 _NEAR = ("OPQ32", "RR", "IVF1024", "Flat", "SQ8", "SQ4", "SQfp16", "PQ32x4fs", "RQ8", "RaBitQ", "RFlat")
-# What Faiss has and annvq has not, with the way out.
+# What Faiss has and annvq lacks, with an alternative.
 _NOT_HERE = (
     (r"OPQ[0-9]+_[0-9]+", "an OPQ that reduces the dimension is not supported; use OPQ{M}, or PCA{dims}"),
     (r"RR[0-9]+|PCA.+|L2norm|ITQ.*|Pad.*", "of transforms there are OPQ{M}, PCA{dims} and RR"),
@@ -63,14 +63,14 @@ class _Token(NamedTuple):
 def parse(text: str) -> Recipe:
     """Read a factory string such as ``"OPQ32,IVF1024,PQ32x4fs,RFlat"``.
 
-    Space around parts does not count; upper and lower case do, as in Faiss. The recipe's name is the
+    Space around parts is ignored; case matters, as in Faiss. The recipe's name is the
     string.
 
     Raises
     ------
     RecipeError
-        A part that is unknown, not supported or in the wrong place (with its position), or parts that
-        do not fit each other.
+        A part is unknown, not supported or in the wrong place (the message has its position), or parts do not
+        fit each other.
 
     """
     found: dict[str, re.Match[str]] = {}
@@ -95,7 +95,7 @@ def to_factory(recipe: Recipe) -> str:
     Raises
     ------
     RecipeError
-        The recipe holds something that factory strings cannot say.
+        The recipe holds something that factory strings cannot express.
 
     """
     untold = _untold(recipe)
@@ -176,7 +176,7 @@ def _codebook(text: str, lists: bool) -> CodebookSpec:
 
 
 def _untold(recipe: Recipe) -> list[str]:
-    """Return what of ``recipe`` a factory string has no words for."""
+    """Return the parts of ``recipe`` that a factory string cannot express."""
     codebook = recipe.codebook
     coded_as_faiss_would = codebook.residual == (recipe.nlist is not None)
     is_fastscan = codebook.kind == "pq" and codebook.nbits == 4

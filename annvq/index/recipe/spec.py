@@ -34,14 +34,14 @@ LEARNED = ("jpq", "repconc", "distill-vq")
 
 @dataclass(frozen=True, kw_only=True)
 class SearchDefaults:
-    """Search parameters that hold when `search` is not given others.
+    """Search parameters that apply when `search` is not given others.
 
     Parameters
     ----------
     nprobe
-        Lists scanned for a query, or ``"auto"``; None where the index has no lists.
+        Lists scanned per query, or ``"auto"``; None if the index has no lists.
     rerank
-        Candidates of the scan that the refine store rescores, or ``"auto"``; None without refine
+        Candidates of the scan that the refine store rescores, or ``"auto"``; None without a refine
         store. A search for more than ``rerank`` results rescores as many as it returns.
 
     """
@@ -65,7 +65,7 @@ class Expectation:
     recall
         Least share of the true 10 nearest neighbours found, 0 to 1, with the default search parameters.
     bytes_at_384, bytes_at_768
-        Bytes a vector for d = 384 and d = 768 under inner product (`Recipe.bytes_per_vector`).
+        Bytes per vector for d = 384 and d = 768 under inner product (`Recipe.bytes_per_vector`).
 
     """
 
@@ -83,15 +83,15 @@ class Expectation:
 class Recipe:
     """Everything that decides what `annvq.build` makes of vectors.
 
-    Two recipes are equal when they build the same index: name, texts and expectation do not count.
+    Two recipes are equal if they build the same index; name, texts and expectation do not count.
 
     Parameters
     ----------
     name, summary, use_when, avoid_when, cost
-        For people; ``cost`` is the formula of bytes a vector.
+        Texts for human readers; ``cost`` is the formula for the bytes per vector.
     rotation
         None, ``"opq"`` (learned with the product codebook), ``"random"``, or ``"pca"``: lists and codes see
-        ``dims`` principal components only, the refine store the whole vectors.
+        only ``dims`` principal components, the refine store the whole vectors.
     dims
         Components kept by ``"pca"``: a number, or the share of the variance (0 to 1) that they must hold.
     nlist
@@ -99,22 +99,22 @@ class Recipe:
     codebook
         How vectors are coded.
     spill
-        Whether every row gets a second code, in another list (`annvq.index.codes.spill`): for codes of 4 bits of
+        Whether every row gets a second code, in another list (`annvq.index.codes.spill`): for 4-bit codes of
         residuals; used for metrics "ip" and "cosine", dropped for "l2".
     refine
-        Second, more exact copy of the vectors that rescores the scan's best: None, ``"sq8"``,
+        Second, more precise copy of the vectors that rescores the scan's best: None, ``"sq8"``,
         ``"fp16"`` or ``"fp32"``.
     learn
         Method of `annvq.learn` that trains the codes on queries, or None: vectors are enough.
     search
         Defaults of `nprobe` and `rerank`.
     expect
-        What tests hold the recipe to; None where nothing is promised.
+        What tests hold the recipe to; None if nothing is promised.
 
     Raises
     ------
     RecipeError
-        Parts that do not fit each other.
+        The parts do not fit each other.
 
     """
 
@@ -209,8 +209,8 @@ class Recipe:
     def resolve(self, n: int, d: int, metric: str) -> Recipe:
         """Return the recipe with every "auto" and "d/k" replaced, checked against the vectors.
 
-        Without lists for few vectors (`rules.auto_nlist`) the codebook codes the vectors themselves instead of
-        residuals. Score-aware codes are for inner products and dropped for "l2". Where ``dims`` is a share of
+        If there are too few vectors for lists (`rules.auto_nlist`), the codebook codes the vectors themselves instead
+        of residuals. Score-aware codes are for inner products and are dropped for "l2". If ``dims`` is a share of
         the variance, what depends on it is left to `settle_dims`.
 
         Parameters
@@ -225,7 +225,8 @@ class Recipe:
         Raises
         ------
         RecipeError
-            More sub-quantizers than dimensions, more lists than vectors, an unknown metric; and the way out.
+            There are more sub-quantizers than dimensions or more lists than vectors, or the metric is unknown; the
+            message names a way out.
 
         """
         check_one_of("metric", metric, METRICS)
@@ -270,11 +271,11 @@ class Recipe:
     def bytes_per_vector(self, d: int, metric: str = "ip") -> int:
         """Return the bytes that codes, their constants and the refine store take per vector; ids are not counted.
 
-        Where ``dims`` is a share of the variance this is what all d components would take: a bound.
+        If ``dims`` is a share of the variance, this is an upper bound: what all d components would take.
 
-        Lists' padding to blocks of 32 is not counted, that of a row is: to four sub-quantizers of 4 bits, to 64
-        dimensions of RaBitQ, which keeps 3 factors (12 bytes) with codes of one bit and 5 (20 bytes) with others. A
-        constant (4 bytes) goes with codes of residuals, and with codes of several stages, under "l2".
+        The padding of lists to blocks of 32 is not counted, but that of a row is: to four sub-quantizers of 4 bits, and
+        to 64 dimensions for RaBitQ, which keeps 3 factors (12 bytes) with one-bit codes and 5 (20 bytes) with others.
+        Under "l2", codes of residuals and codes of several stages come with a constant (4 bytes).
         """
         check_one_of("metric", metric, METRICS)
         coded = self.dims if isinstance(self.dims, int) else d
@@ -285,12 +286,12 @@ class Recipe:
         return sum(section.bytes_per_row for section in layout.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return nested plain values, without what is empty; `from_dict` reads them back."""
+        """Return nested plain values without empty ones; `from_dict` reads them back."""
         return _plain(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        """Build from nested plain values; an unknown key is a RecipeError that names the nearest one."""
+        """Build from nested plain values; an unknown key raises a RecipeError that names the nearest one."""
         return _from_plain(cls, values, "recipe")
 
     def to_json(self) -> str:
@@ -299,7 +300,7 @@ class Recipe:
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
-        """Build from JSON text (RecipeError as for `from_dict`, or where the text is not JSON)."""
+        """Build from JSON text (RecipeError as for `from_dict`, or if the text is not JSON)."""
         try:
             values = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -319,7 +320,7 @@ class Recipe:
 
     @classmethod
     def from_toml(cls, text: str) -> Recipe:
-        """Build from TOML text (RecipeError as for `from_dict`, or where the text is not TOML)."""
+        """Build from TOML text (RecipeError as for `from_dict`, or if the text is not TOML)."""
         try:
             values = tomllib.loads(text)
         except (tomllib.TOMLDecodeError, RecursionError) as error:

@@ -13,7 +13,7 @@ from annvq.io.arrow_messages import STREAM, messages
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_UNWRITTEN = ("is_run_end_encoded", "is_string_view", "is_binary_view")  # whose rows cannot be put in list order
+_UNWRITTEN = ("is_run_end_encoded", "is_string_view", "is_binary_view")  # types whose rows cannot be put in list order
 
 
 def to_section(table: pa.Table) -> np.ndarray:
@@ -27,9 +27,9 @@ def to_section(table: pa.Table) -> np.ndarray:
 
 
 def from_section(section: np.ndarray, file: str) -> pa.Table:
-    """Return the table of an Arrow file (bytes,) uint8, not copied; CorruptIndexError where `to_section` made none.
+    """Return the table of an Arrow file (bytes,) uint8, not copied; CorruptIndexError if `to_section` did not write it.
 
-    Its buffers have the right lengths; what is in them is not looked at. ``file`` is the name of the section's file.
+    Its buffers have the right lengths; their content is not checked. ``file`` is the name of the section's file.
     """
     table = _read(section, "section attributes")
     key = id(table)
@@ -38,10 +38,10 @@ def from_section(section: np.ndarray, file: str) -> pa.Table:
 
 
 def in_memory(table: pa.Table) -> pa.Table:
-    """Return a copy of a table that lies in a section, every offset in it looked at; else the table itself.
+    """Return a copy, with every offset checked, of a table that lies in a section; return any other table itself.
 
-    Arrow follows offsets, and those in a mapped file can change after they were looked at (CorruptIndexError where they
-    lead astray, with the file's name).
+    Arrow follows offsets, and those in a mapped file can change after a check (a wrong one raises CorruptIndexError
+    with the file's name).
     """
     known = _SECTIONS.get(id(table))
     if known is None or known[0]() is not table:
@@ -54,7 +54,7 @@ _SECTIONS: dict[int, tuple[weakref.ref, np.ndarray, str]] = {}  # tables have no
 
 
 def _read(section: np.ndarray, where: str, *, full: bool = False) -> pa.Table:
-    """Return a section's table; ``full``: look at every offset. CorruptIndexErrors begin with ``where``."""
+    """Return a section's table, with every offset checked if ``full``; messages of errors begin with ``where``."""
     import pyarrow as pa
 
     if section.dtype != np.uint8 or section.ndim != 1:

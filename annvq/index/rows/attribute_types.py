@@ -1,4 +1,4 @@
-"""Types of attributes: which hold which, and columns made of values or cast without a loss."""
+"""Types of attributes: which types hold which, and columns that are made of values or cast without loss."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def array_of(values: Sequence[Any], name: str) -> pa.Array | pa.ChunkedArray:
     Raises
     ------
     DtypeError
-        Two types in a column, or a value that Arrow does not take; the first such row is named.
+        A column has two types, or a value that Arrow does not take; the first such row is named.
 
     """
     import pyarrow as pa
@@ -140,7 +140,7 @@ def plain_type(kind: pa.DataType, name: str = "") -> pa.DataType:
 
 
 def joined(held: pa.DataType, given: pa.DataType, *, keep: bool = False, mixed: bool = False) -> pa.DataType | None:
-    """Return the type that holds the values of two plain types, None where they are in conflict.
+    """Return the type that holds the values of two plain types, or None if they conflict.
 
     Parameters
     ----------
@@ -322,7 +322,7 @@ def fitted(column: pa.ChunkedArray, held: pa.DataType, name: str) -> pa.ChunkedA
     Raises
     ------
     DtypeError
-        The types are in conflict or a value does not fit; the first such row is named.
+        The types conflict or a value does not fit; the first such row is named.
 
     """
     import pyarrow as pa
@@ -376,7 +376,7 @@ def _conflict(column: pa.ChunkedArray, row: int, held: pa.DataType, name: str) -
 
 
 def _first_of_other_type(column: pa.ChunkedArray, held: pa.DataType) -> int:
-    """Return the first row whose value alone is in conflict with the type held."""
+    """Return the first row whose value by itself conflicts with the type held."""
     values = ((row, item) for row, item in enumerate(column) if item.is_valid)
     first, _ = next(values, (0, None))
     if not _is_list(column.type) and not str(column.type).startswith("struct"):
@@ -386,7 +386,7 @@ def _first_of_other_type(column: pa.ChunkedArray, held: pa.DataType) -> int:
 
 
 def _first_refused(count: int, make: Callable[[int], Any]) -> int:
-    """Return the first row of which nothing can be made, 0 where only all of them together are refused."""
+    """Return the first row that cannot be converted, or 0 if rows are refused only together."""
     for row in range(count):
         try:
             make(row)

@@ -1,7 +1,7 @@
-"""Attributes of an index's rows: Arrow columns, which filters speak of.
+"""Attributes of an index's rows: Arrow columns, to which filters refer.
 
-Columns may come late: segments have what their rows were given, and a column that a segment lacks is null there.
-A column's type may only grow without a loss (`annvq.index.rows.attribute_types.joined`).
+Columns may be added late: segments have what their rows were given, and a column that a segment lacks is null there.
+A column's type may only widen, without loss (`annvq.index.rows.attribute_types.joined`).
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
 
 
 def as_attributes(x: Any, n: int | None) -> pa.Table | None:
-    """Return attributes as an Arrow table of n rows, of plain types; None where there is no column.
+    """Return attributes as an Arrow table of n rows, of plain types, or None if there is no column.
 
     Parameters
     ----------
     x
-        Arrow table or record batch, dict of columns, list of dicts (one a row; a key that a row lacks is null
+        Arrow table or record batch, dict of columns, list of dicts (one per row; a key that a row lacks is null
         there), pandas, polars or other data frame that exports Arrow. Dictionaries and runs are decoded, views
         become plain strings and bytes.
     n
-        How many rows there must be; None where that is not known yet.
+        The number of rows that there must be, or None if it is not known yet.
 
     Raises
     ------
     ShapeError
-        Another number of rows.
+        The number of rows is another.
     DtypeError
         Values of two types in a column, of which one does not hold the other (column, row and types are named), or a
         type that attributes cannot have.
     FilterError
-        Nothing that makes a table, or two columns of one name.
+        No table can be made of ``x``, or two columns have the same name.
 
     """
     import pyarrow as pa

@@ -45,7 +45,7 @@ class Filter:
             index in the order of insertion, null is false; or ids (`annvq.index.rows.id_input.parse_ids`), of
             which those that the index does not hold do no harm. An empty list allows nothing.
         snapshot
-            Of the index.
+            The index's rows.
 
         Raises
         ------
@@ -93,7 +93,7 @@ def _is_expression(given: Any) -> bool:
 
 
 def _as_mask(given: Any) -> np.ndarray | None:
-    """Return booleans as an array (n,), or None where ``given`` is something else."""
+    """Return booleans as an array (n,), or None if ``given`` is something else."""
     package = type(given).__module__.partition(".")[0]
     if package == "pyarrow":
         import pyarrow as pa
@@ -132,7 +132,7 @@ def _as_ids(given: Any) -> IdColumn:
 
 
 def _check_no_mask(ids: IdColumn, rows: int) -> None:
-    """Refuse integers 0 and 1, some more than once and as many as there are rows: ids or a mask, who can tell."""
+    """Refuse integers 0 and 1 with repeats, as many as there are rows, for they may be ids or a mask."""
     if ids.kind == "str" or len(ids) != rows or rows < 2:
         return
     values = ids.values
@@ -178,7 +178,7 @@ def _by_expression(expression: pc.Expression, attributes: pa.Table, schema: pa.S
     rows = _all_columns(intact(attributes), schema)
     values = acero.Declaration("project", acero.ProjectNodeOptions([expression], ["allow"]), [rows])
     try:
-        # One thread, for the rows must stay in order.
+        # One thread, because the rows must stay in order.
         allow = values.to_table(use_threads=False).column("allow")
     except pa.ArrowException as error:
         columns = ", ".join(f"{field.name}: {field.type}" for field in schema)

@@ -39,8 +39,8 @@ class IdColumn:
     offsets, data
         (n + 1,) int64 and (bytes,) uint8, for kind "str": id i is ``data[offsets[i]:offsets[i + 1]]``.
     file
-        Name of the file that the arrays lie in, None where there is none. It may change: kernels follow a copy of
-        ``offsets``.
+        Name of the file that the arrays lie in, or None if there is none. The file may change, so kernels follow a copy
+        of ``offsets``.
 
     """
 
@@ -71,7 +71,7 @@ class IdColumn:
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Return the ids of ``rows`` (int64, any shape): int64, or object array of str.
 
-        A row of -1 gives -1 or None. Text is looked at only here: CorruptIndexError where it is none.
+        A row of -1 gives -1 or None. Only here is text decoded, and CorruptIndexError raised if it is invalid.
         """
         if self.kind == "int":
             return np.where(rows >= 0, self.values[rows], -1) if len(self) else np.full(rows.shape, -1, np.int64)
@@ -133,7 +133,7 @@ class IdColumn:
         return ranks, int(repeated)
 
     def find(self, ids: Any) -> np.ndarray:
-        """Return the row of every id, (m,) int64; -1 where the column does not hold it.
+        """Return the row of every id, (m,) int64, which is -1 for ids that the column does not hold.
 
         Parameters
         ----------
@@ -170,7 +170,7 @@ class IdColumn:
         return max(least, int(self.order_keys().max()) + 1)
 
     def check_unique(self) -> None:
-        """Raise DuplicateIdError, naming one, where an id is there twice."""
+        """Raise DuplicateIdError, naming one, if an id occurs twice."""
         if self.kind == "str":
             row = self._ranks[1]
         else:
@@ -261,9 +261,9 @@ def as_ids(ids: Any, n: int | None, start: int = 0, *, kind: Kind | None = None)
     ids
         n unique integers (not -1) or str, see `parse_ids`; None stands for start .. start + n - 1.
     n
-        How many there must be; None where that is not known yet.
+        The number of ids that there must be, or None if it is not known yet.
     start
-        First of the ids that are made up.
+        First of the ids that are assigned by default.
     kind
         Kind of the index that they are added to, if there is one.
 

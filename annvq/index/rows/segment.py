@@ -38,14 +38,14 @@ class Segment:
     attributes
         Arrow table of n rows, or None.
     live
-        (n,) uint8, 0 where a row was removed; empty when none was.
+        (n,) uint8, which is 0 where a row was removed; empty if none was.
     base
         Index-wide number of row 0.
     allow
-        (n,) uint8, rows that a search may return; empty when all may. Equals ``live`` unless a
+        (n,) uint8, rows that a search may return; empty if all may. Equals ``live`` unless a
         search narrows it with a filter.
     name
-        Name of the segment's container in the store, None while only in memory.
+        Name of the segment's container in the store, or None while it is only in memory.
 
     """
 

@@ -32,9 +32,9 @@ class Snapshot:
         return cls(tuple(segment.at(int(base)) for segment, base in zip(segments, bases, strict=False)))
 
     def narrowed(self, segments: list[Segment]) -> Snapshot:
-        """Return the same rows, of which ``segments`` let fewer be returned."""
+        """Return the same rows, fewer of which may be returned from ``segments``."""
         made = Snapshot(tuple(segments))
-        made.__dict__["keys"] = self.keys  # those of many segments take long to make
+        made.__dict__["keys"] = self.keys  # the keys of many segments take long to compute
         return made
 
     @property
@@ -63,7 +63,7 @@ class Snapshot:
 
     @cached_property
     def schema(self) -> pa.Schema | None:
-        """Columns of the attributes of all segments, which may lack some of them; None where there are none."""
+        """The attribute columns of all segments, each of which may lack some; None if there are none."""
         return joined_schema(segment.attributes.schema for segment in self.segments if segment.attributes is not None)
 
     @cached_property
@@ -78,7 +78,7 @@ class Snapshot:
         return int(self.searchable_per_list.sum())
 
     def ids_in_order(self) -> IdColumn | None:
-        """Return the ids of the live rows in the order of insertion; None where there are no segments."""
+        """Return the ids of the live rows in the order of insertion, or None if there are no segments."""
         columns = [segment.ids.reorder(segment.insertion_order()) for segment in self.segments]
         return IdColumn.concat(columns) if columns else None
 
