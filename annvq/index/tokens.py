@@ -128,7 +128,7 @@ class TokenStore:
     """What was learned from documents' vectors of dimension ``dim``.
 
     ``centroids (c, d) float32`` and a product codebook of their residuals; one centroid, their mean, and RaBitQ's
-    codebook; or a scalar codebook; each None where the kind has none. ``settings`` are plain values of the layer
+    codebook; or a scalar codebook; each is None if the kind has none. ``settings`` are plain values of the layer
     above (`annvq.multivector`), which makes rows' single vectors of documents' vectors.
     """
 
@@ -243,7 +243,7 @@ class TokenStore:
         return {ROWS: (dtype, self.dim)}
 
     def layout(self, arrays: dict[str, np.ndarray], n: int) -> dict[str, tuple[type, tuple[int, ...]]]:
-        """Return dtype and shape of the sections of ``n`` documents; CorruptIndexError where offsets or labels lie."""
+        """Return dtype and shape of the sections of ``n`` documents; wrong offsets or labels: CorruptIndexError."""
         offsets = arrays.get(OFFSETS)
         if offsets is None or offsets.dtype != np.int64 or offsets.shape != (n + 1,):
             raise CorruptIndexError(f"section {OFFSETS} is missing or has not {n + 1} int64")

@@ -15,7 +15,7 @@ from annvq.errors import DataFormatError
 PADDING = 0
 _ZIP_PREFIX = 3  # characters: a region
 _AGE_STEP = 5
-FORGOTTEN = 0.05  # of the values of training samples are taken for unknown ones
+FORGOTTEN = 0.05  # share of the values of training samples that are replaced by unknown ones
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,15 @@ class Clicks:
     Parameters
     ----------
     name
-        Of the data.
+        The name of the data.
     train, valid, test
         The splits.
     rows
-        Of the table.
+        The number of rows of the table.
     fields
         First and last slot (exclusive) of each field; one of several slots holds a set of values.
     unknown
-        (slots,) int64: the row of values that training has not, of each slot's field.
+        (slots,) int64: for each slot's field, the row of values that do not occur in training.
     field_of_row
         (rows,) int64: the field that a row belongs to, the padding row to the first.
     frequencies
@@ -61,16 +61,16 @@ class Clicks:
 
     @classmethod
     def of(cls, name: str, columns: Sequence[Sequence[Sequence[str]]], labels: np.ndarray, parts: np.ndarray) -> Clicks:
-        """Number the values that training has; each field has a row for those it has not.
+        """Number the values that occur in training; each field has one more row for all others.
 
         Parameters
         ----------
         name
-            Of the data.
+            The name of the data.
         columns
-            For every field, the values of each sample: mostly one.
+            For every field, the values of each sample, mostly one.
         labels
-            (n,) of 0 and 1.
+            (n,), each 0 or 1.
         parts
             (n,): 0 training, 1 validation, 2 test.
 

@@ -83,7 +83,7 @@ class TablesResult:
         return list(dict.fromkeys(names))
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one row a model, method and ratio: mean measures over seeds, ``*_std`` their spread.
+        """Return one row per model, method and ratio: mean measures over seeds, ``*_std`` their spread.
 
         ``reached`` is how many times smaller than float32 the table is, at least the ``ratio`` that was asked for.
         """

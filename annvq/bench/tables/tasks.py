@@ -235,7 +235,7 @@ Task = ClickTask | GraphTask
 
 
 def models_of(folder: Path) -> tuple[str, ...]:
-    """Return the models that a folder's data are for; DataFormatError where there are none."""
+    """Return the models that a folder's data are for (DataFormatError if there are none)."""
     if (folder / "u.data.gz").is_file() or (folder / "diabetic_data.csv.gz").is_file():
         return tuple(CLICK_MODELS)
     if (folder / "train.txt.gz").is_file():

@@ -78,7 +78,7 @@ class Cell:
     train_s
         Seconds of training.
     search
-        Search by codes alone, where it was asked for and codes can be scanned.
+        Search by codes alone, if it was asked for and codes can be scanned.
 
     """
 
@@ -219,7 +219,7 @@ def _search(model: Autoencoder, tokenizer: Tokenizer, images: Images) -> SearchF
 
 
 def figures_of(cells: list[Cell], name: str) -> dict[str, Any]:
-    """Return mean and spread (standard deviation, where there are several) of a figure over seeds."""
+    """Return mean and spread (standard deviation, if there are several) of a figure over seeds."""
     values = [getattr(cell, name) for cell in cells]
     spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return {name: float(np.mean(values)), f"{name}_spread": spread}

@@ -48,7 +48,7 @@ QUANTIZERS: dict[str, Maker] = {
     "bsq-plain-1k": lambda dim: tk.BSQ(dim, 1 << 10, entropy=None, commitment=0),
     "binary-1k": lambda dim: tk.BinaryQuantizer(dim, 1 << 10),
     "latent-2": lambda dim: tk.LatentQuantizer(dim, 2),
-    # several codebooks: 16 and 32 bits a vector
+    # several codebooks: 16 and 32 bits per vector
     "factorized-2x256": lambda dim: tk.FactorizedVQ(dim, 256, 2, _WITH_BOTH),
     "vq-all-65k": _vq("65k", _WITH_BOTH),
     "product-4x256": lambda dim: tk.ProductVQ(dim, 256, 4, _WITH_BOTH),

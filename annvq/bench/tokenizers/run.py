@@ -156,7 +156,7 @@ class _Store:
                 self._cells[cell.quantizer, cell.seed] = cell, searched
 
     def has(self, quantizer: str, seed: int, search: bool) -> bool:
-        """Return whether a cell is there, with its search where that is asked for."""
+        """Return whether a cell is there, with its search if that is asked for."""
         _, searched = self._cells.get((quantizer, seed), (None, None))
         is_shown = seed > 0 or self._picture(quantizer).is_file()
         return searched is not None and is_shown and (searched or not search)

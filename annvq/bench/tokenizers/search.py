@@ -52,7 +52,7 @@ class SearchFigures:
 
 @torch.no_grad()
 def measure_search(tokenizer: Tokenizer, items: Tensor, queries: Tensor) -> SearchFigures | None:
-    """Measure; None where the tokenizer's codes cannot be scanned.
+    """Measure, or return None if the tokenizer's codes cannot be scanned.
 
     Parameters
     ----------

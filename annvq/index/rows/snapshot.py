@@ -83,7 +83,7 @@ class Snapshot:
         return IdColumn.concat(columns) if columns else None
 
     def find(self, ids: IdColumn) -> np.ndarray:
-        """Return the index-wide row of every id, (len(ids),) int64; -1 where there is no live row (DtypeError)."""
+        """Return the index-wide row of every id, (len(ids),) int64; -1 if there is no live row (DtypeError)."""
         rows = np.full(len(ids), -1, np.int64)
         for segment in self.segments:
             found = segment.ids.find(ids)
@@ -93,7 +93,7 @@ class Snapshot:
         return rows
 
     def rows_of(self, ids: Any) -> np.ndarray:
-        """Return the index-wide row of every id that is given, int64 (UnknownIdError where there is no live row)."""
+        """Return the index-wide row of every given id, int64 (UnknownIdError if there is no live row)."""
         column = IdColumn.of(ids)
         rows = self.find(column)
         missing = np.flatnonzero(rows < 0)
