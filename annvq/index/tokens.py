@@ -243,7 +243,7 @@ class TokenStore:
         return {ROWS: (dtype, self.dim)}
 
     def layout(self, arrays: dict[str, np.ndarray], n: int) -> dict[str, tuple[type, tuple[int, ...]]]:
-        """Return dtype and shape of the sections of ``n`` documents; wrong offsets or labels: CorruptIndexError."""
+        """Return dtype and shape of sections of ``n`` documents (CorruptIndexError if offsets or labels are wrong)."""
         offsets = arrays.get(OFFSETS)
         if offsets is None or offsets.dtype != np.int64 or offsets.shape != (n + 1,):
             raise CorruptIndexError(f"section {OFFSETS} is missing or has not {n + 1} int64")

@@ -22,7 +22,7 @@ class Likes:
     Parameters
     ----------
     name
-        Of the data.
+        The name of the data.
     users, items
         Counts; item i is row users + i of the table.
     train, valid, test

@@ -41,7 +41,7 @@ class TablesBench:
     seeds
         How many, from 0.
     epochs
-        Of every stage at most; None: the task's own.
+        The largest number in every stage; None: the task's own.
 
     """
 

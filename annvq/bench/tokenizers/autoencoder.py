@@ -28,7 +28,7 @@ class Autoencoder(torch.nn.Module):
     Parameters
     ----------
     channels
-        Of the images, whose sides are multiples of 4.
+        Channels of the images, whose sides are multiples of 4.
     dim, width
         Dimension of the vectors, and channels between, a multiple of 4.
     tokenizer

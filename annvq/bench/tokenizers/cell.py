@@ -35,9 +35,9 @@ class Setting:
     steps, batch
         Training steps, and images of each.
     dim, width
-        Of the vectors, and of the convolutions.
+        Dimension of the vectors, and width of the convolutions.
     learning_rate
-        Of Adam.
+        The learning rate of Adam.
     normalize
         Whether the autoencoder normalizes, see `Autoencoder`.
     usage_images
@@ -68,7 +68,7 @@ class Cell:
     codebook_size
         Codes of a codebook.
     bits, bits_per_image
-        Of the codes of one vector and of one image.
+        Bits of the codes of one vector and of one image.
     mse, psnr
         Mean over the test images of the squared error of pixels in 0 to 1, and of the peak signal-to-noise ratio, dB.
     utilization, perplexity

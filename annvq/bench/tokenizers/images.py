@@ -25,7 +25,7 @@ class Images:
     Parameters
     ----------
     name
-        Of its folder.
+        The name of its folder.
     train, test
         (n, channels, height, width) uint8.
 

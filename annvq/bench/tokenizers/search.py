@@ -32,7 +32,7 @@ class SearchFigures:
     recall_latents
         Queries are vectors that were never quantized.
     bytes_per_image, latent_bytes
-        Of the index's codes, and of the vectors as float32.
+        Bytes of the index's codes, and of the vectors as float32.
     images, queries
         How many.
 
