@@ -1,0 +1,59 @@
+"""Names such as ``annvq.index.build`` in docstrings, comments and pages lead to something that exists."""
+
+import ast
+import io
+import pkgutil
+import re
+import tokenize
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="half of the public modules need torch")
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted(
+    path
+    for folder in ("annvq", "bench", "docs", "examples", "indexes", "tests")
+    for kind in ("py", "md")
+    for path in (ROOT / folder).rglob(f"*.{kind}")
+) + [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+NAME = re.compile(r"(?<![\w./-])annvq(?:\.[A-Za-z_]\w*)+")
+
+
+def prose(source):
+    """Yield the docstrings and comments of a Python source."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, documented):
+            yield ast.get_docstring(node) or ""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.string
+
+
+def names_in(path):
+    text = path.read_text(encoding="utf-8")
+    texts = prose(text) if path.suffix == ".py" else [text]
+    return {name for part in texts for name in NAME.findall(part)}
+
+
+def leads_nowhere(name):
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return True
+    return False
+
+
+def test_names_are_found_and_tried():
+    source = '"""See `annvq.index.build`."""\n\n\ndef f():\n    return "annvq.a"  # as annvq.hits.Hits. x/annvq.toml\n'
+    assert [name for part in prose(source) for name in NAME.findall(part)] == ["annvq.index.build", "annvq.hits.Hits"]
+    assert not leads_nowhere("annvq.index.codes.spill.second_lists")
+    assert leads_nowhere("annvq.index.spill")
+    assert leads_nowhere("annvq.index.build.no_such_function")
+
+
+def test_names_lead_somewhere():
+    wrong = {path.relative_to(ROOT).as_posix(): sorted(filter(leads_nowhere, names_in(path))) for path in FILES}
+    assert {path: names for path, names in wrong.items() if names} == {}
