@@ -1,10 +1,10 @@
-"""Sorted UTF-8 strings kept as offsets and bytes: comparing, finding, ranking, gathering.
+"""Sorted UTF-8 strings, stored as offsets and bytes: comparing, finding, ranking, gathering.
 
-Byte order of UTF-8 is code point order, the order of Python's ``str``.
+The order of the bytes of UTF-8 is the order of code points, which is also the order of Python's ``str``.
 
     offsets (n + 1,) int64    string i is data[offsets[i] : offsets[i + 1]]
     data    (bytes,) uint8
-    order   (n,) int64        row numbers, strings ascending
+    order   (n,) int64        row numbers in ascending order of their strings
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from annvq.kernels.compile.jit import kernel
 
 @kernel
 def compare(a, b):
-    """Return -1, 0 or 1 as the bytes ``a`` sort before, equal or after ``b``."""
+    """Return -1, 0 or 1 if the bytes ``a`` sort before, are equal to, or sort after the bytes ``b``."""
     for i in range(min(len(a), len(b))):
         if a[i] != b[i]:
             return np.int64(-1) if a[i] < b[i] else np.int64(1)
@@ -27,7 +27,7 @@ def compare(a, b):
 
 @kernel
 def find(offsets, data, order, wanted_offsets, wanted_data, rows):
-    """Write the row of every wanted string to ``rows`` (m,) int64, -1 where there is none."""
+    """Write the row of every wanted string to ``rows`` (m,) int64, or -1 if no row has it, by binary search."""
     for w in range(len(rows)):
         wanted = wanted_data[wanted_offsets[w] : wanted_offsets[w + 1]]
         rows[w] = -1
@@ -48,7 +48,10 @@ def find(offsets, data, order, wanted_offsets, wanted_data, rows):
 
 @kernel
 def dense_ranks(offsets, data, order, ranks):
-    """Write every row's rank to ``ranks`` (n,) int64, equal strings sharing one; return a repeated row or -1."""
+    """Write the rank of every row's string to ``ranks`` (n,) int64; return a row whose string is repeated, or -1.
+
+    Equal strings share a rank, and ranks have no gaps.
+    """
     repeated = np.int64(-1)
     rank = np.int64(0)
     for i in range(len(order)):
@@ -65,7 +68,10 @@ def dense_ranks(offsets, data, order, ranks):
 
 @kernel
 def gather(offsets, data, rows, out_offsets, out_data):
-    """Write the bytes of ``rows`` (m,) int64 to ``out_data`` at ``out_offsets`` (m + 1,) int64."""
+    """Copy the strings of ``rows`` (m,) int64 to ``out_data``; string i goes to ``out_offsets[i]`` and following.
+
+    ``out_offsets`` is (m + 1,) int64 and gives the strings the lengths that they have.
+    """
     for i in range(len(rows)):
         start = offsets[rows[i]]
         target = out_offsets[i]

@@ -1,9 +1,9 @@
 """One thread pool for serial kernels that release the GIL.
 
-A call to `run` works through its tasks in the calling thread and in up to ``threads - 1`` helpers from
-the pool. The caller never waits for a helper that has not started, so a busy pool, or one that can start
-no thread, costs time and cannot deadlock. Results come back in the order of the tasks: which thread ran
-what is not seen.
+A call of `run` works through its tasks in the calling thread and in up to ``threads - 1`` helper threads of the pool.
+The caller never waits for a helper that has not started. A pool that is busy, or that can start no thread, therefore
+costs time but cannot cause a deadlock. Results come back in the order of the tasks, so that they do not show which
+thread ran which task.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
-_inside = threading.local()  # `.run` is set while this thread works on a task
+_inside = threading.local()  # `.run` is true while this thread works on tasks
 
 
 def resolve(threads: int | None) -> int:
@@ -31,12 +31,12 @@ def resolve(threads: int | None) -> int:
     Parameters
     ----------
     threads
-        ``None`` for as many as there are CPUs that this process may run on.
+        A number of at least 1, or ``None`` for as many threads as there are CPUs that this process may run on.
 
     Raises
     ------
     ParameterError
-        If ``threads`` is not a whole number of at least 1.
+        If ``threads`` is neither None nor a whole number of at least 1.
 
     """
     if threads is None:
@@ -55,7 +55,7 @@ def slices(n: int, parts: int) -> list[slice]:
 
 
 class _Work:
-    """Tasks that several threads take from, and their results."""
+    """Tasks that several threads take one by one, and the results of these."""
 
     def __init__(self, function: Callable, tasks: Sequence) -> None:
         self.function = function
@@ -70,7 +70,7 @@ class _Work:
             return None if self.error else next(self._next, None)
 
     def drain(self) -> None:
-        """Work until no task is left or one has failed."""
+        """Work until no task is left or a task has failed."""
         _inside.run = True
         try:
             while (place := self._take()) is not None:
@@ -83,19 +83,22 @@ class _Work:
 
 
 def _start_helpers(drain: Callable[[], None], count: int) -> list[Future]:
-    """Return up to ``count`` helpers; fewer, and a new pool next time, where no thread can be started."""
+    """Submit ``drain`` to up to ``count`` helpers of the pool, and return their futures.
+
+    If no thread can be started, there are fewer futures, and the next call makes a new pool.
+    """
     global _pool, _pool_size
     started: list[Future] = []
-    with _lock:  # growing replaces the pool: nobody may submit to the one that is shut down
+    with _lock:  # a larger pool replaces the old one, to which nobody may submit any more
         if _pool is None or _pool_size < count:
             if _pool is not None:
-                _pool.shutdown(wait=False)  # what was submitted to it still runs
+                _pool.shutdown(wait=False)  # tasks that were submitted to it still run
             _pool, _pool_size = ThreadPoolExecutor(count, thread_name_prefix="annvq"), count
         try:
             while len(started) < count:
                 started.append(_pool.submit(drain))
-        except RuntimeError:  # the main thread has ended, or the system is at its limit: the caller works alone
-            _pool.shutdown(wait=False)  # it may hold a task that it found no thread for
+        except RuntimeError:  # the main thread has ended, or the system allows no more: the caller works alone
+            _pool.shutdown(wait=False)  # it may hold a task for which it found no thread
             _pool, _pool_size = None, 0
     return started
 
@@ -106,16 +109,17 @@ def run(function: Callable[[Task], Result], tasks: Sequence[Task], threads: int)
     Parameters
     ----------
     function
-        Called once for each task; to gain from threads it has to release the GIL.
+        It is called once per task. Several threads are faster only if it releases the GIL.
     tasks
-        In any number; each is taken by the next free thread.
+        Any number of tasks; each is taken by the next free thread.
     threads
-        At least 1. With 1, with one task, or inside a task of another `run`, all is done in the caller.
+        At least 1. The caller does all the work if ``threads`` is 1, if there is only one task, or if the call is made
+        inside a task of another `run`.
 
     Raises
     ------
     BaseException
-        The first error that a task raised; tasks not yet started are then left out. The pool stays usable.
+        The first error that a task raised. Tasks that have not started by then are not run. The pool stays usable.
 
     """
     helpers = min(threads, len(tasks)) - 1
@@ -138,4 +142,4 @@ def _forget_pool() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)  # a child has the pool object, but none of its threads
+    os.register_at_fork(after_in_child=_forget_pool)  # a forked child has the pool object, but none of its threads

@@ -1,1 +1,1 @@
-"""Centroids: their training, the nearest ones of a vector, and its second list."""
+"""Centroids: their training, the nearest centroids of a vector, and its second list."""

@@ -1,11 +1,11 @@
-"""Nearest centroids of vectors: a fixed-order matrix product and an arg-min in one pass.
+"""Nearest centroids of vectors: a matrix product in a fixed order and the search for the best score, in one pass.
 
-`LANES` vectors at a time are transposed into a panel, and every centroid's score for them is made in
-registers and compared there. Scores that decide are ``<x, c> - |c|^2 / 2`` (L2, after a shift of both by
-the mean centroid, so that data far from the origin keep their digits) or ``<x, c>``, summed in the order
-of the dimensions: labels do not depend on threads or on how the vectors are split into batches. Equal
-scores go to the lower centroid. Scores that are returned are computed again from the chosen pair, in 16
-lanes as in `annvq.kernels.vectors.dots`.
+`LANES` vectors at a time are transposed into a panel. The scores of every centroid for these vectors are computed in
+registers and compared there. The deciding scores are ``<x, c> - |c|^2 / 2`` for L2 and ``<x, c>`` for inner product,
+summed in the order of the dimensions, so that labels depend neither on threads nor on how the vectors are split into
+batches. For L2, the mean centroid is first subtracted from vectors and centroids, so that data far from the origin keep
+their digits. Equal scores go to the lower centroid. The scores that are returned are computed again from the chosen
+pairs, in 16 lanes as in `annvq.kernels.vectors.dots`.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from annvq.kernels.registers.tiles import (
 )
 
 _ROWS_A_TASK = 16 * LANES
-_SQUARED = 4096  # centroids
+_SQUARED = 4096  # centroids that are squared at a time
 
 
 class Sites(NamedTuple):
-    """Centroids made ready for assignment."""
+    """Centroids that are prepared for assignment."""
 
     centroids: np.ndarray  # (k, d) float32, as given
     shifted: np.ndarray  # (k * d,) float32, centroids - shift
@@ -43,7 +43,10 @@ class Sites(NamedTuple):
 
 
 def sites(centroids: np.ndarray, metric: str, penalties: np.ndarray | None = None) -> Sites:
-    """Prepare centroids (k, d) float32; ``penalties`` (k,) are subtracted from the deciding scores."""
+    """Prepare centroids (k, d) float32 for a metric, ``"l2"`` or ``"ip"``.
+
+    ``penalties`` (k,) are subtracted from the deciding scores.
+    """
     l2 = metric == "l2"
     k, d = centroids.shape
     shift = np.zeros(d, np.float32)
@@ -53,7 +56,7 @@ def sites(centroids: np.ndarray, metric: str, penalties: np.ndarray | None = Non
     shifted = flat.reshape(k, d)
     np.subtract(centroids, shift, out=shifted)
     if l2:
-        for start in range(0, k, _SQUARED):  # all squares at once would take twice the centroids' memory
+        for start in range(0, k, _SQUARED):  # all squares at once would take twice the memory of the centroids
             part = slice(start, start + _SQUARED)
             bias[part] = -0.5 * np.square(shifted[part], dtype=np.float64).sum(axis=1)
     if penalties is not None:
@@ -63,11 +66,11 @@ def sites(centroids: np.ndarray, metric: str, penalties: np.ndarray | None = Non
 
 @kernel
 def nearest(panel, at, stride, d, centroids, base, bias, first, k, best, label):
-    """Find the best of k centroids for each lane of a panel; equal scores go to the lower one.
+    """Find the best of k centroids for each lane of a panel; equal scores go to the lower centroid.
 
-    The panel's element (i, lane) is ``panel[at + i * stride + lane]``; centroid j starts at
-    ``centroids[base + j * d]`` and has the bias ``bias[first + j]``. ``best`` and ``label`` (LANES,) are
-    outputs.
+    Element (i, lane) of the panel is ``panel[at + i * stride + lane]``. Centroid j starts at
+    ``centroids[base + j * d]``, and its bias is ``bias[first + j]``. The outputs are ``best`` (LANES,) float32, the
+    best scores, and ``label`` (LANES,) int32, their centroids.
     """
     for lane in range(LANES):
         best[lane] = -np.inf
@@ -81,7 +84,10 @@ def nearest(panel, at, stride, d, centroids, base, bias, first, k, best, label):
 
 @kernel
 def fill_panel(vectors, first, count, shift, panel):
-    """Transpose ``vectors[first:first + count] - shift`` into the lanes of a flat panel (d, LANES)."""
+    """Transpose ``vectors[first:first + count] - shift`` into the lanes of a flat panel (d, LANES).
+
+    Lanes from ``count`` on are set to zero.
+    """
     d = vectors.shape[1]
     if count < LANES:
         panel[:] = np.float32(0.0)
@@ -92,7 +98,7 @@ def fill_panel(vectors, first, count, shift, panel):
 
 @kernel
 def pair_score(vectors, row, centroids, j, d, l2):
-    """Return <x, c> or -|x - c|^2 for one row of each, in 16 lanes."""
+    """Return <x, c>, or -|x - c|^2 if ``l2``, of vector ``row`` and centroid ``j``, summed in 16 lanes."""
     total = simd.zero_f32x16()
     whole = d - d % 16
     for i in range(0, whole, 16):
@@ -125,7 +131,7 @@ def _assign(vectors, shift, shifted, bias, centroids, l2, panel, best, label, la
 
 
 def assign_to(vectors: np.ndarray, prepared: Sites, threads: int) -> tuple[np.ndarray, np.ndarray]:
-    """Do what `assign` does with centroids that `sites` has prepared."""
+    """Do what `assign` does, with centroids that `sites` has prepared."""
     n, d = vectors.shape
     labels, scores = np.empty(n, np.int32), np.empty(n, np.float32)
 
@@ -143,12 +149,12 @@ def assign_to(vectors: np.ndarray, prepared: Sites, threads: int) -> tuple[np.nd
 def assign(
     vectors: np.ndarray, centroids: np.ndarray, *, metric: str, threads: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return every vector's nearest centroid and its score.
+    """Return the nearest centroid of every vector, and its score.
 
     Parameters
     ----------
     vectors, centroids
-        (n, d) and (k, d) float32, C-contiguous, finite; k >= 1.
+        (n, d) and (k, d) float32, C-contiguous and finite; k is at least 1.
     metric
         ``"l2"`` or ``"ip"``.
     threads
@@ -157,7 +163,7 @@ def assign(
     Returns
     -------
     labels, scores
-        (n,) int32 and (n,) float32: minus the squared distance, or the inner product.
+        (n,) int32 and (n,) float32; a score is minus the squared distance, or the inner product.
 
     """
     return assign_to(vectors, sites(centroids, metric), threads)
@@ -165,7 +171,7 @@ def assign(
 
 @kernel
 def _keep_best(scores, lane, k, kept_scores, kept):
-    """Fill ``kept`` with the lane's best centroids by (score descending, centroid ascending)."""
+    """Fill ``kept`` with a lane's best centroids, ordered by descending score and then by ascending number."""
     count = 0
     for j in range(k):
         score = scores[j * LANES + lane]
@@ -185,9 +191,9 @@ def _keep_best(scores, lane, k, kept_scores, kept):
 
 @kernel
 def tile_scores(panel, at, d, centroids, base, bias, first, k, scores):
-    """Fill ``scores`` (k, LANES, flat) with bias + <lane, centroid> of a panel's lanes.
+    """Fill ``scores`` with bias + <lane, centroid> for every centroid and every lane of a panel.
 
-    The parameters are those of `nearest`, with a stride of LANES.
+    ``scores`` is (k, LANES) float32, flat. The other parameters are those of `nearest`, with a stride of LANES.
     """
     whole = k - k % ROWS
     for j in range(0, whole, ROWS):
@@ -216,10 +222,10 @@ def _assign_many(vectors, shift, shifted, bias, centroids, l2, panel, tile, labe
 def assign_many(
     vectors: np.ndarray, centroids: np.ndarray, *, metric: str, n_best: int, threads: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return every vector's ``n_best`` <= k nearest centroids, best first.
+    """Return the ``n_best`` <= k nearest centroids of every vector, best first.
 
-    Parameters and results are those of `assign`, with labels and scores (n, n_best), ordered by score
-    descending, then label ascending.
+    The parameters and results are those of `assign`, except that labels and scores are (n, n_best), ordered by
+    descending score and then by ascending label.
     """
     n, d = vectors.shape
     prepared = sites(centroids, metric)
@@ -232,5 +238,5 @@ def assign_many(
         )  # fmt: skip
 
     pool.run(label_slice, pool.slices(n, -(-n // _ROWS_A_TASK)), threads)
-    order = np.lexsort((labels, -scores), axis=1)  # the returned scores are rounded otherwise
+    order = np.lexsort((labels, -scores), axis=1)  # the returned scores are rounded differently from the deciding ones
     return np.take_along_axis(labels, order, 1), np.take_along_axis(scores, order, 1)

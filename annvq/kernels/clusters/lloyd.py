@@ -1,4 +1,4 @@
-"""Lloyd's iterations: means of assigned vectors, in float64 and in the order of the rows."""
+"""Lloyd's iterations (k-means): the means of assigned vectors are summed in float64, in the order of the rows."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ def fill_squared_norms(vectors, norms):
 
 @kernel
 def sum_members(vectors, order, starts, first, last, sums):
-    """Fill ``sums[first:last]`` with the sums of each cluster's members.
+    """Fill ``sums[first:last]`` with the sums of the members of each cluster.
 
     Parameters
     ----------
     vectors
         (n, d) float32.
     order, starts
-        (n,) int64 rows sorted by cluster, and (k + 1,) int64: cluster j has ``order[starts[j]:starts[j + 1]]``.
+        (n,) int64, the rows sorted by cluster, and (k + 1,) int64: the members of cluster j are
+        ``order[starts[j]:starts[j + 1]]``.
     first, last
-        Range of clusters.
+        The range of clusters, without ``last``.
     sums
         Output, (k, d) float64.
 
@@ -47,9 +48,9 @@ def sum_members(vectors, order, starts, first, last, sums):
 
 @kernel
 def transpose(vectors, first, shift, columns):
-    """Fill ``columns`` (count, stride) with dimensions ``first`` and following of ``vectors - shift``.
+    """Fill ``columns`` (count, stride) with dimensions ``first`` to ``first + count - 1`` of ``vectors - shift``.
 
-    Dimensions and rows that the vectors do not have are zero.
+    Dimensions and rows that the vectors do not have are set to zero.
     """
     n, d = vectors.shape
     count = columns.shape[0]
@@ -73,7 +74,10 @@ def _half_norms(codebook, bias):
 
 @kernel
 def _label_points(points, stride, n, dsub, flat, bias, labels, errors):
-    """Label all points; return how many labels changed."""
+    """Assign every point to its nearest centroid; return how many labels changed.
+
+    ``errors`` gets the deciding scores, from which `_reseed` computes squared errors.
+    """
     best = empty(LANES, np.float32)
     label = empty(LANES, np.int32)
     changed = np.int64(0)
@@ -88,7 +92,7 @@ def _label_points(points, stride, n, dsub, flat, bias, labels, errors):
 
 @kernel
 def _means(points, stride, n, labels, codebook, sums, counts):
-    """Move centroids to the means of their points; return how many have none (they stay)."""
+    """Move each centroid to the mean of its points; return how many centroids have no points (these do not move)."""
     ksub, dsub = codebook.shape
     sums[:] = 0.0
     counts[:] = 0
@@ -109,7 +113,10 @@ def _means(points, stride, n, labels, codebook, sums, counts):
 
 @kernel
 def _reseed(points, stride, n, unused, errors, codebook, counts):
-    """Move centroids without points to points, spread evenly over the squared error."""
+    """Move centroids without points to points, spread evenly over the squared error; return how many moved.
+
+    ``errors`` are the scores of `_label_points`; they are replaced by squared errors.
+    """
     dsub = codebook.shape[1]
     total = 0.0
     for row in range(n):
@@ -136,19 +143,20 @@ def _reseed(points, stride, n, unused, errors, codebook, counts):
 
 @kernel
 def lloyd(points, stride, n, codebook, niter):
-    """Improve one small codebook in place.
+    """Improve one small codebook in place by Lloyd's iterations.
 
     Parameters
     ----------
     points
-        Flat float32; dimension i of point ``row`` is ``points[i * stride + row]``, with ``stride`` a
-        multiple of LANES >= n.
+        Flat float32; dimension i of point ``row`` is ``points[i * stride + row]``. ``stride`` is a multiple of LANES
+        and at least n.
     stride, n
-        See above; n >= 1.
+        The stride of ``points``, and their number, which is at least 1.
     codebook
-        (ksub, dsub) float32, start and result. The error never grows from one iteration to the next.
+        (ksub, dsub) float32, at first the initial centroids and at last the result. The error never grows from one
+        iteration to the next.
     niter
-        Most iterations; fewer are made once no label changes.
+        Maximum number of iterations; there are fewer if an iteration changes no label and moves no unused centroid.
 
     """
     ksub, dsub = codebook.shape
@@ -171,7 +179,11 @@ def lloyd(points, stride, n, codebook, niter):
 
 @kernel
 def train_subspaces(columns, n, codebooks, niter):
-    """Run `lloyd` in each sub-space: columns (count * dsub, stride) and codebooks (count, ksub, dsub)."""
+    """Run `lloyd` in each sub-space.
+
+    ``columns`` is (count * dsub, stride) float32 as `transpose` fills it, and ``codebooks`` (count, ksub, dsub)
+    float32.
+    """
     count, _, dsub = codebooks.shape
     stride = columns.shape[1]
     flat = columns.reshape(columns.size)
@@ -181,7 +193,7 @@ def train_subspaces(columns, n, codebooks, niter):
 
 @kernel
 def shrink_to(vectors, centroids, j, closest):
-    """Lower ``closest`` (n,) float32, squared distances, to those to centroid j where that is nearer."""
+    """Lower ``closest`` (n,) float32, squared distances, to those from centroid j wherever these are smaller."""
     d = vectors.shape[1]
     for row in range(vectors.shape[0]):
         closest[row] = min(closest[row], -pair_score(vectors, row, centroids, j, d, True))

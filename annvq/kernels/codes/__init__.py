@@ -1,1 +1,1 @@
-"""Codes of vectors made and decoded."""
+"""Encoding of vectors as codes, decoding, and inner products of codes."""

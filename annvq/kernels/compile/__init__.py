@@ -1,1 +1,1 @@
-"""How kernels are compiled, for which instruction set, and where the result is kept."""
+"""How kernels are compiled, for which instruction set, and where the compiled code is kept."""

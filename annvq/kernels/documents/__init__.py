@@ -1,1 +1,1 @@
-"""Sets of vectors: their scores, their fixed-dimensional encodings, and fewer vectors for a set."""
+"""Sets of vectors: their scores, their fixed-dimensional encodings, and their reduction to fewer vectors."""

@@ -1,4 +1,4 @@
-"""Table look-ups inside registers: 16 entries by a nibble, 256 entries by a byte.
+"""Table look-ups within registers: a nibble (half a byte) selects one of 16 entries, a byte one of 256.
 
 The layouts of codes are those of `annvq.kernels.scan.scan4` and `annvq.kernels.scan.scan8`.
 """
@@ -20,7 +20,7 @@ _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 U8x32 = Vector("U8x32", _I8, 32)
 I16x16 = Vector("I16x16", _I16, 16)
 
-load_u8x32 = _load(U8x32)  # 32 bytes from element `index` of a uint8 array
+load_u8x32 = _load(U8x32)  # loads 32 bytes from element `index` of a uint8 array
 
 
 def _nibbles(builder: Any, codes: Any, high: bool) -> Any:
@@ -38,7 +38,7 @@ def _of_nibbles(vector: Vector, emit: Any, *, high: bool) -> Any:
     return look_up
 
 
-# Codes in quads (AVX-512 VBMI and VNNI): one look-up for four tables, one instruction to add the four entries.
+# Codes in quads (AVX-512 VBMI and VNNI): one look-up serves four tables, and one instruction adds the four entries.
 
 
 def _lookup_quads(builder: Any, codes: Any, tables: Any, high: bool) -> Any:
@@ -52,7 +52,7 @@ def _sum4(builder: Any, accumulator: Any, codes: Any, tables: Any, high: bool) -
 
 @intrinsic
 def lookup_add_low(typingctx, accumulator, codes, tables):
-    """Add to lane v the four table entries named by the low nibbles of bytes 4 v .. 4 v + 3."""
+    """Add to lane v the four table entries that the low nibbles of bytes 4 v .. 4 v + 3 select."""
 
     def codegen(context, builder, sig, args):
         return _sum4(builder, *args, high=False)
@@ -62,7 +62,7 @@ def lookup_add_low(typingctx, accumulator, codes, tables):
 
 @intrinsic
 def lookup_add_high(typingctx, accumulator, codes, tables):
-    """Add to lane v the four table entries named by the high nibbles of bytes 4 v .. 4 v + 3."""
+    """Add to lane v the four table entries that the high nibbles of bytes 4 v .. 4 v + 3 select."""
 
     def codegen(context, builder, sig, args):
         return _sum4(builder, *args, high=True)
@@ -70,11 +70,11 @@ def lookup_add_high(typingctx, accumulator, codes, tables):
     return I32x16(I32x16, U8x64, U8x64), codegen
 
 
-# Codes in lanes (all others): a register of 32 bytes holds two tables and 16 codes for each.
+# Codes in lanes (all other instruction sets): a register of 32 bytes holds two tables, another 16 codes for each.
 
 
 def _lookup16(builder: Any, table: Any, index: Any) -> Any:
-    """Look 16 indices (0..15) up in a 16-byte table."""
+    """Emit the look-up of 16 indices (0..15) in a table of 16 bytes."""
     llvm = ir.VectorType(_I8, 16)
     if ACTIVE == "neon":
         return _call(builder, "llvm.aarch64.neon.tbl1.v16i8", llvm, [table, index])
@@ -104,20 +104,20 @@ def _lookup_pair(builder: Any, codes: Any, tables: Any, high: bool) -> Any:
     return builder.shuffle_vector(*halves, ir.Constant(ir.VectorType(_I32, 32), list(range(32))))
 
 
-# Bytes 0..15 are looked up in the first, bytes 16..31 in the second of two tables.
+# Codes in bytes 0..15 are looked up in the first of two tables, those in bytes 16..31 in the second.
 lookup_low = _of_nibbles(U8x32, _lookup_pair, high=False)
 lookup_high = _of_nibbles(U8x32, _lookup_pair, high=True)
 
 
 @intrinsic
 def zero_i16x16(typingctx):
-    """Return 16 zeros of 16 bits."""
+    """Return zeros in all 16 lanes of 16 bits."""
     return I16x16(), lambda context, builder, sig, args: _const(I16x16, [0] * 16)
 
 
 @intrinsic
 def add_pairs(typingctx, accumulator, values):
-    """Add bytes 2 i and 256 times bytes 2 i + 1 to 16-bit lane i, modulo 2^16."""
+    """Add byte 2 i, and 256 times byte 2 i + 1, to 16-bit lane i, modulo 2^16."""
 
     def codegen(context, builder, sig, args):
         return builder.add(args[0], builder.bitcast(args[1], I16x16.llvm))
@@ -127,7 +127,7 @@ def add_pairs(typingctx, accumulator, values):
 
 @intrinsic
 def add_second(typingctx, accumulator, values):
-    """Add bytes 2 i + 1 to 16-bit lane i, modulo 2^16."""
+    """Add byte 2 i + 1 to 16-bit lane i, modulo 2^16."""
 
     def codegen(context, builder, sig, args):
         words = builder.bitcast(args[1], I16x16.llvm)
@@ -138,9 +138,9 @@ def add_second(typingctx, accumulator, values):
 
 @intrinsic
 def add_lanes(typingctx, totals, pairs, second):
-    """Add to 16 totals the bytes summed by `add_pairs` and `add_second`, both halves together.
+    """Add the sums that `add_pairs` and `add_second` made to 16 int32 totals; the sums of the two tables are added up.
 
-    Right while each sum of bytes is below 2^16: at most 257 additions.
+    The result is correct as long as every sum of bytes is below 2^16, that is, after at most 257 additions.
     """
 
     def codegen(context, builder, sig, args):
@@ -157,7 +157,7 @@ def add_lanes(typingctx, totals, pairs, second):
     return I32x16(I32x16, I16x16, I16x16), codegen
 
 
-# Either layout, values in quads: those of a vector beside each other.
+# Decoding of either layout. The values are in quads: the four values of a vector are adjacent.
 
 
 def _decode_block(builder: Any, codes: Any, tables: Any, high: bool) -> Any:
@@ -171,17 +171,17 @@ def _decode_block(builder: Any, codes: Any, tables: Any, high: bool) -> Any:
     return builder.shuffle_vector(*halves, _const(ir.VectorType(_I32, 64), order))
 
 
-# A group's 64 bytes are looked up in its four tables; bytes 4 v .. 4 v + 3 of the result are vector v's.
+# The 64 bytes of a group are looked up in its four tables; bytes 4 v .. 4 v + 3 of the result belong to vector v.
 decode_low = _of_nibbles(U8x64, _decode_block, high=False)
 decode_high = _of_nibbles(U8x64, _decode_block, high=True)
 
 
-# 256 entries by a byte (AVX-512 VBMI).
+# Look-ups of bytes in tables of 256 entries (AVX-512 VBMI).
 
 
 @intrinsic
 def lookup256(typingctx, codes, table, offset):
-    """Look 64 bytes up in the 256 uint8 entries at ``table[offset]`` (AVX-512 VBMI only)."""
+    """Look 64 bytes up in the table of 256 uint8 entries that starts at ``table[offset]`` (AVX-512 VBMI only)."""
 
     def codegen(context, builder, sig, args):
         codes = args[0]
@@ -202,7 +202,7 @@ def lookup256(typingctx, codes, table, offset):
 
 @intrinsic
 def join_u8x32(typingctx, array, first, second):
-    """Load 32 bytes from element ``first`` and 32 from ``second`` of a uint8 array as one vector."""
+    """Load 32 bytes from element ``first`` and 32 bytes from element ``second`` of a uint8 array as one vector."""
 
     def codegen(context, builder, sig, args):
         half = ir.VectorType(_I8, 32)
@@ -218,7 +218,7 @@ def join_u8x32(typingctx, array, first, second):
 
 @intrinsic
 def add_even_bytes(typingctx, accumulator, values):
-    """Add bytes 0, 2, 4, ... as unsigned numbers to 32 16-bit lanes."""
+    """Add bytes 0, 2, 4, ... as unsigned numbers to 32 lanes of 16 bits."""
 
     def codegen(context, builder, sig, args):
         words = builder.bitcast(args[1], I16x32.llvm)
@@ -229,7 +229,7 @@ def add_even_bytes(typingctx, accumulator, values):
 
 @intrinsic
 def add_odd_bytes(typingctx, accumulator, values):
-    """Add bytes 1, 3, 5, ... as unsigned numbers to 32 16-bit lanes."""
+    """Add bytes 1, 3, 5, ... as unsigned numbers to 32 lanes of 16 bits."""
 
     def codegen(context, builder, sig, args):
         words = builder.bitcast(args[1], I16x32.llvm)
@@ -240,7 +240,10 @@ def add_odd_bytes(typingctx, accumulator, values):
 
 @intrinsic
 def add_interleaved(typingctx, sums, index, even, odd):
-    """Add 64 unsigned 16-bit sums, even and odd places apart, to ``sums[index:index + 64]`` (int32)."""
+    """Add 64 unsigned 16-bit sums to ``sums[index:index + 64]`` (int32).
+
+    Lane i of ``even`` belongs to place 2 i, lane i of ``odd`` to place 2 i + 1.
+    """
 
     def codegen(context, builder, sig, args):
         wide = ir.VectorType(_I32, 64)

@@ -1,12 +1,13 @@
 """Vector values inside Numba kernels.
 
-A `Vector` is a Numba type whose machine representation is one LLVM vector, so kernels written in
-ordinary Numba code can hold 512-bit values in registers. Most operations are plain LLVM vector
-instructions, which LLVM splits or widens to whatever the CPU has; only the table look-ups and the
-8-bit dot product name instructions of one target, chosen by `annvq.kernels.compile.isa.ACTIVE`.
+A `Vector` is a Numba type that is represented by a single LLVM vector, so that kernels written in ordinary Numba code
+can hold 512-bit values in registers. Most operations are plain LLVM vector instructions, which LLVM splits or widens to
+fit the CPU. Only the table look-ups and the 8-bit dot products name instructions of one target, which is chosen by
+`annvq.kernels.compile.isa.ACTIVE`.
 
-Float sums are made in a fixed order: lane = dimension mod 16, one accumulator per pair, and at the
-end `hsum`'s tree of halves. Results therefore do not depend on the instruction set.
+Sums of floats are made in a fixed order: dimension i is added in lane i mod 16, every pair of vectors has one
+accumulator, and at the end `hsum` adds up the lanes in a tree of halves. Results therefore do not depend on the
+instruction set.
 """
 
 from __future__ import annotations
@@ -82,9 +83,9 @@ def _load(vector: Vector) -> Any:
     return load
 
 
-load_u8x32 = _load(U8x32)  # 32 bytes from element `index` of a uint8 array
-load_u8x64 = _load(U8x64)  # 64 bytes from element `index` of a uint8 array
-load_f32x16 = _load(F32x16)  # 16 floats from element `index` of a float32 array
+load_u8x32 = _load(U8x32)  # loads 32 bytes from element `index` of a uint8 array
+load_u8x64 = _load(U8x64)  # loads 64 bytes from element `index` of a uint8 array
+load_f32x16 = _load(F32x16)  # loads 16 floats from element `index` of a float32 array
 
 
 def _store(vector: Vector) -> Any:
@@ -100,13 +101,13 @@ def _store(vector: Vector) -> Any:
     return store
 
 
-store_u8x64 = _store(U8x64)  # 64 bytes to element `index` of a uint8 array
-store_f32x16 = _store(F32x16)  # 16 floats to element `index` of a float32 array
+store_u8x64 = _store(U8x64)  # stores 64 bytes at element `index` of a uint8 array
+store_f32x16 = _store(F32x16)  # stores 16 floats at element `index` of a float32 array
 
 
 @intrinsic
 def repeat_u8x4(typingctx, array, index):
-    """Load 4 bytes from element ``index`` of a uint8 array, 16 times over."""
+    """Load 4 bytes from element ``index`` of a uint8 array and repeat them 16 times."""
 
     def codegen(context, builder, sig, args):
         value = builder.load(_pointer(context, builder, sig.args[0], args[0], args[1], _I32))
@@ -116,7 +117,7 @@ def repeat_u8x4(typingctx, array, index):
     return U8x64(array, types.intp), codegen
 
 
-# How 16 stored elements become float32: rows of halves are passed as uint16, coded rows as uint8.
+# How 16 stored elements become float32: rows of float16 are passed as uint16, rows of 8-bit scalar codes as uint8.
 _ROW_ELEMENTS = {
     types.float32: (_F32, None, "f32"),
     types.uint16: (_F16, "fpext", "f16"),
@@ -125,7 +126,7 @@ _ROW_ELEMENTS = {
 
 
 def _decode(context: Any, builder: Any, sig: Any, args: Any, value: Any, convert: str | None) -> Any:
-    """Turn 16 loaded elements into float32; codes become ``minimum + step * code``."""
+    """Emit the conversion of 16 loaded elements to float32; codes become ``minimum + step * code``."""
     if convert is None:
         return value
     value = getattr(builder, convert)(value, F32x16.llvm)
@@ -141,9 +142,10 @@ def _decode(context: Any, builder: Any, sig: Any, args: Any, value: Any, convert
 
 @intrinsic
 def load_row(typingctx, array, index, minimum, step, i):
-    """Load 16 stored elements from element ``index`` as float32.
+    """Load 16 stored elements, from element ``index`` on, as float32.
 
-    float32, halves (as uint16), or uint8 codes, which are decoded with ``minimum[i:]`` and ``step[i:]``.
+    The array holds float32, float16 (viewed as uint16), or uint8 codes, which are decoded with ``minimum[i:i + 16]``
+    and ``step[i:i + 16]``.
     """
     element, convert, _ = _ROW_ELEMENTS[array.dtype]
 
@@ -157,7 +159,7 @@ def load_row(typingctx, array, index, minimum, step, i):
 
 @intrinsic
 def load_f32_tail(typingctx, array, index, count):
-    """Load the first ``count`` < 16 floats from element ``index`` of a float32 array; the other lanes are zero."""
+    """Load ``count`` < 16 floats from element ``index`` of a float32 array; the remaining lanes are zero."""
 
     def codegen(context, builder, sig, args):
         return _masked_load(context, builder, sig.args[0], args, _F32, "f32")
@@ -166,7 +168,10 @@ def load_f32_tail(typingctx, array, index, count):
 
 
 def _masked_load(context: Any, builder: Any, array_type: Any, args: Any, element: ir.Type, name: str) -> Any:
-    """Load ``args[2]`` elements from element ``args[1]`` of array ``args[0]`` into 16 lanes."""
+    """Emit the load of ``args[2]`` < 16 elements from element ``args[1]`` of array ``args[0]`` into 16 lanes.
+
+    The remaining lanes are zero, and their elements are not read.
+    """
     narrow, lanes = ir.VectorType(element, 16), ir.VectorType(_I64, 16)
     pointer = _pointer(context, builder, array_type, args[0], args[1], narrow)
     mask = builder.icmp_signed("<", _const(lanes, range(16)), _splat(builder, args[2], lanes))
@@ -178,7 +183,10 @@ def _masked_load(context: Any, builder: Any, array_type: Any, args: Any, element
 
 @intrinsic
 def load_row_tail(typingctx, array, index, count, minimum, step, i):
-    """Load the first ``count`` < 16 elements as `load_row` does; the others are not read and stand for code 0."""
+    """Load ``count`` < 16 elements as `load_row` does.
+
+    The elements of the remaining lanes are not read; these lanes are decoded as code 0.
+    """
     element, convert, name = _ROW_ELEMENTS[array.dtype]
 
     def codegen(context, builder, sig, args):
@@ -190,25 +198,25 @@ def load_row_tail(typingctx, array, index, count, minimum, step, i):
 
 @intrinsic
 def zero_f32x16(typingctx):
-    """Return 16 zeros."""
+    """Return zeros in all 16 lanes of float32."""
     return F32x16(), lambda context, builder, sig, args: _const(F32x16, [0.0] * 16)
 
 
 @intrinsic
 def zero_i32x16(typingctx):
-    """Return 16 zeros."""
+    """Return zeros in all 16 lanes of int32."""
     return I32x16(), lambda context, builder, sig, args: _const(I32x16, [0] * 16)
 
 
 @intrinsic
 def zero_i16x32(typingctx):
-    """Return 32 zeros."""
+    """Return zeros in all 32 lanes of int16."""
     return I16x32(), lambda context, builder, sig, args: _const(I16x32, [0] * 32)
 
 
 @intrinsic
 def splat_i32(typingctx, value):
-    """Return 16 times a 32-bit integer."""
+    """Return one int32 in all 16 lanes."""
     return I32x16(types.int32), lambda context, builder, sig, args: _splat(builder, args[0], I32x16.llvm)
 
 
@@ -248,7 +256,7 @@ def mul(typingctx, a, b):
 
 @intrinsic
 def minimum(typingctx, a, b):
-    """Return the smaller of each lane, b where they do not compare."""
+    """Return the smaller value of each lane; b if one of the two is NaN."""
 
     def codegen(context, builder, sig, args):
         return builder.select(builder.fcmp_ordered("<", *args), *args)
@@ -258,7 +266,7 @@ def minimum(typingctx, a, b):
 
 @intrinsic
 def maximum(typingctx, a, b):
-    """Return the larger of each lane, b where they do not compare."""
+    """Return the larger value of each lane; b if one of the two is NaN."""
 
     def codegen(context, builder, sig, args):
         return builder.select(builder.fcmp_ordered(">", *args), *args)
@@ -284,12 +292,15 @@ def _extreme(relation: str) -> Any:
     return extreme
 
 
-hmin, hmax = _extreme("<"), _extreme(">")  # of 16 lanes
+hmin, hmax = _extreme("<"), _extreme(">")  # the smallest and the largest of 16 lanes
 
 
 @intrinsic
 def store_levels(typingctx, array, index, v):
-    """Store 16 floats from 0 to below 256, truncated, as bytes at element ``index`` of a uint8 array."""
+    """Truncate 16 floats to bytes, and store these at element ``index`` of a uint8 array.
+
+    The floats are at least 0 and below 256.
+    """
 
     def codegen(context, builder, sig, args):
         narrow = ir.VectorType(_I8, 16)
@@ -302,7 +313,7 @@ def store_levels(typingctx, array, index, v):
 
 @intrinsic
 def hsum(typingctx, v):
-    """Sum 16 lanes by halves: lane i with i + 8, then i + 4, i + 2, i + 1."""
+    """Return the sum of 16 lanes, added by halves: lane i with lane i + 8, then with i + 4, i + 2 and i + 1."""
 
     def codegen(context, builder, sig, args):
         value = args[0]
@@ -320,13 +331,13 @@ def hsum(typingctx, v):
 
 @intrinsic
 def to_f32(typingctx, v):
-    """Convert 16 int32 to float32 (exact below 2^24)."""
+    """Convert 16 lanes of int32 to float32 (exact for magnitudes below 2^24)."""
     return F32x16(I32x16), lambda context, builder, sig, args: builder.sitofp(args[0], F32x16.llvm)
 
 
 @intrinsic
 def ge_mask(typingctx, v, threshold):
-    """Return a 16-bit mask of the lanes that are >= ``threshold`` (NaN is not)."""
+    """Return a mask of 16 bits for the lanes that are >= ``threshold``, which lanes with NaN are not."""
 
     def codegen(context, builder, sig, args):
         hits = builder.fcmp_ordered(">=", args[0], _splat(builder, args[1], F32x16.llvm))
@@ -337,7 +348,7 @@ def ge_mask(typingctx, v, threshold):
 
 @intrinsic
 def nonzero_mask(typingctx, v):
-    """Return a 32-bit mask of the bytes that are not zero."""
+    """Return a mask of 32 bits for the bytes that are not zero."""
 
     def codegen(context, builder, sig, args):
         return builder.bitcast(builder.icmp_unsigned("!=", args[0], ir.Constant(U8x32.llvm, None)), _I32)
@@ -357,7 +368,7 @@ def trailing_zeros(typingctx, mask):
 
 @intrinsic
 def prefetch(typingctx, array, index):
-    """Ask for the cache line of element ``index`` of ``array``."""
+    """Ask the CPU to fetch the cache line that holds element ``index`` of ``array``."""
 
     def codegen(context, builder, sig, args):
         pointer = _pointer(context, builder, sig.args[0], args[0], args[1], _I8)
@@ -370,12 +381,12 @@ def prefetch(typingctx, array, index):
 
 
 # ---------------------------------------------------------------------------------------------
-# 8-bit dot products: unsigned times signed bytes, four neighbours added into each 32-bit lane.
+# 8-bit dot products of unsigned and signed bytes: four neighbouring products are added into each 32-bit lane.
 
 
 def dpbusd(builder: Any, accumulator: Any, unsigned: Any, signed: Any) -> Any:
-    """Emit AVX-512 VNNI's dot product of bytes, four neighbours into each of 16 lanes."""
-    # Declared over 32-bit words, as LLVM up to 21 has it; newer versions upgrade the call by themselves.
+    """Emit the dot product of bytes of AVX-512 VNNI, which adds four neighbouring products into each of 16 lanes."""
+    # It is declared over 32-bit words, as in LLVM up to version 21; newer versions upgrade the call by themselves.
     words = [builder.bitcast(operand, I32x16.llvm) for operand in (unsigned, signed)]
     return _call(builder, "llvm.x86.avx512.vpdpbusd.512", I32x16.llvm, [accumulator, *words])
 
@@ -392,7 +403,7 @@ def _dot4_generic(builder: Any, accumulator: Any, unsigned: Any, signed: Any) ->
 
 @intrinsic
 def dot4_u8i8(typingctx, accumulator, unsigned, signed):
-    """Add to lane i the products of bytes 4 i .. 4 i + 3 of an unsigned and a signed byte vector."""
+    """Add to lane i the products of bytes 4 i .. 4 i + 3 of a vector of unsigned and a vector of signed bytes."""
 
     def codegen(context, builder, sig, args):
         if ACTIVE != "avx512":
@@ -404,7 +415,10 @@ def dot4_u8i8(typingctx, accumulator, unsigned, signed):
 
 @intrinsic
 def dot4_u7i8(typingctx, accumulator, unsigned, signed):
-    """The same for unsigned bytes of at most 127 and signed ones of at least -127: sums of two fit 16 bits."""
+    """Do what `dot4_u8i8` does, for unsigned bytes of at most 127 and signed bytes of at least -127.
+
+    With these limits, sums of two products fit 16 bits, as AVX2's multiplication of bytes demands.
+    """
 
     def codegen(context, builder, sig, args):
         if ACTIVE == "avx512":
@@ -427,7 +441,7 @@ def dot4_u7i8(typingctx, accumulator, unsigned, signed):
 
 @intrinsic
 def hsum_i32(typingctx, v):
-    """Sum 16 int32 lanes (modulo 2^32)."""
+    """Return the sum of 16 int32 lanes, modulo 2^32."""
 
     def codegen(context, builder, sig, args):
         return _call(builder, "llvm.vector.reduce.add.v16i32", _I32, [args[0]])

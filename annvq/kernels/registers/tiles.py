@@ -1,9 +1,9 @@
 """Inner products of many rows with many rows, each summed in the order of the dimensions.
 
-The unit of work is a tile: `ROWS` rows that are read element by element, times `LANES` rows that lie
-transposed as a panel ``(d, LANES)``. Every pair has one accumulator and one fused multiply-add per
-dimension, so a product is the same whatever else is computed with it, on every instruction set and
-for any number of threads: what BLAS does not promise.
+The unit of work is a tile: `ROWS` rows that are read element by element, times `LANES` rows that are transposed into a
+panel ``(d, LANES)``. Every pair of rows has one accumulator, and one fused multiply-add per dimension. A product is
+therefore the same whatever else is computed with it, on every instruction set and for any number of threads, which BLAS
+does not promise.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from annvq.kernels.registers.simd import F32x16, I32x16, _call, _pointer, _splat
 ROWS = 4
 VECTORS = 4 if ACTIVE == "avx512" else 1
 LANES = 16 * VECTORS
-WIDE = 8 // VECTORS if ACTIVE == "avx512" else 4  # panels that one row alone needs to keep the adders busy
+WIDE = 8 // VECTORS if ACTIVE == "avx512" else 4  # panels that a single row needs at a time to keep the adders busy
 
 
 def aligned(size: int, dtype: Any = np.float32) -> np.ndarray:
-    """Return an uninitialized flat array that starts at a multiple of 64 bytes."""
+    """Return an uninitialized flat array whose address is a multiple of 64."""
     itemsize = np.dtype(dtype).itemsize
     memory = np.empty(size * itemsize + 64, np.uint8)
     start = -memory.ctypes.data % 64
@@ -35,14 +35,14 @@ def aligned(size: int, dtype: Any = np.float32) -> np.ndarray:
 
 
 def readonly(array: np.ndarray) -> np.ndarray:
-    """Return a read-only view: kernels are compiled once, not once more for writable inputs."""
+    """Return a read-only view of an array, so that kernels are compiled once and not again for writable inputs."""
     view = array.view()
     view.flags.writeable = False
     return view
 
 
 def _load_lanes(context: Any, builder: Any, panel_type: Any, panel: Any, where: Any) -> Any:
-    """Emit the load of 16 floats of a panel, which holds float32 or the upper halves of float32 as uint16."""
+    """Emit the load of 16 floats of a panel, which holds float32 or, as uint16, the upper halves of float32."""
     if panel_type.dtype == types.float32:
         value = builder.load(_pointer(context, builder, panel_type, panel, where, F32x16.llvm))
         value.align = 4
@@ -55,7 +55,7 @@ def _load_lanes(context: Any, builder: Any, panel_type: Any, panel: Any, where: 
 
 
 def _products(context: Any, builder: Any, count: int, types_of: Any, args: Any, start: list, panels: int = 1) -> list:
-    """Emit the loop of one tile; return ``count`` x (panels * VECTORS) accumulated vectors."""
+    """Emit the loop that computes one tile; return its sums as ``count`` x (panels * VECTORS) vectors of 16 floats."""
     rows, row, stride, panel, at, panel_stride, d = args
     vectors = panels * VECTORS
     sums = [[cgutils.alloca_once_value(builder, value) for _ in range(vectors)] for value in start]

@@ -1,1 +1,1 @@
-"""Search of one segment: lists are chosen, their codes scanned into pools, and the best rescored."""
+"""Search of one segment: lists are chosen, their codes are scanned into pools, and the best candidates are rescored."""

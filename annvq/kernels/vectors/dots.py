@@ -1,9 +1,9 @@
 """Scores of stored rows against one query, summed in a fixed order.
 
-A store is a flat array of rows of d elements: float32, float16 (viewed as uint16) or uint8 codes
-that stand for ``minimum + step * code`` per dimension (`Store`). Queries, minima and steps are float32 and
-padded with zeros to a multiple of 16, so that what lies beyond d adds nothing. Every (query, row) pair
-has one 16-lane accumulator, so a score is the same whichever rows are scored with it.
+A store is a flat array of rows of d elements (`Store`): float32, float16 (viewed as uint16), or uint8 codes, each of
+which stands for ``minimum + step * code`` of its dimension. Queries, minima and steps are float32 and padded with zeros
+to a multiple of 16, so that lanes beyond d add nothing. Every (query, row) pair has one accumulator of 16 lanes, so
+that a score does not depend on which rows are scored together.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ _LANES = 16
 
 
 class Store(NamedTuple):
-    """Rows that are scored as they are, or nearly."""
+    """Rows that are stored as floats or as 8-bit scalar codes."""
 
-    rows: np.ndarray  # flat, float32, float16 as uint16, or uint8
+    rows: np.ndarray  # (n * d,) float32, float16 viewed as uint16, or uint8
     d: int
-    minimum: np.ndarray  # per dimension for uint8, padded to a multiple of 16; empty for floats
-    step: np.ndarray
+    minimum: np.ndarray  # (d padded to a multiple of 16,) float32 if rows are uint8; otherwise empty
+    step: np.ndarray  # as ``minimum``
 
 
 def padded(rows: np.ndarray) -> np.ndarray:
-    """Return float32 rows (..., d) with zeros appended to a multiple of 16 dimensions."""
+    """Return float32 rows (..., d), padded with zeros to a multiple of 16 dimensions."""
     missing = -rows.shape[-1] % _LANES
     if not missing:
         return np.ascontiguousarray(rows, np.float32)
@@ -38,7 +38,10 @@ def padded(rows: np.ndarray) -> np.ndarray:
 
 @kernel
 def inner4(query, store, a, b, c, e, d, minimum, step):
-    """Return the inner products with the rows that start at elements a, b, c and e."""
+    """Return the inner products of a query with the four rows that start at elements a, b, c and e of a store.
+
+    ``query``, ``store`` (its rows), ``d``, ``minimum`` and ``step`` are as the module's text describes them.
+    """
     sum_a = simd.zero_f32x16()
     sum_b = simd.zero_f32x16()
     sum_c = simd.zero_f32x16()
@@ -62,7 +65,10 @@ def inner4(query, store, a, b, c, e, d, minimum, step):
 
 @kernel
 def squared4(query, store, a, b, c, e, d, minimum, step):
-    """Return the squared L2 distances to the rows that start at elements a, b, c and e."""
+    """Return the squared L2 distances of a query to the four rows that start at elements a, b, c and e of a store.
+
+    The parameters are those of `inner4`.
+    """
     sum_a = simd.zero_f32x16()
     sum_b = simd.zero_f32x16()
     sum_c = simd.zero_f32x16()
@@ -94,7 +100,10 @@ def squared4(query, store, a, b, c, e, d, minimum, step):
 
 @kernel
 def score4(query, store, a, b, c, e, d, minimum, step, l2):
-    """Return four scores, larger is closer: inner products, or minus squared distances."""
+    """Return four scores, where larger is closer: inner products, or minus squared L2 distances if ``l2``.
+
+    The other parameters are those of `inner4`.
+    """
     if l2:
         s, t, u, v = squared4(query, store, a, b, c, e, d, minimum, step)
         return -s, -t, -u, -v
@@ -103,10 +112,13 @@ def score4(query, store, a, b, c, e, d, minimum, step, l2):
 
 @kernel
 def score_rows(queries, store, d, minimum, step, l2, scores):
-    """Fill ``scores (nq, n)`` with every query's score of every row of the store."""
+    """Fill ``scores (nq, n)`` float32 with the score of every row of the store for every query.
+
+    ``queries`` is (nq, d padded to a multiple of 16) float32; the other parameters are those of `score4`.
+    """
     n = scores.shape[1]
     last = (n - 1) * d
-    for block in range(0, n, 64):  # rows stay in cache while the queries pass over them
+    for block in range(0, n, 64):  # the rows of a block stay in the cache for all queries
         end = min(n, block + 64)
         for q in range(scores.shape[0]):
             query = queries[q]
@@ -126,7 +138,7 @@ def score_rows(queries, store, d, minimum, step, l2, scores):
 
 
 def squared_norms(rows: np.ndarray) -> np.ndarray:
-    """Return |x|^2 of float32 rows (n, d), (n,) float32, in the order in which scores are summed."""
+    """Return |x|^2 of float32 rows (n, d), as (n,) float32, summed in the same order as scores."""
     n, d = rows.shape
     nothing, norms = np.empty(0, np.float32), np.empty((n, 1), np.float32)
     if n:

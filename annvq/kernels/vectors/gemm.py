@@ -1,4 +1,4 @@
-"""Inner products of many rows with many rows: a matrix product that does not depend on the batch.
+"""Inner products of many rows with many rows: a matrix product whose results do not depend on the batch.
 
 Every product is summed in the order of the dimensions (see `annvq.kernels.registers.tiles`).
 """
@@ -15,14 +15,17 @@ _ROWS_A_TASK = 256
 
 
 def to_bfloat16(rows: np.ndarray) -> np.ndarray:
-    """Return finite float32 numbers rounded to the nearest of those whose lower 16 bits are zero, as float32."""
+    """Return finite float32 numbers rounded to the nearest bfloat16 numbers, ties to even, as float32.
+
+    bfloat16 numbers are the float32 numbers whose lower 16 bits are zero.
+    """
     bits = np.ascontiguousarray(rows, np.float32).view(np.uint32)
     rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
     return (rounded & np.uint32(0xFFFF0000)).view(np.float32)
 
 
 def is_bfloat16(rows: np.ndarray) -> bool:
-    """Return whether all numbers are as `to_bfloat16` returns them."""
+    """Return whether all float32 numbers in ``rows`` are bfloat16 numbers, as `to_bfloat16` returns them."""
     return not (rows.view(np.uint32) & np.uint32(0xFFFF)).any()
 
 
@@ -34,13 +37,15 @@ def pack(rows: np.ndarray, *, halved: bool = False) -> np.ndarray:
     rows
         (k, d) float32.
     halved
-        Keep only the upper 16 bits, which are all of numbers that `is_bfloat16`: half as much to read.
+        Whether to keep only the upper 16 bits of every number, so that there is half as much to read. Nothing is lost
+        if `is_bfloat16` holds for the rows.
 
     Returns
     -------
     panels
-        (ceil(k / LANES), d, LANES) float32; row ``j`` is ``panels[j // LANES, :, j % LANES]``, missing
-        rows are zero. Halved, it is the upper half of their bits, uint16.
+        (ceil(k / LANES), d, LANES) float32, read-only; row ``j`` is ``panels[j // LANES, :, j % LANES]``, and lanes
+        beyond the last row are zero. If ``halved``, the panels are uint16: the upper halves of the bits of these
+        numbers.
 
     """
     k, d = rows.shape
@@ -57,7 +62,10 @@ def pack(rows: np.ndarray, *, halved: bool = False) -> np.ndarray:
 
 @kernel
 def fill_products(rows, panels, k, tile, out):
-    """Fill ``out (n, k)`` with the products of ``rows (n, d)`` and the k packed rows; ``tile`` is scratch."""
+    """Fill ``out (n, k)`` with the inner products of ``rows (n, d)`` and the k rows packed in ``panels``.
+
+    ``rows`` and ``out`` are float32; ``tile`` is scratch, (ROWS * LANES,) float32.
+    """
     n, d = rows.shape
     whole = n - n % ROWS
     for panel in range(panels.size // max(1, d * LANES)):
@@ -85,16 +93,16 @@ def fill_products(rows, panels, k, tile, out):
 
 
 def products(rows: np.ndarray, panels: np.ndarray, k: int, *, threads: int = 1) -> np.ndarray:
-    """Return the inner products of ``rows`` with the ``k`` rows that were packed.
+    """Return the inner products of ``rows`` with the ``k`` rows packed in ``panels``.
 
     Parameters
     ----------
     rows
         (n, d) float32, C-contiguous.
     panels
-        From `pack`.
+        The packed rows, as `pack` returns them.
     k
-        Number of rows that were packed.
+        Number of packed rows.
     threads
         Number of threads; the result does not depend on it.
 

@@ -1,16 +1,16 @@
 """Randomized Hadamard rotation of rows of any dimension.
 
-A row of d floats is padded with zeros to D, the next multiple of 64, and goes through four rounds.
-Each flips the signs that one of four random bit masks names and applies an orthonormal fast
-Walsh-Hadamard transform to a window of t coordinates, t the largest power of two that is not above
-D: the first t in rounds 0 and 2, the last t in rounds 1 and 3. Where t < D a round ends with a step
-of Kac's walk over the two halves of the row, (x, y) -> (x + y, x - y) / sqrt(2), so that all
-coordinates mix. The whole is orthonormal, costs O(D log D) and needs 4 D bits of randomness.
-Sources: Ailon and Chazelle, "The fast Johnson-Lindenstrauss transform" (2009); the padding to 64
-and not to a power of two is that of the RaBitQ library's FhtKac rotation.
+A row of d floats is padded with zeros to D, the next multiple of 64, and goes through four rounds. Each round negates
+the coordinates that its random bit mask selects, and then applies an orthonormal fast Walsh-Hadamard transform to a
+window of t coordinates, where t is the largest power of two that is at most D: to the first t in rounds 0 and 2, to the
+last t in rounds 1 and 3. If t < D, the round ends with a step of Kac's walk over the two halves of the row,
+(x, y) -> (x + y, x - y) / sqrt(2), so that all coordinates mix. The rotation as a whole is orthonormal, takes
+O(D log D) operations and needs 4 D random bits. Sources: Ailon and Chazelle, "The fast Johnson-Lindenstrauss transform"
+(2009); the padding to a multiple of 64, rather than to a power of two, is that of the FhtKac rotation of the RaBitQ
+library.
 
-Every output is made by the same additions in the same order whichever rows are rotated with it,
-and without products that could be fused, so that results are equal on all instruction sets.
+Every output is made by the same additions in the same order, whichever rows are rotated together, and no
+multiplication is fused with an addition, so that results are equal on all instruction sets.
 """
 
 from __future__ import annotations
@@ -25,22 +25,25 @@ from annvq.kernels.compile.jit import intrinsic, kernel
 from annvq.kernels.registers import simd
 
 ROUNDS = 4
-GRANULE = 64  # dimensions are padded to a multiple of this
+GRANULE = 64  # rows are padded to a multiple of this many dimensions
 
 
 def padded_dim(d: int) -> int:
-    """Return D, the smallest multiple of 64 that is not below ``d``."""
+    """Return D, the smallest multiple of 64 that is at least ``d``."""
     return -(-d // GRANULE) * GRANULE
 
 
 def random_signs(d: int, seed: int) -> np.ndarray:
-    """Return the sign masks (4, D / 8) uint8 of a rotation of ``d`` dimensions; bit i negates coordinate i."""
+    """Return the sign masks of a random rotation of ``d`` dimensions, (4, D / 8) uint8, one mask per round.
+
+    Coordinate i is bit i % 8 of byte i // 8 of a mask; it is negated if the bit is set.
+    """
     return np.random.default_rng(seed).integers(0, 256, (ROUNDS, padded_dim(d) // 8), dtype=np.uint8)
 
 
 @intrinsic
 def _negate(typingctx, values, signs, index):
-    """Negate the lanes named by the 16 bits at byte ``index`` of a uint8 array."""
+    """Negate the lanes of ``values`` that the 16 bits at byte ``index`` of the uint8 array ``signs`` select."""
 
     def codegen(context, builder, sig, args):
         bits = ir.IntType(16)
@@ -55,7 +58,7 @@ def _negate(typingctx, values, signs, index):
 
 @intrinsic
 def _transform16(typingctx, values):
-    """Apply the unnormalized Walsh-Hadamard transform of size 16 inside one register."""
+    """Apply the unnormalized Walsh-Hadamard transform of size 16 within one register."""
 
     def codegen(context, builder, sig, args):
         value = args[0]
@@ -67,7 +70,7 @@ def _transform16(typingctx, values):
 
 
 def _butterfly(builder: Any, value: Any, stride: int) -> Any:
-    """Add to every lane the one ``stride`` away; the upper of the two is subtracted instead."""
+    """Emit one stage of the transform: lanes (x, y) that are ``stride`` apart become (x + y, x - y)."""
     index = ir.VectorType(ir.IntType(32), 16)
     partner = builder.shuffle_vector(value, value, ir.Constant(index, [lane ^ stride for lane in range(16)]))
     upper = ir.Constant(ir.VectorType(ir.IntType(1), 16), [bool(lane & stride) for lane in range(16)])
@@ -86,7 +89,10 @@ def _scale(typingctx, values, factor):
 
 @kernel
 def _walsh_hadamard(row, start, length, scale):
-    """Transform ``row[start:start + length]`` in place and multiply it by ``scale``; length >= 64."""
+    """Apply the Walsh-Hadamard transform to ``row[start:start + length]`` in place, and multiply it by ``scale``.
+
+    ``length`` is a power of two and at least 64.
+    """
     for i in range(start, start + length, 16):
         simd.store_f32x16(row, i, _scale(_transform16(simd.load_f32x16(row, i)), scale))
     half = 16
@@ -102,7 +108,7 @@ def _walsh_hadamard(row, start, length, scale):
 
 @kernel
 def _kac(row, D, scale):
-    """Replace the halves (x, y) of ``row`` by (x + y, x - y) * scale in place."""
+    """Replace the halves (x, y) of ``row`` by ((x + y) * scale, (x - y) * scale) in place."""
     half = D // 2
     for i in range(0, half, 16):
         x = simd.load_f32x16(row, i)
@@ -119,7 +125,7 @@ def _flip(row, signs, start, D):
 
 @kernel
 def _window(D):
-    """Return t, the largest power of two not above D, and the two scales 1 / sqrt(t) and sqrt(1 / 2)."""
+    """Return t, the largest power of two that is at most D, and the scales 1 / sqrt(t) and sqrt(1 / 2) as float32."""
     t = 1
     while 2 * t <= D:
         t *= 2
@@ -128,7 +134,7 @@ def _window(D):
 
 @kernel
 def rotate_row(row, signs):
-    """Rotate ``row (D,) float32`` in place; ``signs (4, D / 8) uint8``."""
+    """Rotate ``row``, (D,) float32, in place; ``signs`` is (4, D / 8) uint8, from `random_signs`."""
     D = row.size
     t, scale, kac_scale = _window(D)
     for r in range(4):
@@ -152,7 +158,7 @@ def unrotate_row(row, signs):
 
 @kernel
 def rotate(vectors, signs, rotated):
-    """Rotate rows: ``vectors (n, d)`` to ``rotated (n, D)``, both float32, C-contiguous."""
+    """Rotate the rows of ``vectors (n, d)`` into ``rotated (n, D)``; both are float32 and C-contiguous."""
     d = vectors.shape[1]
     for v in range(vectors.shape[0]):
         row = rotated[v]
@@ -165,7 +171,7 @@ def rotate(vectors, signs, rotated):
 
 @kernel
 def unrotate(rotated, signs, vectors):
-    """Rotate rows back: ``rotated (n, D)``, which is overwritten, to ``vectors (n, d)``, both float32."""
+    """Rotate the rows of ``rotated (n, D)`` back into ``vectors (n, d)``, both float32; ``rotated`` is overwritten."""
     for v in range(vectors.shape[0]):
         unrotate_row(rotated[v], signs)
         for i in range(vectors.shape[1]):

@@ -9,18 +9,18 @@ from annvq.kernels.compile.jit import kernel
 
 @kernel
 def unit_rows(vectors, out):
-    """Write every row of ``vectors`` divided by its Euclidean norm; return the first zero row, or -1.
+    """Write the rows, divided by their Euclidean norms, to ``out``; return the first row that is zero, or -1.
 
-    The squared norm is summed in float64, in eight lanes (lane = dimension mod 8) and then in a
-    fixed tree. A product of two float32 values is exact in float64, so a fused multiply-add gives
-    the same bits, and the smallest denormal squared is still above zero.
+    The squared norm is summed in float64, in eight lanes (lane = dimension mod 8) that are then added in a fixed tree.
+    The product of two float32 values is exact in float64, so that a fused multiply-add gives the same bits, and the
+    square of the smallest denormal is still above zero.
 
     Parameters
     ----------
     vectors
         (n, d) float32, C-contiguous and finite.
     out
-        (n, d) float32, C-contiguous; undefined where the return value is not -1.
+        (n, d) float32, C-contiguous; its content is undefined if the return value is not -1.
 
     """
     n, d = vectors.shape
