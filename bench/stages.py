@@ -17,7 +17,7 @@ from figures import Figures, machine_line
 import annvq
 from annvq.kernels.compile.jit import kernel
 from annvq.kernels.registers.tiles import LANES, ROWS
-from annvq.kernels.scan import coarse, pipeline, scan4, scanflat, topk
+from annvq.kernels.scan import coarse, scan4, scanflat, topk
 from annvq.kernels.scan import lookup_tables as tables
 from annvq.kernels.scan.lists import Visits
 from annvq.kernels.vectors import gemm
@@ -158,8 +158,8 @@ def main() -> None:
             index.search(query, K, nprobe=nprobe, rerank=rerank, threads=1)
 
     capacity = topk.capacity_for(rerank * copies)
-    all_at_once = (*fused.plan, K, rerank, capacity, nprobe, K, np.float32(0), best, best_rows)
-    add("all of them, in one kernel", 0.0, lambda: pipeline.search_planned(queries, *all_at_once))
+    all_at_once = (*fused.search.plan, K, rerank, capacity, nprobe, K, np.float32(0), best, best_rows)
+    add("all of them, in one kernel", 0.0, lambda: fused.search.kernel(queries, *all_at_once))
     add("a search from Python", 0.0, one_call_each)
     figures.show(machine_line(annvq=annvq.__version__), sys.argv[4:])
 

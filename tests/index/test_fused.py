@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +12,7 @@ import pytest
 import annvq
 from annvq.errors import AnnvqError, DtypeError, NonFiniteError, ParameterError, ShapeError, ZeroVectorError
 from annvq.index.recipe import CodebookSpec, Recipe
-from annvq.index.search import fused
 from annvq.index.search.fused import Fused
-from annvq.kernels.scan import pipeline
 from annvq.vectors import as_matrix
 
 RNG = np.random.default_rng(2)
@@ -22,15 +20,31 @@ BASE = (RNG.normal(size=(2500, 40)) * np.linspace(2, 0.1, 40)).astype(np.float32
 QUERIES = (RNG.normal(size=(70, 40)) * np.linspace(2, 0.1, 40)).astype(np.float32)
 
 
+def watched(index: annvq.Index, monkeypatch) -> list[tuple[bool, bool]]:
+    """Return a list that gets, for every search in one call, whether its queries are as given, and what it returns."""
+    calls, make = [], Fused.of
+
+    def of(trained, snapshot):
+        made = make(trained, snapshot)
+        assert made is not None
+
+        def spy(*arguments):
+            calls.append((bool(arguments[-3] > 0), made.search.kernel(*arguments)))
+            return calls[-1][1]
+
+        return replace(made, search=replace(made.search, kernel=spy))
+
+    monkeypatch.setattr(Fused, "of", of)
+    view = index.rows.current.view
+    monkeypatch.setitem(view.__dict__, "fused", of(view.trained, view.snapshot))
+    return calls
+
+
 def both(index: annvq.Index, monkeypatch, *args, **options) -> tuple[annvq.hits.Hits, annvq.hits.Hits]:
-    calls = []
-    spies = {
-        kernel.__name__: lambda *given, kernel=kernel: calls.append(given) or kernel(*given)
-        for kernel in (pipeline.search_planned,)
-    }
-    monkeypatch.setattr(fused, "pipeline", SimpleNamespace(**vars(pipeline) | spies))
+    calls = watched(index, monkeypatch)
     together = index.search(*args, **options)
     assert calls
+    monkeypatch.undo()
     staged = in_stages(index, monkeypatch, *args, **options)
     monkeypatch.undo()
     return together, staged
@@ -60,6 +74,21 @@ def test_same_hits_whatever_the_recipe(metric, refine, rotation, residual, M, mo
             for k in (10, 2500):
                 together, staged = both(index, monkeypatch, queries, k, **options)
                 assert same(together, staged)
+
+
+@pytest.mark.parametrize("metric", ["ip", "l2", "cosine"])
+@pytest.mark.parametrize("refine", [None, "sq8"])
+@pytest.mark.parametrize("nbits", [1, 4])
+def test_same_hits_of_rabitq_codes(metric, refine, nbits, monkeypatch):
+    spec = CodebookSpec(kind="rabitq", nbits=nbits, residual=True)
+    index = annvq.build(BASE, Recipe(rotation="random", nlist=40, codebook=spec, refine=refine), metric=metric)
+    index.remove(np.arange(0, 2500, 7))
+    for queries in (QUERIES, QUERIES[:1], QUERIES[3:8]):
+        for options in ({"nprobe": 1}, {"nprobe": 7, "rerank": 33}, {"nprobe": 40, "threads": 2}):
+            for k in (10, 2100):
+                assert same(*both(index, monkeypatch, queries, k, **options))
+    found = both(index, monkeypatch, QUERIES, 10, nprobe=9, filter=np.arange(len(index)) % 5 == 1)
+    assert same(*found)
 
 
 def test_same_hits_with_filters_and_removed_rows(monkeypatch):
@@ -128,16 +157,11 @@ FORMS = {
 def test_one_query_in_one_call_whatever_holds_it(form, metric, filtered, monkeypatch, tmp_path, fast_indexes):
     index = fast_indexes[metric]
     query = FORMS[form](QUERY, tmp_path / "queries")
-    given = index.prepare_filter(np.arange(len(BASE)) % 3 == 0) if filtered else None
-    expected = in_stages(index, monkeypatch, query, 7, filter=None if given is None else np.arange(len(BASE)) % 3 == 0)
+    allowed = np.arange(len(BASE)) % 3 == 0 if filtered else None
+    expected = in_stages(index, monkeypatch, query, 7, filter=allowed)
     monkeypatch.undo()
-    calls = []
-
-    def spy(*arguments):
-        calls.append((bool(arguments[-3] > 0), pipeline.search_planned(*arguments)))
-        return calls[-1][1]
-
-    monkeypatch.setattr(fused, "pipeline", SimpleNamespace(**vars(pipeline) | {"search_planned": spy}))
+    calls = watched(index, monkeypatch)
+    given = None if allowed is None else index.prepare_filter(allowed)
     assert same(index.search(query, 7, filter=given, threads=1), expected)
     assert calls == [(True, True)]  # as it was given
 

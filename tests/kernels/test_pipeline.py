@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annvq.kernels.registers.tiles import readonly
-from annvq.kernels.scan import pipeline, scan4, topk
+from annvq.kernels.scan import pipeline, pipeline4, scan4, topk
 from annvq.kernels.scan.coarse import Coarse, CodedCentroids, ExactCentroids
 from annvq.kernels.scan.lists import PackedCodes, blocks_for
 from annvq.kernels.vectors import gemm
@@ -65,10 +65,10 @@ def test_hits_are_the_head_of_numpys_order(sizes, nq, M, dsub, k, nprobe, need, 
             ExactCentroids(gemm.pack(floats(centroids - shift)), floats(shift), squares),
             CodedCentroids(NOTHING, NO_PANELS, NO_CODES), readonly(np.arange(nlist)),
         ),
-        live, floats(codebooks.transpose(0, 2, 1)), residual, packed, packed, Store(store, d, NOTHING, NOTHING),
-        readonly(keys), l2, normalize=False, with_ids=False,
+        live, Store(store, d, NOTHING, NOTHING), readonly(keys), ROW_BASE, l2, normalize=False, with_ids=False,
     )  # fmt: skip
-    pipeline.search_block(floats(queries), searched, k, keep, topk.capacity_for(keep), nprobe, need, *found)
+    tree = pipeline4.Searched4(searched, floats(codebooks.transpose(0, 2, 1)), residual, packed, packed)
+    pipeline4.search_block(floats(queries), tree, k, keep, topk.capacity_for(keep), nprobe, need, *found)
     for q, near in enumerate(np.argsort(-scores_of(rotated, centroids, l2), axis=1, kind="stable")):
         near = near[live[near] > 0]
         probed = near[: max(nprobe, 1 + np.searchsorted(np.cumsum(live[near]), need))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -12,6 +12,7 @@ import numpy as np
 from annvq.index.codes.pools import Pools
 from annvq.index.codes.probes import Probes
 from annvq.index.rows.segment import Segment
+from annvq.kernels.scan import pipeline
 from annvq.kernels.scan.lists import BLOCK
 from annvq.kernels.scan.scan4 import groups_for
 
@@ -76,6 +77,18 @@ class Fields(Protocol):
     def beam(self) -> int | None:
         """Partial codes kept while encoding."""
         ...
+
+
+@dataclass(frozen=True)
+class FusedSearch:
+    """A search in one kernel call: the kernel, its arguments that depend on the index, and what keeps these alive.
+
+    The kernel is called as `annvq.kernels.scan.pipeline4.search_planned` is.
+    """
+
+    kernel: Callable[..., bool]
+    plan: pipeline.Plan
+    alive: Any
 
 
 class Codes(Protocol):
@@ -143,6 +156,10 @@ class Codes(Protocol):
 
         Every kind needs this, because a range search uses it to score all rows of its lists.
         """
+        ...
+
+    def fused(self, searched: pipeline.Searched, segment: Segment, /) -> FusedSearch | None:
+        """Return the search of one segment in one kernel call, or None if it is done stage by stage."""
         ...
 
 

@@ -5,21 +5,27 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from annvq.arrays import frozen
 from annvq.codebooks import RaBitQCodebook
 from annvq.codebooks.rabitq import PreparedQueries, factor_columns
-from annvq.index.codes.kind import Fields, Layout, Section
+from annvq.index.codes.kind import Fields, FusedSearch, Layout, Section
 from annvq.index.codes.pools import Pools
 from annvq.index.codes.probes import Probes
 from annvq.index.rows.segment import Segment
 from annvq.index.values import settled
-from annvq.kernels.scan import scanbits
+from annvq.kernels.codes.bits import plane_words
+from annvq.kernels.registers.tiles import readonly
+from annvq.kernels.scan import pipeline, pipelinebits, scanbits
 from annvq.kernels.vectors.dots import squared_norms
 from annvq.kernels.vectors.hadamard import padded_dim
+
+_NOTHING = frozen(np.empty(0, np.float32))
 
 
 def rabitq_layout(d: int, bits: int) -> Layout:
@@ -57,6 +63,11 @@ class RaBitQCodes:
         """The sections of the first bits, of the other bits, and of factors."""
         return rabitq_layout(self.codebook.dim, self.codebook.bits)
 
+    @cached_property
+    def centroid_squares(self) -> np.ndarray:
+        """The squared lengths of the centroids for inner products, or nothing."""
+        return _NOTHING if self.metric == "l2" else frozen(squared_norms(self.centroids))
+
     def pool_depth(self, k: int) -> int:
         """Return how many rows a scan must keep for the k best; they are k, for its scores are final."""
         return k
@@ -85,13 +96,8 @@ class RaBitQCodes:
     def prepare(self, queries: np.ndarray, probes: Probes) -> PreparedProbes:
         """Rotate and quantize queries (nq, d), and measure their distances to the centroids."""
         bases = probes.centroid_scores
-        with np.errstate(all="ignore"):  # scores of lists that are not probed are arbitrary
-            if self.metric == "l2":
-                squares = -bases
-            else:
-                norms = squared_norms(queries)[:, None] + squared_norms(self.centroids)[None]
-                squares = norms - np.float32(2) * bases
-            distances = np.sqrt(np.maximum(squares, np.float32(0)))
+        distances = np.empty_like(bases)
+        scanbits.fill_distances(readonly(queries), bases, self.centroid_squares, probes.visits, distances)
         return PreparedProbes(self.codebook.prepare_trusted(queries), bases, distances)
 
     def scan(self, prepared: PreparedProbes, segment: Segment, probes: Probes, pools: Pools, keys: np.ndarray) -> None:
@@ -104,6 +110,14 @@ class RaBitQCodes:
     def rescore(self, prepared: PreparedProbes, segment: Segment, pools: Pools) -> None:
         """Replace the pooled scores of the segment's rows by the scan's estimates."""
         scanbits.rescore(self._codes(segment), prepared.queries, prepared.bases, prepared.distances, pools.candidates)
+
+    def fused(self, searched: pipeline.Searched, segment: Segment) -> FusedSearch:
+        """Return the search of one segment in one kernel call."""
+        tree = pipelinebits.SearchedBits(
+            searched, self.codebook.signs, self.centroid_squares, plane_words(self.codebook.padded_dim),
+            self._codes(segment),
+        )  # fmt: skip
+        return FusedSearch(pipelinebits.search_planned, pipeline.plan(searched, tree), tree)
 
     @staticmethod
     def _codes(segment: Segment) -> scanbits.BitCodes:

@@ -20,7 +20,7 @@ from annvq.index.codes.kind import Fields, Layout, Section
 from annvq.index.codes.pools import Pools
 from annvq.index.codes.probes import Probes
 from annvq.index.rows.segment import Segment
-from annvq.kernels.scan import scanflat
+from annvq.kernels.scan import pipeline, scanflat
 from annvq.kernels.vectors.dots import Store, padded
 
 _NOTHING = frozen(np.empty(0, np.float32))
@@ -109,6 +109,9 @@ class RowStore:
     def rescore(self, queries: np.ndarray, segment: Segment, pools: Pools) -> None:
         """Replace the pooled scores of the segment's rows by scores of the stored rows; ``queries (nq, d)``."""
         scanflat.rescore(padded(queries), self.store(segment), self.l2, segment.base, pools.candidates)
+
+    def fused(self, searched: pipeline.Searched, segment: Segment) -> None:
+        """Return None: rows are searched stage by stage."""
 
     def store(self, segment: Segment) -> Store:
         """Return a segment's rows as kernels take them."""

@@ -9,12 +9,12 @@ import numpy as np
 from annvq.arrays import frozen
 from annvq.codebooks import ProductCodebook, ResidualCodebook, ScalarCodebook
 from annvq.index.codes import spill
-from annvq.index.codes.kind import Fields, Layout, Section, packed_codes
+from annvq.index.codes.kind import Fields, FusedSearch, Layout, Section, packed_codes
 from annvq.index.codes.pools import Pools
 from annvq.index.codes.probes import Probes
 from annvq.index.rows.segment import Segment
 from annvq.kernels.clusters.assign import assign
-from annvq.kernels.scan import scan4, scan8
+from annvq.kernels.scan import pipeline, pipeline4, scan4, scan8
 from annvq.kernels.scan.lists import PackedCodes
 from annvq.kernels.vectors.dots import squared_norms
 
@@ -210,3 +210,13 @@ class TableCodes:
         """Replace the pooled scores of the segment's rows by sums over the float tables."""
         kernel = scan4.rescore if self.nbits == 4 else scan8.rescore
         kernel(*prepared, self.packed(segment), pools.candidates)
+
+    def fused(self, searched: pipeline.Searched, segment: Segment) -> FusedSearch | None:
+        """Return the search of one segment in one kernel call; None but for 4-bit product codes."""
+        codebook = self.codebook
+        if not (isinstance(codebook, ProductCodebook) and self.nbits == 4):
+            return None
+        tree = pipeline4.Searched4(
+            searched, codebook.transposed, self.residual, self.packed(segment), self.spilled(segment)
+        )
+        return FusedSearch(pipeline4.search_planned, pipeline.plan(searched, tree), tree)

@@ -1,4 +1,4 @@
-"""Search of the usual kind of index in one kernel call: lists, 4-bit product codes, one segment."""
+"""Search in one kernel call, for indexes of lists with one segment whose codes know how."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import numpy as np
 
 from annvq import vectors as door
 from annvq.arrays import frozen
-from annvq.codebooks import ProductCodebook
 from annvq.hits import Hits
-from annvq.index.codes.tablecodes import TableCodes
+from annvq.index.codes.kind import FusedSearch
 from annvq.index.rows.snapshot import Snapshot
 from annvq.index.search.params import SearchParams
 from annvq.index.trained import Trained
@@ -31,63 +30,56 @@ _CHECKED = np.float32(0)  # queries are not checked again
 
 @dataclass(frozen=True)
 class Fused:
-    """What the kernels read, by address, and what keeps it in memory.
+    """The search of an index's snapshot in one kernel call.
 
-    ``count``: rows that may be returned; ``most_lists``: a query that searches more is worth sharing among threads.
+    ``count`` rows may be returned; a query that searches ``most_lists`` or more is worth sharing among threads.
     """
 
     trained: Trained
     snapshot: Snapshot
-    plan: tuple[np.ndarray, ...]
-    searched: pipeline.Searched
+    search: FusedSearch
     with_ids: bool
     count: int
     most_lists: float
-    copies: int
 
     @classmethod
     def of(cls, trained: Trained, snapshot: Snapshot) -> Fused | None:
-        """Prepare an index's snapshot, which a filter may narrow; None if the index is of another kind."""
-        codebook, codes, coarse = trained.codebook, trained.codes, trained.coarse
-        if not (isinstance(codebook, ProductCodebook) and codebook.nbits == 4 and len(snapshot.segments) == 1):
-            return None
-        if coarse is None or not isinstance(codes, TableCodes):
+        """Prepare an index's snapshot, which a filter may narrow; None if it is searched stage by stage."""
+        if trained.coarse is None or len(snapshot.segments) != 1:
             return None
         segment = snapshot.segments[0]
         with_ids = segment.ids.kind == "int"
-        rotation = pipeline.Rotation(
-            _NO_PANELS if trained.rotation is None else trained.rotation.panels,
-            _NOTHING if trained.center is None else trained.center,
-        )
         searched = pipeline.Searched(
-            rotation=rotation,
-            coarse=coarse,
+            rotation=pipeline.Rotation(
+                _NO_PANELS if trained.rotation is None else trained.rotation.panels,
+                _NOTHING if trained.center is None else trained.center,
+            ),
+            coarse=trained.coarse,
             searchable=snapshot.searchable_per_list,
-            transposed=codebook.transposed,
-            residual=codes.residual,
-            codes=codes.packed(segment),
-            spilled=codes.spilled(segment),
             store=_NO_STORE if trained.refine is None else trained.refine.store(segment),
             keys=snapshot.keys,
+            row_base=segment.base,
             l2=trained.l2,
             normalize=trained.metric == "cosine",
             with_ids=with_ids,
         )
-        plan = pipeline.plan(searched)
+        search = trained.codes.fused(searched, segment)
+        if search is None:
+            return None
         most_lists = SPLIT_ROWS * trained.nlist / max(1, snapshot.rows)
-        return cls(trained, snapshot, plan, searched, with_ids, snapshot.searchable_count, most_lists, codes.copies)
+        return cls(trained, snapshot, search, with_ids, snapshot.searchable_count, most_lists)
 
     def search_block(self, queries: np.ndarray, k: int, keep: int, nprobe: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the best k scores and rows of queries (nq, d), as `annvq.index.search.stages` does."""
         scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
         queries = queries if queries.flags.writeable else queries.copy()  # one compiled kernel, not two
-        pipeline.search_planned(
-            queries, *self.plan, k, keep, self._capacity(keep), nprobe, keep, _CHECKED, scores, rows
+        self.search.kernel(
+            queries, *self.search.plan, k, keep, self._capacity(keep), nprobe, keep, _CHECKED, scores, rows
         )
         return scores, rows
 
     def _capacity(self, keep: int) -> int:
-        return capacity_for(keep * self.copies)
+        return capacity_for(keep * self.trained.codes.copies)
 
     def search_one(
         self, query: Any, k: Any, nprobe: Any, rerank: Any, depth: SearchParams, threads: int | None
@@ -118,8 +110,8 @@ class Fused:
         keep = max(k, min(rerank, count)) if trained.refine is not None else trained.codes.pool_depth(k)
         scores, ids = np.empty((1, k), np.float32), np.empty((1, k), np.int64)
         nprobe = min(nprobe, trained.nlist)
-        if not pipeline.search_planned(
-            query[None], *self.plan, k, keep, self._capacity(keep), nprobe, keep, _LONGEST_SQUARED, scores, ids
+        if not self.search.kernel(
+            query[None], *self.search.plan, k, keep, self._capacity(keep), nprobe, keep, _LONGEST_SQUARED, scores, ids
         ):
             return None
         return Hits(ids if self.with_ids else self.snapshot.take_ids(ids), scores)

@@ -23,10 +23,11 @@ import numpy as np
 
 from annvq.kernels.codes.bits import count_differences, inner_product
 from annvq.kernels.compile.jit import intrinsic, kernel
-from annvq.kernels.compile.scratch import empty
+from annvq.kernels.compile.scratch import empty, zeros
 from annvq.kernels.registers import simd
 from annvq.kernels.scan.lists import list_of, part_of
 from annvq.kernels.scan.topk import thinned
+from annvq.kernels.vectors.dots import score_rows
 
 CHUNK = 64  # rows whose bounds are made at once
 
@@ -161,6 +162,31 @@ def scan_rows(codes, begin, end, queries, q, base, distance, scratch, pools, kee
                     if count == scores.size:
                         count, threshold = thinned(scores, rows, keep, keys)
     pools.counts[q], pools.thresholds[q] = count, threshold
+
+
+@kernel
+def fill_distances(queries, bases, squares, visits, distances):
+    """Fill ``distances (nq, nlist) float32`` with |q - c| for the lists that queries (nq, d) float32 visit.
+
+    ``bases (nq, nlist) float32`` are the scores of the centroids; ``squares (nlist,) float32`` are |c|^2 if these are
+    inner products, and empty if they are minus squared distances. The other entries are left as they are.
+    """
+    nq, d = queries.shape
+    width = (d + 15) // 16 * 16
+    padded, zero, nothing = zeros((1, width), np.float32), zeros(d, np.float32), empty(0, np.float32)
+    square = zeros((1, 1), np.float32)
+    for q in range(nq):
+        if squares.size > 0:
+            for i in range(d):
+                padded[0, i] = queries[q, i]
+            score_rows(padded, zero, d, nothing, nothing, True, square)
+        for i in range(visits.counts[q]):
+            l = visits.lists[q, i]
+            if squares.size > 0:
+                distance = (squares[l] - square[0, 0]) - np.float32(2.0) * bases[q, l]
+            else:
+                distance = -bases[q, l]
+            distances[q, l] = np.sqrt(max(distance, np.float32(0.0)))
 
 
 @kernel

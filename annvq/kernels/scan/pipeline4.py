@@ -1,0 +1,115 @@
+"""A whole search of 4-bit product codes in lists in one call: choose lists, make tables, scan, rescore, sort."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from annvq.kernels.compile.jit import kernel
+from annvq.kernels.compile.scratch import empty, zeros
+from annvq.kernels.scan import pipeline, scan4
+from annvq.kernels.scan.coarse import probe
+from annvq.kernels.scan.lists import PackedCodes, Visits
+from annvq.kernels.scan.lookup_tables import fill_lookup_tables
+from annvq.kernels.scan.plan import reader_of
+from annvq.kernels.scan.topk import cut_pools, drop_repeats, empty_pools, take_best
+
+
+class Searched4(NamedTuple):
+    """All that a search of one segment of 4-bit product codes reads."""
+
+    searched: pipeline.Searched
+    transposed: np.ndarray  # (M, dsub, 16) float32 codebooks
+    residual: bool  # whether codes are of residuals
+    codes: PackedCodes
+    spilled: PackedCodes  # second codes (`annvq.index.codes.spill`), whose mapping is empty for none
+
+
+_read = reader_of(Searched4(pipeline.SEARCHED, pipeline.FLOATS_3D, False, pipeline.CODES, pipeline.CODES))
+
+
+@kernel
+def search_block(queries, tree, k, keep, capacity, nprobe, need, scores, rows):
+    """Search one segment of product codes in lists for a block of queries.
+
+    Parameters
+    ----------
+    queries
+        (nq, d) float32.
+    tree
+        `Searched4`.
+    k, keep, capacity
+        Hits wanted, rows that are rescored, places of a pool (`annvq.kernels.scan.topk.capacity_for` of ``keep``, of
+        twice as many with second codes).
+    nprobe, need
+        As in `annvq.kernels.scan.coarse.choose_lists`.
+    scores, rows
+        Outputs, (nq, k) float32 and int64.
+
+    """
+    searched, transposed, residual, codes, spilled = tree
+    keys, l2 = searched.keys, searched.l2
+    nq = queries.shape[0]
+    M, dsub, ksub = transposed.shape
+    width = searched.coarse.exact.shift.size
+    rotated = pipeline.turned(queries, searched.rotation, width)
+    lists, list_counts, centroid_scores = probe(rotated, searched.coarse, searched.searchable, nprobe, need)
+    bases = centroid_scores if residual else empty((nq, 0), np.float32)
+    factor = np.float32(2.0 if l2 and residual else 1.0)
+    squared = l2 and not residual
+    sub_vectors = zeros((nq, M * dsub), np.float32)
+    for q in range(nq):
+        for i in range(width):
+            sub_vectors[q, i] = rotated[q, i] * factor
+    tables = empty((nq, M, ksub), np.float32)
+    fill_lookup_tables(sub_vectors, transposed, squared, tables)
+    pools = empty_pools(nq, capacity)
+    visits = Visits(lists, list_counts, 0, 1)
+    twice = spilled.mapping.size > 0
+    reach = 2 * keep if twice else keep
+    scan4.scan_lists(tables, bases, codes, visits, pools, reach, keys)
+    if twice:
+        scan4.scan_lists(tables, bases, spilled, visits, pools, reach, keys)
+        drop_repeats(pools)
+    cut_pools(pools, keep, keys)
+    if searched.store.rows.size > 0:
+        pipeline.rescore(queries, searched.store, l2, searched.row_base, pools)
+    else:
+        scan4.rescore(tables, bases, codes, pools)
+    take_best(pools, k, keys, scores, rows)
+
+
+@kernel
+def search_planned(queries, planned, rotation_like, store_like, k, keep, capacity, nprobe, need, longest, scores, rows):
+    """Search for queries that were checked, or for queries as they were given; return whether that could be done.
+
+    One kernel does both: a second one would compile all that a search does once more.
+
+    Parameters
+    ----------
+    queries
+        (nq, d) float32.
+    planned, rotation_like, store_like
+        What `annvq.kernels.scan.pipeline.plan` returned.
+    k, keep, capacity, nprobe, need
+        As for `search_block`.
+    longest
+        0 for checked queries. Else queries are as they were given, of an index with at least ``k`` rows, and
+        `annvq.kernels.scan.pipeline.accepted` checks them.
+    scores, rows
+        Outputs, (nq, k) float32 and int64; of queries as they were given ids, where the index's keys are ids.
+
+    """
+    tree = _read(planned, (rotation_like, store_like))
+    searched = tree.searched
+    as_given = longest > np.float32(0.0)
+    if as_given:
+        fit = empty(queries.shape, np.float32)
+        if not pipeline.accepted(queries, searched.normalize, longest, fit):
+            return False
+        queries = fit
+    search_block(queries, tree, k, keep, capacity, nprobe, need, scores, rows)
+    if as_given and searched.with_ids:
+        pipeline.to_ids(rows, searched.keys)
+    return True
