@@ -21,11 +21,11 @@ from annvq.bench.multivector import JudgedTokens
 from annvq.codebooks import RaBitQCodebook
 from annvq.evaluation import BeirDataset
 from annvq.index.search.stages import search
-from annvq.index.tokens import TokenStore
 from annvq.kernels.compile.jit import kernel
 from annvq.kernels.registers.tiles import LANES, ROWS
 from annvq.kernels.vectors import gemm
 from annvq.multivector import MultiVectorIndex
+from annvq.multivector.tokens import TokenStore
 
 QUERIES, DOCUMENTS, PASSES, BLOCK = 200, 2000, 3, 64
 

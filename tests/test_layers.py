@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from annvq.index.rows.extension import EXTENSIONS
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "annvq"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -109,6 +111,22 @@ def test_imports_point_down_only(path):
     for name in imported(without_type_checking(tree_of(path))):
         if name == "annvq" or name.startswith("annvq."):
             assert RANK[part_of(name)] >= RANK[own], f"{name_of(path)} imports {name}, which is above it"
+
+
+def named_in_text(tree):
+    """Yield the modules within packages of annvq that strings name which are nothing but such a name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and re.fullmatch(r"annvq(\.\w+){2,}", str(node.value)):
+            yield node.value
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_modules_that_are_imported_by_their_names_are_not_above(path):
+    """The exception are extensions of rows, which an index on disk brings with it."""
+    own = RANK[part_of(name_of(path))]
+    above = {name for name in named_in_text(tree_of(path)) if RANK[part_of(name)] < own}
+    extensions = {home for home, _ in EXTENSIONS.values()}
+    assert above == (extensions if name_of(path) == "annvq.index.rows.extension" else set())
 
 
 def circles_of(imports):

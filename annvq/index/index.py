@@ -11,7 +11,7 @@ import numpy as np
 from annvq import vectors as door
 from annvq.arguments import as_count, as_number
 from annvq.arrays import offsets_of
-from annvq.errors import ParameterError, StateError, StorageError
+from annvq.errors import ParameterError, StorageError
 from annvq.hits import Hits, RangeHits
 from annvq.index.recipe import Recipe
 from annvq.index.search.params import SearchParams, checked
@@ -188,7 +188,7 @@ class Index:
         stored in memory and, if the index is open for writing, on disk. On an index that is open for reading it belongs
         to this object alone, and the version stays the same. An index of documents raises StateError.
         """
-        self._check_single()
+        self.rows.check_plain()
         now = self.rows.current
         matrix = _queries(now.trained, queries)
         if len(matrix) == 0 or now.snapshot.live_count == 0:
@@ -220,7 +220,7 @@ class Index:
         """
         now = self.rows.current
         if vectors:
-            self._check_single()
+            self.rows.check_plain()
         view = now.narrowed(filter)
         return record_batches(now.trained, view.snapshot, vectors=vectors)
 
@@ -235,7 +235,7 @@ class Index:
         are null for all earlier rows. A value whose type differs from that of its column raises DtypeError.
         """
         with self.rows.changing():
-            self._check_single()
+            self.rows.check_plain()
             matrix = door.for_metric(door.as_matrix(vectors, dim=self.dim, name="vectors"), self.metric)
             given = door.ids_beside(vectors) if ids is None else ids
             self.rows.insert(matrix, None, given, attributes, threads)
@@ -298,12 +298,6 @@ class Index:
         another version by then: answers would be others than here.
         """
         return reopen, self.rows.sent()
-
-    # -- inside -------------------------------------------------------------------------------
-
-    def _check_single(self) -> None:
-        if self.rows.current.trained.tokens is not None:  # its rows stand for documents
-            raise StateError("this index is of documents: open it with annvq.multivector.MultiVectorIndex")
 
 
 def reopen(*sent: Any) -> Index:

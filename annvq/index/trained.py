@@ -16,16 +16,15 @@ from annvq.index.codes.kinds import KINDS
 from annvq.index.codes.probes import coarse_of
 from annvq.index.codes.rowstore import RowStore
 from annvq.index.recipe import Recipe
+from annvq.index.rows.extension import EXTENSIONS, RowExtension, extension_class
 from annvq.index.rows.segment import Segment
 from annvq.index.search.params import SearchParams
-from annvq.index.tokens import TokenStore
 from annvq.kernels.clusters.assign import assign
 from annvq.kernels.scan.coarse import Coarse
 from annvq.metrics import METRICS
 from annvq.vectors import LONGEST
 
 _LARGEST = 4 * LONGEST  # of numbers that are learned: sums of a few, and what codes stand for, are finite
-TOKENS = "tokens"  # among unpacked rows, their documents' vectors (`annvq.index.tokens.TokenRows`)
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,8 @@ class Trained:
     center
         (d,) float32, subtracted from rotated vectors and queries, or None. Distances stay the same, and codes of
         residuals do not depend on how far the vectors lie from the origin.
-    tokens
-        How the several vectors of every row are kept if rows are documents (`annvq.multivector`), or None.
+    extension
+        How what rows have beside their vectors is kept, or None if they have nothing else.
 
     """
 
@@ -67,7 +66,7 @@ class Trained:
     refine_codebook: ScalarCodebook | None = None
     coarse_codebook: ProductCodebook | None = None
     center: np.ndarray | None = None
-    tokens: TokenStore | None = None
+    extension: RowExtension | None = None
 
     @property
     def l2(self) -> bool:
@@ -150,18 +149,21 @@ class Trained:
         return decoded if self.rotation is None else self.rotation.inverse(decoded)
 
     def unpack(self, segment: Segment, rows: np.ndarray) -> dict[str, Any]:
-        """Return some rows (int64) of a segment as `encode` gave them, with their documents' vectors as `TOKENS`."""
+        """Return some rows (int64) of a segment as `encode` gave them, and what their extension has under its name."""
         arrays: dict[str, Any] = self.codes.unpack(segment, rows)
         if self.refine is not None:
             arrays |= self.refine.unpack(segment, rows)
-        if self.tokens is not None:
-            arrays[TOKENS] = self.tokens.unpack(segment.arrays, rows)
+        if self.extension is not None:
+            arrays[self.extension.name] = self.extension.unpack(segment.arrays, rows)
         return arrays
 
     def pack(self, arrays: dict[str, Any], offsets: np.ndarray) -> dict[str, np.ndarray]:
         """Return the sections of unpacked rows in list order; list l's are ``offsets[l]:offsets[l + 1]``."""
-        packed = self.codes.pack({name: array for name, array in arrays.items() if name != TOKENS}, offsets)
-        return packed if self.tokens is None else {**packed, **self.tokens.pack(arrays[TOKENS])}
+        if self.extension is None:
+            return self.codes.pack(arrays, offsets)
+        own = self.extension.name
+        packed = self.codes.pack({name: array for name, array in arrays.items() if name != own}, offsets)
+        return {**packed, **self.extension.pack(arrays[own])}
 
     def sections(self) -> dict[str, np.ndarray]:
         """Return everything as named arrays; `from_sections` reads them back."""
@@ -176,9 +178,10 @@ class Trained:
             sections["centroids"] = self.centroids
         if self.center is not None:
             sections["center"] = self.center
-        if self.tokens is not None:
-            config["tokens"] = self.tokens.config()
-            sections |= {f"tokens.{key}": array for key, array in self.tokens.sections().items()}
+        if self.extension is not None:
+            own = self.extension.name
+            config[own] = self.extension.config()
+            sections |= {f"{own}.{key}": array for key, array in self.extension.sections().items()}
         config["centered"] = self.center is not None
         sections["config"] = np.frombuffer(json.dumps(config).encode(), np.uint8)
         return sections
@@ -198,7 +201,7 @@ class Trained:
             kind = codebooks.get(str(_object(config.get("codebook", {})).get("class")), ScalarCodebook)
             codebook = _part(kind, "codebook", config, sections)
             coarse = _part(ProductCodebook, "coarse_codebook", config, sections)
-            tokens = _tokens(config, sections)
+            extension = _extension(config, sections)
         except CorruptIndexError:
             raise
         except (KeyError, TypeError, ValueError, RecursionError) as error:
@@ -206,7 +209,7 @@ class Trained:
         centroids, center = sections.get("centroids"), sections.get("center")
         if config.get("centered", False) is not (center is not None):
             raise CorruptIndexError("configuration and sections of the index disagree about a center")
-        trained = cls(recipe, metric, dim, rotation, centroids, codebook, refine, coarse, center, tokens)
+        trained = cls(recipe, metric, dim, rotation, centroids, codebook, refine, coarse, center, extension)
         trained._check()
         return trained
 
@@ -268,12 +271,17 @@ def _object(value: Any) -> dict:
     return value
 
 
-def _tokens(config: dict, sections: dict[str, np.ndarray]) -> TokenStore | None:
-    if "tokens" not in config:
-        return None
-    prefix = "tokens."
-    arrays = {key.removeprefix(prefix): array for key, array in sections.items() if key.startswith(prefix)}
-    return TokenStore.from_sections(_object(config["tokens"]), arrays)
+def _extension(config: dict, sections: dict[str, np.ndarray]) -> RowExtension | None:
+    for name in EXTENSIONS:
+        if name in config:
+            return extension_class(name).from_sections(_object(config[name]), _below(name, sections))
+    return None
+
+
+def _below(name: str, sections: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the sections of a learned part, under the names that the part gives them."""
+    prefix = f"{name}."
+    return {key.removeprefix(prefix): array for key, array in sections.items() if key.startswith(prefix)}
 
 
 def _part(cls: Any, name: str, config: dict, sections: dict[str, np.ndarray]) -> Any:
@@ -283,6 +291,4 @@ def _part(cls: Any, name: str, config: dict, sections: dict[str, np.ndarray]) ->
     values = dict(_object(config[name]))
     if values.pop("class") != cls.__name__:
         raise CorruptIndexError(f"{name} is a {config[name]['class']!r}, expected {cls.__name__}")
-    prefix = f"{name}."
-    arrays = {key[len(prefix) :]: array for key, array in sections.items() if key.startswith(prefix)}
-    return cls.from_arrays(values, arrays)
+    return cls.from_arrays(values, _below(name, sections))

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from annvq import vectors as door
-from annvq.errors import ParameterError, StateError
+from annvq.errors import ParameterError
 from annvq.index import recipe as recipes
 from annvq.index.build import build
 from annvq.index.index import Index
@@ -42,8 +42,7 @@ def warmup(recipe: Recipe | str | os.PathLike[str] | Index, *, metric: str | Non
 
     """
     if isinstance(recipe, Index):
-        if recipe.rows.current.trained.tokens is not None:
-            raise StateError("this index is of documents: annvq.multivector.warmup")
+        recipe.rows.check_plain()
         recipe, metric = recipe.recipe, metric or recipe.metric
     if metric is not None and metric not in METRICS:
         raise ParameterError(f"metric {metric!r}: expected one of {', '.join(METRICS)}")

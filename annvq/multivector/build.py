@@ -15,7 +15,6 @@ from annvq.errors import ParameterError, RecipeError, ShapeError
 from annvq.index.rows.attributes import as_attributes
 from annvq.index.rows.segment import Segment
 from annvq.index.search.params import SearchParams
-from annvq.index.tokens import TokenStore
 from annvq.index.train import sample_size, train
 from annvq.index.trained import Trained
 from annvq.index.values import settled
@@ -25,6 +24,7 @@ from annvq.kernels import threads as pool
 from annvq.multivector.fde import FixedDimensionalEncoder
 from annvq.multivector.ragged import Ragged, concatenated
 from annvq.multivector.recipe import MultiVectorRecipe, load
+from annvq.multivector.tokens import TokenStore
 from annvq.progress import READING, Progress, listening
 from annvq.storage import Store
 
@@ -120,7 +120,7 @@ def _learn(
     report.begin("training codes of documents' vectors")
     settings = {"encoder": asdict(recipe.encoder), "candidates_by": recipe.candidates_by}
     sample = chosen.vectors[rows].astype(np.float32)
-    return replace(trained, tokens=TokenStore.train(recipe.tokens, sample, settings, seed=seed, threads=threads))
+    return replace(trained, extension=TokenStore.train(recipe.tokens, sample, settings, seed=seed, threads=threads))
 
 
 def _encode(
@@ -135,8 +135,8 @@ def _encode(
     store: Store | None,
 ) -> list[Segment]:
     """Encode all documents into segments; ``head`` is emptied in the process."""
-    tokens = trained.tokens
-    assert tokens is not None
+    tokens = trained.extension
+    assert isinstance(tokens, TokenStore)
     encoder = FixedDimensionalEncoder(dim=tokens.dim, **tokens.settings["encoder"])
     stream = SegmentStream(trained, n, ids, attributes, store, rows="documents", threads=threads, report=report)
     waiting_bytes = 0

@@ -12,13 +12,13 @@ from annvq.index.rows.snapshot import Snapshot
 from annvq.index.search.params import SearchParams
 from annvq.index.search.stages import search
 from annvq.index.search.view import View
-from annvq.index.tokens import LABELS, OFFSETS, Prepared, TokenStore
 from annvq.index.trained import Trained
 from annvq.kernels import threads as pool
 from annvq.kernels.scan.topk import best_of_columns
 from annvq.kernels.vectors import gemm
 from annvq.multivector.fde import FixedDimensionalEncoder
 from annvq.multivector.ragged import Ragged
+from annvq.multivector.tokens import LABELS, OFFSETS, Prepared, TokenStore
 
 _BLOCK = 1 << 15  # documents' vectors that are decoded at a time
 _TOGETHER = 512  # query vectors that these are scored against at a time
@@ -37,8 +37,8 @@ class Finder:
     @property
     def tokens(self) -> TokenStore:
         """The store of the documents' own vectors."""
-        assert self.trained.tokens is not None
-        return self.trained.tokens
+        assert isinstance(self.trained.extension, TokenStore)
+        return self.trained.extension
 
     def find(
         self, view: View, queries: Ragged, prepared: list[Prepared], depth: SearchParams, least: int, threads: int

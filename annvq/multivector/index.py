@@ -21,7 +21,6 @@ from annvq.index.search.params import SearchParams, checked
 from annvq.index.search.prepared import PreparedFilter
 from annvq.index.search.tune import Measured, TuneReport
 from annvq.index.search.view import View
-from annvq.index.tokens import Prepared
 from annvq.index.trained import Trained
 from annvq.index.versions import figures
 from annvq.index.versions.commit import Version
@@ -32,6 +31,7 @@ from annvq.multivector.candidates import Finder
 from annvq.multivector.fde import FixedDimensionalEncoder
 from annvq.multivector.ragged import Ragged
 from annvq.multivector.recipe import CANDIDATES, MultiVectorRecipe
+from annvq.multivector.tokens import OFFSETS, Prepared, TokenStore
 from annvq.progress import Progress
 
 _NARROWED = 2  # of candidates one in so many stays when centroids have ordered them
@@ -156,7 +156,7 @@ class MultiVectorIndex:
         now, finder = self._current()
         stats = figures.of(now, self.rows.path)
         rows = max(1, stats["n"] + stats["deleted"])
-        held = sum(int(segment.arrays["tokens.offsets"][-1]) for segment in now.snapshot.segments)
+        held = sum(int(segment.arrays[OFFSETS][-1]) for segment in now.snapshot.segments)
         del stats["bytes_per_vector"], stats["compression"], stats["rerank"]
         stats |= {
             "dim": finder.tokens.dim,
@@ -396,8 +396,8 @@ def _reopen(*sent: Any) -> MultiVectorIndex:
 
 def _finder_of(trained: Trained) -> Finder:
     """Return the finder of candidates; StateError or CorruptIndexError if an index's rows are not documents."""
-    tokens = trained.tokens
-    if tokens is None:
+    tokens = trained.extension
+    if not isinstance(tokens, TokenStore):
         raise StateError("rows of this index are single vectors: open it with annvq.open")
     try:
         encoder = FixedDimensionalEncoder(dim=tokens.dim, **tokens.settings["encoder"])

@@ -13,8 +13,8 @@ from annvq.errors import RecipeError
 from annvq.index import recipe as recipes
 from annvq.index.recipe import Recipe
 from annvq.index.recipe.spec import tomllib
-from annvq.index.tokens import TokenSpec
 from annvq.index.values import check_count, check_keys, check_one_of, did_you_mean
+from annvq.multivector.tokens import TokenSpec
 
 CANDIDATES = ("encoding", "tokens", "distinct-tokens", "centroids", "all")
 

@@ -17,9 +17,9 @@ from annvq import codebooks
 from annvq.codebooks import KMeans, ProductCodebook, RaBitQCodebook, ResidualCodebook, Rotation, ScalarCodebook
 from annvq.index import recipe as recipes
 from annvq.index.recipe import CodebookSpec, Recipe
-from annvq.index.tokens import TokenSpec
 from annvq.multivector import MultiVectorIndex
 from annvq.multivector.recipe import EncoderSpec, MultiVectorRecipe
+from annvq.multivector.tokens import TokenSpec
 
 FOLDER = Path(__file__).parent
 N, D, K = 160, 16, 6

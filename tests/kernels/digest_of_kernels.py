@@ -5,12 +5,12 @@ import hashlib
 import numpy as np
 
 from annvq.codebooks import ProductCodebook
-from annvq.index.token_bytes import Levels
 from annvq.kernels.compile import isa
 from annvq.kernels.documents import chamfer
 from annvq.kernels.scan import scan4, scan8, topk
 from annvq.kernels.scan.lists import PackedCodes, Visits, blocks_for
 from annvq.kernels.vectors import dots
+from annvq.multivector.token_bytes import Levels
 
 
 def digest(*arrays):

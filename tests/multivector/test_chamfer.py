@@ -8,8 +8,8 @@ import reference
 
 from annvq.codebooks import ProductCodebook
 from annvq.errors import ShapeError
-from annvq.index.tokens import LABELS, OFFSETS, TokenRows, TokenSpec, TokenStore
 from annvq.multivector import Ragged, carve_queries, chamfer, pool_tokens
+from annvq.multivector.tokens import LABELS, OFFSETS, TokenRows, TokenSpec, TokenStore
 
 LENGTHS = (1, 31, 32, 33, 2, 64, 65, 200, 7)
 

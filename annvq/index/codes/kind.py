@@ -116,8 +116,9 @@ class Codes(Protocol):
     def encode(self, vectors: np.ndarray, labels: np.ndarray, threads: int) -> dict[str, np.ndarray]:
         """Return unpacked rows by name, each (n, ...), of vectors (n, d) float32 of the lists ``labels`` (n,).
 
-        Vectors are rotated, and the mean is subtracted if `Kind.is_centered`. The names "refine" and "tokens" are
-        reserved. Every value that fits a section's dtype must decode to something, because files may hold any.
+        Vectors are rotated, and the mean is subtracted if `Kind.is_centered`. The name "refine" and those of
+        `annvq.index.rows.extension` are reserved. Every value that fits a section's dtype must decode to something,
+        because files may hold any.
         """
         ...
 

@@ -127,7 +127,7 @@ def read(store: Store) -> Version:
 
 
 def _segment(store: Store, trained: Trained, name: str, live_name: str | None) -> Segment:
-    segment = persist.segment_from_sections(store.sections(name, persist.FOLLOWED), trained, name)
+    segment = persist.segment_from_sections(store.sections(name, persist.followed(trained)), trained, name)
     if live_name is None:
         return segment
     live = persist.live_from_sections(store.sections(live_name, persist.LIVE), segment.n, live_name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from annvq.index.rows.extension import RowExtension
 from annvq.index.rows.snapshot import Snapshot
 from annvq.index.versions.commit import Version
 from annvq.kernels.compile import isa
@@ -21,7 +22,7 @@ def of(version: Version, path: Path | None) -> dict[str, Any]:
         "recipe": trained.recipe.name,
         "bytes_per_vector": trained.bytes_per_vector,
         "compression": 4 * trained.dim / trained.bytes_per_vector,
-        "bytes": {"shared": shared, **_bytes_by_part(snapshot)},
+        "bytes": {"shared": shared, **_bytes_by_part(snapshot, trained.extension)},
         "segments": len(snapshot.segments),
         "deleted": snapshot.rows - snapshot.live_count,
         "nlist": trained.nlist,
@@ -33,11 +34,13 @@ def of(version: Version, path: Path | None) -> dict[str, Any]:
     }
 
 
-def _bytes_by_part(snapshot: Snapshot) -> dict[str, int]:
+def _bytes_by_part(snapshot: Snapshot, extension: RowExtension | None) -> dict[str, int]:
     parts = {"codes": 0, "constants": 0, "refine": 0, "ids": 0, "positions": 0, "attributes": 0}
     for segment in snapshot.segments:
         for name, array in segment.arrays.items():
-            part = "tokens" if name.startswith("tokens.") else name if name in parts else "codes"
+            part = name if name in parts else "codes"
+            if extension is not None and name.startswith(f"{extension.name}."):
+                part = extension.name
             parts[part] = parts.get(part, 0) + array.nbytes
         parts["ids"] += sum(array.nbytes for array in segment.ids.sections().values())
         parts["positions"] += segment.positions.nbytes

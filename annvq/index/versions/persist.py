@@ -8,7 +8,6 @@ import numpy as np
 
 from annvq.arrays import frozen
 from annvq.errors import AnnvqError, CorruptIndexError, DuplicateIdError
-from annvq.index import tokens
 from annvq.index.codes import spill
 from annvq.index.codes.tablecodes import TableCodes
 from annvq.index.rows import arrowfile
@@ -19,9 +18,15 @@ from annvq.index.trained import Trained
 
 _ARRAY = "array."  # prefix of the sections that hold codes, constants and refine rows
 # What kernels follow unchecked is kept in memory, where it stays as it was checked, whatever happens to the file.
-# (So are offsets of string ids, from their first use on: `IdColumn`. The kernel clips numbers of tokens' centroids.)
-FOLLOWED = ("offsets", *(_ARRAY + name for name in (spill.OFFSETS, spill.ROWS, tokens.OFFSETS)))
+# (So are offsets of string ids, from their first use on: `IdColumn`.)
+_FOLLOWED = (spill.OFFSETS, spill.ROWS)
 LIVE = ("live", "rows")
+
+
+def followed(trained: Trained) -> tuple[str, ...]:
+    """Return the sections of a segment that kernels follow unchecked."""
+    also = () if trained.extension is None else trained.extension.followed
+    return ("offsets", *(_ARRAY + name for name in (*_FOLLOWED, *also)))
 
 
 def segment_sections(segment: Segment) -> dict[str, np.ndarray]:
@@ -41,8 +46,8 @@ def segment_from_sections(sections: dict[str, np.ndarray], trained: Trained, nam
         arrays = {key[len(_ARRAY) :]: frozen(array) for key, array in sections.items() if key.startswith(_ARRAY)}
         if isinstance(trained.codes, TableCodes):
             arrays = trained.codes.relaid(arrays)
-        if trained.tokens is not None:
-            arrays = trained.tokens.relaid(arrays)
+        if trained.extension is not None:
+            arrays = trained.extension.relaid(arrays)
         ids = IdColumn.from_sections(sections, name)
         table = arrowfile.from_section(sections["attributes"], name) if "attributes" in sections else None
         segment = Segment(offsets, arrays, ids, frozen(sections["positions"]), table, name=name)
@@ -72,8 +77,8 @@ def _check(segment: Segment, trained: Trained) -> None:
     expected = {name: (section.dtype, section.shape(segment.n, blocks)) for name, section in layout.items()}
     if isinstance(trained.codes, TableCodes) and trained.codes.spill:
         expected |= spill.check(segment.arrays, trained.codes.M, segment.n, trained.nlist)
-    if trained.tokens is not None:
-        expected |= trained.tokens.layout(segment.arrays, segment.n)
+    if trained.extension is not None:
+        expected |= trained.extension.layout(segment.arrays, segment.n)
     if set(expected) != set(segment.arrays):
         raise CorruptIndexError(f"sections {sorted(segment.arrays)}, expected {sorted(expected)}")
     for name, (dtype, shape) in expected.items():

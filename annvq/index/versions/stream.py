@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from annvq.errors import ShapeError
+from annvq.index.rows.extension import ExtensionRows
 from annvq.index.rows.ids import IdColumn, as_ids
 from annvq.index.rows.segment import Segment
-from annvq.index.tokens import TokenRows
 from annvq.index.trained import Trained
 from annvq.index.versions import commit
 from annvq.index.versions.writer import SegmentWriter
@@ -62,9 +62,9 @@ class SegmentStream:
         """The number of rows that are in no segment yet."""
         return self._writer.waiting
 
-    def add(self, vectors: np.ndarray, tokens: TokenRows | None = None) -> None:
-        """Encode a batch (n, d) float32 (ShapeError if there are fewer ids or attributes than rows)."""
-        self._writer.add(vectors, tokens)
+    def add(self, vectors: np.ndarray, beside: ExtensionRows | None = None) -> None:
+        """Encode a batch as `SegmentWriter.add` does (ShapeError if there are fewer ids or attributes than rows)."""
+        self._writer.add(vectors, beside)
         self.done += len(vectors)
         self._report.at(self.done)
         for name, given in self._given():

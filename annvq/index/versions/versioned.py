@@ -16,11 +16,11 @@ import numpy as np
 from annvq.arguments import as_path
 from annvq.errors import DuplicateIdError, ParameterError, StateError, StorageError
 from annvq.index.rows.attributes import new_attributes
+from annvq.index.rows.extension import ExtensionRows
 from annvq.index.rows.ids import IdColumn, as_ids
 from annvq.index.rows.segment import Segment
 from annvq.index.rows.snapshot import Snapshot
 from annvq.index.search.params import SearchParams
-from annvq.index.tokens import TokenRows
 from annvq.index.trained import Trained
 from annvq.index.versions import commit, persist
 from annvq.index.versions.commit import Version
@@ -33,7 +33,7 @@ from annvq.storage import Store
 class VersionedRows:
     """Coded rows with ids, in memory or in a folder; every change makes a new version current.
 
-    `annvq.Index` and `annvq.multivector.MultiVectorIndex` wrap this class; other packages can build on it as they do.
+    `annvq.Index` wraps this class; packages of higher layers build on it in the same way.
     Any number of threads may read while one changes the rows: a reader takes ``current`` once, and uses that version
     from beginning to end. After the rows are closed, every use of ``current`` raises StateError.
     """
@@ -164,6 +164,12 @@ class VersionedRows:
         if self._store is not None and self._store.mode != "rw":
             raise StateError("the index is open for reading: annvq.open(path, mode='rw') to change it")
 
+    def check_plain(self) -> None:
+        """Raise StateError if rows have more than vectors (`annvq.index.rows.extension`); it says who takes these."""
+        extension = self.current.trained.extension
+        if extension is not None:
+            raise StateError(extension.refusal)
+
     def check_files(self) -> None:
         """Check the checksums of all that is about to be written elsewhere (CorruptIndexError)."""
         now = self.current
@@ -200,9 +206,9 @@ class VersionedRows:
                 self._tuned, self.current = depth, replace(self.current, depth=depth)
 
     def insert(
-        self, vectors: np.ndarray, tokens: TokenRows | None, ids: Any, attributes: Any, threads: int | None
+        self, vectors: np.ndarray, beside: ExtensionRows | None, ids: Any, attributes: Any, threads: int | None
     ) -> None:
-        """Add rows of checked vectors (n, d) float32; ``tokens`` are the coded vectors of rows that are documents.
+        """Add rows of checked vectors (n, d) float32; ``beside`` is what their extension keeps of them.
 
         ``ids``, ``attributes`` and errors are those of `annvq.Index.add`.
         """
@@ -213,7 +219,7 @@ class VersionedRows:
             if len(vectors) == 0:
                 return
             writer = SegmentWriter(now.trained, pool.resolve(threads))
-            writer.add(vectors, tokens)
+            writer.add(vectors, beside)
             segments = self._merge_small([*now.snapshot.segments, writer.take(column, table)])
             self.change(snapshot=Snapshot.of(segments), next_id=column.next_free(now.next_id))
 

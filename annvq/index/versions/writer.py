@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from annvq.arrays import frozen, offsets_of
+from annvq.index.rows.extension import ExtensionRows
 from annvq.index.rows.ids import IdColumn
 from annvq.index.rows.segment import Segment
-from annvq.index.tokens import TokenRows
-from annvq.index.trained import TOKENS, Trained
+from annvq.index.trained import Trained
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,7 +34,7 @@ def make_segment(
     labels
         (n,) int64, every row's list.
     arrays
-        Unpacked rows by section, as `Trained.encode` returns them, and the tokens if the index keeps any.
+        Unpacked rows by section, as `Trained.encode` returns them, and those of the extension if there is one.
     ids, positions, attributes
         Those of the same n rows in the same order.
 
@@ -55,10 +55,11 @@ def make_segment(
 def joined(batches: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the unpacked rows of several batches as those of one."""
     names = batches[0] if batches else {}
-    return {
-        name: (TokenRows.joined if name == TOKENS else np.concatenate)([batch[name] for batch in batches])
-        for name in names
-    }
+    return {name: _concatenated([batch[name] for batch in batches]) for name in names}
+
+
+def _concatenated(parts: list[Any]) -> Any:
+    return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else parts[0].joined(parts)
 
 
 @dataclass
@@ -75,11 +76,11 @@ class SegmentWriter:
         """The number of rows that are gathered and not yet in a segment."""
         return sum(len(labels) for labels in self._labels)
 
-    def add(self, vectors: np.ndarray, tokens: TokenRows | None = None) -> None:
-        """Encode a batch of vectors (n, d) float32; ``tokens`` are the coded vectors of rows that are documents."""
+    def add(self, vectors: np.ndarray, beside: ExtensionRows | None = None) -> None:
+        """Encode a batch of vectors (n, d) float32; ``beside`` is what the extension keeps of the same rows."""
         labels, arrays = self.trained.encode(vectors, self.threads)
-        if tokens is not None:
-            arrays = {**arrays, TOKENS: tokens}
+        if self.trained.extension is not None:
+            arrays = {**arrays, self.trained.extension.name: beside}
         self._labels.append(labels)
         self._arrays.append(arrays)
 

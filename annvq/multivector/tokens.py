@@ -21,7 +21,6 @@ import numpy as np
 from annvq.arrays import frozen, offsets_of
 from annvq.codebooks import KMeans, ProductCodebook, RaBitQCodebook, ScalarCodebook
 from annvq.errors import CorruptIndexError, NonFiniteError, ParameterError, RecipeError
-from annvq.index.token_bytes import Levels, QueryBytes
 from annvq.index.values import check_count, check_one_of
 from annvq.kernels.clusters.assign import assign
 from annvq.kernels.codes.rabitq import PreparedQueries
@@ -32,6 +31,7 @@ from annvq.kernels.scan.scanbits import BitCodes
 from annvq.kernels.scan.topk import Candidates
 from annvq.kernels.vectors import gemm
 from annvq.kernels.vectors.dots import Store, padded, squared_norms
+from annvq.multivector.token_bytes import Levels, QueryBytes
 
 OFFSETS, LABELS, ROWS = "tokens.offsets", "tokens.labels", "tokens.rows"
 CODES, OTHER_CODES = f"tokens.codes.{scan4.LAYOUT}", f"tokens.codes.{scan4.OTHER_LAYOUT}"
@@ -128,8 +128,8 @@ class TokenStore:
     """What was learned from documents' vectors of dimension ``dim``.
 
     ``centroids (c, d) float32`` and a product codebook of their residuals; one centroid, their mean, and RaBitQ's
-    codebook; or a scalar codebook; each is None if the kind has none. ``settings`` are plain values of the layer
-    above (`annvq.multivector`), which makes rows' single vectors of documents' vectors.
+    codebook; or a scalar codebook; each is None if the kind has none. ``settings`` are plain values that say how
+    rows' single vectors are made of documents' vectors. To the index of these, the store is a `RowExtension`.
     """
 
     spec: TokenSpec
@@ -137,6 +137,10 @@ class TokenStore:
     settings: dict[str, Any]
     centroids: np.ndarray | None = None
     codebook: ProductCodebook | RaBitQCodebook | ScalarCodebook | None = None
+
+    name = "tokens"
+    followed = (OFFSETS,)  # the kernel clips numbers of centroids
+    refusal = "this index is of documents: open it with annvq.multivector.MultiVectorIndex"
 
     @classmethod
     def train(
@@ -287,7 +291,7 @@ class TokenStore:
     def score(self, prepared: Prepared, arrays: dict[str, np.ndarray], documents: np.ndarray) -> np.ndarray:
         """Return the Chamfer similarity of a prepared query to some documents (int64) of a segment, float32.
 
-        Of product codes as `annvq.index.token_bytes` rounds them, and the query.
+        Of product codes as `annvq.multivector.token_bytes` rounds them, and the query.
         """
         scores = np.empty(len(documents), np.float32)
         offsets = arrays[OFFSETS]
