@@ -1,4 +1,4 @@
-"""Residual codes by beam search: the best few sums of centroids are kept after every stage."""
+"""Residual codes by beam search: after every stage, the few best sums of centroids (beams) are kept."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from annvq.kernels.registers.tiles import LANES
 
 @kernel
 def _expand(scores, errors, first_lane, live, ksub, kept_errors, kept):
-    """Keep the best extensions of one vector's live beams, as lane * ksub + code; return how many.
+    """Keep the best extensions of the ``live`` beams of one vector, each as lane * ksub + code; return how many.
 
-    The error of an extension is the beam's less twice its score <r, c> - |c|^2 / 2. Equal errors go to
-    the lower code, then to the earlier beam.
+    The error of an extension is the error of the beam less twice the extension's score <r, c> - |c|^2 / 2. Equal errors
+    go to the lower code, then to the earlier beam.
     """
     count = np.int64(0)
     for j in range(ksub):
@@ -39,7 +39,10 @@ def _expand(scores, errors, first_lane, live, ksub, kept_errors, kept):
 
 @kernel
 def _place_rows(vectors, first, count, beam, panel, errors):
-    """Put each vector and its squared norm in the first of its ``beam`` lanes; other lanes are zero."""
+    """Write each vector to the first of its ``beam`` lanes, and its squared norm to ``errors``.
+
+    The other lanes are set to zero.
+    """
     panel[:] = np.float32(0.0)
     for v in range(count):
         norm = 0.0
@@ -52,18 +55,18 @@ def _place_rows(vectors, first, count, beam, panel, errors):
 
 @kernel
 def beam_encode(vectors, codebooks, bias, beam, panel, next_panel, scores, codes):
-    """Fill ``codes (n, M)``.
+    """Fill ``codes (n, M)`` with the best codes that a beam search finds.
 
     Parameters
     ----------
     vectors
         (n, d) float32.
     codebooks, bias
-        (M, ksub, d) and (M * ksub,) float32: -|c|^2 / 2.
+        (M, ksub, d) float32, and (M * ksub,) float32: -|c|^2 / 2 of every centroid.
     beam
-        How many partial codes are kept for each vector, 1 to LANES. Each takes one lane of a panel.
+        Number of partial codes that are kept per vector, 1 to LANES. Each takes one lane of a panel.
     panel, next_panel
-        Scratch, (d * LANES,) float32: residuals of the partial codes.
+        Scratch, (d * LANES,) float32: the residuals of the partial codes.
     scores
         Scratch, (ksub * LANES,) float32.
     codes
@@ -88,7 +91,7 @@ def beam_encode(vectors, codebooks, bias, beam, panel, next_panel, scores, codes
             found = np.int64(0)
             for v in range(count):
                 found = _expand(scores, errors, v * beam, live, ksub, kept_errors[v], kept[v])
-            live = found  # the same for all vectors
+            live = found  # it is the same for all vectors
             for v in range(count):
                 for b in range(live):
                     lane, source, code = v * beam + b, kept[v, b] // ksub, kept[v, b] % ksub

@@ -1,14 +1,14 @@
 """Inner products of codes that are stored as bit planes.
 
-The code of a row holds B bits for each of D coordinates, D a multiple of 64, as bit planes of D / 8
-bytes: coordinate i is bit i % 8 of byte i // 8. The highest plane is in `codes1 (n, D / 8)`; the
-others, from high to low, follow each other in `codes_ex (n, (B - 1) D / 8)`.
+The code of a row has B bits in each of D coordinates, where D is a multiple of 64. It is stored as bit planes of D / 8
+bytes each: coordinate i is bit i % 8 of byte i // 8. The highest plane is in `codes1 (n, D / 8)`; the others, from high
+to low, follow each other in `codes_ex (n, (B - 1) D / 8)`.
 
-`count_differences` compares the highest plane, taken for signs, with a query of four bits a
-coordinate by popcounts; `inner_product` takes all planes and a query of 16 bits. Both are exact
-integers, the same on every instruction set. Sources: Gao and Long, "RaBitQ" (arXiv 2405.12497),
-section 3.3.2, for the popcounts. There the query's levels are unsigned; levels symmetric around zero,
-as here, need no popcount of the code itself.
+`count_differences` takes the highest plane as signs and compares it, by popcounts (counts of set bits), with a query of
+4 bits per coordinate; `inner_product` takes all planes and a query of 16 bits per coordinate. Both results are exact
+integers, the same on every instruction set. Source of the popcounts: Gao and Long, "RaBitQ" (arXiv 2405.12497), section
+3.3.2. The levels of the query are unsigned there; levels that are symmetric around zero, as here, need no popcount of
+the code itself.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from numba.core import cgutils
 from annvq.kernels.compile.jit import intrinsic, kernel
 from annvq.kernels.registers import simd
 
-QUERY_BITS = 4  # planes of a query; the kernels below are written for four
+QUERY_BITS = 4  # bit planes of a query; the kernels below are written for four
 
 _WORDS = simd.Vector("U64x8", ir.IntType(64), 8)
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 
 def plane_words(D: int) -> int:
-    """Return the 64-bit words of one plane of a query: D / 64, padded to a multiple of 8."""
+    """Return the number of 64-bit words in one plane of a query: D / 64, rounded up to a multiple of 8."""
     return -(-D // 512) * 8
 
 
 @intrinsic
 def _load_words(typingctx, codes, index, count):
-    """Load ``count`` words (all 8 if it is larger) from byte ``index`` of a uint8 array; the rest is zero."""
+    """Load ``count`` words (8 if it is larger) from byte ``index`` of a uint8 array; the remaining lanes are zero."""
 
     def codegen(context, builder, sig, args):
         lanes = _WORDS.llvm
@@ -62,7 +62,7 @@ def _load_plane(typingctx, planes, index):
 
 @intrinsic
 def _count_differences(typingctx, words, plane0, plane1, plane2, plane3):
-    """Return, per lane, the sum over j of 2^j popcount(words ^ plane j)."""
+    """Return in every lane the sum over j of 2^j popcount(words ^ plane j)."""
 
     def codegen(context, builder, sig, args):
         total = None
@@ -76,7 +76,7 @@ def _count_differences(typingctx, words, plane0, plane1, plane2, plane3):
 
 @intrinsic
 def _fold(typingctx, a, b):
-    """Add neighbouring lanes: a0 + a1, a2 + a3, a4 + a5, a6 + a7, b0 + b1, ..."""
+    """Add neighbouring lanes: return a0 + a1, a2 + a3, a4 + a5, a6 + a7, b0 + b1, ..."""
 
     def codegen(context, builder, sig, args):
         index = ir.VectorType(_I32, 8)
@@ -89,7 +89,7 @@ def _fold(typingctx, a, b):
 
 @intrinsic
 def _store_counts(typingctx, counts, index, words, accumulate):
-    """Write, or add, 8 lanes to element ``index`` of an int32 array."""
+    """Write 8 lanes to element ``index`` of an int32 array and following, or add them if ``accumulate``."""
 
     def codegen(context, builder, sig, args):
         narrow = ir.VectorType(_I32, 8)
@@ -110,7 +110,10 @@ def _zero_bytes(typingctx):
 
 @intrinsic
 def _shift_in(typingctx, levels, codes, index):
-    """Double 64 bytes and add to byte i bit i of the 64 bits at byte ``index`` of a uint8 array."""
+    """Double 64 bytes, and add to byte i the bit i of a word.
+
+    The word is the 64 bits at byte ``index`` of a uint8 array.
+    """
 
     def codegen(context, builder, sig, args):
         word = builder.load(simd._pointer(context, builder, sig.args[1], args[1], args[2], _I64))
@@ -123,14 +126,17 @@ def _shift_in(typingctx, levels, codes, index):
 
 @kernel
 def _count_rows(codes1, begin, end, word, planes, counts):
-    """Write (word 0) or add the differences in the words ``word`` to ``word + 8`` of every row."""
+    """Count the differences of every row in words ``word`` to ``word + 7``.
+
+    The counts are written if ``word`` is 0, and added otherwise.
+    """
     width, stride = codes1.shape[1], planes.shape[1]
     plane0 = _load_plane(planes, word)
     plane1 = _load_plane(planes, word + stride)
     plane2 = _load_plane(planes, word + 2 * stride)
     plane3 = _load_plane(planes, word + 3 * stride)
     left = width // 8 - word
-    last = (end - 1) * width + 8 * word  # rows beyond the end are the last row once more
+    last = (end - 1) * width + 8 * word  # in place of rows beyond the end, the last row is read again
     for row in range(begin, end, 8):
         at = row * width + 8 * word
         a = _count_differences(_load_words(codes1, at, left), plane0, plane1, plane2, plane3)
@@ -154,7 +160,7 @@ def _count_rows(codes1, begin, end, word, planes, counts):
 
 @kernel
 def _count_short_rows(codes1, begin, end, planes, counts):
-    """Write the differences of rows of 1, 2 or 4 words, of which a register holds 8, 4 or 2."""
+    """Write the differences of rows of 1, 2 or 4 words; a register holds 8, 4 or 2 of such rows."""
     width = codes1.shape[1]
     words = width // 8
     plane0 = _load_plane(planes, 0)
@@ -163,7 +169,7 @@ def _count_short_rows(codes1, begin, end, planes, counts):
     plane3 = _load_plane(planes, 3 * planes.shape[1])
     for row in range(begin, end, 8):
         at = row * width
-        left = (end - row) * words  # below 1 where nothing is left to load
+        left = (end - row) * words  # below 1 if nothing is left to load
         a = _count_differences(_load_words(codes1, at, left), plane0, plane1, plane2, plane3)
         if words > 1:
             b = _count_differences(_load_words(codes1, at + 64, left - 8), plane0, plane1, plane2, plane3)
@@ -184,9 +190,9 @@ def count_differences(codes1, begin, end, planes, counts):
     codes1
         (n, D / 8) uint8.
     planes
-        (4, plane_words(D)) uint64, the query's bit planes; see `pad_planes` for the words beyond D.
+        (4, plane_words(D)) uint64: the bit planes of the query; see `pad_planes` for the words beyond D.
     counts
-        Output, int32, as long as the number of rows rounded up to a multiple of 8: the sum over j of
+        Output, int32, with one element per row and a length that is rounded up to a multiple of 8: the sum over j of
         2^j popcount(codes1[row] XOR planes[j]).
 
     """
@@ -200,10 +206,10 @@ def count_differences(codes1, begin, end, planes, counts):
 
 @kernel
 def pad_planes(planes, words):
-    """Fill the words beyond the first ``words`` of a query's planes (4, plane_words(D)).
+    """Fill the words beyond the first ``words`` of a query's planes (4, plane_words(D)) uint64.
 
-    Codes of 1, 2 or 4 words are compared several rows at once: the planes are repeated. Other codes are
-    compared in eights of words, of which the missing ones are zero on both sides.
+    Codes of 1, 2 or 4 words are compared several rows at a time, so that the planes are repeated. Other codes are
+    compared eight words at a time, and words that are missing are zero on both sides.
     """
     repeat = words == 1 or words == 2 or words == 4
     for j in range(planes.shape[0]):
@@ -213,10 +219,10 @@ def pad_planes(planes, words):
 
 @kernel
 def inner_product(codes1, codes_ex, row, bits, high, low):
-    """Return the exact inner product of a row's codes (0 .. 2^bits - 1) with a 16-bit query.
+    """Return the exact inner product of the code of a row (levels 0 .. 2^bits - 1) with a 16-bit query.
 
-    The query's level of coordinate i is ``256 * high[i] + low[i]``, int8 seen as uint8. Each partial sum
-    fits 32 bits while D <= 65,536.
+    The level of the query in coordinate i is ``256 * high[i] + low[i]``; both are int8, viewed as uint8. Each partial
+    sum fits 32 bits as long as D <= 65,536.
     """
     width = codes1.shape[1]
     width_ex = codes_ex.shape[1]

@@ -1,4 +1,7 @@
-"""Codes of product and scalar codebooks, and back."""
+"""Encoding and decoding of product and scalar codes, and decoding of residual codes.
+
+Residual codes are encoded by `annvq.kernels.codes.beam`.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +16,18 @@ from annvq.kernels.registers.tiles import LANES, aligned, readonly
 
 
 class ProductSites(NamedTuple):
-    """A product codebook made ready for encoding."""
+    """A product codebook that is prepared for encoding."""
 
     shifted: np.ndarray  # (M * ksub * dsub,) float32: codebooks - shift
-    shift: np.ndarray  # (M * dsub,) float32, mean of each dimension's centroids
+    shift: np.ndarray  # (M * dsub,) float32: the mean of the centroids in each dimension
     bias: np.ndarray  # (M * ksub,) float32: -|shifted|^2 / 2
 
 
 def product_sites(codebooks: np.ndarray) -> ProductSites:
     """Prepare codebooks (M, ksub, dsub) float32 for `product_encode`.
 
-    Centroids and vectors are compared relative to each dimension's mean, so that data far from the
-    origin keep their digits.
+    The mean of the centroids in each dimension is subtracted from centroids and vectors before they are compared, so
+    that data far from the origin keep their digits.
     """
     shift = codebooks.mean(axis=1, dtype=np.float64).astype(np.float32)
     shifted = aligned(codebooks.size)
@@ -43,9 +46,9 @@ def product_encode(vectors, M, ksub, dsub, shifted, shift, bias, panel, codes):
     vectors
         (n, d) float32 with d <= M * dsub; dimensions beyond d count as zero.
     M, ksub, dsub
-        Shape of the codebooks.
+        The shape of the codebooks.
     shifted, shift, bias
-        Of `product_sites`.
+        From `product_sites`.
     panel
         Scratch, (M * dsub * LANES,) float32.
     codes
@@ -71,7 +74,7 @@ def product_encode(vectors, M, ksub, dsub, shifted, shift, bias, panel, codes):
 
 @kernel
 def product_decode(codes, codebooks, vectors):
-    """Fill ``vectors (n, d)`` with the centroids that ``codes (n, M)`` name; d <= M * dsub."""
+    """Fill ``vectors (n, d)`` with the centroids that ``codes (n, M)`` uint8 select; d <= M * dsub."""
     M, _, dsub = codebooks.shape
     n, d = vectors.shape
     for row in range(n):
@@ -83,7 +86,7 @@ def product_decode(codes, codebooks, vectors):
 
 @kernel
 def residual_decode(codes, codebooks, vectors):
-    """Fill ``vectors (n, d)`` with the sums of the centroids that ``codes (n, M)`` name, in order of m."""
+    """Fill ``vectors (n, d)`` with the sums, in the order of m, of the centroids that ``codes (n, M)`` uint8 select."""
     M, _, d = codebooks.shape
     for row in range(codes.shape[0]):
         vector = vectors[row]
@@ -96,7 +99,7 @@ def residual_decode(codes, codebooks, vectors):
 
 @kernel
 def scalar_encode(vectors, minimum, inverse, top, codes):
-    """Fill ``codes (n, d)`` with ``round((x - minimum) * inverse)``, cut to 0 .. top."""
+    """Fill ``codes (n, d)`` uint8 with ``floor((x - minimum) * inverse + 0.5)``, clipped to 0 .. ``top``."""
     n, d = vectors.shape
     for row in range(n):
         for i in range(d):
@@ -107,7 +110,7 @@ def scalar_encode(vectors, minimum, inverse, top, codes):
 
 @kernel
 def scalar_decode(codes, minimum, step, vectors):
-    """Fill ``vectors (n, d)`` with ``minimum + step * code``, rounded once as a fused operation would."""
+    """Fill ``vectors (n, d)`` with ``minimum + step * code``, rounded only once, as by a fused multiply-add."""
     n, d = codes.shape
     for row in range(n):
         for i in range(d):
@@ -116,7 +119,10 @@ def scalar_decode(codes, minimum, step, vectors):
 
 @kernel
 def residual_constants(decoded, centroids, constants):
-    """Fill ``constants (n,)`` with ``-(|r|^2 + 2 <c, r>)`` of decoded residuals and their centroids (n, d)."""
+    """Fill ``constants (n,)`` with ``-(|r|^2 + 2 <c, r>)`` for every row.
+
+    r is the row's decoded residual, and c the centroid of its list; both arrays are (n, d) float32.
+    """
     n, d = decoded.shape
     for row in range(n):
         total = 0.0

@@ -1,9 +1,9 @@
 """Codes and centroids for the anisotropic loss eta |r_par|^2 + |r_perp|^2.
 
-With g = x / |x| the unit direction of the original vector and r the error of the code, the loss is
-|r|^2 + (eta - 1) <g, r>^2: of what a change in one sub-space does, only the scalar p = <g, r> depends on
-the other sub-spaces (Guo et al. 2020, "Accelerating large-scale inference with anisotropic vector
-quantization", section 3 and appendix).
+r is the error of the code, r_par its part along the original vector x, and r_perp its part perpendicular to x. With the
+direction g = x / |x|, the loss is |r|^2 + (eta - 1) <g, r>^2. The effect of a change in one sub-space thus depends on
+the other sub-spaces only through the scalar p = <g, r> (Guo et al. 2020, "Accelerating large-scale inference with
+anisotropic vector quantization", section 3 and appendix).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from annvq.kernels.registers.tiles import LANES
 
 @kernel
 def _start_projection(panel, along, M, ksub, dsub, shifted, codes, first, count, projection):
-    """Set p of each lane: <g, v> less <g, c> of its codes."""
+    """Set p of each lane: <g, v> less <g, c> of the centroids c that its codes select."""
     for lane in range(count):
         total = np.float32(0.0)
         for m in range(M):
@@ -31,9 +31,10 @@ def _start_projection(panel, along, M, ksub, dsub, shifted, codes, first, count,
 
 @kernel
 def _improve_subspace(scores, dots, ksub, weight, projection, code, changed):
-    """Choose the best centroid of one sub-space for each lane, all others being kept; count changes.
+    """Choose the best centroid of one sub-space for each lane while all other codes are kept.
 
-    A lane's loss for centroid j is, up to a constant, -2 scores[j] + weight (rest - dots[j])^2.
+    The loss of a lane for centroid j is, up to a constant, -2 scores[j] + weight (rest - dots[j])^2. The result is
+    ``changed`` plus the number of lanes whose code has changed.
     """
     rest = empty(LANES, np.float32)
     best = empty(LANES, np.float32)
@@ -65,20 +66,20 @@ def descend(vectors, directions, M, ksub, dsub, shifted, shift, bias, eta, round
     Parameters
     ----------
     vectors, directions
-        (n, d) float32; directions of unit norm, or zero for the plain squared error.
+        (n, d) float32; directions have unit norm, or are zero for the plain squared error.
     M, ksub, dsub, shifted, shift, bias
         As in `annvq.kernels.codes.encode.product_encode`.
     eta
-        float32, above 0.
+        float32, above 0: the weight of the parallel error.
     rounds
-        Most rounds over the M sub-spaces.
+        Maximum number of rounds over the M sub-spaces.
     panel, along
-        Scratch, (M * dsub * LANES,) float32, zero beyond the first d * LANES of ``along``, minus the
-        shift there in ``panel``.
+        Scratch, (M * dsub * LANES,) float32. Beyond the first d * LANES elements, ``along`` is zero, and ``panel`` is
+        minus the shift.
     scores, dots
         Scratch, (ksub * LANES,) float32.
     codes
-        (n, M) uint8, start and result.
+        (n, M) uint8: at first the initial codes, at last the result.
 
     """
     n, d = vectors.shape
@@ -108,10 +109,10 @@ def descend(vectors, directions, M, ksub, dsub, shifted, shift, bias, eta, round
 
 @kernel
 def normal_equations(vectors, directions, projections, codes, m, centroids, eta, lhs, rhs):
-    """Sum up, for each centroid of sub-space m, the equations of its best place.
+    """Sum up, for each centroid of sub-space m, the linear equations of its best place.
 
-    With the other sub-spaces kept, a member's loss is |v - c|^2 + (eta - 1)(p + <g, c_now - c>)^2, whose sum
-    is least where (sum I + (eta - 1) g g^T) c = sum v + (eta - 1)(p + <g, c_now>) g.
+    If the other sub-spaces are kept, the loss of a member is |v - c|^2 + (eta - 1)(p + <g, c_now - c>)^2. The sum of
+    the losses is least if (sum I + (eta - 1) g g^T) c = sum v + (eta - 1)(p + <g, c_now>) g.
 
     Parameters
     ----------
@@ -122,13 +123,13 @@ def normal_equations(vectors, directions, projections, codes, m, centroids, eta,
     codes
         (n, M) uint8.
     m
-        Which sub-space.
+        The number of the sub-space.
     centroids
-        (ksub, dsub) float32, its present centroids.
+        (ksub, dsub) float32: the present centroids of the sub-space.
     eta
-        float64.
+        float64, the weight of the parallel error.
     lhs, rhs
-        Outputs, (ksub, dsub, dsub) and (ksub, dsub) float64.
+        Outputs, (ksub, dsub, dsub) and (ksub, dsub) float64: the left and right sides of the equations.
 
     """
     dsub = centroids.shape[1]
@@ -151,7 +152,10 @@ def normal_equations(vectors, directions, projections, codes, m, centroids, eta,
 
 @kernel
 def move_projections(directions, codes, m, before, after, projections):
-    """Update p = <g, r> (n,) float64 for centroids (ksub, dsub) of sub-space m that have moved."""
+    """Update p = <g, r> (n,) float64 for centroids of sub-space m that have moved.
+
+    ``before`` and ``after`` are its centroids (ksub, dsub) float32.
+    """
     dsub = before.shape[1]
     for row in range(directions.shape[0]):
         j = np.int64(codes[row, m])

@@ -1,10 +1,10 @@
-"""Encoding of rows and queries for RaBitQ, on vectors that are rotated already.
+"""Encoding of rows and queries for RaBitQ. All vectors are already rotated.
 
-A code is the vector u of half-integers, u_i = +-1/2, +-3/2, ..., that lies closest in angle to the
-rotated residual r. Per coordinate that is sign(r_i) (floor(t |r_i|) + 1/2) for one factor t, clipped
-to B bits; t is searched for (arXiv 2409.09913, section 3.2).
+A code is the vector u of half-integers, u_i = +-1/2, +-3/2, ..., that has the smallest angle to the rotated residual r.
+In each coordinate it is sign(r_i) (floor(t |r_i|) + 1/2), with the same factor t for all coordinates, clipped to B
+bits. The factor t is found by a search (arXiv 2409.09913, section 3.2).
 
-All sums are made in 16 lanes in a fixed order, so codes do not depend on the instruction set.
+All sums are made in 16 lanes in a fixed order, so that codes do not depend on the instruction set.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from annvq.kernels.compile.jit import intrinsic, kernel
 from annvq.kernels.compile.scratch import empty
 from annvq.kernels.registers import simd
 
-EPSILON = np.float32(1.9)  # eps_0 of arXiv 2405.12497: the error is inside its bound in 94 of 100 cases
+EPSILON = np.float32(1.9)  # eps_0 of arXiv 2405.12497: the error is within its bound in 94 of 100 cases
 _HIGHEST = np.float32(32512.0)  # = 127 * 256: the largest level whose two bytes fit int8
 
-# 1 / step of the uniform quantizer with 2^B levels of least error for a normal distribution of
-# variance 1 (Max, "Quantizing for minimum distortion", 1960), by B. B = 1: any t gives the same code.
+# For each B, 1 / step of the uniform quantizer with 2^B levels that has the least error for a normal distribution of
+# variance 1 (Max, "Quantizing for minimum distortion", 1960). For B = 1, any t gives the same code.
 GAUSSIAN_FACTORS = np.array([0, 1, 1 / 0.9957, 1 / 0.5860, 1 / 0.3352, 1 / 0.1881, 1 / 0.1041, 1 / 0.0569, 1 / 0.0308])
-# Where to look for t. The best t is near the Gaussian one for few bits and near the one that clips
-# nothing for many; the refinement brings the error to within 2 % of an exhaustive search's.
+# The multiples at which t is looked for. For few bits the best t is near the Gaussian factor, for many bits near the
+# factor that clips nothing; the refinement brings the error to within 2 % of that of an exhaustive search.
 _NEAR_GAUSSIAN = np.array([0.85, 0.92, 1.0, 1.08])
 _NEAR_UNCLIPPED = np.array([0.97, 1.0, 1.03, 1.07])
 _REFINEMENT = np.array([0.98, 0.985, 0.99, 0.995, 1.005, 1.01, 1.015, 1.02])
@@ -39,13 +39,13 @@ class PreparedQueries(NamedTuple):
     Attributes
     ----------
     planes
-        (nq, 4, words) uint64: bit planes of the query in 4 bits, `annvq.kernels.codes.bits.plane_words` words.
+        (nq, 4, words) uint64: the bit planes of the 4-bit form, in `annvq.kernels.codes.bits.plane_words` words.
     high, low
-        (nq, D) uint8, bytes of an int8: the query in 16 bits, level ``256 * high + low``.
+        (nq, D) uint8, bytes of an int8: the 16-bit form, whose levels are ``256 * high + low``.
     factors
-        (nq, 3) float32: scale and noise of the 4-bit form, half the step of the 16-bit form.
+        (nq, 3) float32: scale and noise of the 4-bit form, and half the step of the 16-bit form.
     totals
-        (nq,) int64: sum of the 16-bit levels.
+        (nq,) int64: the sum of the 16-bit levels.
 
     """
 
@@ -74,7 +74,7 @@ def _magnitudes(typingctx, values, factor, highest):
 
 @intrinsic
 def _with_sign(typingctx, values, signs):
-    """Give ``values``, which are not negative, the signs of ``signs`` (those of -0.0 and 0.0 differ)."""
+    """Return ``values``, which are not negative, with the signs of ``signs``, where 0.0 and -0.0 differ in sign."""
 
     def codegen(context, builder, sig, args):
         return simd._call(builder, "llvm.copysign.v16f32", simd.F32x16.llvm, list(args))
@@ -84,7 +84,7 @@ def _with_sign(typingctx, values, signs):
 
 @kernel
 def _inner(a, b):
-    """Return <a, b> of two float32 vectors whose length is a multiple of 16."""
+    """Return <a, b>, as float64, of two float32 vectors whose length is a multiple of 16."""
     total = simd.zero_f32x16()
     for i in range(0, a.size, 16):
         total = simd.fma(simd.load_f32x16(a, i), simd.load_f32x16(b, i), total)
@@ -93,9 +93,9 @@ def _inner(a, b):
 
 @kernel
 def quantize(vector, factor, bits, u):
-    """Write sign(vector) (min(floor(factor |vector|), 2^(bits-1) - 1) + 1/2) to ``u``; return <vector, u>, |u|^2.
+    """Write the half-integers of a vector to ``u``; return <vector, u> and |u|^2 as float64.
 
-    ``vector`` and ``u`` are (D,) float32.
+    They are u_i = sign(v_i) (min(floor(factor |v_i|), 2^(bits-1) - 1) + 1/2); ``vector`` and ``u`` are (D,) float32.
     """
     highest = np.float32((1 << (bits - 1)) - 1)
     inner = simd.zero_f32x16()
@@ -111,7 +111,11 @@ def quantize(vector, factor, bits, u):
 
 @kernel
 def _best(vector, center, multiples, bits, u, factor, cosine):
-    """Try ``center * multiples``; return the factor of the largest cosine, and it (times |vector|)."""
+    """Try the factors ``center * multiples``; return the best of these and ``factor``, and its cosine times |vector|.
+
+    The best factor has the largest cosine of the angle between the vector and u; ``cosine`` is that of ``factor``,
+    times |vector|.
+    """
     for multiple in multiples:
         candidate = np.float32(center * multiple)
         inner, square = quantize(vector, candidate, bits, u)
@@ -122,7 +126,10 @@ def _best(vector, center, multiples, bits, u, factor, cosine):
 
 @kernel
 def search_factor(vector, norm, bits, u):
-    """Return the t whose code makes the smallest angle with ``vector (D,) float32``; ``u`` is scratch."""
+    """Return the factor t whose code has the smallest angle to ``vector (D,) float32``.
+
+    ``norm`` is |vector|; ``u`` is scratch, (D,) float32.
+    """
     if bits == 1:
         return np.float32(0.0)
     largest = np.float32(0.0)
@@ -138,7 +145,7 @@ def search_factor(vector, norm, bits, u):
 
 @kernel
 def _pack(u, bits, codes1, codes_ex):
-    """Write the planes of one row: codes1 (D / 8,), codes_ex ((bits - 1) D / 8,)."""
+    """Write the bit planes of one row: codes1 (D / 8,) and codes_ex ((bits - 1) D / 8,), both uint8."""
     width = codes1.size
     half = np.float32(0.5 * ((1 << bits) - 1))
     for byte in range(width):
@@ -155,7 +162,7 @@ def _pack(u, bits, codes1, codes_ex):
 
 @kernel
 def unpack_row(codes1, codes_ex, bits, u):
-    """Write u (D,) float32 of one row's planes."""
+    """Write the half-integers u (D,) float32 that the bit planes of one row stand for."""
     width = codes1.size
     half = np.float32(0.5 * ((1 << bits) - 1))
     for i in range(u.size):
@@ -168,7 +175,10 @@ def unpack_row(codes1, codes_ex, bits, u):
 
 @kernel
 def _fill_factors(residual, centroid, square, inner, u, l2, place, factors):
-    """Write add and mul to ``factors[place:place + 2]``: base + add + mul <q, u> is the score."""
+    """Write add and mul to ``factors[place:place + 2]``.
+
+    With these, the score of the row is base + add + mul <q, u>, where base is what its list contributes.
+    """
     mul = square / inner
     of_centroid = _inner(centroid, u)
     if l2:
@@ -188,12 +198,14 @@ def encode(residuals, centroids, labels, bits, l2, codes1, codes_ex, factors):
     residuals
         (n, D) float32, rotated.
     centroids, labels
-        (nlist, D) float32, rotated, and (n,) int64: the centroid of a row.
-    bits, l2
-        1 to 8; minus squared L2 instead of inner product.
+        (nlist, D) float32, rotated, and (n,) int64: the list, and so the centroid, of each row.
+    bits
+        Bits per coordinate, 1 to 8.
+    l2
+        Whether scores are minus squared L2 distances rather than inner products.
     codes1, codes_ex, factors
-        Outputs: (n, D / 8) uint8, (n, (bits - 1) D / 8) uint8, (n, 3 or 5) float32. A residual of zero
-        gets factors of zero: its score is its list's.
+        Outputs: (n, D / 8) uint8, (n, (bits - 1) D / 8) uint8, and (n, 3) float32, or (n, 5) if there are two or more
+        bits. A residual of zero gets factors of zero: its score is what its list contributes.
 
     """
     D = residuals.shape[1]
@@ -219,9 +231,9 @@ def encode(residuals, centroids, labels, bits, l2, codes1, codes_ex, factors):
 
 @kernel
 def error_of(square, mul, square_u, D):
-    """Return the bound of the estimate of <q, r> for |q| = 1, given |r|^2, |r|^2 / <r, u> and |u|^2.
+    """Return the error bound of the estimate of <q, r> for |q| = 1, given |r|^2, |r|^2 / <r, u> and |u|^2.
 
-    Of arXiv 2405.12497, theorem 3.2: eps_0 |r| sqrt((|u|^2 |r|^2 / <r, u>^2 - 1) / (D - 1)).
+    It is eps_0 |r| sqrt((|u|^2 |r|^2 / <r, u>^2 - 1) / (D - 1)) (arXiv 2405.12497, theorem 3.2).
     """
     excess = max(0.0, mul * mul * square_u - square)
     return np.float32(np.float64(EPSILON) * np.sqrt(excess / np.float64(D - 1)))
@@ -229,7 +241,7 @@ def error_of(square, mul, square_u, D):
 
 @kernel
 def _square_of(factors, D, l2):
-    """Return |r|^2, which follows from a row's mul1 and err1, since |u1|^2 = D / 4."""
+    """Return |r|^2, which follows from the mul1 and err1 of a row, because |u1|^2 = D / 4."""
     unit = 2.0 if l2 else 1.0
     mul, error = np.float64(factors[1]) / unit, np.float64(factors[2]) / (unit * np.float64(EPSILON))
     return max(0.0, mul * mul * np.float64(D) / 4.0 - error * error * np.float64(D - 1))
@@ -237,7 +249,7 @@ def _square_of(factors, D, l2):
 
 @kernel
 def decode(codes1, codes_ex, factors, bits, l2, rotated):
-    """Write the multiple of every row's u that is closest to its residual to ``rotated (n, D) float32``."""
+    """Write to each row of ``rotated (n, D) float32`` the multiple of its u that is closest to its residual."""
     D = rotated.shape[1]
     column = 1 if bits == 1 else 4
     for row in range(rotated.shape[0]):
@@ -254,7 +266,7 @@ def decode(codes1, codes_ex, factors, bits, l2, rotated):
 
 @kernel
 def _prepare4(query, square, u, planes, factors):
-    """Quantize a query to four bits a coordinate: its planes, and its scale and noise."""
+    """Quantize a query to 4 bits per coordinate: write its bit planes, and its scale and noise to ``factors[:2]``."""
     D = query.size
     factor = np.float32(GAUSSIAN_FACTORS[QUERY_BITS] * np.sqrt(np.float64(D) / square))
     inner, square_u = quantize(query, factor, QUERY_BITS, u)
@@ -265,15 +277,18 @@ def _prepare4(query, square, u, planes, factors):
         for j in range(QUERY_BITS):
             planes[j, word] |= ((level >> np.uint64(j)) & np.uint64(1)) << bit
     pad_planes(planes, D // 64)
-    # The query is scale * u + rest. <u, u1> is 15 D / 4 - count / 2. The rest is taken for a vector in
-    # random position: its inner product with the D signs of u1, each 1/2, has deviation |rest| / 2.
+    # The query is scale * u + rest, and <u, u1> is 15 D / 4 - count / 2. The rest is regarded as a vector in a random
+    # direction: its inner product with the D coordinates of u1, each +-1/2, has a standard deviation of |rest| / 2.
     factors[0] = np.float32(0.25 * inner / square_u)
     factors[1] = np.float32(0.5 * np.float64(EPSILON) * np.sqrt(max(0.0, square - inner * inner / square_u)))
 
 
 @kernel
 def _prepare16(query, high, low, factors):
-    """Quantize a query to 16 bits a coordinate: its bytes and its step; return the sum of the levels."""
+    """Quantize a query to 16 bits per coordinate; return the sum of the levels.
+
+    Its bytes are written to ``high`` and ``low``, and half its step to ``factors[2]``.
+    """
     largest = np.float32(0.0)
     for i in range(query.size):
         largest = max(largest, abs(query[i]))
@@ -291,7 +306,7 @@ def _prepare16(query, high, low, factors):
 
 @kernel
 def prepare(queries, prepared):
-    """Quantize rotated queries (nq, D) float32 for both stages, into `PreparedQueries`."""
+    """Quantize rotated queries (nq, D) float32 for both stages of a scan, and write them to `PreparedQueries`."""
     planes, high, low, factors, totals = prepared
     u = empty(queries.shape[1], np.float32)
     for q in range(queries.shape[0]):

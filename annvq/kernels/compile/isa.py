@@ -1,13 +1,13 @@
 """Which vector instructions the kernels are compiled for.
 
-Chosen once, at import, from the CPU features that Numba compiles for, or forced by the
-environment variable ``ANNVQ_ISA``. Every variant returns the same integers; float kernels are
-written in 16-lane operations and agree too on CPUs that have fused multiply-add.
+The variant is chosen once, at import, from the CPU features that Numba compiles for, or is forced by the environment
+variable ``ANNVQ_ISA``. Every variant returns the same integers. Float kernels are written in operations on 16 lanes,
+and their results agree as well on all CPUs that have fused multiply-add.
 
     avx512    AVX-512 BW, VL, VBMI and VNNI (x86-64)
     avx2      AVX2 (x86-64)
     neon      Advanced SIMD (64-bit Arm)
-    portable  no target-specific instruction
+    portable  no instruction of a particular target
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _NEEDS = {
 
 
 def cpu_features() -> set[str]:
-    """Return the names of the features that Numba's code generator will use."""
+    """Return the names of the CPU features that Numba's code generator will use."""
     if config.CPU_FEATURES:
         flags = config.CPU_FEATURES.split(",")
         return {flag.strip()[1:] for flag in flags if flag.strip().startswith("+")}
     if config.CPU_NAME and config.CPU_NAME != "host":
-        return set()  # e.g. NUMBA_CPU_NAME=generic: LLVM may not emit what the host could run
+        return set()  # such as NUMBA_CPU_NAME=generic: LLVM may not emit everything that the host could run
     if platform.machine().lower() in ("aarch64", "arm64"):
         return {"neon"}  # part of the base architecture
     import llvmlite.binding as llvm

@@ -1,7 +1,7 @@
-"""What is said while kernels are compiled: what they are for, then how many they were and how long it took.
+"""Messages about the compilation of kernels: first what they are for, then how many there were and how long it took.
 
-Kernels are compiled when they are first called, one after the other. What follows within a second is told together.
-Messages go to the logger "annvq"; without any handler they come on stderr.
+Kernels are compiled when they are first called, one after the other. Kernels that follow within a second of each other
+are reported together. Messages go to the logger "annvq"; if it has no handler, they appear on stderr.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from dataclasses import dataclass, field
 
 compiled = 0  # kernels that this process compiled and did not find in the cache
 
-_PAUSE = 1.0  # seconds without a new kernel after which what was compiled is told
-_FRONTS = ("annvq.cli", "annvq.bench", "annvq.demo", "annvq.kernels")  # call what users call, or are called by it
+_PAUSE = 1.0  # seconds without a new kernel after which the compiled ones are reported
+_FRONTS = ("annvq.cli", "annvq.bench", "annvq.demo", "annvq.kernels")  # these call what users call, or are called by it
 _log = logging.getLogger("annvq")
 
 
 @dataclass
 class _Burst:
-    """Kernels compiled shortly after one another."""
+    """Kernels that are compiled shortly after one another."""
 
     purposes: list[str] = field(default_factory=list)
     kernels: int = 0
@@ -36,11 +36,14 @@ class _Burst:
 
 _lock = threading.Lock()
 _burst: _Burst | None = None
-_told = False  # where kernels are kept
+_told = False  # whether it has been said where kernels are kept
 
 
 def begin(where: Callable[[], tuple[str | None, str]]) -> None:
-    """Note that a kernel is about to be compiled; ``where`` returns the folder that will keep it, or why none will."""
+    """Note that a kernel is about to be compiled.
+
+    ``where`` returns the folder that will keep it, or None and the reason why there is no such folder.
+    """
     global _burst, _told
     purpose = _purpose()
     with _lock:
@@ -57,7 +60,7 @@ def begin(where: Callable[[], tuple[str | None, str]]) -> None:
 
 
 def end() -> None:
-    """Note that the kernel is compiled, if one was."""
+    """Note that a kernel has been compiled, if `begin` was called for one."""
     global compiled
     with _lock:
         if _burst is None or _burst.began is None:
@@ -92,7 +95,7 @@ def _kept(folder: str | None, reason: str) -> str:
 def _purpose() -> str:
     """Return the outermost function of the library that this thread is in, such as "build" or "Index.search".
 
-    Nothing in one of the library's own threads.
+    The result is empty in the library's own threads.
     """
     purpose, outermost = "", ""
     frame = sys._getframe(1)
@@ -107,7 +110,7 @@ def _purpose() -> str:
 
 
 def _forget() -> None:
-    """In a forked child: the parent tells of its kernels, and no timer is there."""
+    """Start afresh in a forked child: the parent reports its own kernels, and no timer runs in the child."""
     global _burst, _lock
     _burst, _lock = None, threading.Lock()
 

@@ -1,12 +1,12 @@
 """Whether files are safe to unpickle: who may have written them.
 
 Numba keeps compiled functions in pickles, and whoever wrote a pickle decides what runs when it is read. A folder is
-used only when nobody but the user and root can have put a file there, as OpenSSH demands of a folder of keys:
+used only if nobody but the user and root can have put a file there, as OpenSSH demands of a folder of keys:
 
-- the folder, every folder above it and every symbolic link on the way belong to the user or to root;
-- nobody else may write to the folder; above it others may where it is sticky, as /tmp is: they cannot rename what
-  is not theirs;
-- a group may write where it is root's or the user's own (same name, no other members: the group of umask 002).
+- The folder, every folder above it and every symbolic link on the way belong to the user or to root.
+- Nobody else may write to the folder. Others may write to a folder above it if this is sticky, as /tmp is, because they
+  cannot rename in it what is not theirs.
+- A group may write if it is root's or the user's own (it has the same name and no other members, as with umask 002).
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ import os
 import stat
 from collections.abc import Iterator
 
-HAS_OWNERS = hasattr(os, "geteuid")  # not on Windows, where a user's folders are closed to others by default
+HAS_OWNERS = hasattr(os, "geteuid")  # False on Windows, where the folders of a user are closed to others by default
 
 
 def reason_against_folder(path: str) -> str | None:
-    """Return why a folder must not be read from, None where it may (OSError where it is not there)."""
+    """Return why a folder must not be read from, or None if it may.
+
+    OSError is raised if it does not exist.
+    """
     if not HAS_OWNERS:
         return None
     steps = list(_steps(os.path.abspath(path)))
@@ -33,7 +36,10 @@ def reason_against_folder(path: str) -> str | None:
 
 
 def reason_against_file(path: str) -> str | None:
-    """Return why a file of a folder that may be read from must not be (FileNotFoundError where it is not there)."""
+    """Return why a file, in a folder that may be read from, must not be read, or None if it may.
+
+    FileNotFoundError is raised if it does not exist.
+    """
     if not HAS_OWNERS:
         return None
     status = os.lstat(path)
@@ -45,14 +51,17 @@ def reason_against_file(path: str) -> str | None:
 
 
 def _steps(path: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield every folder and symbolic link that an absolute path leads through, and its status; the last is the end."""
+    """Yield every folder and symbolic link that an absolute path leads through, each with its status.
+
+    The last one is the end of the path.
+    """
     parts = path.split(os.sep)
     here = os.sep
     yield here, os.lstat(here)
     for i, part in enumerate(parts):
         if part in ("", "."):
             continue
-        if part == "..":  # of a link's target; the folder above was looked at on the way here
+        if part == "..":  # in the target of a link; the folder above was yielded on the way here
             here = os.path.dirname(here)
             continue
         step = os.path.join(here, part)
@@ -71,7 +80,7 @@ def _is_trusted(status: os.stat_result) -> bool:
 
 def _others_write(status: os.stat_result) -> bool:
     if stat.S_ISLNK(status.st_mode):
-        return False  # its mode means nothing
+        return False  # the mode of a link means nothing
     if status.st_mode & stat.S_IWOTH:
         return True
     return bool(status.st_mode & stat.S_IWGRP) and status.st_gid != 0 and not _is_own_group(status.st_gid)
@@ -83,6 +92,6 @@ def _is_own_group(gid: int) -> bool:
 
     try:
         user, group = pwd.getpwuid(os.geteuid()), grp.getgrgid(gid)
-    except KeyError:  # a number without a name
+    except KeyError:  # the user or the group has no name
         return False
     return group.gr_name == user.pw_name and gid == user.pw_gid and set(group.gr_mem) <= {user.pw_name}

@@ -1,7 +1,7 @@
 """Arrays that a kernel makes for itself.
 
-What `np.empty` and `np.zeros` do in a kernel, without a function of its own for every shape and dtype, each of which
-takes as long to compile as a small kernel.
+These functions do what `np.empty` and `np.zeros` do in a kernel, but do not compile a function per shape and dtype,
+each of which would take as long as a small kernel.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from annvq.kernels.compile.jit import intrinsic
 
 
 def _typed(shape: Any, dtype: Any) -> types.Array:
-    """Return the type of an array of a shape, an integer or a tuple of some, and a NumPy dtype."""
+    """Return the type of an array of a NumPy dtype and of a shape, which is an integer or a tuple of integers."""
     ndim = shape.count if isinstance(shape, types.BaseTuple) else 1
     return types.Array(dtype.dtype if isinstance(dtype, types.DType) else dtype.instance_type, ndim, "C")
 
@@ -32,7 +32,7 @@ def _allocated(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 @intrinsic
 def empty(typingctx, shape, dtype):
-    """Return an array of given shape, (n,) for an integer, with arbitrary content."""
+    """Return an array of the given shape, (n,) for an integer n, with arbitrary content."""
 
     def codegen(context, builder, sig, args):
         return _allocated(context, builder, sig, args)._getvalue()
@@ -42,7 +42,7 @@ def empty(typingctx, shape, dtype):
 
 @intrinsic
 def zeros(typingctx, shape, dtype):
-    """Return an array of given shape, (n,) for an integer, of zeros."""
+    """Return an array of zeros of the given shape, (n,) for an integer n."""
 
     def codegen(context, builder, sig, args):
         array = _allocated(context, builder, sig, args)

@@ -1,8 +1,9 @@
-"""Chamfer similarity of a query's vectors to documents: for each of them the best of the document's, summed.
+"""Chamfer similarity of queries to documents: the sum, over the query's vectors, of the best score in the document.
 
-A document is a run of rows of a store. Of rows as they are, or nearly (float32, float16, 8-bit scalars), blocks
-are decoded into the cache and multiplied as floats; 4-bit product codes become bytes, 32 vectors at a time, which all
-of the query's vectors, bytes as well, are multiplied with: fewer instructions than adding entries of each one's tables.
+A document is a run of rows of a store. Rows of floats (float32, float16) and of 8-bit scalars are decoded into the
+cache in blocks and multiplied as floats. Rows of 4-bit product codes become bytes, 32 vectors at a time, and are
+multiplied with all vectors of the query, which are bytes as well. This takes fewer instructions than adding up entries
+of look-up tables for each of the query's vectors.
 """
 
 from __future__ import annotations
@@ -16,26 +17,26 @@ from annvq.kernels.registers.tiles import LANES, ROWS
 from annvq.kernels.scan.topk import MINUS_INFINITY
 from annvq.kernels.vectors.gemm import fill_products
 
-_BLOCK = 32  # vectors of a document at a time
+_BLOCK = 32  # vectors of a document that are decoded at a time
 
 
 @kernel
 def chamfer_of_rows(panels, query_offsets, store, offsets, documents, scores):
-    """Score documents whose vectors are rows.
+    """Score documents whose vectors are rows of floats or of 8-bit scalars.
 
     Parameters
     ----------
     panels, query_offsets
-        All queries' vectors (tq, d) as `annvq.kernels.vectors.gemm.pack` lays them out, and where each query's begin,
-        (nq + 1,) int64.
+        The vectors (tq, d) of all queries, as `annvq.kernels.vectors.gemm.pack` lays them out, and (nq + 1,) int64:
+        where the vectors of each query begin.
     store
-        The documents' vectors, `annvq.kernels.vectors.dots.Store`.
+        The documents' vectors, an `annvq.kernels.vectors.dots.Store`.
     offsets
-        (m + 1,) int64: rows of document i are ``offsets[i]:offsets[i + 1]``.
+        (m + 1,) int64: the rows of document i are ``offsets[i]:offsets[i + 1]``.
     documents
-        (nc,) int64: which documents.
+        (nc,) int64: the documents to score.
     scores
-        Output (nq, nc) float32; minus infinity for a document without vectors.
+        Output, (nq, nc) float32; minus infinity for a document without vectors.
 
     """
     stored, d, minimum, step = store
@@ -66,7 +67,10 @@ def chamfer_of_rows(panels, query_offsets, store, offsets, documents, scores):
 
 @kernel
 def _decode(store, at, d, minimum, step, buffer, row):
-    """Write the d numbers of a store from place ``at`` as float32."""
+    """Write the d numbers of a store from element ``at`` on to ``row``, as float32.
+
+    ``buffer`` is scratch, (16,) float32.
+    """
     whole = d - d % 16
     for i in range(0, whole, 16):
         simd.store_f32x16(row, i, simd.load_row(store, at + i, minimum, step, i))
@@ -85,19 +89,24 @@ def chamfer_of_codes(
     Parameters
     ----------
     query
-        The query's vectors as bytes, flat, padded to a multiple of four vectors: `annvq.index.token_bytes`.
+        The query's tq vectors as bytes, flat, padded to a multiple of four vectors: see
+        `annvq.multivector.token_bytes`.
     starts, scales, biases
-        For each of these: what its sum begins with (int32); a score is ``scale * sum + bias`` and the centroid's.
+        For each of these vectors, int32, float32 and float32: the value at which its sum begins, and what turns the sum
+        into a score, which is ``scale * sum + bias`` plus the score of the centroid.
     levels
-        What the codes stand for, in bytes: `annvq.index.token_bytes`.
+        The values of the codes, as bytes: see `annvq.multivector.token_bytes`.
     components
-        Dimensions of a sub-quantizer.
+        Number of dimensions per sub-quantizer.
     packed
-        All vectors' codes as `annvq.kernels.scan.scan4.pack` packs a single list.
+        The codes of all vectors, as `annvq.kernels.scan.scan4.pack` packs a single list.
     labels, centroid_scores
-        (n,) uint32 and (centroids, tq) float32: every vector's centroid, and its products with the query's vectors.
-    offsets, documents, scores
+        (n,) uint32 and (centroids, tq) float32: the centroid of every vector, and the inner products of the centroids
+        with the query's vectors.
+    offsets, documents
         As in `chamfer_of_rows`.
+    scores
+        Output, (nc,) float32; minus infinity for a document without vectors.
 
     """
     tq = centroid_scores.shape[1]
@@ -120,13 +129,19 @@ def chamfer_of_codes(
 
 @kernel
 def _label(labels, row, centroid_scores):
-    """Return a vector's centroid, the last one for what is none: labels lie in a file, which may change."""
+    """Return the centroid of a vector, or the last centroid if there is none of this number.
+
+    Labels are read from a file, which may change after it has been checked.
+    """
     return min(np.int64(labels[row]), np.int64(centroid_scores.shape[0] - 1))
 
 
 @kernel
 def _fill_bases(labels, centroid_scores, biases, first, begin, end, bases):
-    """Write what the sums of 32 vectors from row ``first`` on are added to, minus infinity outside the document."""
+    """Write the values to which the sums of 32 vectors, from row ``first`` on, are added.
+
+    They are minus infinity for rows outside the document.
+    """
     if first < begin or first + 32 > end:
         bases[:] = MINUS_INFINITY
     for row in range(max(first, begin), min(first + 32, end)):
@@ -137,7 +152,11 @@ def _fill_bases(labels, centroid_scores, biases, first, begin, end, bases):
 
 @kernel
 def _decode_block(packed, block, levels, components, decoded):
-    """Write 32 vectors as bytes: four numbers of vectors 0..15, four of vectors 16..31, the next four of 0..15."""
+    """Decode 32 vectors into bytes.
+
+    The order is: four numbers of each of vectors 0..15, the same four of vectors 16..31, the next four of vectors
+    0..15, and so on.
+    """
     steps = levels.size // 64
     groups = steps // components
     for g in range(groups):
@@ -150,7 +169,7 @@ def _decode_block(packed, block, levels, components, decoded):
 
 @kernel
 def _score_four(query, t, starts, scales, decoded, bases, best):
-    """Raise the best of query vectors t to t + 3 by a block's 32 vectors."""
+    """Raise the best scores of query vectors t to t + 3 to those with a block's 32 vectors, where these are larger."""
     steps = decoded.size // 128
     width = steps * 4
     low0 = simd.splat_i32(starts[t])
@@ -177,7 +196,7 @@ def _score_four(query, t, starts, scales, decoded, bases, best):
 
 @kernel
 def _raise_best(t, low, high, scales, bases, best):
-    """Raise the best of a query vector by the sums of a block."""
+    """Raise the 16 best scores of query vector t, one per lane, to those of a block, where these are larger."""
     scale = simd.splat_f32(scales[t])
     score_low = simd.fma(simd.to_f32(low), scale, simd.load_f32x16(bases, t * 32))
     score_high = simd.fma(simd.to_f32(high), scale, simd.load_f32x16(bases, t * 32 + 16))
@@ -187,7 +206,10 @@ def _raise_best(t, low, high, scales, bases, best):
 
 @kernel
 def chamfer_of_labels(centroid_scores, labels, offsets, documents, scores):
-    """Score documents by their vectors' centroids alone (`annvq.multivector`'s centroid interaction)."""
+    """Score documents by the centroids of their vectors alone (the centroid interaction of `annvq.multivector`).
+
+    The parameters are those of `chamfer_of_codes`.
+    """
     tq = centroid_scores.shape[1]
     best = empty(tq, np.float32)
     for place in range(documents.size):

@@ -1,4 +1,8 @@
-"""Fixed dimensional encodings of sets of vectors (MUVERA, Dhulipala et al. 2024, section 2)."""
+"""Fixed-dimensional encodings of sets of vectors (MUVERA, Dhulipala et al. 2024, section 2).
+
+In every repetition, hyperplanes divide the space into cells. The encoding holds, for each cell of each repetition, the
+sum or the mean of the projections of the vectors that lie in the cell.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,12 @@ from annvq.kernels.compile.scratch import empty
 from annvq.kernels.registers.tiles import LANES, ROWS
 from annvq.kernels.vectors.gemm import fill_products
 
-_ROWS_AT_ONCE = 64  # of a set; their products stay in the second-level cache
+_ROWS_AT_ONCE = 64  # vectors of a set at a time; their products stay in the second-level cache
 
 
 @kernel
 def _cell_of(products, row, first, bits):
-    """Return the cell of the signs of ``bits`` products, numbered as a Gray code."""
+    """Return the cell that the signs of ``bits`` products select, numbered as a Gray code."""
     cell = np.int64(0)
     for i in range(bits):
         sign = np.int64(1) if products[row, first + i] > np.float32(0.0) else np.int64(0)
@@ -24,11 +28,13 @@ def _cell_of(products, row, first, bits):
 
 @kernel
 def _spread(nearest, bits):
-    """Let every cell know the vector that is nearest in bits: ``nearest (cells, 2) int64``.
+    """Find for every cell the nearest cell that has vectors; the distance is the number of signs that differ.
 
-    As it comes in, a cell with vectors holds the place of its first in the set, and itself; an empty one `_FAR`. As
-    it goes out, the first number is the bits to the nearest such cell, times `_STEP`, and that place: of equally near
-    vectors the one that comes first. Distances between corners of a cube come out one bit after the other.
+    ``nearest`` is (cells, 2) int64. On entry, a cell with vectors holds the place of its first vector in the set, and
+    its own number; an empty cell holds `_FAR` instead of the place. On return, the first number is `_STEP` times the
+    distance to the nearest cell, plus the place of that cell's first vector, and the second is the number of that cell.
+    Of equally near vectors, the one that comes first in the set is taken. The cells are corners of a cube, so that the
+    distances are found one dimension of the cube after the other.
     """
     for bit in range(bits):
         for cell in range(nearest.shape[0]):
@@ -37,7 +43,7 @@ def _spread(nearest, bits):
             if other < binary:
                 continue
             across, shift = other, np.int64(1)
-            while shift < bits:  # back to the Gray code
+            while shift < bits:  # from the signs back to the number of the cell
                 across ^= across >> shift
                 shift *= 2
             here, there = nearest[cell, 0], nearest[across, 0]
@@ -53,10 +59,23 @@ _FAR = np.int64(1) << np.int64(60)
 
 @kernel
 def _finish(sums, sizes, firsts, places, bits, fill, nearest):
-    """Make the sums (cells, width) of one repetition means; give empty cells the nearest of the cells' first vectors.
+    """Divide the sums of one repetition by the sizes of the cells; if ``fill``, give empty cells the nearest vector.
 
-    ``firsts (cells, width)``, ``places (cells,) int64``: each cell's first vector, and its place in the set;
-    ``nearest (cells, 2) int64`` is scratch.
+    That is the first vector of the nearest cell that has any.
+
+    Parameters
+    ----------
+    sums, sizes
+        (cells, width) float32 and (cells,) int64, of which the sums are replaced.
+    firsts, places
+        (cells, width) float32 and (cells,) int64: the projection of each cell's first vector, and its place in the set.
+    bits
+        Number of hyperplanes.
+    fill
+        Whether empty cells are filled.
+    nearest
+        Scratch, (cells, 2) int64.
+
     """
     cells, width = sums.shape
     for cell in range(cells):
@@ -77,10 +96,11 @@ def _finish(sums, sizes, firsts, places, bits, fill, nearest):
 
 @kernel
 def _gather(products, count, place, bits, width, sums, sizes, firsts, places):
-    """Add ``count`` vectors' projections to their cells' sums, in every repetition.
+    """Add the projections of ``count`` vectors to the sums of their cells, in every repetition.
 
-    ``products`` are the vectors' with all hyperplanes, then with all projections; ``place`` is the first one's place in
-    the set. See `_finish` for the others, which have an axis of repetitions here.
+    ``products`` holds the products of the vectors with all hyperplanes, followed by those with all projections;
+    ``place`` is the place of the first of them in the set. The other parameters are those of `_finish`, with an
+    additional axis of repetitions.
     """
     repetitions = sums.shape[0]
     for row in range(count):
@@ -103,18 +123,20 @@ def encode(vectors, offsets, panels, repetitions, bits, width, average, fill, bu
     Parameters
     ----------
     vectors, offsets
-        (n, d) float32 and (m + 1,) int64, places in ``vectors``.
+        (n, d) float32, and (m + 1,) int64: set i is ``vectors[offsets[i]:offsets[i + 1]]``.
     panels
-        Of a matrix (repetitions * (bits + width), d): hyperplanes of all repetitions, then projections
-        (`annvq.kernels.vectors.gemm.pack`).
+        A matrix (repetitions * (bits + width), d), packed by `annvq.kernels.vectors.gemm.pack`: the hyperplanes of all
+        repetitions, followed by their projections.
     repetitions, bits, width
-        Cells are 2**bits a repetition, of ``width`` numbers each.
+        There are 2**bits cells per repetition, with ``width`` numbers each.
     average, fill
-        Whether vectors of a cell are averaged rather than summed, and empty cells filled then.
+        Whether the vectors of a cell are averaged rather than summed; whether, if they are averaged, empty cells are
+        filled.
     buckets, signs
-        (repetitions * 2**bits * width,) int64 and float32 of a count sketch; empty for none.
+        (repetitions * 2**bits * width,) int64 and float32: the count sketch, which adds every number, times its sign,
+        to its bucket; empty if there is none.
     out
-        Output (m, repetitions * 2**bits * width or the size of the sketch) float32; zeros for an empty set.
+        Output, (m, repetitions * 2**bits * width or the size of the sketch) float32; zeros for an empty set.
 
     """
     cells = 1 << bits

@@ -1,4 +1,7 @@
-"""Fewer vectors for a set of vectors: Ward's clustering, and balls around the first that is left."""
+"""Reduction of a set of vectors to fewer vectors: by Ward's clustering, and by ball carving.
+
+Ball carving repeatedly takes the first vector that is left, and all vectors near it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from annvq.kernels.compile.scratch import empty, zeros
 
 @kernel
 def _directions(vectors):
-    """Return the vectors (t, d) scaled to length one, and their lengths (t,) float32; zero stays zero."""
+    """Return the vectors (t, d) scaled to length one, and their lengths (t,), both float32; zero vectors stay zero."""
     t, d = vectors.shape
     unit = empty((t, d), np.float32)
     lengths = empty(t, np.float32)
@@ -27,7 +30,7 @@ def _directions(vectors):
 
 @kernel
 def _squared_distances(unit):
-    """Return squared distances of all rows (t, d) float32 from each other, (t, t) float64, infinite to themselves."""
+    """Return the squared distances between all rows (t, d) float32, (t, t) float64, with infinity on the diagonal."""
     t, d = unit.shape
     distances = empty((t, t), np.float64)
     for a in range(t):
@@ -43,7 +46,10 @@ def _squared_distances(unit):
 
 @kernel
 def _merge(distances, sizes, a, b):
-    """Merge cluster b into a: distances by Lance and Williams' recurrence for Ward's criterion; b's become infinite."""
+    """Merge cluster b into cluster a.
+
+    The distances follow from the recurrence of Lance and Williams for Ward's criterion; those of b become infinite.
+    """
     between = distances[a, b]
     together = sizes[a] + sizes[b]
     for c in range(sizes.size):
@@ -57,7 +63,10 @@ def _merge(distances, sizes, a, b):
 
 @kernel
 def _clusters(unit, wanted):
-    """Return every row's cluster (t,) int64, named by its first row, when ``wanted`` clusters are left."""
+    """Merge rows until ``wanted`` clusters are left; return the cluster of every row, (t,) int64.
+
+    A cluster is named by its first row.
+    """
     t = unit.shape[0]
     distances = _squared_distances(unit)
     owner = np.arange(t)
@@ -82,7 +91,10 @@ def _clusters(unit, wanted):
 
 @kernel
 def ward(vectors, wanted):
-    """Merge the vectors (t, d) float32 until ``wanted`` clusters are left; return what `pool_tokens` makes of them."""
+    """Merge the vectors (t, d) float32 until ``wanted`` clusters are left; return one vector per cluster.
+
+    `annvq.multivector.pool_tokens` says which vector that is.
+    """
     t, d = vectors.shape
     unit, lengths = _directions(vectors)
     owner = _clusters(unit, wanted)
@@ -110,7 +122,7 @@ def ward(vectors, wanted):
 
 @kernel
 def carve(vectors, threshold):
-    """Return the sums of the balls of the vectors (t, d) float32, see `annvq.multivector.carve_queries`."""
+    """Return the sums of the balls of the vectors (t, d) float32; see `annvq.multivector.carve_queries`."""
     t, d = vectors.shape
     unit, _ = _directions(vectors)
     out = zeros((t, d), np.float32)
@@ -123,7 +135,7 @@ def carve(vectors, threshold):
             cosine = np.float64(0.0)
             for j in range(d):
                 cosine += np.float64(unit[a, j]) * np.float64(unit[b, j])
-            if not taken[b] and (b == a or cosine >= threshold - 1e-6):  # float32 directions of length one to 1e-7
+            if not taken[b] and (b == a or cosine >= threshold - 1e-6):  # float32 directions have length one up to 1e-7
                 taken[b] = True
                 for j in range(d):
                     out[count, j] += vectors[b, j]

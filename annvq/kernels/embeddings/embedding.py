@@ -1,7 +1,8 @@
-"""Rows of compressed embedding tables, and sums of them.
+"""Rows of compressed embedding tables, and sums of rows.
 
-Packed codes are row after row of ``row_bytes`` bytes; code m of a row is its bits ``m * bits`` and on, least
-significant first. All arrays that are read are read-only and C-contiguous; ids (int64) are inside the table.
+Packed codes are stored row after row, in ``row_bytes`` bytes each; code m of a row is in its bits from ``m * bits`` on,
+least significant bit first. All arrays that are read are read-only and C-contiguous; ids (int64) are within the table.
+A bag is a run of rows that are summed or otherwise combined.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ SPARE = 16
 
 @kernel
 def pack_codes(codes, bits, packed):
-    """Fill ``packed (n, row_bytes)``, zeros before, with ``codes (n, M) uint8``."""
+    """Fill ``packed (n, row_bytes)`` uint8 with ``codes (n, M)`` uint8, each in ``bits`` bits.
+
+    ``packed`` must be zero before.
+    """
     n, M = codes.shape
     for row in range(n):
         for m in range(M):
@@ -30,15 +34,15 @@ def pack_codes(codes, bits, packed):
                 packed[row, byte + 1] |= np.uint8(word >> np.uint32(8))
 
 
-# Rows are written 16 floats at a time, one after the other: what goes beyond a row's end is overwritten by the next.
-# So outputs are flat and have `SPARE` floats more, and so have the codebooks that are read.
+# Rows are written 16 floats at a time, one after the other: what goes beyond the end of a row is overwritten by the
+# next. Outputs are therefore flat and have `SPARE` floats at the end, and so do the codebooks that are read.
 
 
 @kernel
 def gather_rows(store, d, nothing, places, out):
-    """Fill ``out (m * d + SPARE,)`` with rows of a flat store of float32, or of float16 seen as uint16.
+    """Fill ``out (m * d + SPARE,)`` float32 with rows of a flat store of float32, or of float16 viewed as uint16.
 
-    ``nothing`` is an empty float32 array.
+    ``places`` (m,) int64 are the numbers of the rows; ``nothing`` is an empty float32 array.
     """
     whole = d - d % 16
     for i in range(places.size):
@@ -52,9 +56,10 @@ def gather_rows(store, d, nothing, places, out):
 
 @kernel
 def gather_sums(store, d, nothing, places, offsets, weights, out):
-    """Fill ``out (b * d + SPARE,)`` with sums of rows: those of bag k are ``places[offsets[k]:offsets[k + 1]]``.
+    """Fill ``out (b * d + SPARE,)`` float32 with sums of rows.
 
-    ``store`` and ``nothing`` as of `gather_rows`; ``weights (m,) float32``, or of length 0 for ones.
+    The rows of bag k are ``places[offsets[k]:offsets[k + 1]]``. ``store`` and ``nothing`` are as in `gather_rows`;
+    ``weights`` is (m,) float32, or of length 0 if all weights are one.
     """
     whole = d - d % 16
     for bag in range(offsets.size - 1):
@@ -74,7 +79,10 @@ def gather_sums(store, d, nothing, places, offsets, weights, out):
 
 @kernel
 def scaled_rows(codes, scales, ids, out):
-    """Fill ``out (m, d)`` with ``codes (n, d)`` (int8 or int16) times ``scales``, (n,) or (1,) float32."""
+    """Fill ``out (m, d)`` float32 with the rows ``ids`` of ``codes (n, d)`` (int8 or int16), times their scales.
+
+    ``scales`` is (n,) float32, or (1,) if all rows have the same scale.
+    """
     for i in range(ids.size):
         scale = scales[ids[i]] if scales.size > 1 else scales[0]
         row = codes[ids[i]]
@@ -84,7 +92,10 @@ def scaled_rows(codes, scales, ids, out):
 
 @kernel
 def robe_rows(array, Z, seed, ids, out):
-    """Fill ``out (m, d)`` with runs of Z floats from hashed places of a circular array, with hashed signs."""
+    """Fill ``out (m, d)`` float32 with rows of ROBE (random offset block embeddings).
+
+    A row consists of runs of Z floats, with hashed signs, from hashed places of a circular array.
+    """
     size = array.size
     d = out.shape[1]
     for i in range(ids.size):
@@ -100,7 +111,7 @@ def robe_rows(array, Z, seed, ids, out):
 
 @kernel
 def hashed_numbers(ids, seed, buckets, out):
-    """Fill ``out (m, k)`` float32 with hashes of ids, numbered 0 to k - 1, as numbers from -1 to 1."""
+    """Fill ``out (m, k)`` float32 with k hashes of every id, of numbers 0 to k - 1, as numbers from -1 to 1."""
     step = 2.0 / (buckets - 1)
     for i in range(ids.size):
         base = mix_kernel(mix_kernel(ids[i]) + START * (ids[i] >> 32) + seed)
@@ -111,7 +122,7 @@ def hashed_numbers(ids, seed, buckets, out):
 
 @kernel
 def _ones(byte):
-    """Return how many bits of a byte are set."""
+    """Return the number of bits of a byte that are set."""
     pairs = np.int64(byte) - ((np.int64(byte) >> 1) & 0x55)
     fours = (pairs & 0x33) + ((pairs >> 2) & 0x33)
     return (fours + (fours >> 4)) & 0x0F
@@ -119,18 +130,18 @@ def _ones(byte):
 
 @kernel
 def find_places(labels, bits, counts, block, ids, groups, places):
-    """Find rows of a partition: their group, and their number among the rows of that group.
+    """Find rows of a partition: the group of each row, and its number among the rows of that group.
 
     Parameters
     ----------
     labels, bits
-        (n * bits / 8,) uint8, rounded up: every row's group in 1, 2, 4 or 8 bits, least significant first.
+        (n * bits / 8,) uint8, rounded up: the group of every row in 1, 2, 4 or 8 bits, least significant bits first.
     counts
-        (blocks, groups) int32: rows of each group before each block of rows.
+        (blocks, groups) int32: the number of rows of each group that come before each block of rows.
     block
-        Rows of a block.
+        Number of rows per block.
     ids
-        (m,) int64.
+        (m,) int64: the rows to find.
     groups, places
         Outputs, (m,) int64.
 
@@ -142,7 +153,7 @@ def find_places(labels, bits, counts, block, ids, groups, places):
         own = (labels[row // per_byte] >> np.uint8(row % per_byte * bits)) & mask
         at = row // block
         place = np.int64(counts[at, own])
-        if bits == 1:  # two groups, as most partitions have: whole bytes are counted
+        if bits == 1:  # with two groups, as in most partitions, whole bytes are counted
             ones = np.int64(0)
             for byte in range(at * block // 8, row // 8):
                 ones += _ones(labels[byte])
@@ -157,9 +168,10 @@ def find_places(labels, bits, counts, block, ids, groups, places):
 
 @kernel
 def sparse_rows(values, columns, lengths, starts, block, places, out):
-    """Fill ``out (m, d)`` with sparse rows, zeros before; ``places (m,)`` are rows of the arrays, or -1.
+    """Fill ``out (m, d)`` float32, which must be zero before, with sparse rows.
 
-    Row r has ``lengths[r]`` values; those of block b of rows begin at ``starts[b]``.
+    ``places (m,)`` int64 are numbers of rows, or -1 for a row of zeros. Row r has ``lengths[r]`` values, in the
+    dimensions that ``columns`` names; the values of block b, which has ``block`` rows, begin at ``starts[b]``.
     """
     for i in range(places.size):
         row = places[i]
@@ -175,22 +187,22 @@ def sparse_rows(values, columns, lengths, starts, block, places, out):
 
 @kernel
 def pool_rows(rows, offsets, weights, skip, mode, out):
-    """Fill ``out (b, d)`` with sums, means or maxima of rows (m, d); empty bags are zeros.
+    """Fill ``out (b, d)`` with sums, means or maxima of rows (m, d); empty bags become zeros.
 
     Parameters
     ----------
     rows
-        (m, d) float32; bag k's are ``offsets[k]:offsets[k + 1]``.
+        (m, d) float32; those of bag k are ``offsets[k]:offsets[k + 1]``.
     offsets
         (b + 1,) int64.
     weights
-        (m,) float32 factors of a sum, or of length 0.
+        (m,) float32: factors of the rows in a sum; or of length 0.
     skip
-        (m,) bool: rows that do not count, or of length 0.
+        (m,) bool: rows that do not count; or of length 0.
     mode
-        SUM, MEAN or MAX.
+        `SUM`, `MEAN` or `MAX`.
     out
-        (b, d) float32.
+        Output, (b, d) float32.
 
     """
     out[:] = np.float32(0.0)

@@ -1,8 +1,9 @@
-"""Rows of product and residual codes, and sums of them.
+"""Rows of product and residual codes, and sums of rows.
 
-Codes are packed as `annvq.kernels.embeddings.embedding` says and C-contiguous; ids (int64) are inside the table.
-Codebooks (M, ksub, dsub) and rows are flat. Sub-rows are copied 4, 8 or 16 floats at a time, one after the other: what
-goes beyond the end of one is overwritten by the next, so that codebooks and rows have `SPARE` floats more.
+Codes are packed as `annvq.kernels.embeddings.embedding` describes, and C-contiguous; ids (int64) are within the table.
+Codebooks (M, ksub, dsub) and rows are flat float32. Sub-rows are copied 4, 8 or 16 floats at a time, one after the
+other: what goes beyond the end of one is overwritten by the next, so that codebooks and rows have
+`annvq.kernels.embeddings.embedding.SPARE` floats at the end.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from annvq.kernels.compile.jit import intrinsic, kernel
 from annvq.kernels.registers import simd
 
 AT_ONCE = 64  # rows of a bag that are decoded before they are added up
-AHEAD = 16  # ids: codes of rows that are asked for from memory
+AHEAD = 16  # the codes of the row that is so many ids ahead are fetched from memory in advance
 
 _I8, _I64 = ir.IntType(8), ir.IntType(64)
 
 
 @intrinsic
 def _byte(typingctx, packed, index):
-    """Return byte ``index`` of all of ``packed`` as an integer; indices are not tried for being below zero."""
+    """Return byte ``index`` of the whole of ``packed`` as an integer, without a check for a negative index."""
 
     def codegen(context, builder, sig, args):
         pointer = simd._pointer(context, builder, sig.args[0], args[0], args[1], _I8)
@@ -33,7 +34,7 @@ def _byte(typingctx, packed, index):
 
 
 def _move(context, builder, sig, args, lanes, offset):
-    """Emit the copy of ``lanes`` floats, ``offset`` after source and target."""
+    """Emit the copy of ``lanes`` floats, ``offset`` elements after source and target."""
     llvm = ir.VectorType(ir.FloatType(), lanes)
     source, target = (builder.add(args[place], offset) for place in (1, 4))
     value = builder.load(simd._pointer(context, builder, sig.args[0], args[0], source, llvm))
@@ -43,7 +44,10 @@ def _move(context, builder, sig, args, lanes, offset):
 
 @intrinsic
 def _copy(typingctx, codebooks, source, dsub, out, target):
-    """Copy ``dsub`` floats and some more. No kernel: inside of loops LLVM would make calls of it."""
+    """Copy ``dsub`` floats and some more, up to the next 4, 8 or multiple of 16.
+
+    This is not a kernel, because LLVM would turn a kernel inside loops into calls.
+    """
 
     def codegen(context, builder, sig, args):
         zero, length = ir.Constant(_I64, 0), args[2]
@@ -69,14 +73,14 @@ def _code(packed, first, m, bits):
         return (_byte(packed, first + (m >> 1)) >> (4 * (m & 1))) & 15
     bit = m * bits
     byte = bit >> 3
-    following = min(byte + 1, packed.shape[1] - 1)  # at the end no bit of it is asked for
+    following = min(byte + 1, packed.shape[1] - 1)  # at the end of a row, no bit of it is used
     word = _byte(packed, first + byte) | (_byte(packed, first + following) << 8)
     return (word >> (bit & 7)) & ((1 << bits) - 1)
 
 
 @kernel
 def _product_row(packed, row, bits, codebooks, M, ksub, dsub, out, target):
-    """Write one row from ``out[target]`` on."""
+    """Write one row to ``out``, from element ``target`` on."""
     first = row * packed.shape[1]
     for m in range(M):
         code = _code(packed, first, m, bits)
@@ -85,9 +89,9 @@ def _product_row(packed, row, bits, codebooks, M, ksub, dsub, out, target):
 
 @kernel
 def product_rows(packed, bits, codebooks, M, ksub, dsub, d, ids, out):
-    """Fill ``out (m * d + dsub + SPARE,)`` with the centroids that the codes of rows name.
+    """Fill ``out (m * d + dsub + SPARE,)`` with rows, each of which joins the centroids that its codes select.
 
-    (M - 1) * dsub < d <= M * dsub.
+    ``packed`` is (n, row_bytes) uint8, ``ids`` (m,) int64, and (M - 1) * dsub < d <= M * dsub.
     """
     for i in range(ids.size):
         if i + AHEAD < ids.size:
@@ -97,18 +101,18 @@ def product_rows(packed, bits, codebooks, M, ksub, dsub, d, ids, out):
 
 @kernel
 def product_sums(packed, bits, codebooks, M, ksub, dsub, d, ids, offsets, weights, rows, out):
-    """Fill ``out (b * d + SPARE,)`` with sums of rows: those of bag k are ``ids[offsets[k]:offsets[k + 1]]``.
+    """Fill ``out (b * d + SPARE,)`` with sums of rows; those of bag k are ``ids[offsets[k]:offsets[k + 1]]``.
 
     Parameters
     ----------
     packed, bits, codebooks, M, ksub, dsub, d, ids
-        As of `product_rows`.
+        As in `product_rows`.
     offsets, weights
-        (b + 1,) int64; (m,) float32, or of length 0 for ones.
+        (b + 1,) int64, and (m,) float32, or of length 0 if all weights are one.
     rows
-        Scratch: (`AT_ONCE` * d + dsub + SPARE,) float32.
+        Scratch, (`AT_ONCE` * d + dsub + SPARE,) float32.
     out
-        Flat, float32.
+        Output, flat, float32.
 
     """
     for bag in range(offsets.size - 1):
@@ -128,16 +132,16 @@ def product_sums(packed, bits, codebooks, M, ksub, dsub, d, ids, offsets, weight
 
 @kernel
 def residual_rows(packed, bits, codebooks, M, ksub, d, ids, starts, out):
-    """Fill ``out (m * d + SPARE,)`` with sums of the centroids that codes name, added stage by stage.
+    """Fill ``out (m * d + SPARE,)`` with sums of the centroids that the codes select, added stage by stage.
 
     Parameters
     ----------
     packed, bits, codebooks, M, ksub, d, ids
-        As of `product_rows`; codebooks are (M, ksub, d).
+        As in `product_rows`, but codebooks are (M, ksub, d).
     starts
-        Scratch: (M,) int64.
+        Scratch, (M,) int64.
     out
-        Flat, float32.
+        Output, flat, float32.
 
     """
     for i in range(ids.size):

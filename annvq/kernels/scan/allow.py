@@ -1,4 +1,7 @@
-"""Which rows of a segment a search may return: from a mask to the order of the lists, counted by list."""
+"""The rows of a segment that a search may return.
+
+They are brought from the order of a mask into the order of the lists, and counted per list.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,16 @@ from annvq.kernels.compile.jit import kernel
 
 @kernel
 def fill_allow(mask, places, live, allow):
-    """Write which rows may be returned, a byte each.
+    """Write for every row whether it may be returned, as one byte.
 
     Parameters
     ----------
     mask
-        (live rows,) uint8, not 0 where a row passes, in the order of insertion.
+        (live rows,) uint8 in the order of insertion; not 0 for a row that passes the filter.
     places
-        (n,) uint32, every row's place in ``mask``; any place there is for rows that are removed.
+        (n,) uint32: the place of every row in ``mask``; any valid place for a row that has been removed.
     live
-        (n,) uint8, 0 for rows that are removed; empty when none is.
+        (n,) uint8, 0 for rows that have been removed; empty if there are none.
     allow
         Output, (n,) uint8.
 
@@ -31,7 +34,10 @@ def fill_allow(mask, places, live, allow):
 
 @kernel
 def count_per_list(allow, offsets, counts):
-    """Write how many of every list's rows are allowed; ``offsets (nlist + 1,)``, ``counts (nlist,)`` int64."""
+    """Write the number of allowed rows of every list to ``counts (nlist,)`` int64.
+
+    ``allow`` is (n,) uint8, in which rows that are not 0 are allowed; ``offsets`` is (nlist + 1,) int64.
+    """
     for l in range(counts.size):
         rows = allow[offsets[l] : offsets[l + 1]]
         count = np.int32(0)

@@ -1,7 +1,7 @@
-"""A segment's rows stand in lists: what every scan asks about these.
+"""The lists of a segment, as every scan uses them.
 
-Rows of list l are ``offsets[l]:offsets[l + 1]``. Packed codes are in blocks of `BLOCK` rows, and every list starts at a
-new block.
+The rows of list l are ``offsets[l]:offsets[l + 1]``. Packed codes are stored in blocks of `BLOCK` rows, and every list
+starts at a new block.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ BLOCK = 32
 
 
 class PackedCodes(NamedTuple):
-    """A segment's codes in blocks, and what is known of its rows."""
+    """A segment's codes in blocks, and what else a scan needs to know of its rows."""
 
-    packed: np.ndarray  # flat uint8, blocks as `scan4.pack` or `scan8.pack` lays them out
-    offsets: np.ndarray  # (nlist + 1,) int64, where lists begin in rows
-    block_offsets: np.ndarray  # (nlist + 1,) int64, where they begin in blocks
-    constants: np.ndarray  # (n,) float32, what is added to the score of a row, or empty
-    allow: np.ndarray  # (n,) uint8, which rows may be returned, or empty for all
-    mapping: np.ndarray  # (n,) uint32, the row whose code stands in a place, or empty where it is the place's own
-    row_base: int  # index-wide number of row 0
+    packed: np.ndarray  # flat uint8: blocks as the module of the scan packs them
+    offsets: np.ndarray  # (nlist + 1,) int64, the first row of every list, and the end
+    block_offsets: np.ndarray  # (nlist + 1,) int64, the first block of every list, and the end
+    constants: np.ndarray  # (n,) float32, added to the scores of the rows; or empty
+    allow: np.ndarray  # (n,) uint8, not 0 for rows that may be returned; empty if all may
+    mapping: np.ndarray  # (n,) uint32, the row whose code is in each place; empty if place i has row i
+    row_base: int  # the index-wide number of row 0
 
 
 class Visits(NamedTuple):
-    """The lists that every query visits, and which part of each: work on one query can be shared among threads."""
+    """The lists that every query visits, and the part of each list: threads can share the work on one query."""
 
     lists: np.ndarray  # (nq, nlist) int64, nearest first
-    counts: np.ndarray  # (nq,) int64, how many of them
-    part: int
-    parts: int
+    counts: np.ndarray  # (nq,) int64, the number of lists that a query visits
+    part: int  # the number of the part, 0 .. parts - 1
+    parts: int  # how many parts every list is cut into
 
 
 def blocks_for(counts: np.ndarray) -> np.ndarray:
-    """Return the first block of every list, and the end: (nlist + 1,) int64 from list sizes (nlist,)."""
+    """Return the first block of every list, and the end, (nlist + 1,) int64, from the sizes of the lists (nlist,)."""
     return np.concatenate([[0], np.cumsum((np.asarray(counts, np.int64) + BLOCK - 1) // BLOCK)]).astype(np.int64)
 
 
 @kernel
 def list_of(row, offsets):
-    """Return the list that holds a segment's row (the last list that begins at or before it)."""
+    """Return the list that holds a row of the segment: the last list that begins at or before it."""
     low, high = np.int64(0), np.int64(offsets.size - 1)
     while high - low > 1:
         middle = (low + high) // 2
@@ -56,7 +56,10 @@ def list_of(row, offsets):
 
 @kernel
 def part_of(size, part, parts):
-    """Return begin and end of one of ``parts`` parts of a list, cut at multiples of 64."""
+    """Return begin and end of part ``part`` of a list.
+
+    A list of ``size`` rows is cut into ``parts`` parts at multiples of 64.
+    """
     if parts == 1:
         return np.int64(0), np.int64(size)
     blocks = (size + 63) // 64

@@ -1,4 +1,4 @@
-"""Look-up tables of queries: what each centroid of each sub-space contributes to the score."""
+"""Look-up tables of queries: the contribution of each centroid of each sub-space to a score."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from annvq.kernels.compile.jit import kernel
 from annvq.kernels.compile.scratch import empty
 from annvq.kernels.registers import simd
 
-_LEVELS = np.float32(255.0)  # of quantized tables
-_LEAST_SPAN = np.float32(1e-36)  # its reciprocal is finite
+_LEVELS = np.float32(255.0)  # the highest level of quantized tables
+_LEAST_SPAN = np.float32(1e-36)  # small, but its reciprocal is finite
 
 
 @kernel
 def fill_lookup_tables(queries, transposed, squared, tables):
-    """Fill ``tables (nq, M, ksub)``.
+    """Fill the look-up tables of queries.
 
     Parameters
     ----------
     queries
         (nq, M * dsub) float32.
     transposed
-        (M, dsub, ksub) float32: the codebooks with the centroids in the last axis; ksub is a multiple
-        of 16.
+        (M, dsub, ksub) float32: the codebooks with the centroids in the last axis; ksub is a multiple of 16.
     squared
-        Whether an entry is -|q_m - c_mj|^2 rather than <q_m, c_mj>.
+        Whether an entry is -|q_m - c_mj|^2 rather than <q_m, c_mj>, for the sub-vector q_m of the query and centroid
+        c_mj.
     tables
-        Output, float32. Each entry is summed in the order of the dimensions.
+        Output, (nq, M, ksub) float32. Each entry is summed in the order of the dimensions.
 
     """
     M, dsub, ksub = transposed.shape
-    for m in range(M):  # outside: a sub-space's centroids are read once for all queries
+    for m in range(M):  # the outer loop: the centroids of a sub-space are read once for all queries
         for q in range(queries.shape[0]):
             for j in range(0, ksub, 16):
                 total = simd.zero_f32x16()
@@ -48,10 +48,11 @@ def fill_lookup_tables(queries, transposed, squared, tables):
 
 @kernel
 def quantize_lookup_tables(tables, quantized):
-    """Quantize one query's tables (M, ksub) float32 to uint8 (at least M * ksub,).
+    """Quantize one query's tables (M, ksub) float32 to uint8; return step and bias, both float32.
 
-    Returns step and bias: ``table[m, j]`` is about ``step * quantized + min_m``, ``bias`` is the sum of the
-    minima; ksub is a multiple of 16. Places beyond M * ksub are zeroed.
+    ``table[m, j]`` is about ``step * quantized + min_m``, where min_m is the minimum of table m; ``bias`` is the sum of
+    these minima. ksub is a multiple of 16. ``quantized`` has at least M * ksub elements, and those beyond are set to
+    zero.
     """
     M, ksub = tables.shape
     lowest = empty(M, np.float32)

@@ -1,8 +1,9 @@
 """The parts of a search in one kernel call that do not depend on the kind of code.
 
-A single query takes some tens of microseconds, and every call of a kernel from Python would add a few. So the kinds of
-codes that have to be fastest run all stages of `annvq.index.search.stages` in one kernel (`pipeline4`,
-`pipelinebits`). The stages are the same kernels, so the results are the same.
+A single query takes some tens of microseconds, and every call of a kernel from Python would add a few. The kinds of
+codes that have to be fastest therefore run all stages of `annvq.index.search.stages` in one kernel
+(`annvq.kernels.scan.pipeline4`, `annvq.kernels.scan.pipelinebits`). The stages are the same kernels, so that the
+results are the same.
 """
 
 from __future__ import annotations
@@ -25,27 +26,27 @@ from annvq.kernels.vectors.unit import unit_rows
 
 
 class Rotation(NamedTuple):
-    """The transformation of queries before lists are chosen; each array is empty if that step is left out."""
+    """What is done to queries before lists are chosen; each array is empty if its step is left out."""
 
-    panels: np.ndarray  # of `annvq.kernels.vectors.gemm.pack`
-    center: np.ndarray  # (width,) float32, subtracted from a rotated query
+    panels: np.ndarray  # the rotation, as `annvq.kernels.vectors.gemm.pack` lays it out
+    center: np.ndarray  # (width,) float32, subtracted from rotated queries
 
 
 class Searched(NamedTuple):
-    """What a search of one segment in lists reads besides the codes."""
+    """Everything except the codes that a search of one segment in lists reads."""
 
     rotation: Rotation
     coarse: Coarse
-    searchable: np.ndarray  # (nlist,) int64, rows that may be returned per list
+    searchable: np.ndarray  # (nlist,) int64, the number of rows per list that may be returned
     store: Store  # the rows for rescoring; empty if there is no refine store
-    keys: np.ndarray  # of the rows, for ties
-    row_base: int  # index-wide number of the segment's row 0
+    keys: np.ndarray  # (rows of the index,) int64: of equal scores, the row with the lower key is better
+    row_base: int  # the index-wide number of the segment's row 0
     l2: bool  # whether scores are minus squared distances
-    normalize: bool  # whether queries as they were given are scaled to length one
-    with_ids: bool  # whether ``keys`` are the ids
+    normalize: bool  # whether queries that have not been checked are scaled to length one
+    with_ids: bool  # whether ``keys`` are the ids of the rows
 
 
-# Trees like those that plans are made of, see `annvq.kernels.scan.plan.reader_of`.
+# Trees like those from which plans are made; see `annvq.kernels.scan.plan.reader_of`.
 FLOATS, FLOATS_3D = np.empty(0, np.float32), np.empty((0, 0, 0), np.float32)
 BYTES, WORDS = np.empty(0, np.uint8), np.empty(0, np.int64)
 CODES = PackedCodes(BYTES, WORDS, WORDS, FLOATS, BYTES, np.empty(0, np.uint32), 0)
@@ -61,8 +62,8 @@ Plan = tuple[np.ndarray, np.ndarray, np.ndarray]
 def plan(searched: Searched, tree: Any) -> Plan:
     """Return the arguments of a ``search_planned`` that depend on the index alone.
 
-    They are the plan of ``tree``, which holds ``searched`` and the codes, and empty arrays with the dtypes and axes of
-    rotation and store, which differ between indexes.
+    These are the plan of ``tree``, which holds ``searched`` and the codes, and two empty arrays with the dtypes and
+    numbers of axes of the rotation and of the store, which differ between indexes.
     """
     rotation, store = searched.rotation.panels, searched.store.rows
     return plan_of(tree), np.empty((0,) * rotation.ndim, rotation.dtype), np.empty(0, store.dtype)
@@ -70,7 +71,7 @@ def plan(searched: Searched, tree: Any) -> Plan:
 
 @kernel
 def turned(queries, rotation, width):
-    """Return queries (nq, d) float32 as lists and codes see them, (nq, width)."""
+    """Return queries (nq, d) float32 in the form in which lists and codes take them, (nq, width) float32."""
     nq = queries.shape[0]
     panels, center = rotation
     rotated = queries
@@ -89,7 +90,7 @@ def turned(queries, rotation, width):
 
 @kernel
 def rescore(queries, store, l2, row_base, pools):
-    """Rescore the pooled rows of a segment from its refine store; ``queries (nq, d) float32`` are not rotated."""
+    """Rescore the pooled rows of a segment with its refine store; ``queries (nq, d)`` float32 are not rotated."""
     nq, d = queries.shape
     padded_queries = zeros((nq, (d + 15) // 16 * 16), np.float32)
     for q in range(nq):
@@ -108,10 +109,11 @@ def _squared_length(vector):
 
 @kernel
 def accepted(queries, normalize, longest, accepted_queries):
-    """Check queries as they were given, and write them as the index takes them; return whether all are fit.
+    """Check queries that are as the user gave them, and write them as the index takes them; return whether all are fit.
 
-    None may hold NaN or infinity, have a squared length of ``longest`` or more, or be zero if they are to be scaled
-    to length one (``normalize``).
+    No query may hold NaN or infinity. If queries are to be scaled to length one (``normalize``), none may be zero;
+    otherwise, none may have a squared length of ``longest`` or more. ``accepted_queries`` is float32, of the shape of
+    ``queries`` (nq, d) float32.
     """
     if first_non_finite(queries) >= 0:
         return False
@@ -126,7 +128,7 @@ def accepted(queries, normalize, longest, accepted_queries):
 
 @kernel
 def to_ids(rows, keys):
-    """Replace row numbers (nq, k) int64 by their keys, in place."""
+    """Replace row numbers (nq, k) int64 by the keys of the rows, in place."""
     for q in range(rows.shape[0]):
         for i in range(rows.shape[1]):
             rows[q, i] = keys[rows[q, i]]

@@ -1,4 +1,4 @@
-"""A whole search of 4-bit product codes in lists in one call: choose lists, make tables, scan, rescore, sort."""
+"""A whole search of 4-bit product codes in one call: lists, look-up tables, scan, rescoring, sorting."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from annvq.kernels.scan.topk import cut_pools, drop_repeats, empty_pools, take_b
 
 
 class Searched4(NamedTuple):
-    """All that a search of one segment of 4-bit product codes reads."""
+    """Everything that a search of one segment of 4-bit product codes in lists reads."""
 
     searched: pipeline.Searched
-    transposed: np.ndarray  # (M, dsub, 16) float32 codebooks
-    residual: bool  # whether codes are of residuals
+    transposed: np.ndarray  # (M, dsub, 16) float32: the codebooks
+    residual: bool  # whether codes are those of residuals
     codes: PackedCodes
-    spilled: PackedCodes  # second codes (`annvq.index.codes.spill`), whose mapping is empty for none
+    spilled: PackedCodes  # second codes (`annvq.index.codes.spill`); the mapping is empty if there are none
 
 
 _read = reader_of(Searched4(pipeline.SEARCHED, pipeline.FLOATS_3D, False, pipeline.CODES, pipeline.CODES))
@@ -31,7 +31,7 @@ _read = reader_of(Searched4(pipeline.SEARCHED, pipeline.FLOATS_3D, False, pipeli
 
 @kernel
 def search_block(queries, tree, k, keep, capacity, nprobe, need, scores, rows):
-    """Search one segment of product codes in lists for a block of queries.
+    """Search one segment of 4-bit product codes in lists for a block of queries.
 
     Parameters
     ----------
@@ -40,8 +40,8 @@ def search_block(queries, tree, k, keep, capacity, nprobe, need, scores, rows):
     tree
         `Searched4`.
     k, keep, capacity
-        Hits wanted, rows that are rescored, places of a pool (`annvq.kernels.scan.topk.capacity_for` of ``keep``, of
-        twice as many with second codes).
+        Number of hits, of rows that are rescored, and of places in a pool: `annvq.kernels.scan.topk.capacity_for` of
+        ``keep``, or of twice as many if there are second codes.
     nprobe, need
         As in `annvq.kernels.scan.coarse.choose_lists`.
     scores, rows
@@ -82,9 +82,9 @@ def search_block(queries, tree, k, keep, capacity, nprobe, need, scores, rows):
 
 @kernel
 def search_planned(queries, planned, rotation_like, store_like, k, keep, capacity, nprobe, need, longest, scores, rows):
-    """Search for queries that were checked, or for queries as they were given; return whether that could be done.
+    """Search for queries that have been checked, or for queries as the user gave them; return whether it was possible.
 
-    One kernel does both: a second one would compile all that a search does once more.
+    One kernel does both, because a second one would compile everything that a search does once more.
 
     Parameters
     ----------
@@ -93,12 +93,13 @@ def search_planned(queries, planned, rotation_like, store_like, k, keep, capacit
     planned, rotation_like, store_like
         What `annvq.kernels.scan.pipeline.plan` returned.
     k, keep, capacity, nprobe, need
-        As for `search_block`.
+        As in `search_block`.
     longest
-        0 for checked queries. Else queries are as they were given, of an index with at least ``k`` rows, and
+        0 if queries have been checked. Otherwise they are as the user gave them, the index has at least ``k`` rows, and
         `annvq.kernels.scan.pipeline.accepted` checks them.
     scores, rows
-        Outputs, (nq, k) float32 and int64; of queries as they were given ids, where the index's keys are ids.
+        Outputs, (nq, k) float32 and int64. For queries as the user gave them, ``rows`` gets ids if the keys of the
+        index are ids.
 
     """
     tree = _read(planned, (rotation_like, store_like))

@@ -1,4 +1,4 @@
-"""A whole search of RaBitQ codes in lists in one call: choose lists, quantize queries, scan, rescore, sort."""
+"""A whole search of RaBitQ codes in one call: lists, quantized queries, scan, rescoring, sorting."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from annvq.kernels.vectors.hadamard import rotate
 
 
 class SearchedBits(NamedTuple):
-    """All that a search of one segment of RaBitQ codes reads."""
+    """Everything that a search of one segment of RaBitQ codes in lists reads."""
 
     searched: pipeline.Searched
-    signs: np.ndarray  # (4, D / 8) uint8, of `annvq.kernels.vectors.hadamard`
-    squares: np.ndarray  # (nlist,) float32, |c|^2 for inner products; empty for "l2"
+    signs: np.ndarray  # (4, D / 8) uint8: the signs of the rotation (`annvq.kernels.vectors.hadamard`)
+    squares: np.ndarray  # (nlist,) float32: |c|^2 for inner products; empty for "l2"
     words: int  # `annvq.kernels.codes.bits.plane_words` of D
     codes: scanbits.BitCodes
 
@@ -62,7 +62,10 @@ def search_block(queries, tree, k, keep, capacity, nprobe, need, scores, rows):
 
 @kernel
 def _prepared(queries, signs, words):
-    """Return queries (nq, d) float32 rotated by ``signs`` and quantized."""
+    """Return queries (nq, d) float32, rotated by ``signs`` and quantized.
+
+    ``words`` is `annvq.kernels.codes.bits.plane_words` of D.
+    """
     nq, D = queries.shape[0], np.int64(8) * signs.shape[1]
     turned = empty((nq, D), np.float32)
     rotate(queries, signs, turned)
@@ -79,7 +82,7 @@ def _prepared(queries, signs, words):
 
 @kernel
 def search_planned(queries, planned, rotation_like, store_like, k, keep, capacity, nprobe, need, longest, scores, rows):
-    """Do what `annvq.kernels.scan.pipeline4.search_planned` does, with the plan of a `SearchedBits`."""
+    """Do what `annvq.kernels.scan.pipeline4.search_planned` does, for the plan of a `SearchedBits`."""
     tree = _read(planned, (rotation_like, store_like))
     searched = tree.searched
     as_given = longest > np.float32(0.0)

@@ -1,8 +1,9 @@
-"""A tree of named tuples handed to a kernel by address: what a search reads, laid down once in one array of integers.
+"""Plans: trees of named tuples that are passed to a kernel by address, as one array of integers.
 
-Numba looks at every array of every call; some twenty read-only arrays cost more than a short search. A plan holds
-the leaves of the tree in their order: of an array its address and lengths, and numbers as they are. Both sides read
-the order from the tuples themselves. Whoever makes a plan keeps the arrays alive.
+A plan holds everything that a search reads. Numba inspects every array in every call from Python, and for some twenty
+read-only arrays this takes longer than a short search. A plan therefore holds the leaves of the tree in their order:
+address and lengths of an array, and numbers as they are. Writer and reader take this order from the tuples themselves.
+Whoever makes a plan keeps the arrays alive.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def _leaves(tree: Any) -> Iterator[Any]:
 
 
 def plan_of(tree: tuple) -> np.ndarray:
-    """Return the plan of a tree of named tuples of C-contiguous arrays and whole numbers, flat int64."""
+    """Return the plan, flat int64, of a tree of named tuples of C-contiguous arrays and whole numbers."""
     words: list[int] = []
     for leaf in _leaves(tree):
         words += [leaf.ctypes.data, *leaf.shape] if isinstance(leaf, np.ndarray) else [int(leaf)]
@@ -39,14 +40,14 @@ def plan_of(tree: tuple) -> np.ndarray:
 
 
 def reader_of(like: tuple) -> Callable[..., Any]:
-    """Return a function for kernels that makes the tree again from its plan.
+    """Return a function, for use in kernels, that restores the tree from its plan.
 
     Parameters
     ----------
     like
-        A tree of the same tuples, its arrays of the same dtypes and axes, its numbers of the same types. `GIVEN` stands
-        for an array of which the caller of the function says dtype and axes: the function takes a plan, and a tuple
-        of arrays like those, in their order.
+        A tree of the same tuples, with arrays of the same dtypes and numbers of axes, and numbers of the same types.
+        `GIVEN` stands for an array whose dtype and number of axes are known only to the caller of the function: the
+        function takes a plan, and a tuple of arrays that are like those, in their order.
 
     """
     kind = numba.typeof(like)
@@ -65,7 +66,7 @@ def reader_of(like: tuple) -> Callable[..., Any]:
 
 
 def _resolved(kind: types.Type, given: Iterator[types.Array]) -> Any:
-    """Return a type with what is given in place of `GIVEN`; arrays are read-only."""
+    """Return a type in which the types of given arrays take the places of `GIVEN`; all arrays are read-only."""
     if isinstance(kind, types.BaseTuple):
         return types.BaseTuple.from_types([_resolved(member, given) for member in kind], kind.instance_class)
     if isinstance(kind, types.NoneType):
@@ -74,7 +75,7 @@ def _resolved(kind: types.Type, given: Iterator[types.Array]) -> Any:
 
 
 class _Reading:
-    """Emits the loads of a plan's words, one after the other."""
+    """Emits the loads of the words of a plan, one after the other."""
 
     def __init__(self, context: Any, builder: Any, words: Any) -> None:
         self._context, self._builder, self._words = context, builder, words
@@ -86,7 +87,7 @@ class _Reading:
         return self._builder.load(self._builder.gep(self._words, [place]))
 
     def value_of(self, kind: types.Type) -> Any:
-        """Return the next value, of a type: a tuple's is made of those of its members."""
+        """Return the next value, which is of type ``kind``; a tuple is made of the values of its members."""
         context, builder = self._context, self._builder
         if isinstance(kind, types.BaseTuple):
             return context.make_tuple(builder, kind, [self.value_of(member) for member in kind])

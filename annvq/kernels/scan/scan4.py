@@ -1,16 +1,16 @@
-"""Scan of packed 4-bit codes through 8-bit look-up tables.
+"""Scan of packed 4-bit codes with 8-bit look-up tables in registers (fast scan).
 
-A block is 32 vectors. For each group g of four sub-quantizers it holds 64 bytes, each with the code of
-one of vectors 0..15 in its low nibble and that of the vector 16 further on in its high nibble. Their
-order is what the instruction set looks up at once:
+A block is 32 vectors. For each group g of four sub-quantizers it holds 64 bytes. Each byte has the code of one of
+vectors 0..15 in its low nibble, and the code of the vector 16 places further on in its high nibble. The bytes are in
+the order in which the instruction set looks codes up; v is the vector, m the sub-quantizer:
 
     quads    byte 4 v + j     v0 m4g  v0 m4g+1  v0 m4g+2  v0 m4g+3  v1 m4g  v1 m4g+1 ... v15 m4g+3
     lanes    byte 16 j + v    v0 m4g  v1 m4g    v2 m4g  ...  v15 m4g  v0 m4g+1  v1 m4g+1 ... v15 m4g+3
 
-Quads are for AVX-512 VBMI and VNNI: the four tables of a group fill one register of 64 bytes. Lanes are
-for all others: each table is one register of 16 bytes. Sums are exact integers, so every instruction set
-gives the same result; sources: Andre et al., "Cache locality is not enough" (VLDB 2015) for register
-tables, Faiss's fast scan for the packing idea.
+Quads are for AVX-512 VBMI and VNNI, where the four tables of a group fill one register of 64 bytes. Lanes are for all
+other instruction sets, where each table fills one register of 16 bytes. Sums are exact integers, so that every
+instruction set gives the same result. Sources: André et al., "Cache locality is not enough" (VLDB 2015), for tables in
+registers; Faiss's fast scan for the idea of the packing.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from annvq.kernels.scan.lookup_tables import quantize_lookup_tables
 from annvq.kernels.scan.topk import thinned
 
 _ALL_LANES = np.uint32(0xFFFFFFFF)
-_SHARED, _WAVES_GROW = np.int64(1), np.int64(4)  # visits a list, lists a query; both measured
+_SHARED, _WAVES_GROW = np.int64(1), np.int64(4)  # visits per list that make waves pay, and their growth; measured
 LAYOUT, OTHER_LAYOUT = ("quads", "lanes") if ACTIVE == "avx512" else ("lanes", "quads")
 
 
 def groups_for(M: int) -> int:
-    """Return how many groups of four sub-quantizers hold ``M``."""
+    """Return the number of groups of four sub-quantizers that hold ``M`` sub-quantizers."""
     return (M + 3) // 4
 
 
 def relaid(packed: np.ndarray) -> np.ndarray:
-    """Return codes that were packed in `OTHER_LAYOUT` in `LAYOUT`; both are flat uint8."""
+    """Return codes in `LAYOUT` that were packed in `OTHER_LAYOUT`; both are flat uint8."""
     rows, columns = (16, 4) if LAYOUT == "lanes" else (4, 16)
     return np.ascontiguousarray(packed.reshape(-1, rows, columns).transpose(0, 2, 1)).reshape(-1)
 
@@ -45,14 +45,14 @@ if LAYOUT == "quads":
 
     @kernel
     def _byte_of(vector, m):
-        """Return where in its block the code of a vector (0..15) and sub-quantizer m stands."""
+        """Return the place in its block of the byte with the codes of ``vector`` (0..15) and ``vector + 16``."""
         return (m // 4) * 64 + 4 * vector + m % 4
 
 else:
 
     @kernel
     def _byte_of(vector, m):
-        """Return where in its block the code of a vector (0..15) and sub-quantizer m stands."""
+        """Return the place in its block of the byte with the codes of ``vector`` (0..15) and ``vector + 16``."""
         return m * 16 + vector
 
 
@@ -89,9 +89,9 @@ def pack(codes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     codes
-        (n, M) uint8, values 0..15, rows in list order.
+        (n, M) uint8 with values 0..15, rows in list order.
     offsets
-        (nlist + 1,) int64, rows of list l are ``offsets[l]:offsets[l + 1]``.
+        (nlist + 1,) int64: the rows of list l are ``offsets[l]:offsets[l + 1]``.
 
     Returns
     -------
@@ -107,7 +107,7 @@ def pack(codes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 
 
 def unpack(packed: np.ndarray, offsets: np.ndarray, M: int, rows: np.ndarray) -> np.ndarray:
-    """Return the codes (len(rows), M) uint8 of some rows (int64) of what `pack` packed."""
+    """Return the codes (len(rows), M) uint8 of the given rows (int64) from what `pack` returned."""
     codes = np.empty((len(rows), M), np.uint8)
     _unpack(packed, offsets, blocks_for(np.diff(offsets)), rows, codes)
     return codes
@@ -117,7 +117,10 @@ if LAYOUT == "quads":
 
     @kernel
     def sum_block(packed, offset, groups, quantized, table):
-        """Sum the entries of the tables at byte ``table`` of vectors 0..15 and 16..31 of the block at ``offset``."""
+        """Return the sums of table entries of vectors 0..15 and of vectors 16..31 of a block.
+
+        The block starts at byte ``offset`` of ``packed``, the tables at byte ``table`` of ``quantized``.
+        """
         low = simd.zero_i32x16()
         high = simd.zero_i32x16()
         for g in range(groups):
@@ -131,10 +134,13 @@ else:
 
     @kernel
     def sum_block(packed, offset, groups, quantized, table):
-        """Sum the entries of the tables at byte ``table`` of vectors 0..15 and 16..31 of the block at ``offset``."""
+        """Return the sums of table entries of vectors 0..15 and of vectors 16..31 of a block.
+
+        The block starts at byte ``offset`` of ``packed``, the tables at byte ``table`` of ``quantized``.
+        """
         low = simd.zero_i32x16()
         high = simd.zero_i32x16()
-        for start in range(0, groups * 64, 128 * 64):  # 128 groups add 256 entries to 16 bits
+        for start in range(0, groups * 64, 128 * 64):  # 128 groups add 256 entries to a sum of 16 bits
             low_pairs = lookup.zero_i16x16()
             low_second = lookup.zero_i16x16()
             high_pairs = lookup.zero_i16x16()
@@ -155,33 +161,36 @@ else:
 
 @kernel
 def _wanted(allow, row, left):
-    """Return which of the 32 rows from ``row`` are among the next ``left`` and, where it is not empty, in ``allow``."""
+    """Return a mask of those of the 32 rows from ``row`` on that are scanned.
+
+    These are among the next ``left`` rows and, if ``allow`` is not empty, among the rows that it allows.
+    """
     lanes = _ALL_LANES if left >= 32 else (np.uint32(1) << np.uint32(left)) - np.uint32(1)
     if allow.size == 0:
         return lanes
     if row + 32 <= allow.size:
         return lanes & simd.nonzero_mask(simd.load_u8x32(allow, row))
     allowed = np.uint32(0)
-    for lane in range(allow.size - row):  # the last block reaches past the rows
+    for lane in range(allow.size - row):  # the last block extends beyond the rows
         allowed |= np.uint32(allow[row + lane] != 0) << np.uint32(lane)
     return lanes & allowed
 
 
 @kernel
 def scan_pieces(codes, pieces, piece_bases, quantized, steps, pools, keep, keys):
-    """Scan pieces of lists into the pools of queries, one after the other.
+    """Scan pieces of lists into the pools of queries, one piece after the other.
 
-    All in one function: a call for each list would cost as much as the scan of a short one.
+    All is done in one function, because a call per list would take as long as the scan of a short list.
 
     Parameters
     ----------
     codes
-        `PackedCodes` of `pack`; where lists begin is not looked at.
+        `annvq.kernels.scan.lists.PackedCodes` with codes from `pack`; the offsets of lists are not used.
     pieces, piece_bases
-        (pieces, 5) int64: query, block of the list's place 0, row of the list's place 0, first place, a multiple
-        of 32, and the end; (pieces,) float32, what is added to the sums.
+        (pieces, 5) int64: the query, the block and the row at place 0 of the list, the first place that is scanned, a
+        multiple of 32, and the end; (pieces,) float32: what is added to the sums.
     quantized, steps
-        (nq, groups * 64) uint8 and (nq,) float32: the queries' tables from `quantize_lookup_tables`.
+        (nq, groups * 64) uint8 and (nq,) float32: the queries' tables, from `quantize_lookup_tables`.
     pools, keep, keys
         As in `scan_lists`.
 
@@ -213,7 +222,7 @@ def scan_pieces(codes, pieces, piece_bases, quantized, steps, pools, keep, keys)
                 if row + 32 <= constants.size:
                     score_low = simd.add(score_low, simd.load_f32x16(constants, row))
                     score_high = simd.add(score_high, simd.load_f32x16(constants, row + 16))
-                else:  # the last block reaches past the constants
+                else:  # the last block extends beyond the constants
                     for lane in range(32):
                         buffer[lane] = constants[row + lane] if row + lane < constants.size else np.float32(0.0)
                     score_low = simd.add(score_low, simd.load_f32x16(buffer, 0))
@@ -241,11 +250,11 @@ def scan_pieces(codes, pieces, piece_bases, quantized, steps, pools, keep, keys)
 
 @kernel
 def _order(lists, list_counts, nlist, queries, ranks):
-    """Write the order of all visits, as queries and ranks of the list among a query's, (total,) int64.
+    """Write the order of all visits: ``queries`` and ``ranks``, the rank of a list among its query's, (total,) int64.
 
-    Where lists have few visitors, query by query, the nearest list first, for thresholds rise fast then.
-    Else wave after wave of ever more lists of every query, list by list within a wave: a list that is read
-    from memory once serves all who ask for it.
+    If lists have few visitors, the order is query by query, nearest list first, because thresholds then rise fast.
+    Otherwise it goes in waves, each of which has more lists of every query than the one before, and list by list within
+    a wave: a list that is read from memory once serves all queries that visit it.
     """
     nq, total = list_counts.size, queries.size
     done = np.int64(0)
@@ -280,16 +289,16 @@ def scan_lists(tables, bases, codes, visits, pools, keep, keys):
     Parameters
     ----------
     tables
-        (nq, M, 16) float32, larger is closer.
+        (nq, M, 16) float32: the look-up tables; larger is closer.
     bases
-        (nq, nlist) float32, what a list adds to its rows' scores; (nq, 0) when nothing is added.
+        (nq, nlist) float32: what a list adds to the scores of its rows; (nq, 0) if nothing is added.
     codes
-        The segment's `PackedCodes`, of `pack`.
+        The segment's `annvq.kernels.scan.lists.PackedCodes`, with codes from `pack`.
     visits
-        The `Visits` of the queries.
+        The `annvq.kernels.scan.lists.Visits` of the queries.
     pools, keep, keys
-        The queries' pools, `annvq.kernels.scan.topk.Candidates`, updated; how many candidates each must not lose, and
-        the keys of all rows.
+        The pools of the queries, `annvq.kernels.scan.topk.Candidates`, which are updated; the number of best candidates
+        that each pool must not lose; and the keys of all rows, (rows of the index,) int64, which order equal scores.
 
     """
     lists, list_counts, part, parts = visits
@@ -315,7 +324,10 @@ def scan_lists(tables, bases, codes, visits, pools, keep, keys):
 
 @kernel
 def rescore(tables, bases, codes, pools):
-    """Replace the scores of the pooled rows of this segment by sums over the float tables."""
+    """Replace the scores of pooled rows of this segment by sums of entries of the float32 look-up tables.
+
+    The parameters are those of `scan_lists`.
+    """
     packed, offsets, block_offsets, constants, _, _, row_base = codes
     scores, rows, counts, _ = pools
     M = tables.shape[1]

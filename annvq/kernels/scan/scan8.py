@@ -1,8 +1,8 @@
-"""Scan of packed 8-bit codes through 8-bit look-up tables.
+"""Scan of packed 8-bit codes with 8-bit look-up tables.
 
-Layout of a block of 32 vectors: M runs of 32 bytes, run m holds sub-quantizer m of vectors 0..31.
-With AVX-512 VBMI a table of 256 bytes lies in four registers and 64 codes (two blocks) are looked up
-at once. Sums are exact integers, the same on every instruction set.
+A block of 32 vectors is M runs of 32 bytes; run m holds the codes of sub-quantizer m for vectors 0..31. With AVX-512
+VBMI, a table of 256 bytes fits four registers, and 64 codes (of two blocks) are looked up at once. Sums are exact
+integers, the same on every instruction set.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _unpack(packed, offsets, block_offsets, rows, codes):
 
 
 def pack(codes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Pack codes (n, M) uint8, rows in list order, into blocks; every list starts at a new block."""
+    """Pack codes (n, M) uint8, rows in list order, into blocks (flat uint8); every list starts at a new block."""
     block_offsets = blocks_for(np.diff(offsets))
     packed = np.zeros(int(block_offsets[-1]) * codes.shape[1] * 32, np.uint8)
     _pack(codes, offsets, block_offsets, packed)
@@ -49,7 +49,7 @@ def pack(codes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 
 
 def unpack(packed: np.ndarray, offsets: np.ndarray, M: int, rows: np.ndarray) -> np.ndarray:
-    """Return the codes (len(rows), M) uint8 of some rows (int64) of what `pack` packed."""
+    """Return the codes (len(rows), M) uint8 of the given rows (int64) from what `pack` returned."""
     codes = np.empty((len(rows), M), np.uint8)
     _unpack(packed, offsets, blocks_for(np.diff(offsets)), rows, codes)
     return codes
@@ -59,10 +59,14 @@ if ACTIVE == "avx512":
 
     @kernel
     def _sum_two_blocks(packed, first, second, M, quantized, sums):
-        """Write the sums of 64 vectors: the blocks that start at bytes ``first`` and ``second``."""
+        """Write the sums of the table entries of 64 vectors to ``sums`` (64,) int32.
+
+        These are the vectors of the blocks that start at bytes ``first`` and ``second``; ``quantized`` are the tables,
+        flat.
+        """
         for i in range(64):
             sums[i] = np.int32(0)
-        for start in range(0, M, 256):  # 256 * 255 is the most that 16 bits hold
+        for start in range(0, M, 256):  # 256 entries, each at most 255, fit 16 bits
             even = simd.zero_i16x32()
             odd = simd.zero_i16x32()
             for m in range(start, min(M, start + 256)):
@@ -76,7 +80,11 @@ else:
 
     @kernel
     def _sum_two_blocks(packed, first, second, M, quantized, sums):
-        """Write the sums of 64 vectors: the blocks that start at bytes ``first`` and ``second``."""
+        """Write the sums of the table entries of 64 vectors to ``sums`` (64,) int32.
+
+        These are the vectors of the blocks that start at bytes ``first`` and ``second``; ``quantized`` are the tables,
+        flat.
+        """
         for i in range(64):
             sums[i] = np.int32(0)
         for m in range(M):
@@ -89,8 +97,9 @@ else:
 def scan_list(codes, l, begin, end, quantized, step, base, sums, pools, q, keep, keys):
     """Scan places ``begin`` to ``end`` of list ``l`` into the pool of query ``q``; ``begin`` is a multiple of 32.
 
-    ``quantized`` are the query's tables in 8 bits; a score is ``step`` times their sum, and ``base``. ``sums`` (64,)
-    int32 is scratch; the other parameters are those of `scan_lists`.
+    ``quantized`` are the query's tables in 8 bits. A score is ``step`` times the sum of their entries, plus ``base``,
+    plus the constant of the row if there is one. ``sums`` (64,) int32 is scratch; the other parameters are those of
+    `scan_lists`.
     """
     packed, _, _, constants, allow, _, row_base = codes
     scores, rows = pools.scores[q], pools.rows[q]
@@ -100,7 +109,7 @@ def scan_list(codes, l, begin, end, quantized, step, base, sums, pools, q, keep,
     with_allow = allow.size > 0
     for place in range(begin, end, 64):
         start = (first_block + place // 32) * M * 32
-        second = start + M * 32 if place + 32 < end else start  # a list may end with an odd block
+        second = start + M * 32 if place + 32 < end else start  # the last block of a list may have no partner
         _sum_two_blocks(packed, start, second, M, quantized, sums)
         for i in range(min(np.int64(64), end - place)):
             score = np.float32(sums[i]) * step + base
@@ -120,7 +129,8 @@ def scan_list(codes, l, begin, end, quantized, step, base, sums, pools, q, keep,
 def scan_lists(tables, bases, codes, visits, pools, keep, keys):
     """Scan every query's lists of one segment into its pool.
 
-    Parameters as in `annvq.kernels.scan.scan4.scan_lists`, with tables (nq, M, 256) and no mapping.
+    The parameters are those of `annvq.kernels.scan.scan4.scan_lists`, but tables are (nq, M, 256), and there is no
+    mapping.
     """
     offsets, M = codes.offsets, tables.shape[1]
     quantized = empty(M * 256, np.uint8)
@@ -136,7 +146,10 @@ def scan_lists(tables, bases, codes, visits, pools, keep, keys):
 
 @kernel
 def rescore(tables, bases, codes, pools):
-    """Replace the scores of the pooled rows of this segment by sums over the float tables."""
+    """Replace the scores of pooled rows of this segment by sums of entries of the float32 look-up tables.
+
+    The parameters are those of `scan_lists`.
+    """
     packed, offsets, block_offsets, constants, _, _, row_base = codes
     scores, rows, counts, _ = pools
     M = tables.shape[1]

@@ -1,4 +1,4 @@
-"""Scan of uncoded rows (float32, float16, SQ8), and re-scoring of a pool from such rows."""
+"""Scan of rows that are stored as floats or as 8-bit scalars, and rescoring of pools with such rows."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from annvq.kernels.scan.lists import part_of
 from annvq.kernels.scan.topk import thinned
 from annvq.kernels.vectors.dots import score4
 
-_AHEAD = 16  # pooled rows whose memory is asked for before it is their turn: they lie anywhere
+_AHEAD = 16  # the row that is so many places ahead in the pool is fetched in advance, as rows lie anywhere
 
 
 @kernel
 def scan_rows(query, store, l2, begin, end, allow, row_base, pools, q, keep, keys):
-    """Scan rows ``begin`` to ``end`` of a store for a padded query into the pool of number ``q``.
+    """Scan rows ``begin`` to ``end`` of a store for one query into pool ``q``.
 
-    ``allow`` (n,) uint8 goes by the store's rows and may be empty (everything allowed); ``row_base`` is
-    the index-wide number of its row 0; ``pools``, ``keep`` and ``keys`` as in `annvq.kernels.scan.scan4.scan_lists`.
+    ``query`` is padded, and ``store`` an `annvq.kernels.vectors.dots.Store`. ``allow`` (n,) uint8 says which of the
+    store's rows may be returned; it is empty if all may. ``row_base`` is the index-wide number of the store's row 0.
+    ``pools``, ``keep`` and ``keys`` are as in `annvq.kernels.scan.scan4.scan_lists`.
     """
     stored, d, minimum, step = store
     scores, rows = pools.scores[q], pools.rows[q]
@@ -53,8 +54,9 @@ def scan_rows(query, store, l2, begin, end, allow, row_base, pools, q, keep, key
 def scan_lists(queries, store, l2, offsets, allow, row_base, visits, pools, keep, keys):
     """Scan every query's lists of one segment into its pool.
 
-    ``queries`` (nq, padded d) float32, ``store`` an `annvq.kernels.vectors.dots.Store` whose lists begin at
-    ``offsets (nlist + 1,)``, ``visits`` the queries' `Visits`; the other parameters as in `scan_rows`.
+    ``queries`` is (nq, padded d) float32, ``store`` an `annvq.kernels.vectors.dots.Store` whose lists begin at
+    ``offsets (nlist + 1,)`` int64, and ``visits`` the `annvq.kernels.scan.lists.Visits` of the queries. The other
+    parameters are those of `scan_rows`.
     """
     for q in range(visits.counts.size):
         for i in range(visits.counts[q]):
@@ -67,7 +69,10 @@ def scan_lists(queries, store, l2, offsets, allow, row_base, visits, pools, keep
 
 @kernel
 def scan_all(queries, store, l2, begin, end, allow, row_base, pools, keep, keys):
-    """Scan rows ``begin`` to ``end`` for every query, a cached block of rows at a time."""
+    """Scan rows ``begin`` to ``end`` for every query, in blocks of rows that stay in the cache.
+
+    ``queries`` is (nq, padded d) float32; the other parameters are those of `scan_rows`.
+    """
     size = max(np.int64(4), np.int64(1 << 17) // (store.d * store.rows.itemsize) // 4 * 4)
     for block in range(begin, end, size):
         stop = min(np.int64(end), block + size)
@@ -77,7 +82,10 @@ def scan_all(queries, store, l2, begin, end, allow, row_base, pools, keep, keys)
 
 @kernel
 def rescore(queries, store, l2, row_base, pools):
-    """Replace the scores of the pooled rows that lie in this store (``row_base`` is its first row)."""
+    """Replace the scores of the pooled rows that lie in this store.
+
+    ``row_base`` is the index-wide number of the store's row 0; the other parameters are those of `scan_lists`.
+    """
     stored, d, minimum, step = store
     scores, rows, counts, _ = pools
     n = stored.size // d
@@ -105,5 +113,5 @@ def rescore(queries, store, l2, row_base, pools):
 
 @kernel
 def _start(row, n, d):
-    """Return the first element of a row, or of row 0 for a row that lies in another store."""
+    """Return the first element of a row; of row 0 if the row lies in another store."""
     return row * d if 0 <= row < n else np.int64(0)

@@ -1,14 +1,14 @@
-"""The pool: the best rows seen so far of one query.
+"""Pools: the best rows that a query has seen so far.
 
-A pool is a row of `scores (nq, capacity) float32` and `rows (nq, capacity) int64` with a fill count
-and a threshold. Candidates at or above the threshold are appended; when the pool is full the threshold
-rises to one that at least `keep` candidates reach, and the others are dropped (a reservoir: amortized O(1)
-per candidate, Faiss `impl/ResultHandler.h` does the same). The threshold is found by bisection, whose
-steps count a vector of scores at a time, without the branches that a selection by swaps guesses wrong.
-Scans append by themselves: a call for each candidate would count references to both arrays.
+A pool is a row of `scores (nq, capacity) float32` and `rows (nq, capacity) int64`, with the number of filled places and
+a threshold. Candidates at or above the threshold are appended. When the pool is full, the threshold rises to one that
+at least `keep` candidates reach, and the others are dropped (a reservoir, as in Faiss's `impl/ResultHandler.h`, which
+takes O(1) amortized per candidate). The threshold is found by bisection. Its steps count a vector of scores at a time,
+and are free of the branches that a CPU mispredicts in a selection by swaps. Scans append candidates in their own code,
+because a call per candidate would count references to both arrays.
 
-The order is total, score descending and then `keys[row]` ascending, so what is kept does not
-depend on the order of arrival.
+The order is total, by descending score and then by ascending `keys[row]`, so that what is kept does not depend on the
+order of arrival.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from annvq.kernels.compile.scratch import empty, zeros
 MINUS_INFINITY = np.float32(-np.inf)
 _NONE = np.float32(np.nan)
 _BISECTIONS = 32
-_FEW = 64  # candidates that are sorted by insertion
+_FEW = 64  # at most so many candidates are sorted by insertion
 
 
 class Candidates(NamedTuple):
-    """The pools of some queries."""
+    """The pools of several queries."""
 
     scores: np.ndarray  # (nq, capacity) float32
     rows: np.ndarray  # (nq, capacity) int64, index-wide numbers
-    counts: np.ndarray  # (nq,) int64, how many places are filled
-    thresholds: np.ndarray  # (nq,) float32, what a score must reach to be kept
+    counts: np.ndarray  # (nq,) int64, the number of filled places
+    thresholds: np.ndarray  # (nq,) float32, the score that a candidate must reach to be kept
 
 
 def capacity_for(keep: int) -> int:
-    """Return how many places a pool that keeps ``keep`` rows needs."""
+    """Return the number of places of a pool that keeps ``keep`` rows."""
     return 2 * keep + 64
 
 
 @kernel
 def empty_pools(nq, capacity):
-    """Return ``nq`` empty pools, see `capacity_for`."""
+    """Return ``nq`` empty pools of ``capacity`` places; see `capacity_for`."""
     thresholds = empty(nq, np.float32)
     for q in range(nq):
         thresholds[q] = MINUS_INFINITY
@@ -52,7 +52,7 @@ def empty_pools(nq, capacity):
 
 @kernel
 def take(values, rows):
-    """Return ``values[rows]`` for int64 ``rows`` of two axes, -1 where a row is negative."""
+    """Return ``values[rows]`` for ``values`` int64 and ``rows`` (nq, k) int64; -1 if a row is negative."""
     taken = empty(rows.shape, np.int64)
     for q in range(rows.shape[0]):
         for i in range(rows.shape[1]):
@@ -62,7 +62,7 @@ def take(values, rows):
 
 @kernel
 def before(score_a, row_a, score_b, row_b, keys):
-    """Return whether candidate a comes before candidate b."""
+    """Return whether candidate a comes before candidate b in the total order."""
     if score_a != score_b:
         return score_a > score_b
     return keys[row_a] < keys[row_b]
@@ -90,13 +90,14 @@ def _median_to_front(scores, rows, low, high, keys):
 def threshold_for(scores, count, least, most):
     """Return a score that at least ``least`` and at most ``most`` of the first ``count`` scores reach.
 
-    NaN where bisection finds none, as when many scores are equal; ``most`` is below ``count``.
+    The result is NaN if bisection finds no such score, for example if many scores are equal. ``most`` is below
+    ``count``.
     """
     low, high = scores[0], scores[0]
     for i in range(1, count):
         low = min(low, scores[i])
         high = max(high, scores[i])
-    for _ in range(_BISECTIONS):  # more than `most` reach `low`, fewer than `least` are above `high`
+    for _ in range(_BISECTIONS):  # more than `most` scores reach `low`, fewer than `least` are above `high`
         middle = low + np.float32(0.5) * (high - low)
         if not low < middle < high:
             break
@@ -114,7 +115,7 @@ def threshold_for(scores, count, least, most):
 
 @kernel
 def _partition(scores, rows, count, threshold):
-    """Move the candidates at or above a threshold to the front, unordered; return their number."""
+    """Move the candidates at or above a threshold to the front, in any order; return their number."""
     i, j = np.int64(0), np.int64(count - 1)
     while True:
         while i <= j and scores[i] >= threshold:
@@ -130,7 +131,7 @@ def _partition(scores, rows, count, threshold):
 
 @kernel
 def cut(scores, rows, count, keep, keys):
-    """Move the best ``keep`` of ``count`` candidates, which are more, to the front, unordered."""
+    """Move the best ``keep`` of ``count`` candidates to the front, in any order; ``count`` is larger than ``keep``."""
     threshold = threshold_for(scores, count, keep, keep)
     if threshold == threshold:
         _partition(scores, rows, count, threshold)
@@ -140,7 +141,7 @@ def cut(scores, rows, count, keep, keys):
 
 @kernel
 def _quickselect(scores, rows, count, keep, keys):
-    """Do what `cut` does, also among equal scores."""
+    """Do what `cut` does, even if scores are equal."""
     low, high = np.int64(0), np.int64(count - 1)
     target = np.int64(keep)
     while high - low > 1:
@@ -179,7 +180,7 @@ def worst(scores, count):
 
 @kernel
 def thinned(scores, rows, keep, keys):
-    """Drop candidates of a full pool, but none of the best ``keep``; return its count and threshold."""
+    """Drop candidates of a full pool, but none of the best ``keep``; return its new count and threshold."""
     count = np.int64(scores.size)
     rise = threshold_for(scores, count, keep, keep + (count - keep) // 4)
     if rise == rise:
@@ -206,7 +207,10 @@ def _sift_down(scores, rows, start, end, keys):
 
 @kernel
 def sort(scores, rows, count, keys):
-    """Sort the first ``count`` candidates, best first (many by heap sort: no scratch, no worst case)."""
+    """Sort the first ``count`` candidates, best first.
+
+    Many candidates are sorted by heap sort, which needs no scratch memory and has no bad worst case.
+    """
     if count <= _FEW:
         for i in range(1, count):
             score, row = scores[i], rows[i]
@@ -225,7 +229,7 @@ def sort(scores, rows, count, keys):
 
 @kernel
 def cut_pools(pools, keep, keys):
-    """Cut every one of the pools, `Candidates`, to its best ``keep``, unordered."""
+    """Cut each of the pools, `Candidates`, to its best ``keep`` candidates, in any order."""
     scores, rows, counts, _ = pools
     for q in range(counts.size):
         if counts[q] > keep:
@@ -235,9 +239,10 @@ def cut_pools(pools, keep, keys):
 
 @kernel
 def best_of_columns(scores, keys, keep):
-    """Return the places (keep, t) int64 of the best ``keep`` <= m of every column of scores (m, t), unordered.
+    """Return the places (keep, t) int64 of the best ``keep`` <= m scores of every column of scores (m, t) float32.
 
-    Of equal ones those of the lowest ``keys``, (m, t) int64, or (m, 1) for all columns alike.
+    The places are in no order. Of equal scores, those with the lowest ``keys`` are taken: (m, t) int64, or (m, 1) for
+    the same keys in all columns.
     """
     m, t = scores.shape
     places = empty((keep, t), np.int64)
@@ -249,7 +254,7 @@ def best_of_columns(scores, keys, keep):
                 order[i] = keys[i, c]
         count, threshold = np.int64(0), MINUS_INFINITY
         for i in range(m):
-            if not scores[i, c] < threshold:  # NaN is kept: there are always enough
+            if not scores[i, c] < threshold:  # NaN is kept, so that there are always enough
                 kept[count], of[count] = scores[i, c], i
                 count += 1
                 if count == capacity:
@@ -263,7 +268,7 @@ def best_of_columns(scores, keys, keep):
 
 @kernel
 def drop_repeats(pools):
-    """Keep of candidates with the same row only the best, in every pool; the pools' order changes."""
+    """Keep, in every pool, only the best of the candidates that have the same row; the order of the pools changes."""
     scores, rows, counts, _ = pools
     most = np.int64(0)
     for q in range(counts.size):
@@ -291,7 +296,7 @@ def drop_repeats(pools):
 
 @kernel
 def best(pools, k, keys):
-    """Return every pool's best ``k``, sorted, as scores and rows (nq, k); missing places are -inf and -1."""
+    """Return the best ``k`` of every pool, sorted, as scores and rows (nq, k); missing places are -inf and -1."""
     out_scores = empty((pools.counts.size, k), np.float32)
     out_rows = empty((pools.counts.size, k), np.int64)
     take_best(pools, k, keys, out_scores, out_rows)
@@ -300,7 +305,10 @@ def best(pools, k, keys):
 
 @kernel
 def take_best(pools, k, keys, out_scores, out_rows):
-    """Write every pool's best ``k``, sorted; missing places get -inf and row -1."""
+    """Write the best ``k`` of every pool, sorted, to ``out_scores`` and ``out_rows`` (nq, k) float32 and int64.
+
+    Missing places get the score -inf and the row -1.
+    """
     scores, rows, counts, _ = pools
     for q in range(counts.size):
         count = counts[q]
