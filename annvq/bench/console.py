@@ -40,6 +40,11 @@ def print_fitting(console: Console, make: Callable[[bool], Table]) -> None:
     console.print(table if natural <= console.width else make(True))
 
 
+def megabytes(size: float) -> str:
+    """Return bytes as MB, of 1,000,000 bytes."""
+    return f"{size / 1e6:,.2f} MB" if size >= 1e5 else f"{size / 1e6:.4f} MB"
+
+
 def _table(title: str, narrow: bool) -> Table:
     if not narrow:
         return Table(title=title, title_justify="left")
@@ -88,7 +93,7 @@ def _header(name: str, narrow: bool) -> str:
 
 
 def tables_table(result: TablesResult, model: str, narrow: bool = False) -> Table:
-    """Return bytes and measures (mean and spread over seeds) of every method and ratio with one model.
+    """Return sizes and measures (mean and spread over seeds) of every method and ratio with one model.
 
     ``ratio`` is what was asked for; ``reached`` says how many times smaller than float32 the table really is.
     """
@@ -96,7 +101,7 @@ def tables_table(result: TablesResult, model: str, narrow: bool = False) -> Tabl
     title = f"{config['data']}, {model}: {config['rows']:,} rows of {config['dim']}, {config['seeds']} seeds"
     table = _table(title, narrow)
     table.add_column("method")
-    for name in ("ratio", "reached", "bytes", *(_HEADERS.get(name, name) for name in result.measures)):
+    for name in ("ratio", "reached", "size", *(_HEADERS.get(name, name) for name in result.measures)):
         table.add_column(name, justify="right")
     for row in result.rows():
         if row["params"]["model"] == model:
@@ -105,7 +110,8 @@ def tables_table(result: TablesResult, model: str, narrow: bool = False) -> Tabl
                 gap = "\n" if narrow else " "
                 spreads = [f"± {row[f'{name}_std']:.4f}" for name in result.measures]
                 values = [f"{value}{gap}{spread}" for value, spread in zip(values, spreads, strict=True)]
-            table.add_row(row["method"], f"{row['ratio']:g}x", f"{row['reached']:.1f}x", f"{row['bytes']:,}", *values)
+            sizes = (f"{row['ratio']:g}x", f"{row['reached']:.1f}x", megabytes(row["bytes"]))
+            table.add_row(row["method"], *sizes, *values)
     for name in result.refused():
         method, ratio = name.split()
         table.add_row(method, ratio, "", "too small", style="dim")

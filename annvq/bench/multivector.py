@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from annvq.bench.quality import DEPTH, Quality
+from annvq.bench.quality import AGREEMENT, DEPTH, Quality, agreement_of, ranking_measures
 from annvq.bench.timing import time_batches
-from annvq.evaluation import BeirDataset, evaluate, recall_with_ties, run_from_ids
-from annvq.evaluation.ranking import DEFAULT_METRICS
+from annvq.evaluation import BeirDataset
 from annvq.evaluation.tokens import cached_tokens
 from annvq.multivector import MultiVectorIndex, Ragged, chamfer, recipe
 from annvq.progress import Progress
@@ -62,12 +61,15 @@ class Truth:
         step = -(-len(judged.queries) // _EXACT_QUERIES)
         return cls(step, chamfer(judged.queries[::step], judged.documents, threads=threads))
 
-    def recall(self, rows: np.ndarray) -> float:
-        """Return the share of the exact ten that are among the first ten of ``rows``, those found for all queries."""
+    def recall(self, rows: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the share of the exact ten that are among the first ten of ``rows``, those found for all queries.
+
+        The mean comes first, then the share of every query that has exact scores.
+        """
         found = rows[:: self.step, :_NEIGHBORS]
         exact = -np.sort(-self.scores, axis=1)[:, :_NEIGHBORS]
         of_found = np.where(found >= 0, np.take_along_axis(self.scores, np.maximum(found, 0), 1), -np.inf)
-        return recall_with_ties(found, of_found, exact)
+        return agreement_of(found, of_found, exact)
 
 
 def measure(judged: JudgedTokens, truth: Truth, name: str, threads: int | None) -> tuple[Quality, MultiVectorIndex]:
@@ -90,14 +92,16 @@ def measure(judged: JudgedTokens, truth: Truth, name: str, threads: int | None) 
     timing = time_batches(search, np.arange(len(judged.queries)))
     parts = index.stats()["bytes_per_document"]
     size = parts["codes"] + parts["constants"] + parts["tokens"]
-    found = [[judged.document_ids[row] for row in rows if row >= 0] for rows in timing.ids.tolist()]
+    measures, per_query = ranking_measures(judged.qrels, judged.query_ids, judged.document_ids, timing.ids)
+    agreement, per_query[AGREEMENT] = truth.recall(timing.ids)
     quality = Quality(
         recipe=name,
-        measures=evaluate(judged.qrels, run_from_ids(judged.query_ids, found), DEFAULT_METRICS),
+        measures=measures,
         bytes_per_vector=size,
         compression=4 * judged.documents.vectors.size / len(judged.documents) / size,
         qps=timing.qps,
-        recall_vs_exact=truth.recall(timing.ids),
+        recall_vs_exact=agreement,
         build_s=build_s,
+        per_query=per_query,
     )
     return quality, index

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -131,7 +132,9 @@ def measure_index(
 
     timing = time_batches(search, judged.queries)
     size = float(index.stats()["bytes_per_vector"])
-    measures, per_query = _measures(judged, timing.ids) if judge else ({}, {})
+    measures, per_query = (
+        ranking_measures(judged.qrels, judged.query_ids, judged.document_ids, timing.ids) if judge else ({}, {})
+    )
     agreement, per_query[AGREEMENT] = _recall_vs_exact(judged, timing.ids)
     return Quality(
         recipe=name,
@@ -145,13 +148,17 @@ def measure_index(
     )
 
 
-def _measures(judged: JudgedVectors, rows: np.ndarray) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Return the means of the ranking measures, and their values for every judged query."""
-    names = judged.document_ids
-    found = [[names[row] for row in ranked if row >= 0] for ranked in rows.tolist()]
-    run = run_from_ids(judged.query_ids, found)
-    values = evaluate_per_query(judged.qrels, run, DEFAULT_METRICS)
-    return evaluate(judged.qrels, run, DEFAULT_METRICS), {
+def ranking_measures(
+    qrels: Mapping[str, Mapping[str, int]], query_ids: Sequence[str], document_ids: Sequence[str], rows: np.ndarray
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Return the means of the ranking measures, and their values for every judged query.
+
+    ``rows`` (nq, k) are the documents found for every query, and -1 where there is none.
+    """
+    found = [[document_ids[row] for row in ranked if row >= 0] for ranked in rows.tolist()]
+    run = run_from_ids(query_ids, found)
+    values = evaluate_per_query(qrels, run, DEFAULT_METRICS)
+    return evaluate(qrels, run, DEFAULT_METRICS), {
         metric: np.array([query[metric] for query in values.values()]) for metric in DEFAULT_METRICS
     }
 
@@ -160,6 +167,10 @@ def _recall_vs_exact(judged: JudgedVectors, rows: np.ndarray) -> tuple[float, np
     """Return recall against exact search, as a mean and for every query."""
     rows = rows[:, :_NEIGHBORS]
     exact = exact_neighbors(judged.documents, judged.queries, _NEIGHBORS, "ip")[1]
-    scores = exact_scores(judged.documents, judged.queries, rows, "ip")
+    return agreement_of(rows, exact_scores(judged.documents, judged.queries, rows, "ip"), exact)
+
+
+def agreement_of(rows: np.ndarray, scores: np.ndarray, exact: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return `recall_with_ties` of the same three arrays, as a mean and for every query."""
     shares = [recall_with_ties(rows[q : q + 1], scores[q : q + 1], exact[q : q + 1]) for q in range(len(rows))]
     return recall_with_ties(rows, scores, exact), np.array(shares)

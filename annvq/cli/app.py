@@ -9,6 +9,8 @@ import typer
 import annvq
 from annvq.cli import add, build, compact, demo, export, info, remove, search, train, tune, verify, warmup
 from annvq.cli.bench import ann, beir, tables, tokenizers
+from annvq.cli.help import PlainCommand, PlainGroup, text_of
+from annvq.cli.options import examples
 
 _COMMANDS = {
     "build": build,
@@ -28,14 +30,23 @@ _BENCHES = {"ann": ann, "beir": beir, "tables": tables, "tokenizers": tokenizers
 
 app = typer.Typer(
     name="annvq",
+    cls=PlainGroup,
     help="Vector search: build, search, change and measure indexes.",
+    epilog=examples("build vectors.npy -o my-index", "search my-index queries.npy -k 10 -o hits.parquet", "demo"),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-_bench_app = typer.Typer(help="Measure recipes and other libraries.", no_args_is_help=True)
+_bench_app = typer.Typer(
+    cls=PlainGroup,
+    help="Measure recipes, methods and other libraries.",
+    epilog=examples("bench ann fashion-mnist.hdf5 --peers faiss", "bench beir scifact --model MODEL"),
+    no_args_is_help=True,
+)
 for _parent, _modules in ((app, _COMMANDS), (_bench_app, _BENCHES)):
     for _name, _module in _modules.items():
-        _parent.command(_name, epilog=_module.EXAMPLES)(_module.command)
+        _parent.command(_name, cls=PlainCommand, help=text_of(_module.command), epilog=_module.EXAMPLES)(
+            _module.command
+        )
 app.add_typer(_bench_app, name="bench")
 
 

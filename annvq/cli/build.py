@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import annvq
+from annvq.bench.console import megabytes
 from annvq.cli.inputs import open_embeddings, say_if_lengths_count
 from annvq.cli.options import (
     Attributes,
@@ -22,7 +23,7 @@ from annvq.cli.options import (
     local_path,
 )
 from annvq.cli.output import write_report
-from annvq.cli.screen import megabytes, say, screen
+from annvq.cli.screen import say, screen
 from annvq.progress import shown
 
 EXAMPLES = examples(
@@ -41,7 +42,10 @@ def command(
         ),
     ],
     recipe: Annotated[str, typer.Option(metavar="R", help="Name, factory string or TOML file.")] = "auto",
-    metric: Annotated[Metric | None, typer.Option(help="What is close; by default ip, the inner product.")] = None,
+    metric: Annotated[
+        Metric | None,
+        typer.Option(metavar="ip|l2|cosine", help="Measure of closeness; by default ip, the inner product."),
+    ] = None,
     id_column: IdColumn = None,
     vector_column: VectorColumn = None,
     attributes: Attributes = None,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from annvq.bench.console import megabytes
 from annvq.cli.opening import open_either
 from annvq.cli.options import IndexPath, JsonFile, examples
 from annvq.cli.output import write_report
-from annvq.cli.screen import megabytes, say, screen
+from annvq.cli.screen import say, screen
 
 EXAMPLES = examples("compact my-index")
 

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from annvq.bench.console import megabytes
 from annvq.cli.opening import open_either
 from annvq.cli.options import IndexPath, examples, local_path
 from annvq.cli.output import write_report
-from annvq.cli.screen import megabytes, one_line, screen
+from annvq.cli.screen import one_line, screen
 
 EXAMPLES = examples("info my-index", "info my-index --json | jq .n")
 

@@ -33,8 +33,3 @@ def say(console: Console, text: str) -> None:
 def one_line(text: str) -> str:
     """Return text as it is where a terminal shows it on one line, else quoted and escaped."""
     return text if text.isprintable() else repr(text)
-
-
-def megabytes(size: float) -> str:
-    """Return bytes as MB, of 1,000,000 bytes."""
-    return f"{size / 1e6:,.2f} MB" if size >= 1e5 else f"{size / 1e6:.4f} MB"

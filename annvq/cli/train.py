@@ -22,7 +22,10 @@ _OF_BENCH = Path("bench-out/embeddings")
 
 
 def command(
-    method: Annotated[Literal["jpq", "repconc", "distill-vq"], typer.Argument(metavar="METHOD", help="How to learn.")],
+    method: Annotated[
+        Literal["jpq", "repconc", "distill-vq"],
+        typer.Argument(metavar="METHOD", help="How to learn: jpq, repconc or distill-vq."),
+    ],
     folder: Annotated[
         Path, typer.Argument(parser=local_path, metavar="DIR", help="corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv.")
     ],
@@ -57,10 +60,10 @@ def command(
     ] = None,
     threads: Threads = None,
 ) -> None:
-    """Learn codes from the queries of DIR, choose the step on its dev split, write OUT/index and OUT/encoder
-    (with --both OUT/document-encoder, too).
+    """Learn codes from the queries of a judged text collection.
 
-    An interrupted training goes on when the same command is given again.
+    The best step is chosen on the split dev. OUT then holds the index, the encoder of the queries and, with --both,
+    that of the documents. A training that was interrupted goes on when the same command is given again.
     """
     from annvq.learn.collection import Collection  # torch takes seconds to import
     from annvq.learn.methods import method_named

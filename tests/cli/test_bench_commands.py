@@ -161,11 +161,19 @@ def test_multi_vector_recipes_alone_embed_no_whole_text(folder, tmp_path, annvq_
     monkeypatch.setattr(tokens, "token_embeddings", few_tokens)
     monkeypatch.setattr(tokens, "load_model", lambda name: None)
     monkeypatch.setattr("annvq.bench.beir.cached_embeddings", refused)
+    drawn = []
+    monkeypatch.setattr("annvq.bench.plots.quality_against_size", lambda qualities, *more: drawn.append(qualities))
     arguments = ("bench", "beir", folder, "--model", "letters", "--out", tmp_path / "out", "--threads", 1)
     code, _, err = annvq_command(*arguments, "--recipe", "muvera", "--json", tmp_path / "r.json")
     assert code == 0, err
     config = json.loads((tmp_path / "r.json").read_text())["config"]
     assert (config["queries"], config["dim"]) == (8, 8)
+    measured = drawn[0][0]  # every query's values, of which the picture draws intervals
+    assert {name: len(values) for name, values in measured.per_query.items()} == dict.fromkeys(
+        ("ndcg@10", "recall@100", "mrr@10", "map@100", "recall@10_vs_exact"), 8
+    )
+    for name, mean in {**measured.measures, "recall@10_vs_exact": measured.recall_vs_exact}.items():
+        assert measured.per_query[name].mean() == pytest.approx(mean)
     with pytest.raises(AssertionError, match="a whole text is embedded"):
         annvq_command(*arguments, "--recipe", "muvera", "--recipe", "flat")
 

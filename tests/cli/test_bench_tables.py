@@ -41,6 +41,9 @@ def test_a_run_writes_everything(pairs, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "uncompressed" in shown
     assert "too small" in shown
+    hashed = next(row["bytes"] for row in result["rows"] if (row["method"], row["ratio"]) == ("Hash", 4))
+    line = next(line for line in shown.splitlines() if "Hash" in line and "4x" in line)
+    assert f"{hashed / 1e6:.4f} MB" in line
 
 
 def test_wrong_names_are_usage_errors_and_what_does_not_fit_the_data_fails(pairs, tmp_path, capsys):

@@ -24,7 +24,7 @@ def command(
         Path | None,
         typer.Argument(
             parser=local_path,
-            metavar="[DATA]",
+            metavar="DATA",
             help="Folder of Fashion-MNIST (IDX, gz) or CIFAR-10 as JPEG (tar.gz); by default fashion-mnist in the "
             "folder that ANNVQ_DATA names.",
         ),
