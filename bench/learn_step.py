@@ -17,9 +17,9 @@ from figures import Figures, machine_line
 
 import annvq
 from annvq.learn import JPQ, QuerySet, Relevance, Start
-from annvq.learn import encoder as encoders
 from annvq.learn.collection import Collection
-from annvq.learn.trainer import Run
+from annvq.learn.parts import encoder as encoders
+from annvq.learn.training.trainer import Run
 
 
 def main() -> None:

@@ -40,7 +40,7 @@ def tokenizers():
     import torch
 
     from annvq.codebooks import ProductCodebook
-    from annvq.learn.mirrors import ProductMirror
+    from annvq.learn.parts.mirrors import ProductMirror
     from annvq.tokenizers import VectorQuantizer
     from annvq.tokenizers.choosing.blocked import argmax
     from annvq.tokenizers.choosing.nearest import nearest

@@ -67,7 +67,7 @@ def command(
     """
     from annvq.learn.collection import Collection  # torch takes seconds to import
     from annvq.learn.methods import method_named
-    from annvq.learn.student import check_recipe
+    from annvq.learn.parts.student import check_recipe
 
     if both and method != "repconc":
         raise typer.BadParameter(f"--both is an option of repconc, not of {method}")

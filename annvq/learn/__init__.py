@@ -4,15 +4,15 @@
 >>> hits = learned.index.search(learned.queries(queries), k=10)
 """
 
+from annvq.learn.codes.health import CodeHealth
 from annvq.learn.data import QuerySet, Relevance, Texts
-from annvq.learn.health import CodeHealth
 from annvq.learn.learned import Learned
 from annvq.learn.methods import JPQ, METHODS, DistillVQ, Method, RepCONC
-from annvq.learn.mirrors import CentroidsMirror, ProductMirror, ResidualMirror, RotationMirror
-from annvq.learn.objectives import Clustering, Contrast, Distillation, Ranking
-from annvq.learn.proposals import Proposals
-from annvq.learn.start import Start
-from annvq.learn.trainer import Trainer
+from annvq.learn.parts.mirrors import CentroidsMirror, ProductMirror, ResidualMirror, RotationMirror
+from annvq.learn.parts.start import Start
+from annvq.learn.step.objectives import Clustering, Contrast, Distillation, Ranking
+from annvq.learn.step.proposals import Proposals
+from annvq.learn.training.trainer import Trainer
 
 __all__ = [
     "JPQ",

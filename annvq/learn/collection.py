@@ -12,12 +12,12 @@ from annvq.arguments import as_path
 from annvq.errors import ParameterError
 from annvq.evaluation import BeirDataset
 from annvq.evaluation.embeddings import Side, as_model_name, cached_embeddings
-from annvq.learn import processes
 from annvq.learn.data import Texts
-from annvq.learn.devices import Devices
 from annvq.learn.learned import Learned
 from annvq.learn.methods import Method
-from annvq.learn.trainer import Report
+from annvq.learn.training import processes
+from annvq.learn.training.devices import Devices
+from annvq.learn.training.trainer import Report
 from annvq.progress import Progress
 
 

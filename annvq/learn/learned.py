@@ -17,11 +17,11 @@ from annvq.errors import MissingExtraError, ParameterError, StorageError
 from annvq.index.index import Index
 from annvq.index.versions.versioned import VersionedRows
 from annvq.io.replacing import replacing
-from annvq.learn import encoder as encoders
-from annvq.learn import pictures
+from annvq.learn.codes.health import CodeHealth
 from annvq.learn.data import QuerySet, Texts
-from annvq.learn.health import CodeHealth
-from annvq.learn.trainer import Run
+from annvq.learn.parts import encoder as encoders
+from annvq.learn.training import pictures
+from annvq.learn.training.trainer import Run
 from annvq.storage.filesystem import LOCAL
 from annvq.storage.folders import check_replaceable
 

@@ -20,15 +20,15 @@ from annvq.index import recipe as recipes
 from annvq.index.index import Index
 from annvq.index.recipe import Recipe
 from annvq.kernels import threads as pool
-from annvq.learn import encoder as encoders
 from annvq.learn.data import QuerySet, Texts
-from annvq.learn.encoder import TextEncoder
 from annvq.learn.learned import Learned, check_out
-from annvq.learn.objectives import Clustering, Contrast, Distillation, Ranking
-from annvq.learn.proposals import Proposals
-from annvq.learn.start import Start
-from annvq.learn.student import RATES, check_recipe
-from annvq.learn.trainer import Report, Run, Trainer
+from annvq.learn.parts import encoder as encoders
+from annvq.learn.parts.encoder import TextEncoder
+from annvq.learn.parts.start import Start
+from annvq.learn.parts.student import RATES, check_recipe
+from annvq.learn.step.objectives import Clustering, Contrast, Distillation, Ranking
+from annvq.learn.step.proposals import Proposals
+from annvq.learn.training.trainer import Report, Run, Trainer
 from annvq.progress import Progress, listening
 
 _METRICS = ("ip", "cosine")
@@ -50,8 +50,8 @@ class Method:
     recipe
         Recipe of the index, with product or residual codes and no refine store: name, factory string or `Recipe`.
     trainers
-        Returns the stages, given the parts that an index and its queries have (keys of `annvq.learn.student.RATES`).
-        ``dataclasses.replace(JPQ(), trainers=...)`` trains with your own stages.
+        Returns the stages, given the parts that an index and its queries have: keys of
+        `annvq.learn.parts.student.RATES`. ``dataclasses.replace(JPQ(), trainers=...)`` trains with your own stages.
     metric
         "ip" or "cosine".
     seed

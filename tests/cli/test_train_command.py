@@ -75,7 +75,7 @@ def test_models_and_folders_may_be_paths(folder, tmp_path):
     from annvq.bench.beir import BeirBench
     from annvq.evaluation.tokens import cached_tokens
     from annvq.learn.collection import Collection
-    from annvq.learn.encoder import load
+    from annvq.learn.parts.encoder import load
 
     path = Path(weights.get_model_path())
     found = Collection.load(folder, path, tmp_path)

@@ -53,7 +53,7 @@ def write_codes(path):
 def write_checkpoint(path):
     torch = pytest.importorskip("torch")
     pytest.importorskip("safetensors")
-    from annvq.learn import checkpoint
+    from annvq.learn.training import checkpoint
 
     checkpoint.save(path, {"student": {"w": torch.ones(3)}}, torch.optim.SGD([torch.ones(1)]), checkpoint.Advance(), "")
 

@@ -8,7 +8,7 @@ pytest.importorskip("torch")
 import torch
 
 from annvq.errors import NonFiniteError, ParameterError
-from annvq.learn.assignment import hardened, sinkhorn, soft
+from annvq.learn.codes.assignment import hardened, sinkhorn, soft
 
 
 def plain_sinkhorn(distances, epsilon, iterations):

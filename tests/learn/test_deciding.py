@@ -8,9 +8,9 @@ pytest.importorskip("torch")
 import torch
 
 from annvq.codebooks import ProductCodebook
-from annvq.learn import deciding
-from annvq.learn.deciding import largest_logit, least_distance, tree_sum
-from annvq.learn.mirrors import ProductMirror
+from annvq.learn.codes import deciding
+from annvq.learn.codes.deciding import largest_logit, least_distance, tree_sum
+from annvq.learn.parts.mirrors import ProductMirror
 
 DTYPES = [torch.float32, torch.float64]
 

@@ -10,8 +10,8 @@ pytest.importorskip("torch")
 import torch
 
 from annvq.errors import ParameterError
-from annvq.learn import losses
-from annvq.learn.objectives import Distillation
+from annvq.learn.step import losses
+from annvq.learn.step.objectives import Distillation
 
 B, P, T = 3, 7, 0.3
 

@@ -9,7 +9,7 @@ import torch
 
 from annvq.codebooks import ProductCodebook, ResidualCodebook, Rotation, ScalarCodebook
 from annvq.errors import ParameterError
-from annvq.learn.mirrors import CentroidsMirror, ProductMirror, ResidualMirror, RotationMirror, mirror_of
+from annvq.learn.parts.mirrors import CentroidsMirror, ProductMirror, ResidualMirror, RotationMirror, mirror_of
 
 
 @pytest.fixture(scope="module")

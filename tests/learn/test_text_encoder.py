@@ -16,8 +16,8 @@ import annvq
 from annvq.demo import cranfield
 from annvq.evaluation import embeddings
 from annvq.learn import JPQ, RepCONC, Texts
-from annvq.learn.checkpoint import FILE
-from annvq.learn.encoder import TextEncoder
+from annvq.learn.parts.encoder import TextEncoder
+from annvq.learn.training.checkpoint import FILE
 
 
 @pytest.fixture(scope="module")

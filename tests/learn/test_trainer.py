@@ -22,9 +22,9 @@ from annvq.learn import (
     Start,
     Trainer,
 )
-from annvq.learn.checkpoint import FILE, load
-from annvq.learn.losses import listnet
-from annvq.learn.trainer import Run
+from annvq.learn.step.losses import listnet
+from annvq.learn.training.checkpoint import FILE, load
+from annvq.learn.training.trainer import Run
 
 RECIPE = "PQ4"
 

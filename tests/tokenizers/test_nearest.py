@@ -9,7 +9,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from annvq.learn import deciding
+from annvq.learn.codes import deciding
 from annvq.tokenizers import Learning, VectorQuantizer
 from annvq.tokenizers.choosing import nearest
 from annvq.tokenizers.choosing.approximate import ApproximateCodes

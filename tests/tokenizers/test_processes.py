@@ -7,7 +7,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from annvq.learn.processes import are_several, from_first, rows_of_all, sum_over_processes
+from annvq.learn.training.processes import are_several, from_first, rows_of_all, sum_over_processes
 from annvq.tokenizers import EMA, Gradient, KMeansStart, Learning, ResidualVQ, Revival, VectorQuantizer
 
 

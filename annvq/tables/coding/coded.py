@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from annvq.codebooks import ProductCodebook, ResidualCodebook
-    from annvq.learn.mirrors import ProductMirror, ResidualMirror
+    from annvq.learn.parts.mirrors import ProductMirror, ResidualMirror
 
 SAMPLE = 65_536
 

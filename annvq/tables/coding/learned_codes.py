@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from annvq.codebooks import ProductCodebook
-from annvq.learn.mirrors import ProductMirror
+from annvq.learn.parts.mirrors import ProductMirror
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
 from annvq.tables.coding.code_sizes import CodeSizes

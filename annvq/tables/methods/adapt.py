@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from annvq.arguments import as_number
-from annvq.learn.mirrors import tensor_of
+from annvq.learn.parts.mirrors import tensor_of
 from annvq.tables.budget import FLOAT, Budget
 from annvq.tables.frequencies import by_frequency, weights_of
 from annvq.tables.frozen.gather import HotAndShared

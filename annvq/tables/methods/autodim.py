@@ -10,7 +10,7 @@ import numpy as np
 
 from annvq.arguments import as_count, as_number
 from annvq.errors import ParameterError
-from annvq.learn.mirrors import tensor_of
+from annvq.learn.parts.mirrors import tensor_of
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
 from annvq.tables.structure.mixed import MixedTable, Split, empty_mixed, mixed_bytes

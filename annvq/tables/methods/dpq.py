@@ -8,9 +8,9 @@ import numpy as np
 
 from annvq.codebooks import ProductCodebook
 from annvq.errors import ParameterError
-from annvq.learn.assignment import hardened
-from annvq.learn.deciding import largest_logit
-from annvq.learn.mirrors import ProductMirror
+from annvq.learn.codes.assignment import hardened
+from annvq.learn.codes.deciding import largest_logit
+from annvq.learn.parts.mirrors import ProductMirror
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
 from annvq.tables.coding.code_sizes import product_sizes

@@ -8,7 +8,7 @@ import numpy as np
 
 from annvq.arguments import as_number
 from annvq.codebooks import KMeans
-from annvq.learn.mirrors import tensor_of
+from annvq.learn.parts.mirrors import tensor_of
 from annvq.learn.runtime import torch
 from annvq.tables.budget import FLOAT, Budget, most_that_fits
 from annvq.tables.coding.code_sizes import CodeSizes, subspaces

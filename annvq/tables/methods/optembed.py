@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from annvq.arguments import as_count, as_number
-from annvq.learn.mirrors import tensor_of
+from annvq.learn.parts.mirrors import tensor_of
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
 from annvq.tables.structure.mixed import MixedTable, empty_mixed, mixed_bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from annvq.codebooks import ProductCodebook
-from annvq.learn.mirrors import ProductMirror
+from annvq.learn.parts.mirrors import ProductMirror
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
 from annvq.tables.coding.code_sizes import CodeSizes, product_sizes

@@ -8,7 +8,7 @@ import numpy as np
 
 from annvq.arguments import as_count
 from annvq.codebooks import RaBitQCodebook
-from annvq.learn.mirrors import tensor_of
+from annvq.learn.parts.mirrors import tensor_of
 from annvq.learn.runtime import torch
 from annvq.tables.budget import FLOAT, Budget
 from annvq.tables.frozen.rabitq import PARTS, RaBitQCodes

@@ -6,7 +6,7 @@ import math
 from typing import ClassVar
 
 from annvq.codebooks import ResidualCodebook
-from annvq.learn.mirrors import ResidualMirror
+from annvq.learn.parts.mirrors import ResidualMirror
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
 from annvq.tables.coding.code_sizes import residual_sizes

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from annvq.errors import ParameterError
-from annvq.learn.mirrors import tensor_of
+from annvq.learn.parts.mirrors import tensor_of
 from annvq.learn.runtime import torch
 from annvq.tables.budget import FLOAT, Budget
 from annvq.tables.frequencies import weights_of

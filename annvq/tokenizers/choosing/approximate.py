@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import annvq
-from annvq.learn.deciding import tree_sum
+from annvq.learn.codes.deciding import tree_sum
 from annvq.learn.runtime import torch
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from annvq.learn.deciding import largest_logit
+from annvq.learn.codes.deciding import largest_logit
 from annvq.learn.runtime import torch
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from annvq.arguments import as_count, as_number
 from annvq.errors import ParameterError
-from annvq.learn.assignment import EPSILON, ITERATIONS, LEAST_EPSILON, sinkhorn
+from annvq.learn.codes.assignment import EPSILON, ITERATIONS, LEAST_EPSILON, sinkhorn
 from annvq.tokenizers.choosing.blocked import argmax, centred, distance_logits, noise_seed
 from annvq.tokenizers.choosing.nearest import CodeSearch
 
@@ -50,8 +50,8 @@ class Stochastic:
 class Balanced:
     """The code to which Sinkhorn's plan sends most of a row; the plan uses all codes equally over the batch.
 
-    See `annvq.learn.assignment.sinkhorn` (Zhan et al. 2022 (RepCONC), section 4.3). The plan has batch x codes entries,
-    which suits codebooks of a few thousand codes.
+    See `annvq.learn.codes.assignment.sinkhorn` (Zhan et al. 2022 (RepCONC), section 4.3). The plan has batch x codes
+    entries, which suits codebooks of a few thousand codes.
 
     Parameters
     ----------

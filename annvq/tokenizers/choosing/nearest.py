@@ -1,8 +1,8 @@
 """The nearest code of each row, without the matrix of all distances.
 
 On the CPU float32 rows go through the engine's own arg-min (`annvq.kernels.clusters.assign`); on other devices, and in
-float64, products propose and sums in a fixed order decide (`annvq.learn.deciding`). Equal distances go to the lowest
-code.
+float64, products propose and sums in a fixed order decide (`annvq.learn.codes.deciding`). Equal distances go to the
+lowest code.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from annvq.kernels.clusters.assign import assign
-from annvq.learn.deciding import largest_logit, least_distance
+from annvq.learn.codes.deciding import largest_logit, least_distance
 from annvq.learn.runtime import torch
 from annvq.tokenizers.choosing.approximate import ApproximateCodes
 from annvq.tokenizers.kinds import check_kind

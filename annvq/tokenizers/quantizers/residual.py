@@ -9,8 +9,8 @@ import numpy as np
 from annvq.arguments import as_count, as_weight
 from annvq.codebooks import ResidualCodebook
 from annvq.errors import ParameterError
-from annvq.learn.processes import from_first
 from annvq.learn.runtime import torch
+from annvq.learn.training.processes import from_first
 from annvq.tokenizers.kinds import check_kind
 from annvq.tokenizers.quantized import MASKED, Quantized, mean_of
 from annvq.tokenizers.quantizers.product import check_scannable

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from annvq.arguments import as_number
-from annvq.learn.processes import from_first, rows_of_all
 from annvq.learn.runtime import torch
+from annvq.learn.training.processes import from_first, rows_of_all
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from annvq.arguments import as_count
 from annvq.codebooks import KMeans
-from annvq.learn.processes import from_first, rows_of_all
 from annvq.learn.runtime import torch
+from annvq.learn.training.processes import from_first, rows_of_all
 from annvq.tokenizers.training.revival import draw
 
 if TYPE_CHECKING:

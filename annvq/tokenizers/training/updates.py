@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from annvq.arguments import as_number
-from annvq.learn.processes import are_several, sum_over_processes
 from annvq.learn.runtime import torch
+from annvq.learn.training.processes import are_several, sum_over_processes
 
 if TYPE_CHECKING:
     from torch import Tensor

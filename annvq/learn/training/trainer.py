@@ -14,21 +14,21 @@ import numpy as np
 from annvq.arguments import as_count, as_number
 from annvq.errors import NonFiniteError, ParameterError
 from annvq.kernels import threads as pool
-from annvq.learn import checkpoint
-from annvq.learn.assignment import EPSILON, hardened, sinkhorn, soft
-from annvq.learn.batch import Batch
-from annvq.learn.checkpoint import Advance
+from annvq.learn.codes.assignment import EPSILON, hardened, sinkhorn, soft
+from annvq.learn.codes.health import CodeHealth
 from annvq.learn.data import QuerySet
-from annvq.learn.dev import DevSet
-from annvq.learn.devices import Devices
-from annvq.learn.health import CodeHealth
-from annvq.learn.live import LiveIndex
-from annvq.learn.mirrors import ProductMirror
-from annvq.learn.objectives import Objective
-from annvq.learn.proposals import Proposals, Teacher, drawn
+from annvq.learn.parts.mirrors import ProductMirror
+from annvq.learn.parts.start import Start
+from annvq.learn.parts.student import RATES, Student
 from annvq.learn.runtime import torch
-from annvq.learn.start import Start
-from annvq.learn.student import RATES, Student
+from annvq.learn.step.batch import Batch
+from annvq.learn.step.objectives import Objective
+from annvq.learn.step.proposals import Proposals, Teacher, drawn
+from annvq.learn.training import checkpoint
+from annvq.learn.training.checkpoint import Advance
+from annvq.learn.training.dev import DevSet
+from annvq.learn.training.devices import Devices
+from annvq.learn.training.live import LiveIndex
 from annvq.progress import Progress
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Trainer:
     objectives
         Pairs of weight and objective; their sum is minimised.
     train
-        Parts that are trained (keys of `annvq.learn.student.RATES`); all others are frozen.
+        Parts that are trained (keys of `annvq.learn.parts.student.RATES`); all others are frozen.
     proposals
         Which documents a step uses.
     assignment

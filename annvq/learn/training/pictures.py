@@ -14,7 +14,7 @@ def training(history: Sequence[dict[str, float]], path: Path, title: str) -> Non
     Parameters
     ----------
     history
-        Entries as `annvq.learn.trainer` makes them.
+        Entries as `annvq.learn.training.trainer` makes them.
     path
         PNG to write.
     title

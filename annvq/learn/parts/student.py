@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from annvq.errors import ParameterError
 from annvq.index.recipe import Recipe
 from annvq.index.trained import Trained
-from annvq.learn.encoder import Adapter, TextEncoder
-from annvq.learn.mirrors import CentroidsMirror, RotationMirror, mirror_of
+from annvq.learn.parts.encoder import Adapter, TextEncoder
+from annvq.learn.parts.mirrors import CentroidsMirror, RotationMirror, mirror_of
+from annvq.learn.parts.start import Start
 from annvq.learn.runtime import torch
-from annvq.learn.start import Start
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,7 +13,7 @@ from annvq.kernels import threads as pool
 from annvq.learn.data import as_bytes
 
 if TYPE_CHECKING:
-    from annvq.learn.encoder import Adapter, TextEncoder
+    from annvq.learn.parts.encoder import Adapter, TextEncoder
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from annvq.arguments import as_count, as_number
 from annvq.errors import ParameterError
-from annvq.learn import losses
 from annvq.learn.runtime import torch
+from annvq.learn.step import losses
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from annvq.learn.batch import Batch
+    from annvq.learn.step.batch import Batch
 
 
 class Objective(Protocol):
@@ -35,7 +35,7 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class Ranking:
-    """Ranks relevant documents above those that the search found: JPQ's loss (`annvq.learn.losses.lambda_rank`).
+    """Ranks relevant documents above those that the search found: JPQ's loss (`annvq.learn.step.losses.lambda_rank`).
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Contrast:
-    """Contrasts relevant documents with all others of the batch (`annvq.learn.losses.contrastive`).
+    """Contrasts relevant documents with all others of the batch (`annvq.learn.step.losses.contrastive`).
 
     ``judged`` as for `Ranking`.
     """
@@ -96,7 +96,7 @@ class Distillation:
         "original": the embeddings as they were given. "current": as encoder and adapter make them now; then only codes
         and lists learn from it.
     kind
-        A key of `annvq.learn.losses.DISTILLATIONS`.
+        A key of `annvq.learn.step.losses.DISTILLATIONS`.
     temperature
         Temperature of teacher and student.
     lists

@@ -14,7 +14,7 @@ from annvq.codebooks import ProductCodebook, ResidualCodebook, Rotation
 from annvq.codebooks.product import encode_nearest
 from annvq.errors import ParameterError
 from annvq.kernels.codes.encode import product_sites
-from annvq.learn.deciding import least_distance
+from annvq.learn.codes.deciding import least_distance
 from annvq.learn.runtime import torch
 
 if TYPE_CHECKING:

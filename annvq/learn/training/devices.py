@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from annvq.errors import MissingExtraError
-from annvq.learn import processes
 from annvq.learn.runtime import torch
+from annvq.learn.training import processes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +47,7 @@ class Devices:
         return processes.number() == 0
 
     def by_first(self, action: Callable[[], object]) -> None:
-        """Let the first process write files; see `annvq.learn.processes.by_first`."""
+        """Let the first process write files; see `annvq.learn.training.processes.by_first`."""
         processes.by_first(action, self.device)
 
     def check_alike(self, text: str, what: str) -> None:

@@ -10,7 +10,7 @@ import annvq
 from annvq.errors import ParameterError
 from annvq.evaluation import evaluate, run_from_ids
 from annvq.learn.data import QuerySet
-from annvq.learn.live import LiveIndex
+from annvq.learn.training.live import LiveIndex
 
 DEPTH = 10
 _MOST = 1000  # queries: encoding more would take longer than many steps

@@ -1,0 +1,1 @@
+"""Which code stands for a vector, and how equally codes are used."""

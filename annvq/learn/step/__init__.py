@@ -1,0 +1,1 @@
+"""One step of training: the documents that it looks at, its batch, objectives and their losses."""
