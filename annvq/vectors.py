@@ -97,7 +97,7 @@ def _is_of_numbers(x: Any, dim: int) -> bool:
     return len(x) == dim and isinstance(x[0], float | int | np.number)
 
 
-def normalized(x: np.ndarray, name: str = "vectors", first_row: int = 0) -> np.ndarray:
+def normalized(x: np.ndarray, name: str = "vectors", first_row: int = 0, *, zero: str = "error") -> np.ndarray:
     """Return the rows of ``x`` scaled to Euclidean norm one, as a new (n, d) float32 array.
 
     Parameters
@@ -106,6 +106,8 @@ def normalized(x: np.ndarray, name: str = "vectors", first_row: int = 0) -> np.n
         (n, d) float32 as `as_matrix` returns it.
     name, first_row
         As in `as_matrix`.
+    zero
+        What becomes of rows that are zero: "error" refuses them, "score-0" leaves them as they are.
 
     Raises
     ------
@@ -114,13 +116,24 @@ def normalized(x: np.ndarray, name: str = "vectors", first_row: int = 0) -> np.n
 
     """
     out = np.empty_like(x, order="C")
-    zero = unit_rows(readonly(x), out)
-    if zero >= 0:
-        raise ZeroVectorError(f"{name}: row {first_row + zero} is zero, so its cosine with anything is undefined")
+    bad = unit_rows(readonly(x), out)
+    if bad < 0:
+        return out
+    if zero == "error":
+        raise ZeroVectorError(
+            f"{name}: row {first_row + bad} is zero, so its cosine with anything is undefined; "
+            "an index that is built with zero='score-0' takes such rows"
+        )
+    directed = x.any(axis=1)
+    units = np.empty((np.count_nonzero(directed), x.shape[1]), np.float32)
+    unit_rows(readonly(x[directed]), units)
+    out[directed], out[~directed] = units, 0.0
     return out
 
 
-def for_metric(x: np.ndarray, metric: str, name: str = "vectors", first_row: int = 0) -> np.ndarray:
+def for_metric(
+    x: np.ndarray, metric: str, name: str = "vectors", first_row: int = 0, *, zero: str = "error"
+) -> np.ndarray:
     """Return vectors or queries as an index of this metric takes them: with norm one for "cosine", else unchanged.
 
     Parameters
@@ -131,17 +144,19 @@ def for_metric(x: np.ndarray, metric: str, name: str = "vectors", first_row: int
         "ip", "l2" or "cosine".
     name, first_row
         As in `as_matrix`.
+    zero
+        What becomes of rows that are zero under "cosine", as in `normalized`.
 
     Raises
     ------
     ZeroVectorError
-        A row is zero under "cosine"; the first one is named.
+        A row is zero under "cosine", and ``zero`` is "error"; the first one is named.
     NonFiniteError
         Under any other metric, a row is so long that squared distances may overflow; the first one is named.
 
     """
     if metric == "cosine":
-        return normalized(x, name, first_row)
+        return normalized(x, name, first_row, zero=zero)
     check_lengths(x, name, first_row=first_row)
     return x
 

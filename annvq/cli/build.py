@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -46,6 +46,9 @@ def command(
         Metric | None,
         typer.Option(metavar="ip|l2|cosine", help="Measure of closeness; by default ip, the inner product."),
     ] = None,
+    zero: Annotated[
+        Literal["error", "score-0"], typer.Option(help="What becomes of zero vectors under cosine.")
+    ] = "error",
     id_column: IdColumn = None,
     vector_column: VectorColumn = None,
     attributes: Attributes = None,
@@ -59,8 +62,8 @@ def command(
         if metric is None:
             say_if_lengths_count(given.source, progress)
         index = annvq.build(
-            given.source, recipe=recipe, metric=metric or "ip", attributes=given.attributes, seed=seed,
-            threads=threads, progress=progress, path=out,
+            given.source, recipe=recipe, metric=metric or "ip", attributes=given.attributes, zero=zero,
+            seed=seed, threads=threads, progress=progress, path=out,
         )  # fmt: skip
     with index:
         stats = index.stats()

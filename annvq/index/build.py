@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from annvq import vectors as door
-from annvq.arguments import as_count, as_path
+from annvq.arguments import as_choice, as_count, as_path
 from annvq.errors import NonFiniteError, ParameterError, RecipeError, ZeroVectorError
 from annvq.index import recipe as recipes
 from annvq.index.index import Index
@@ -21,7 +21,7 @@ from annvq.index.values import settled
 from annvq.index.versions.stream import SegmentStream
 from annvq.index.versions.versioned import VersionedRows
 from annvq.kernels import threads as pool
-from annvq.metrics import METRICS
+from annvq.metrics import METRICS, ZEROS
 from annvq.progress import READING, Progress, listening
 from annvq.storage import Store
 
@@ -42,6 +42,7 @@ def build(
     ids: Any = None,
     attributes: Any = None,
     metric: str = "ip",
+    zero: str = "error",
     train: Any = None,
     seed: int = 0,
     threads: int | None = None,
@@ -64,6 +65,10 @@ def build(
         An Arrow table of n rows, or what one can be made of, for filters.
     metric
         "ip", "l2" or "cosine".
+    zero
+        What becomes of zero vectors under "cosine", for which it is undefined: "error" refuses them, here, in `add` and
+        in searches; "score-0" keeps them as they are, so that they score 0 with everything (as precisely as the index
+        keeps vectors), and a zero query scores 0 with every row. For other metrics it changes nothing.
     train
         Vectors to train on, or how many of the vectors to sample; by default as many as the recipe needs.
     seed
@@ -86,12 +91,13 @@ def build(
     """
     if metric not in METRICS:
         raise ParameterError(f"metric {metric!r}: expected one of {', '.join(METRICS)}")
+    zero = as_choice("zero", zero, ZEROS) if metric == "cosine" else ZEROS[0]
     seed, workers = as_count("seed", seed, least=0), pool.resolve(threads)
     folder = None if path is None else as_path(path)
     source = door.as_source(vectors)
     given_ids = source.ids() if ids is None else ids
     with listening(progress) as report:
-        trained = _learn(source, recipe, metric, train, seed, workers, report)
+        trained = _learn(source, recipe, metric, zero, train, seed, workers, report)
         attributes = None if attributes is None else as_attributes(attributes, source.count)
 
         def encode(store: Store | None) -> list[Segment]:
@@ -104,6 +110,7 @@ def _learn(
     source: VectorSource,
     recipe: Recipe | str | os.PathLike[str],
     metric: str,
+    zero: str,
     given: Any,
     seed: int,
     threads: int,
@@ -117,37 +124,37 @@ def _learn(
         raise ParameterError(f"train = {wanted}: expected vectors or a number of at least 1")
     head = None
     if n is None:  # learn the length from the head of the stream
-        head = _sample(source, wanted or 1 << 17, seed, metric)
+        head = _sample(source, wanted or 1 << 17, seed, metric, zero)
         n = len(head) if len(head) < (wanted or 1 << 17) else _UNKNOWN_FACTOR * len(head)
         dim = source.dim
     resolved = _resolve(recipe, n, dim, metric)
     if given is not None and wanted is None:
-        sample = door.for_metric(door.as_matrix(given, dim=dim, name="train"), metric, "train")
+        sample = door.for_metric(door.as_matrix(given, dim=dim, name="train"), metric, "train", zero=zero)
     else:
         size = wanted or sample_size(resolved, n)
         if head is not None and len(head) >= size:  # a stream's sample is its head: do not copy it twice
             sample = head[:size]
         else:
-            sample = _sample(source, size, seed, metric)
+            sample = _sample(source, size, seed, metric, zero)
     if resolved.nlist is not None and len(sample) < settled(resolved.nlist):
         raise RecipeError(f"nlist = {resolved.nlist} lists cannot be learned from {len(sample)} vectors")
-    return train(resolved, sample, metric, seed=seed, threads=threads, report=report)
+    return train(resolved, sample, metric, seed=seed, threads=threads, report=report, zero=zero)
 
 
-def _sample(source: VectorSource, rows: int, seed: int, metric: str) -> np.ndarray:
+def _sample(source: VectorSource, rows: int, seed: int, metric: str, zero: str) -> np.ndarray:
     try:
-        return door.for_metric(door.sample(source, rows, seed), metric)
+        return door.for_metric(door.sample(source, rows, seed), metric, zero=zero)
     except (NonFiniteError, ZeroVectorError):
         if source.count is not None and source.count > rows:  # a row of the sample has another number in the source
-            _look_at_all(source, metric)
+            _look_at_all(source, metric, zero)
         raise
 
 
-def _look_at_all(source: VectorSource, metric: str) -> None:
+def _look_at_all(source: VectorSource, metric: str, zero: str) -> None:
     """Raise the error of the first row that is not accepted."""
     done = 0
     for batch in door.batches(source, rows=_batch_rows(source)):
-        door.for_metric(batch, metric, first_row=done)
+        door.for_metric(batch, metric, first_row=done, zero=zero)
         done += len(batch)
 
 
@@ -183,7 +190,7 @@ def _encode(
     is_cut = store is not None or source.count is None
     limit = max(1, _SEGMENT_BYTES // (trained.bytes_per_vector + 8))
     for batch in door.batches(source, rows=_batch_rows(source)):
-        stream.add(door.for_metric(batch, trained.metric, first_row=stream.done))
+        stream.add(door.for_metric(batch, trained.metric, first_row=stream.done, zero=trained.zero))
         if is_cut and stream.waiting >= limit:
             stream.cut()
     return stream.finished()

@@ -19,7 +19,6 @@ from annvq.index.search.prepared import PreparedFilter
 from annvq.index.search.rangesearch import range_search
 from annvq.index.search.stages import search
 from annvq.index.search.tune import TuneReport, tune
-from annvq.index.trained import Trained
 from annvq.index.versions import figures
 from annvq.index.versions.export import record_batches
 from annvq.index.versions.versioned import VersionedRows
@@ -143,7 +142,7 @@ class Index:
             if hits is not None:
                 return hits
         snapshot = view.snapshot
-        matrix = _queries(now.trained, queries)
+        matrix = now.trained.accept(queries, "queries")
         depth = now.depth_for(nprobe, rerank, default)
         k = as_count("k", k, most=max(_MOST_PLACES, snapshot.live_count))
         allowed = snapshot.searchable_count
@@ -162,7 +161,7 @@ class Index:
         store where there is one, and from the codes otherwise.
         """
         now = self.rows.current
-        matrix = _queries(now.trained, queries)
+        matrix = now.trained.accept(queries, "queries")
         depth = now.depth_for(nprobe, None)
         least = as_number("radius", radius) * (-1 if now.trained.l2 else 1)
         view = now.narrowed(filter)
@@ -190,7 +189,7 @@ class Index:
         """
         self.rows.check_plain()
         now = self.rows.current
-        matrix = _queries(now.trained, queries)
+        matrix = now.trained.accept(queries, "queries")
         if len(matrix) == 0 or now.snapshot.live_count == 0:
             raise ParameterError(f"tuning needs queries and vectors, got {len(matrix)} and {now.snapshot.live_count}")
         k, recall = as_count("k", k), as_number("recall", recall, above=0, most=1)
@@ -236,7 +235,7 @@ class Index:
         """
         with self.rows.changing():
             self.rows.check_plain()
-            matrix = door.for_metric(door.as_matrix(vectors, dim=self.dim, name="vectors"), self.metric)
+            matrix = self.rows.current.trained.accept(vectors)
             given = door.ids_beside(vectors) if ids is None else ids
             self.rows.insert(matrix, None, given, attributes, threads)
 
@@ -306,11 +305,6 @@ def reopen(*sent: Any) -> Index:
 
 
 _MOST_PLACES = 1 << 24  # of a query's hits, where the index holds fewer vectors
-
-
-def _queries(trained: Trained, queries: Any) -> np.ndarray:
-    matrix = door.as_matrix(queries, dim=trained.dim, name="queries")
-    return door.for_metric(matrix, trained.metric, "queries")
 
 
 def _padded(hits: Hits, k: int) -> Hits:

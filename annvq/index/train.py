@@ -30,7 +30,14 @@ def sample_size(recipe: Recipe, n: int | None) -> int:
 
 
 def train(
-    recipe: Recipe, sample: np.ndarray, metric: str, *, seed: int, threads: int, report: Progress | None = None
+    recipe: Recipe,
+    sample: np.ndarray,
+    metric: str,
+    *,
+    seed: int,
+    threads: int,
+    report: Progress | None = None,
+    zero: str = "error",
 ) -> Trained:
     """Learn rotation, centroids and codebooks.
 
@@ -46,6 +53,8 @@ def train(
         The result depends on the seed and not on the threads.
     report
         Told what is being learned.
+    zero
+        What the index makes of zero vectors, see `Trained`.
 
     """
     report = report or Progress()
@@ -78,7 +87,7 @@ def train(
         M = -(-centroids.shape[1] // 2)
         coarse = ProductCodebook.train(centroids, M=M, nbits=4, seed=seed, threads=threads)
     refine = ScalarCodebook.train(sample, kind="sq8") if recipe.refine == "sq8" else None
-    return Trained(recipe, metric, dim, rotation, centroids, codebook, refine, coarse, center)
+    return Trained(recipe, metric, dim, rotation, centroids, codebook, refine, coarse, center, zero=zero)
 
 
 def _check_float16(sample: np.ndarray) -> None:

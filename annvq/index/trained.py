@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from annvq import vectors as door
 from annvq.codebooks import ProductCodebook, Rotation, ScalarCodebook
 from annvq.errors import CorruptIndexError
 from annvq.index.codes.kind import Codes, Kind
@@ -21,10 +22,9 @@ from annvq.index.rows.segment import Segment
 from annvq.index.search.params import SearchParams
 from annvq.kernels.clusters.assign import assign
 from annvq.kernels.scan.coarse import Coarse
-from annvq.metrics import METRICS
-from annvq.vectors import LONGEST
+from annvq.metrics import METRICS, ZEROS
 
-_LARGEST = 4 * LONGEST  # of numbers that are learned: sums of a few, and what codes stand for, are finite
+_LARGEST = 4 * door.LONGEST  # of numbers that are learned: sums of a few, and what codes stand for, are finite
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ class Trained:
         residuals do not depend on how far the vectors lie from the origin.
     extension
         How what rows have beside their vectors is kept, or None if they have nothing else.
+    zero
+        What becomes of vectors and queries that are zero under "cosine": "error" or "score-0".
 
     """
 
@@ -67,6 +69,7 @@ class Trained:
     coarse_codebook: ProductCodebook | None = None
     center: np.ndarray | None = None
     extension: RowExtension | None = None
+    zero: str = "error"
 
     @property
     def l2(self) -> bool:
@@ -117,6 +120,14 @@ class Trained:
         """How far a search goes by default, as the recipe says."""
         nprobe, rerank = self.recipe.search.nprobe, self.recipe.search.rerank
         return SearchParams(nprobe if isinstance(nprobe, int) else self.nlist, rerank if isinstance(rerank, int) else 0)
+
+    def accept(self, vectors: Any, name: str = "vectors") -> np.ndarray:
+        """Return vectors or queries that a user gives as the index takes them, (n, d) float32.
+
+        They are checked by `annvq.vectors.as_matrix` and `annvq.vectors.for_metric`, whose errors are raised.
+        """
+        matrix = door.as_matrix(vectors, dim=self.dim, name=name)
+        return door.for_metric(matrix, self.metric, name, zero=self.zero)
 
     def rotate(self, vectors: np.ndarray) -> np.ndarray:
         """Return vectors (n, d) as lists and codes see them."""
@@ -182,6 +193,8 @@ class Trained:
             own = self.extension.name
             config[own] = self.extension.config()
             sections |= {f"{own}.{key}": array for key, array in self.extension.sections().items()}
+        if self.zero != "error":
+            config["zero"] = self.zero
         config["centered"] = self.center is not None
         sections["config"] = np.frombuffer(json.dumps(config).encode(), np.uint8)
         return sections
@@ -209,7 +222,8 @@ class Trained:
         centroids, center = sections.get("centroids"), sections.get("center")
         if config.get("centered", False) is not (center is not None):
             raise CorruptIndexError("configuration and sections of the index disagree about a center")
-        trained = cls(recipe, metric, dim, rotation, centroids, codebook, refine, coarse, center, extension)
+        zero = config.get("zero", "error")
+        trained = cls(recipe, metric, dim, rotation, centroids, codebook, refine, coarse, center, extension, zero)
         trained._check()
         return trained
 
@@ -217,6 +231,8 @@ class Trained:
         """Raise CorruptIndexError if parts that were read do not fit each other."""
         if self.metric not in METRICS or type(self.dim) is not int or self.dim < 1:
             raise CorruptIndexError(f"the index names metric {self.metric!r} and dimension {self.dim!r}")
+        if self.zero not in ZEROS:
+            raise CorruptIndexError(f"the index makes {self.zero!r} of zero vectors, expected {' or '.join(ZEROS)}")
         inner = self.dim if self.rotation is None else self.rotation.dim_out
         for name, dim in (
             ("rotation", self.dim),

@@ -163,3 +163,17 @@ def test_tune_stores_what_it_finds(tmp_path, vectors, annvq_command):
     with annvq.open(tmp_path / "index") as index:
         found = index.search(vectors[::10], k=5).ids
     assert (found == exact_neighbors(vectors, vectors[::10], 5, "ip")[0]).mean() == 1.0
+
+
+def test_zero_vectors_are_refused_or_kept(tmp_path, vectors, annvq_command):
+    vectors = vectors.copy()
+    vectors[17] = 0
+    np.save(tmp_path / "base.npy", vectors)
+    given = ("build", tmp_path / "base.npy", "-o", tmp_path / "index", "--metric", "cosine")
+    code, _, err = annvq_command(*given)
+    assert code != 0
+    assert "row 17 is zero" in err
+    code, _, err = annvq_command(*given, "--zero", "score-0")
+    assert code == 0, err
+    with annvq.open(tmp_path / "index") as index:
+        assert np.all(index.reconstruct([17]) == 0)

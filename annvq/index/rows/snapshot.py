@@ -77,6 +77,11 @@ class Snapshot:
         """Rows that a search may return."""
         return int(self.searchable_per_list.sum())
 
+    def searchable_rows(self) -> np.ndarray:
+        """Return the index-wide numbers of the rows that a search may return, int64."""
+        parts = [np.flatnonzero(s.allow) if len(s.allow) else np.arange(s.n) for s in self.segments]
+        return np.concatenate([np.empty(0, np.int64), *(p + s.base for p, s in zip(parts, self.segments, strict=True))])
+
     def ids_in_order(self) -> IdColumn | None:
         """Return the ids of the live rows in the order of insertion, or None if there are no segments."""
         columns = [segment.ids.reorder(segment.insertion_order()) for segment in self.segments]

@@ -29,6 +29,8 @@ def range_search(view: View, query: np.ndarray, least: float, nprobe: int) -> tu
         len(rows),
     )
     rescore(trained, snapshot, query, trained.codes.prepare(rotated, probes), pools)
+    if trained.zero != "error" and not query.any():
+        pools.scores[:] = 0.0
     with np.errstate(over="ignore"):  # a radius beyond float32 is beyond every score
         found = pools.scores[0] >= np.float32(least)
     scores, rows = pools.scores[0][found], rows[found]

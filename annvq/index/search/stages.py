@@ -66,10 +66,25 @@ def search(
             return fused.search_block(queries[block], k, keep, depth.nprobe)
         return _search_block(view.trained, view.snapshot, queries[block], k, keep, depth.nprobe, spare, split_rows)
 
-    if len(blocks) == 1:
-        return run_block(blocks[0])
-    found = pool.run(run_block, blocks, threads)
-    return np.concatenate([scores for scores, _ in found]), np.concatenate([rows for _, rows in found])
+    found = [run_block(blocks[0])] if len(blocks) == 1 else pool.run(run_block, blocks, threads)
+    scores, rows = found[0]
+    if len(found) > 1:
+        scores, rows = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    if view.trained.zero != "error":
+        _answer_zero_queries(view.snapshot, queries, scores, rows)
+    return scores, rows
+
+
+def _answer_zero_queries(snapshot: Snapshot, queries: np.ndarray, scores: np.ndarray, rows: np.ndarray) -> None:
+    """Give queries that are zero what they score with every row, 0, and the rows with the least ids.
+
+    Estimates from codes of differences (RaBitQ) would be near 0, in any order.
+    """
+    zero = ~queries.any(axis=1)
+    if zero.any():
+        passing = snapshot.searchable_rows()
+        least = np.argsort(snapshot.keys[passing], kind="stable")[: rows.shape[1]]
+        scores[zero], rows[zero] = 0.0, passing[least]
 
 
 def _pool_depth(trained: Trained, k: int, depth: SearchParams) -> int:
