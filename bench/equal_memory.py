@@ -1,8 +1,8 @@
-"""Measure recall and speed at equal memory: codes only, nothing to rescore with, every code scanned.
+"""Measure recall and speed at equal memory: codes alone, without a refine store, all of which are scanned.
 
-Budgets are 1/16, 1/8 and 1/4 of float32's bytes. recall@10 against exact search and queries a second of one
-batch on one thread, for annvq, Faiss and ScaNN; the first half of the queries warms up, the second is reported.
-Faiss's OPQ trains for minutes, of long codes for most of an hour. Needs the extra bench.
+Budgets are 1/16, 1/8 and 1/4 of float32's bytes. The script prints recall@10 against exact search and the queries per
+second of one batch on one thread, for annvq, Faiss and ScaNN; the first half of the queries warms up, the second is
+reported. Faiss's OPQ trains for minutes, and with long codes for most of an hour. The script needs the extra bench.
 
     python bench/equal_memory.py DATA.npz [--shares 16,8,4] [--without CODES] [--json FILE]
 """
@@ -49,7 +49,7 @@ def annvq_recipes(d: int, share: int) -> Iterator[tuple[str, Recipe]]:
 
 
 def faiss_strings(d: int, share: int) -> list[str]:
-    """Return the factory strings of as many bytes."""
+    """Return Faiss's factory strings for codes of a budget."""
     size = 4 * d // share
     strings = [f"PQ{size}x8", f"OPQ{size},PQ{size}x8"] if size <= d // 2 else []
     strings += [f"PQ{2 * size}x4fs"] if 2 * size <= d else []
@@ -61,7 +61,7 @@ def faiss_strings(d: int, share: int) -> list[str]:
 def searches(
     base: np.ndarray, metric: str, share: int, without: list[str]
 ) -> Iterator[tuple[str, str, float, float, Search]]:
-    """Yield library, index, bytes a vector, seconds of build and search of every index of a budget but ``without``."""
+    """Yield library, index, bytes per vector, seconds of build and search of each index of a budget but ``without``."""
     n, d = base.shape
     for name, recipe in annvq_recipes(d, share):
         start = time.perf_counter()

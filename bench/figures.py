@@ -15,7 +15,7 @@ from annvq.bench.machine import describe
 
 
 def machine_line(**versions: str) -> str:
-    """Return one line that says what was measured on."""
+    """Return one line that describes the machine."""
     found = describe()
     libraries = [f"{name} {version}" for name, version in versions.items()]
     return ", ".join([found["cpu"], f"{found['cores']} cores", found["isa"], *libraries])
@@ -29,12 +29,12 @@ class Figures:
         self.rows: list[list[Any]] = []
 
     def add(self, *values: Any) -> None:
-        """Add a row, and say it at once: a run of hours that is ended has measured something."""
+        """Add a row and print it at once, so that a long run that is ended has printed what it measured."""
         self.rows.append(list(values))
         print(*(_text(value) for value in values), sep=" | ", file=sys.stderr, flush=True)
 
     def show(self, subtitle: str, arguments: list[str]) -> None:
-        """Print the table; ``--json FILE`` among the arguments writes it, too."""
+        """Print the table, and write it as JSON if ``--json FILE`` is among the arguments."""
         parser = argparse.ArgumentParser()
         parser.add_argument("--json", type=Path)
         target = parser.parse_args(arguments).json

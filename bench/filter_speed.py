@@ -1,8 +1,9 @@
-"""Measure what filters cost a single query: masks, ids and expressions, given anew or made ready once.
+"""Measure what filters cost a single query: masks, ids and expressions, given anew or prepared once.
 
-One thread, one query a call, k = 10; n = 1,000,000 made vectors of d = 64 in as many lists as "fast" makes, and the
-same filter for every query. For every share of rows that pass, microseconds a query, medians; and of those of a mask,
-what making it ready takes (the gather into the order of the lists, and the rows of every list counted).
+One thread, one query per call, k = 10; 1,000,000 synthetic vectors of 64 dimensions in as many lists as "fast" makes,
+and the same filter for every query. The table has median microseconds per query for every share of rows that pass; the
+column "of it making ready" is the part of a mask's time in which it is brought into the order of the lists and the rows
+of every list are counted.
 
     python bench/filter_speed.py [--n N] [--json FILE]
 """
@@ -33,7 +34,7 @@ def made(n: int, seed: int) -> np.ndarray:
 
 
 def microseconds(call: Callable[[np.ndarray], Any], queries: np.ndarray) -> float:
-    """Return the median of some calls for each query, one query a call."""
+    """Return the median of some calls for each query, one query per call."""
     call(queries[0])
     spent = []
     for _ in range(PASSES):
@@ -54,7 +55,7 @@ def main() -> None:
     index = annvq.build(made(n, 2), "fast", metric="l2", attributes=pa.table({"number": order}), seed=0)
     queries = made(QUERIES, 3)
     figures = Figures(
-        f"filters, {n:,} x {D}, microseconds a query",
+        f"filters, {n:,} x {D}, microseconds per query",
         ["share", "no filter", "mask", "of it making ready", "prepared mask", "ids", "prepared ids", "expression",
          "prepared expression"],
     )  # fmt: skip

@@ -1,9 +1,9 @@
 """Measure how build time, memory and the cost of a query grow from 10 thousand to 10 million vectors.
 
-Synthetic vectors (128 dimensions, 4,000 clusters with decaying variances, L2), streamed, never held as a
-whole; codes only (32 bytes a vector), two threads to build, one to search. A query's lists are as many as
-`Index.tune` finds to reach 0.95 of what scanning all of them finds. Each size runs in a process of its own,
-whose peak memory is reported. Writes growth.png beside the JSON. Needs the extra plot.
+Vectors are synthetic (128 dimensions, 4,000 clusters with decaying variances, L2), and are streamed and never held as
+a whole. The index has codes alone (32 bytes per vector); two threads build, one searches. A query probes as many
+lists as `Index.tune` finds necessary to reach 0.95 of what scanning all lists finds. Each size runs in a process of
+its own, whose peak memory is reported. The script writes growth.png beside the JSON. It needs the extra plot.
 
     python bench/growth.py [--json FILE]
 """
@@ -59,12 +59,12 @@ def measure(n: int, folder: str) -> dict[str, float]:
         passes.append((time.perf_counter() - start) / len(queries))
     return {
         "build s": seconds, "peak GiB": peak, "nlist": index.stats()["nlist"], "nprobe": report.chosen.nprobe,
-        "us a query": 1e6 * min(passes), "MB on disk": sum(f.stat().st_size for f in Path(folder).iterdir()) / 1e6,
+        "us per query": 1e6 * min(passes), "MB on disk": sum(f.stat().st_size for f in Path(folder).iterdir()) / 1e6,
     }  # fmt: skip
 
 
 def draw(rows: list[dict[str, float]], target: Path) -> None:
-    """Draw build time, memory and cost a query against n, with the exponents from 100 thousand on."""
+    """Draw build time, memory and cost per query against n, with the exponents from 100 thousand on."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -72,7 +72,7 @@ def draw(rows: list[dict[str, float]], target: Path) -> None:
 
     sizes = np.array([row["n"] for row in rows])
     figure, axes = plt.subplots(1, 3, figsize=(13, 4.2))
-    for axis, what in zip(axes, ("us a query", "build s", "peak GiB"), strict=True):
+    for axis, what in zip(axes, ("us per query", "build s", "peak GiB"), strict=True):
         values = np.array([row[what] for row in rows])
         exponent = np.polyfit(np.log(sizes[1:]), np.log(values[1:]), 1)[0]
         axis.loglog(sizes, values, "o-")

@@ -1,7 +1,7 @@
 """Measure where a training step's time goes: encoder, live search, scores, gradients.
 
-JPQ's configuration (32 queries, live best 200) on a judged collection, its query encoder trained. Needs the extra
-bench.
+The configuration is JPQ's (32 queries, the live index's best 200), on a judged collection, with the encoder of queries
+trained. The script needs the extra bench.
 
     python bench/learn_step.py DIR --model MODEL [--bytes 48] [--steps 20] [--out DIR] [--json FILE]
 """
@@ -66,8 +66,8 @@ def main() -> None:
             for (_, before), (name, after) in itertools.pairwise(marks):
                 spent[name] = spent.get(name, 0.0) + after - before
     figures = Figures(
-        f"{collection.name}: a JPQ step of {how.batch} queries, {asked.bytes} bytes a vector, {threads} threads",
-        ["part", "ms a step"],
+        f"{collection.name}: a JPQ step of {how.batch} queries, {asked.bytes} bytes per vector, {threads} threads",
+        ["part", "ms per step"],
     )
     for name, seconds in spent.items():
         figures.add(name, 1000 * seconds / asked.steps)

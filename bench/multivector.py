@@ -1,10 +1,11 @@
 """Measure how many candidates multi-vector search needs, and what the encoding's parameters do.
 
-Token embeddings of a data set in BEIR's layout; exact are the documents of largest Chamfer similarity. Prints, for
-every way to candidates, the recall of exact top 1, 10 and 100 among 10 to 2,000 candidates, and how many candidates
-reach 0.95 of the top 10; then correlation of the encoding's inner products with Chamfer similarity by each parameter,
-and a picture of both. With --way only the table of some ways. Queries are those of the test split, at most 200, evenly
-spaced. Needs the extras text and plot.
+The data are token embeddings of a data set in BEIR's layout; the exact neighbours are the documents of largest
+Chamfer similarity. For every way to find candidates, the script prints which share of the exact top 1, 10 and 100 is
+among 10 to 2,000 candidates, and how many candidates hold 0.95 of the top 10. It then prints the correlation of the
+encoding's inner products with Chamfer similarity by each parameter, and draws a picture of both. With --way it prints
+the table of some ways only. Queries are those of the test split, at most 200, evenly spaced. The script needs the
+extras text and plot.
 
     python bench/multivector.py DIR --model MODEL [--way W ...] [--bfloat16] [--json FILE] [--out FOLDER]
 """
@@ -31,7 +32,7 @@ ENCODERS = {"10,240 numbers": {}, "sketched to 2,048": {"final_dim": 2048}, "5,1
 
 
 def ways() -> dict[str, MultiVectorRecipe]:
-    """Return a recipe for every way to candidates but `HITS`."""
+    """Return a recipe for every way to find candidates except `HITS`."""
     plain = load("chamfer-exact")
     flat, made = plain.index, {}
     for name, changes in ENCODERS.items():
@@ -64,7 +65,7 @@ def hit_places(queries: Ragged, documents: Ragged, exact: np.ndarray, threads: i
 
 
 def places(found: list[np.ndarray], exact: np.ndarray) -> np.ndarray:
-    """Return each exact document's place among the candidates (nq, k), a large number where it is none."""
+    """Return each exact document's place among the candidates (nq, k), a large number if it is none of them."""
     out = np.full(exact.shape, NOWHERE)
     for q, ids in enumerate(found):
         where = {int(name): place for place, name in enumerate(ids)}

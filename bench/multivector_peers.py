@@ -1,10 +1,11 @@
-"""Measure multi-vector recipes beside fast-plaid: queries a second at equal recall, build, bytes, memory.
+"""Measure multi-vector recipes beside fast-plaid: queries per second at equal recall, build, bytes, memory.
 
-The same token embeddings, the same threads, each library in a process of its own. Truth are the 10 documents of largest
-Chamfer similarity of the vectors as they are. Some 100 test queries, or --queries, evenly spaced: every other one
-chooses the setting of each library, the others are reported. Needs the extras text and torch. fast-plaid's wheels are
-made for one version of torch each, and crash with another: it may live in an environment of its own, with numba beside
-it, whose Python --plaid-python names (measured: pip install torch==2.11.0 fast-plaid==1.7.0.2110 fastkmeans numba).
+All libraries get the same token embeddings and threads, and each runs in a process of its own. The true neighbours
+are the 10 documents of largest Chamfer similarity of the uncompressed vectors. Of some 100 test queries, or
+--queries, evenly spaced, every other one is used to choose the setting of each library; the others are reported. The
+script needs the extras text and torch. Each of fast-plaid's wheels is made for one version of torch and crashes with
+another. fast-plaid may therefore be installed in an environment of its own, together with numba; --plaid-python names
+its Python (measured: pip install torch==2.11.0 fast-plaid==1.7.0.2110 fastkmeans numba).
 
     python bench/multivector_peers.py DIR --model MODEL [--threads N] [--recipe R ...] [--nbits 4,2] \
         [--queries N] [--plaid-python PYTHON] [--json FILE] [--out FOLDER]
@@ -33,7 +34,7 @@ Search = Callable[[int, int], list[list[int]]]
 
 @dataclass
 class Measured:
-    """One setting of one library: recall of queries that choose and that are reported, queries a second."""
+    """One setting of one library: recall of the choosing and of the reported queries, and queries per second."""
 
     setting: str
     chosen_by: float
@@ -62,7 +63,7 @@ class Tokens:
 
 
 def annvq_settings(tokens: Tokens, recipe: str, threads: int) -> Iterator[tuple[str, float, float, Search]]:
-    """Build, then yield setting, seconds of build, bytes a document and search."""
+    """Build, then yield setting, seconds of build, bytes per document and search."""
     from annvq.multivector import MultiVectorIndex, Ragged
 
     few = Ragged(tokens.vectors, tokens.offsets)[:3000]
@@ -83,7 +84,7 @@ def annvq_settings(tokens: Tokens, recipe: str, threads: int) -> Iterator[tuple[
 
 
 def plaid_settings(tokens: Tokens, nbits: int, threads: int) -> Iterator[tuple[str, float, float, Search]]:
-    """The same of fast-plaid."""
+    """Build fast-plaid, then yield what `annvq_settings` yields."""
     import torch
     from fast_plaid import search as plaid
 
@@ -108,7 +109,7 @@ def plaid_settings(tokens: Tokens, nbits: int, threads: int) -> Iterator[tuple[s
 
 
 def measure(path: str, library: str, threads: int) -> None:
-    """Build and sweep one library, print a line a setting; called in a process of its own, which may crash."""
+    """Build and sweep one library, print a line per setting; called in a process of its own, which may crash."""
     arrays = np.load(path)
     tokens = Tokens(**{name: arrays[name] for name in arrays.files})
     kind, _, what = library.partition(":")

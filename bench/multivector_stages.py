@@ -1,8 +1,8 @@
 """Measure where the time of multi-vector search goes: encoding documents, and a query's stages, on one thread.
 
-Token embeddings of a data set in BEIR's layout, recipe muvera or another, up to 200 test queries. Encoding is set
-against its matrix products alone (the same kernel on the same blocks); a query's stages against the bytes they read.
-Needs the extra text.
+The data are token embeddings of a data set in BEIR's layout, and up to 200 test queries; the recipe is muvera or
+another. Encoding is compared with its matrix products alone (the same kernel on the same blocks), and the stages of a
+query with the bytes that they read. The script needs the extra text.
 
     python bench/multivector_stages.py DIR --model MODEL [--recipe R] [--candidates N] [--json FILE] [--out FOLDER]
 """
@@ -96,7 +96,7 @@ def main() -> None:
     stages = Figures(
         f"{dataset.name}: a query of {np.mean(queries.lengths):.1f} vectors, {asked.recipe}, "
         f"{depth.rerank} candidates of {len(index):,}",
-        ["stage", "us a query", "KB read", "GB/s"],
+        ["stage", "us per query", "KB read", "GB/s"],
     )
 
     def add(name: str, size: float, call: Callable[[], object]) -> None:

@@ -1,4 +1,4 @@
-"""Measure Python threads that search one index, one query a call, beside one call with as many threads as cores.
+"""Measure Python threads that search one index, one query per call, beside one call with as many threads as cores.
 
 python bench/python_threads.py DATA.npz [--json FILE]
 """
@@ -18,7 +18,7 @@ SECONDS = 3.0
 
 
 def rate_of(threads: int, work: Callable[[], int]) -> float:
-    """Return queries a second of so many threads that each repeat ``work``, which returns its queries."""
+    """Return the queries per second of some threads that each repeat ``work``, which returns its number of queries."""
     counts = [0] * threads
     begin, stop = threading.Event(), threading.Event()
 
@@ -60,9 +60,9 @@ def main() -> None:
     for name, threads, work in (
         ("one call, threads=1", 1, batch(1)),
         ("one call, threads=2", 1, batch(2)),
-        ("1 Python thread, one query a call", 1, singles),
-        ("2 Python threads, one query a call", 2, singles),
-        ("8 Python threads, one query a call", 8, singles),
+        ("1 Python thread, one query per call", 1, singles),
+        ("2 Python threads, one query per call", 2, singles),
+        ("8 Python threads, one query per call", 8, singles),
         ("8 Python threads, batches, threads=1", 8, batch(1)),
     ):
         rate = rate_of(threads, work)

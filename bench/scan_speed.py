@@ -1,7 +1,8 @@
 """Measure the 4-bit scan alone: against what memory delivers, and against Faiss's fast scan.
 
-One thread, one query at a time, k = 10, 64 codes (32 bytes) a vector, flat: no lists, no rescoring. Once with
-codes that stay in the second-level cache, once with codes that fit no cache. Needs the extra faiss.
+One thread, one query at a time, k = 10, 64 codes (32 bytes) per vector, without lists and without rescoring. The scan
+is measured once with codes that stay in the second-level cache, and once with codes that fit no cache. The script
+needs the extra faiss.
 
     python bench/scan_speed.py [--json FILE]
 """
@@ -25,7 +26,7 @@ SIZES = {"in cache": 8_192, "beyond all caches": 8_000_000}
 
 @kernel(fastmath=REASSOCIATE)
 def read_all(words):
-    """Sum all words: reads memory as fast as one core can."""
+    """Sum all words, which reads memory as fast as one core can."""
     total = np.uint64(0)
     for word in words:
         total += word
@@ -67,7 +68,7 @@ def annvq_scan(codes: np.ndarray, tables: np.ndarray) -> Callable[[], object]:
 
 
 def faiss_scan(codes: np.ndarray) -> Callable[[], object]:
-    """Return a search of a Faiss fast-scan index of as many codes for one query."""
+    """Return a search of a Faiss fast-scan index that has as many codes, for one query."""
     rng = np.random.default_rng(1)
     plain = faiss.IndexPQ(2 * M, M, 4)
     plain.do_polysemous_training = False

@@ -1,8 +1,8 @@
 """Measure each stage of a search alone: what it reads, how long it takes, at what rate.
 
-Recipe fast, one thread, 1,000 queries; each stage runs over all queries in one compiled loop, so that its
-data are as near as the caches allow. A whole search takes more than their sum: stages drive each other's data
-out of the caches.
+Recipe fast, one thread, 1,000 queries. Each stage runs over all queries in one compiled loop, so that its data are as
+near as the caches allow. A whole search takes more than the sum of the stages, because these evict each other's data
+from the caches.
 
     python bench/stages.py DATA.npz NPROBE RERANK [--json FILE]
 """
@@ -73,7 +73,7 @@ def rescore(queries, store, l2, pools):
 
 
 def seconds(call: Callable[[], object], before: Callable[[], object] = lambda: None) -> float:
-    """Return the least seconds a query of some passes; ``before`` each is not counted."""
+    """Return the least seconds per query of some passes; ``before`` each is not counted."""
     passes = []
     for _ in range(PASSES):
         before()
@@ -94,7 +94,7 @@ def main() -> None:
     width, M = trained.rotation.dim_out, trained.codebook.M
     figures = Figures(
         f"stages, {segment.n:,} x {trained.dim}, {nprobe} of {trained.nlist} lists, {rerank} rescored",
-        ["stage", "KB read a query", "us a query", "GB/s"],
+        ["stage", "KB read per query", "us per query", "GB/s"],
     )
 
     def add(stage: str, size: float, call: Callable[[], object], before: Callable[[], object] = lambda: None) -> None:

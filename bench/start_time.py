@@ -1,8 +1,9 @@
 """Measure how long a new process takes to import annvq, open an index and answer one query.
 
-Kernels are compiled and cached beforehand by a first process, whose time is shown as well: with an empty
-cache it is that of the first compile ever. First of all a process builds an index of random vectors and searches
-it for one query and for several, with an empty cache and again with what it left: its CPU seconds.
+Kernels are compiled and cached beforehand by a first process, whose time is also shown; if the cache is empty, that
+is the time of the first compile. Before that, a process builds an index of random vectors and searches it for one
+query and for several. It runs once with an empty cache and once with the cache that it left, and its CPU seconds are
+shown.
 
     python bench/start_time.py [BASE.npz] [--json FILE]
 """
@@ -54,7 +55,7 @@ def built(cache: str) -> float:
 def run(*arguments: str, cache: str | None = None) -> tuple[float, list[float]]:
     """Run a search in a new process; return the seconds in all, and of import, open and first search."""
     environment = os.environ | ({} if cache is None else {"NUMBA_CACHE_DIR": cache})
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # with it Python compiles every module anew in every process
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # with it, Python compiles all modules again in every process
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", SEARCH, *arguments], capture_output=True, text=True, check=True, env=environment

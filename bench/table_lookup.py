@@ -1,11 +1,11 @@
-"""Measure looking rows up in compressed tables: single rows and sums of bags, rows a second, on one thread.
+"""Measure look-ups in compressed tables on one thread: rows per second, of single rows and of sums of bags.
 
-Ids follow Zipf's law. Every method is measured twice: its layer in torch, and its frozen form, which knows no torch;
-beside them nn.Embedding, nn.EmbeddingBag, and torch's quantized bag of 8-bit rows where it installs. All tables are
-synthetic and stand for speed and bytes only. GB/s counts the bytes of table that a look-up touches, and "memory" is
-what NumPy copies of the rows of a float32 table of the same size by the same ids. Tables that cannot be made at the
-ratio are left out, and named. Methods whose final tables have the form of another's are not measured beside it.
-Needs the extra train.
+Ids follow Zipf's law. Every method is measured twice, as its layer in torch and as its frozen form, which needs no
+torch. They are compared with nn.Embedding, nn.EmbeddingBag, and torch's quantized bag of 8-bit rows if this build of
+torch has one. All tables are synthetic and say something about speed and bytes only. GB/s counts the bytes of the
+table that a look-up touches; "memory" is the rate at which NumPy copies rows of a float32 table of the same size by
+the same ids. Tables that cannot be made at the ratio are left out, and named. A method whose final table has the form
+of another's is not measured. The script needs the extra train.
 
     python bench/table_lookup.py [--rows N] [--dim D] [--ratio R] [--method M ...] [--json FILE]
 """
@@ -26,11 +26,11 @@ from annvq.errors import BudgetError
 IDS, BAG, PASSES = 65_536, 16, 5
 FIXED = {"FP16": 2.0, "INT16": 1.8, "INT8": 3.5, "ALPT": 3.5}
 SEARCHED_ALIKE = ("OptEmbed", "DNIS", "AutoSrh", "PEP")  # of the forms of AutoDim and DeepLight
-MOST_DENSE = 4_000_000  # rows up to which methods are made that sort all float32 rows to finish
+MOST_DENSE = 4_000_000  # the most rows for methods that sort all float32 rows to finish
 
 
-def rows_a_second(call: Callable[[], object], count: int) -> float:
-    """Return how many rows the fastest of some calls handles a second; the first call is not counted."""
+def rows_per_second(call: Callable[[], object], count: int) -> float:
+    """Return how many rows the fastest of some calls handles per second; the first call is not counted."""
     call()
     times = []
     for _ in range(PASSES):
@@ -41,7 +41,7 @@ def rows_a_second(call: Callable[[], object], count: int) -> float:
 
 
 def quantized_bag(weight: torch.Tensor, ids: torch.Tensor, offsets: torch.Tensor) -> Callable[[], object] | None:
-    """Return torch's sum of 8-bit rows, or None where this build has none."""
+    """Return torch's sum of 8-bit rows, or None if this build has none."""
     try:
         packed = torch.ops.quantized.embedding_bag_byte_prepack(weight)
         torch.ops.quantized.embedding_bag_byte_rowwise_offsets(packed, ids[:2], offsets[:1], mode=0)
@@ -51,22 +51,22 @@ def quantized_bag(weight: torch.Tensor, ids: torch.Tensor, offsets: torch.Tensor
 
 
 def baselines(figures: Figures, n: int, d: int, ids: np.ndarray, offsets: np.ndarray) -> None:
-    """Measure what tables are held against."""
+    """Measure what tables are compared with."""
     torch_ids, torch_offsets = torch.from_numpy(ids), torch.from_numpy(offsets)
     weight = torch.randn(n, d)
     full = torch.nn.Embedding.from_pretrained(weight)
     bag = torch.nn.EmbeddingBag.from_pretrained(weight, mode="sum")
     copied, size = weight.numpy(), 4 * n * d
-    memory = rows_a_second(lambda: copied[ids], IDS)
+    memory = rows_per_second(lambda: copied[ids], IDS)
     figures.add("memory (NumPy copies rows)", size, 1.0, "", "", memory, "", memory * 4 * d / 1e9)
     rows, pooled = (
-        rows_a_second(lambda: full(torch_ids), IDS),
-        rows_a_second(lambda: bag(torch_ids, torch_offsets), IDS),
+        rows_per_second(lambda: full(torch_ids), IDS),
+        rows_per_second(lambda: bag(torch_ids, torch_offsets), IDS),
     )
     figures.add("nn.Embedding, nn.EmbeddingBag", size, 1.0, rows, pooled, "", "", rows * 4 * d / 1e9)
     quantized = quantized_bag(weight, torch_ids, torch_offsets)
     if quantized is not None:
-        figures.add("torch 8-bit bag", n * (d + 8), 4 * d / (d + 8), "", rows_a_second(quantized, IDS), "", "", "")
+        figures.add("torch 8-bit bag", n * (d + 8), 4 * d / (d + 8), "", rows_per_second(quantized, IDS), "", "", "")
 
 
 @torch.no_grad()
@@ -112,10 +112,10 @@ def main() -> None:
             continue
         layer, frozen = table.bag("sum"), table.freeze()
         measured = (
-            rows_a_second(lambda table=table: table(torch_ids), IDS),
-            rows_a_second(lambda layer=layer: layer(torch_ids, torch_offsets), IDS),
-            rows_a_second(lambda frozen=frozen: frozen(ids), IDS),
-            rows_a_second(lambda frozen=frozen: frozen.bag(ids, offsets, mode="sum"), IDS),
+            rows_per_second(lambda table=table: table(torch_ids), IDS),
+            rows_per_second(lambda layer=layer: layer(torch_ids, torch_offsets), IDS),
+            rows_per_second(lambda frozen=frozen: frozen(ids), IDS),
+            rows_per_second(lambda frozen=frozen: frozen.bag(ids, offsets, mode="sum"), IDS),
         )
         figures.add(method, table.nbytes, 4 * n * d / table.nbytes, *measured, measured[2] * table.nbytes / n / 1e9)
     figures.show(machine_line(torch=torch.__version__), ["--json", asked.json] if asked.json else [])

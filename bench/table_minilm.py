@@ -1,13 +1,12 @@
 """Compress a text encoder's word embeddings and measure its retrieval with the compressed table in place.
 
-Every method that can be made from a trained table, at several ratios of the word embeddings' bytes; nDCG@10 of exact
-search with documents and queries embedded anew. With --distill-steps the compressed table is then trained on the
-documents of every --text, without labels and queries, to give the sentence vectors that the original encoder gives;
-nothing else in the encoder moves. Frequencies are those of the words in these texts; without any all rows count alike.
-Finished rows are kept in the JSON file, and are not measured again. To measure in less time --words cuts documents and
---bfloat16 lets encoders multiply in that precision, for which some CPUs have instructions; the original encoder does
-the same.
-Needs the extras text and train.
+The methods are all that can be made from a trained table, at several ratios of the word embeddings' bytes. The
+measure is nDCG@10 of exact search, for which documents and queries are embedded again. With --distill-steps, the
+compressed table is then trained on the documents of every --text, without labels and queries, to give the same
+sentence vectors as the original encoder; nothing else in the encoder moves. Frequencies are those of the words in
+these texts; without texts, all rows count alike. Finished rows are kept in the JSON file and are not measured again.
+To save time, --words cuts documents, and --bfloat16 lets all encoders multiply in that precision, for which some CPUs
+have instructions. The script needs the extras text and train.
 
     python bench/table_minilm.py DIR --model MODEL --json FILE [--method M ...] [--ratio R ...]
         [--text DIR ...] [--distill-steps N] [--words N] [--bfloat16] [--split test]
@@ -43,7 +42,7 @@ KEY = ("method", "ratio", "distill_steps", "words", "bfloat16", "text")
 
 
 def quality(model: Any, dataset: BeirDataset, words: int | None, bfloat16: bool) -> float:
-    """Return nDCG@10 of exact search with an encoder, of documents cut to so many words."""
+    """Return nDCG@10 of exact search with an encoder, with documents cut to ``words`` words."""
     with precision(model, bfloat16):
         documents = encode(model, [" ".join(text.split()[:words]) for text in dataset.documents.values()], "document")
         queries = encode(model, list(dataset.queries.values()), "query")
@@ -70,7 +69,7 @@ def precision(model: Any, bfloat16: bool) -> AbstractContextManager[Any]:
 def distill(model: Any, teacher: Any, texts: list[str], steps: int, bfloat16: bool) -> None:
     """Train an encoder's table to give another's vectors: 1 - cosine, and cross-entropy of similarities to all texts.
 
-    By Adam, at a rate that falls to zero.
+    Adam is used, with a learning rate that falls to zero.
     """
     (table,) = (module for module in model.modules() if isinstance(module, tables.Table))
     parameters = [p for p in table.parameters() if p.requires_grad]
@@ -87,7 +86,7 @@ def distill(model: Any, teacher: Any, texts: list[str], steps: int, bfloat16: bo
     for step in range(steps):
         chosen = rng.integers(0, len(texts), BATCH)
         features = batch_to_device(model.tokenize([texts[i] for i in chosen]), model.device)
-        # of torch's kinds of attention the plain one has the fastest gradient on CPUs
+        # of torch's kinds of attention, the plain one has the fastest gradient on CPUs
         with precision(model, bfloat16), sdpa_kernel(SDPBackend.MATH):
             found = model(dict(features))["sentence_embedding"].float()
         found = torch.nn.functional.normalize(found, dim=1)
@@ -139,7 +138,7 @@ def main() -> None:
     )
 
     def measured(method: str, ratio: float) -> dict[str, Any] | None:
-        """Return a row, from the file or made now; None where the method cannot meet the ratio."""
+        """Return a row, read from the file or measured now; None if the method cannot meet the ratio."""
         text = "" if method == "uncompressed" else " ".join(folder.resolve().name for folder in asked.text)
         key = (method, ratio, 0 if method == "uncompressed" else steps, asked.words, asked.bfloat16, text)
         if key not in known:

@@ -1,9 +1,9 @@
 """Time and memory of one training step of a VQ-VAE quantizer, beside vector-quantize-pytorch.
 
-Forward and backward of `VectorQuantizer` with moving averages and straight-through gradients, on the CPU, with the
-same settings on both sides. Every measurement is a process of its own; memory is the peak of its resident set over
-what it was before the quantizer was made. annvq compares with all codes ("exact") and, from 2^18 codes on, also as it
-does by default.
+A step is the forward and backward pass of `VectorQuantizer` with moving averages and straight-through gradients, on the
+CPU, with the same settings on both sides. Every measurement is a process of its own; memory is the peak of its resident
+set above what it was before the quantizer was made. annvq compares all codes ("exact") and, from 2^18 codes on, is also
+measured with its default, which is approximate.
 
     python bench/tokenizer_speed.py [--sizes 1024 16384 262144] [--rows 1024] [--dim 64] [--steps 10] [--threads 1]
                                     [--json FILE]
@@ -106,7 +106,7 @@ def main() -> None:
     if asked.child:
         print(json.dumps(measure(*json.loads(asked.child))))
         return
-    headings = ["codes", "library", "ms a step", "first step ms", "peak MiB", "times as fast", "share of the memory"]
+    headings = ["codes", "library", "ms per step", "first step ms", "peak MiB", "times as fast", "share of the memory"]
     name = f"VQ-VAE step with moving averages: {asked.rows} rows of {asked.dim} dimensions, {asked.threads} threads"
     figures = Figures(name, headings)
     for size in asked.sizes:

@@ -74,7 +74,7 @@ def open_vectors(
     Raises
     ------
     ParameterError
-        The path is not one, its suffix is unknown, or there is no such column.
+        The path is not a path, its suffix is unknown, or there is no such column.
     DataFormatError
         The file is not what its suffix says, or is damaged; this is found before anything large is allocated.
     MissingExtraError
@@ -157,13 +157,13 @@ def _format_of(path: Path) -> ModuleType:
 
 def _as_ids(ids: Any, n: int) -> np.ndarray:
     """Return ids as an int64 array or an object array of str."""
-    # As objects: a NumPy string would lose NULs at the end of an id.
+    # Ids are kept as objects, because a NumPy string would lose NULs at the end of an id.
     array = ids if isinstance(ids, np.ndarray) else np.array(ids, dtype=object)
     if array.shape != (n,):
         raise ShapeError(f"{array.shape} ids for {n} vectors")
     kinds = set(map(type, array.tolist())) if array.dtype.kind in "UO" else {array.dtype.type}
     if all(issubclass(kind, int | np.integer) and kind is not bool for kind in kinds):
-        try:  # uint64 by way of objects, for it would wrap
+        try:  # uint64 goes through objects, because it would wrap around
             return (array.astype(object) if array.dtype == np.uint64 else array).astype(np.int64)
         except OverflowError as error:
             raise DtypeError("ids hold an integer outside -2^63 to 2^63 - 1") from error

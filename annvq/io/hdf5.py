@@ -71,7 +71,7 @@ def write_file(path: Path, vectors: np.ndarray, ids: np.ndarray | None) -> None:
     Raises
     ------
     ParameterError
-        A str id holds NUL, which HDF5 takes for its end.
+        A str id holds NUL, which HDF5 takes for the end of the string.
 
     """
     h5py = _h5py()

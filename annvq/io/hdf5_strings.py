@@ -73,7 +73,7 @@ def check_attribute(path: Path, name: str) -> None:
 
 
 def _check_message(bytes_: mmap.mmap, place: int, version: int, sizes: list[int], path: Path) -> None:
-    """Check what follows the name of an attribute: sizes are of name, type and shape, padded in version 1."""
+    """Check what follows the name of an attribute: the sizes of name, type and shape, which are padded in version 1."""
     name, kind, shape = (-(-size // 8) * 8 if version == 1 else size for size in sizes)
     if bytes_[place + name : place + name + 1] not in _ANY_LENGTH:
         return

@@ -21,7 +21,7 @@ from annvq.io.replacing import replacing
 from annvq.io.source import MatrixSource, VectorSource
 
 _MAGIC = b"\x93NUMPY"
-_LENGTH_BYTES = {1: 2, 2: 4, 3: 4}  # of the header's length field, by major version
+_LENGTH_BYTES = {1: 2, 2: 4, 3: 4}  # bytes of the header's length field, by major version
 _MAX_HEADER = 10_000  # NumPy's own limit; a header that annvq writes has 118 bytes
 _KINDS = "fiuU"  # no objects, no records
 
@@ -42,7 +42,7 @@ class NpyHeader:
 
 
 def open_file(path: Path, vector_column: str | None, id_column: str | None) -> VectorSource:
-    """Return the matrix of a .npy file as a source (DataFormatError; ParameterError for any column)."""
+    """Return the matrix of a .npy file as a source (DataFormatError; ParameterError if a column is named)."""
     if vector_column or id_column:
         raise ParameterError(f"{path}: a .npy file has no columns, but one was named")
     return MatrixSource(as_vectors(map_array(path), path))

@@ -22,8 +22,8 @@ from annvq.io.source import MatrixSource, VectorSource
 
 _LOCAL_HEADER = 30  # bytes before a member's name
 _ENCRYPTED = 0x1
-_MAX_RATIO = 200  # of compression, for large members: embeddings reach about 10
-_SMALL = 1 << 24  # bytes below which any ratio will do
+_MAX_RATIO = 200  # the largest ratio of compression of large members; embeddings reach about 10
+_SMALL = 1 << 24  # bytes below which any ratio is accepted
 _PREFERRED = ("vectors", "base")
 _IDS = "ids"
 
@@ -188,5 +188,5 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
     except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, UnicodeDecodeError) as error:
         raise DataFormatError(f"{path}: {error}") from error
-    except (RuntimeError, zlib.error) as error:  # it asks for a password, or is not deflated
+    except (RuntimeError, zlib.error) as error:  # the member needs a password, or is not deflated
         raise DataFormatError(f"{path}: {error}") from error

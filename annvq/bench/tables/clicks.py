@@ -45,7 +45,7 @@ class Clicks:
     field_of_row
         (rows,) int64: the field that a row belongs to, the padding row to the first.
     frequencies
-        (rows,) int64: occurrences in training; of rows of unknown values, how many a pass forgets on average.
+        (rows,) int64: occurrences in training; for rows of unknown values, the number that an epoch forgets on average.
 
     """
 
@@ -100,17 +100,19 @@ class Clicks:
         return cls(name, train, valid, test, number, tuple(fields), np.array(unknown), np.array(owners), counts)
 
     def forget(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return ids (batch, slots) of which some, drawn at random, are taken for values that training has not.
+        """Return ids (batch, slots) of which some, drawn at random, are replaced by those of unknown values.
 
-        Split by time, most test samples have a user that training has not. Were its row not trained, it would be
-        what the start left there, or what rows that it shares a place with have learned.
+        If data are split by time, most test samples have a user that does not occur in training. If the row of unknown
+        users were not trained, it would be what the start left there, or what rows that share its place have learned.
         """
         is_forgotten = (rng.random(ids.shape) < FORGOTTEN) & (ids != PADDING)
         return np.where(is_forgotten, self.unknown, ids)
 
 
 def movielens(folder: Path) -> Clicks:
-    """Read MovieLens 100K: a rating of 4 or 5 is a click; the first 80% in time are for training, 10% each for others.
+    """Read MovieLens 100K: a rating of 4 or 5 is a click.
+
+    The first 80% in time are for training, then 10% each for validation and test.
 
     Fields: user, item, age in steps of five, gender, occupation, zip prefix, genres (a set).
 
@@ -150,9 +152,9 @@ def _lines(path: Path) -> list[tuple[str, list[str]]]:
 
 
 def diabetes(folder: Path) -> Clicks:
-    """Read Diabetes 130: is a patient admitted again, sooner or later; 80, 10 and 10% of the patients.
+    """Read Diabetes 130: is a patient admitted again, sooner or later? Parts have 80, 10 and 10% of the patients.
 
-    Every column but the identifiers and the label is a field; all have few values, also those that count.
+    Every column except the identifiers and the label is a field; all have few values, also those that are counts.
 
     Raises
     ------

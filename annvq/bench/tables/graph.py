@@ -11,8 +11,8 @@ import numpy as np
 
 from annvq.errors import DataFormatError
 
-_DRAWS = 10  # attempts at an item that a user does not like
-_HELD = 0.05  # of the training pairs, to choose the epoch by and to search with
+_DRAWS = 10  # attempts to draw an item that a user does not like
+_HELD = 0.05  # share of the training pairs that choose the epoch, and that searching methods learn from
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Methods x ratios x seeds on a folder's data; every finished cell is kept, so that a run can go on."""
+"""Methods x ratios x seeds on a folder's data; every finished cell is kept, so that an ended run can be continued."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from annvq.tables.registry import METHODS, method_named
 
 RATIOS = (2.0, 10.0, 50.0)
 _KEY = ("data", "model", "method", "ratio", "seed", "epochs")
-PROTOCOL = 3  # raised whenever a cell comes to mean something else: kept ones of another are measured anew
+PROTOCOL = 3  # raised whenever the meaning of a cell changes: cells kept under another number are measured again
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,15 @@ class TablesBench:
     Parameters
     ----------
     methods
-        Names of METHODS, or "uniform": one dimension for all rows; the uncompressed table always goes along.
+        Names of METHODS, or "uniform": one dimension for all rows. The uncompressed table is always measured, too.
     ratios
         How many times smaller than float32.
     models
-        Names; empty: all that are for the data.
+        Names; if empty, all models that fit the data.
     seeds
-        How many, from 0.
+        The number of seeds, from 0.
     epochs
-        The largest number in every stage; None: the task's own.
+        The largest number of epochs in every stage; if None, the task's own.
 
     """
 
@@ -64,7 +64,7 @@ class TablesBench:
 
 @dataclass(frozen=True)
 class TablesResult:
-    """What was asked for and every cell: settings, bytes and measures, or why the budget cannot be met."""
+    """The request and every cell: settings, bytes and measures, or why the budget cannot be met."""
 
     config: dict[str, Any]
     cells: list[dict[str, Any]]
@@ -83,7 +83,7 @@ class TablesResult:
         return list(dict.fromkeys(names))
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one row per model, method and ratio: mean measures over seeds, ``*_std`` their spread.
+        """Return one row per model, method and ratio: means of measures over seeds, and as ``*_std`` their spread.
 
         ``reached`` is how many times smaller than float32 the table is, at least the ``ratio`` that was asked for.
         """
@@ -123,16 +123,16 @@ def run(
     folder, bench
         Data, and what to measure on them.
     kept
-        Grows by one line a cell; its folder is made when absent.
+        It grows by one line per cell; its folder is made if it does not exist.
     progress
-        Hears of every cell that is measured.
+        It is told of every cell that is measured.
     keep
-        Called with what there is after every model and seed.
+        It is called with all results so far after every model and seed.
 
     Raises
     ------
     DataFormatError, ParameterError, MissingExtraError
-        No data that are known; a model that is not for them; torch is not installed.
+        The data are not known; a model does not fit them; torch is not installed.
 
     """
     own = models_of(folder)
@@ -179,7 +179,7 @@ def _measured(task: Task, runs: Runs, key: tuple) -> dict[str, Any]:
 
 
 def _read(kept: Path) -> dict[tuple, dict[str, Any]]:
-    """Return the cells of a file; a last line that was cut off is measured again."""
+    """Return the cells of a file; a last line that was cut off is left out, and its cell is measured again."""
     if not kept.exists():
         return {}
     lines = kept.read_text(encoding="utf-8").splitlines(keepends=True)

@@ -1,7 +1,7 @@
 """Small recommenders over one embedding table.
 
-All that belongs to a category is in its row: where a model has a weight for each category (the wide part of Wide &
-Deep, the first order of DeepFM) it is a linear function of the row, so that a table's bytes are all bytes.
+All that belongs to a category is in its row. If a model has a weight for each category (the wide part of Wide & Deep,
+the first-order part of DeepFM), it is a linear function of the row, so that the bytes of the table are all bytes.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class MatrixFactorization(torch.nn.Module):
 
 
 class _Spread(torch.autograd.Function):
-    """Product of a symmetric sparse matrix with rows; torch's own gradient would transpose the matrix every time."""
+    """Product of a symmetric sparse matrix and rows; torch's own gradient would transpose the matrix in every step."""
 
     @staticmethod
     def forward(ctx: Any, graph: Tensor, rows: Tensor) -> Tensor:
@@ -143,7 +143,7 @@ class LightGCN(MatrixFactorization):
         values = 1 / np.sqrt(degree[edges[0]] * degree[edges[1]])
         order = np.lexsort((edges[1], edges[0]))
         starts = offsets_of(np.bincount(edges[0], minlength=n))
-        # apart, because torch copies no model that has a sparse matrix in rows
+        # kept apart, because torch cannot copy a model that has a sparse matrix in rows
         for name, part in (("starts", starts), ("columns", edges[1][order]), ("values", values[order])):
             self.register_buffer(name, torch.from_numpy(part), persistent=False)
 

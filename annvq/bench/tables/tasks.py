@@ -1,4 +1,4 @@
-"""What a table is for: batches of a data set, the loss of a model on them, and how good it is."""
+"""What a table is used for: batches of a data set, the loss of a model on them, and its quality."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 K = 20
 _ROWS_AT_ONCE = 8192
 _USERS_AT_ONCE = 256
-_RUN = 32  # columns whose largest score is looked at first
+_RUN = 32  # columns of a run, whose largest score is looked at first
 _SURE = 700.0  # a logit of which the exponential is still a number
 _DECAY = 1e-4  # of the rows of a batch (He et al. 2020, section 4.1.2)
 _VALIDATED = 4096  # users, drawn once: enough to choose an epoch by
@@ -33,7 +33,7 @@ class _Training(NamedTuple):
     epochs: int
 
 
-# A step takes as long as the table's gradient and Adam do, or as the graph, whatever the batch: batches are large, and
+# A step takes the time of the table's gradient and Adam, or of the graph, whatever the batch: batches are large, and
 # rates so that validation recall rises fast.
 _GRAPH_TRAINING = {"bpr-mf": _Training(8192, 5e-3, 20), "lightgcn": _Training(65_536, 5e-2, 48)}
 
@@ -182,9 +182,9 @@ class GraphTask:
 
     @torch.no_grad()
     def quality(self, model: Any, part: str) -> dict[str, float]:
-        """Return the measures of a model in evaluation mode on a part, of validation on some users.
+        """Return the measures of a model in evaluation mode on a part; for validation, on some of the users.
 
-        What training has is not recommended.
+        Items that a user likes in training are not recommended.
         """
         vectors, users = model.every(), np.arange(self.data.users)
         seen, wanted = self.data.items_of(self.data.train), self.data.items_of(getattr(self.data, part))
@@ -208,7 +208,7 @@ class GraphTask:
 def best_columns(scores: Tensor, k: int) -> Tensor:
     """Return the columns (n, k) of the k largest scores (n, m) of each row, best first, then the lower column.
 
-    They are in the k runs of columns with the largest maxima; to find these takes one pass over the scores.
+    They are in the k runs of columns with the largest maxima, which one pass over the scores finds.
     """
     n, m = scores.shape
     runs = m // _RUN
@@ -222,7 +222,7 @@ def best_columns(scores: Tensor, k: int) -> Tensor:
 
 
 def _largest(scores: Tensor, k: int) -> Tensor:
-    """Return what `best_columns` returns; topk alone takes any of equal scores at the cut."""
+    """Return what `best_columns` returns; topk alone takes an arbitrary one of equal scores at the cut."""
     scores = scores.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)  # of a model that diverged
     least = scores.topk(k, 1).values[:, -1:]
     above, equal = scores > least, scores == least

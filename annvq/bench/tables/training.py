@@ -16,24 +16,24 @@ from annvq.tables.registry import METHODS
 from annvq.tables.table import Table
 
 UNCOMPRESSED = "uncompressed"
-UNIFORM = "uniform"  # one dimension for all rows, and a projection: what searched dimensions are held against
+UNIFORM = "uniform"  # one dimension for all rows, and a projection: what searched dimensions are compared with
 TRAINED_FIRST = ("Dedup", "PQ", "RVQ", "RaBitQ")  # then compressed, then trained on
 _STD = 0.05
 _PATIENCE = 3  # measurements without a better one
 _MEASUREMENTS = 12  # at most, of a training
-_SEARCH_SHARE = 0.5  # of the epochs, at most, for a stage that searches
+_SEARCH_SHARE = 0.5  # the largest share of the epochs that a stage may search
 
 
 @dataclass
 class Runs:
-    """Trains cells of one task; what several cells begin with is trained once.
+    """The training of the cells of one task; what several cells start from is trained once.
 
     Parameters
     ----------
     task
         What is learned.
     epochs
-        At most, of every stage; the epoch that is best on validation data is kept.
+        The largest number of epochs in every stage; the epoch that is best on validation data is kept.
 
     """
 
@@ -68,7 +68,7 @@ class Runs:
         return {"bytes": model.table.nbytes, **self.task.quality(model, "test")}
 
     def _table(self, method: str, ratio: float, seed: int) -> Table:
-        """Return a new table; settings that follow a training's length are set by this one's."""
+        """Return a new table; settings that depend on the length of a training follow from the length of this one."""
         cls, task = METHODS["MDE" if method == UNIFORM else method], self.task
         searching = self._search_epochs(cls, seed) * self.steps
         more: dict[str, Any] = {"frequencies": task.frequencies} if cls.uses_frequencies else {}
@@ -86,10 +86,10 @@ class Runs:
         return cls(task.rows, task.dim, ratio=ratio, padding_idx=task.padding_idx, std=_STD, **more)
 
     def _search_epochs(self, cls: type[Table], seed: int) -> int:
-        """Return how long a stage searches.
+        """Return the number of epochs in which a stage searches.
 
-        Where its values go on into the table they must not be past their best: then no longer than the uncompressed
-        table took to be best on validation data.
+        If its values go on into the table, they must not be past their best. The stage then searches no longer than the
+        uncompressed table took to be best on validation data.
         """
         most = max(1, int(_SEARCH_SHARE * self.epochs))
         if cls.is_final or cls.next_model == "fresh":
@@ -136,14 +136,14 @@ class Runs:
         return train
 
     def _train(self, model: Any, table: Table, seed: int) -> int:
-        """Train a model and return its best epoch, which a final table keeps; a search trains as long as it does."""
+        """Train a model and return its best epoch, which a final table keeps; one that searches keeps the last."""
         model.train()
         epochs = self.epochs if table.is_final else self._search_epochs(type(table), seed)
         own = {id(parameter) for parameter in table.parameters()}
         rest = [parameter for parameter in model.parameters() if id(parameter) not in own]
         groups = [*table.parameter_groups(self.task.lr), {"params": rest, "lr": self.task.lr}]
         groups = [group for group in groups if group["params"]]
-        optimizer = torch.optim.Adam(groups, fused=True)  # of large tables a third of the time of a step
+        optimizer = torch.optim.Adam(groups, fused=True)  # for large tables, a step takes a third of the time
         rng = np.random.default_rng(seed)
         best, best_epoch, best_state, waited = self._validated(model), 0, copy.deepcopy(model.state_dict()), 0
         every = -(-epochs // _MEASUREMENTS)

@@ -1,1 +1,1 @@
-"""Tokenizers compared: one small autoencoder, the same steps and seeds, another quantizer in each."""
+"""A comparison of tokenizers: one small autoencoder and the same steps and seeds, each time with another quantizer."""

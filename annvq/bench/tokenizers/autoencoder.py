@@ -16,25 +16,25 @@ _GROUPS = 4
 
 
 class Autoencoder(torch.nn.Module):
-    """Images to a grid of vectors, a quantizer, and images back.
+    """An autoencoder that turns images into a grid of vectors, quantizes these, and turns them back into images.
 
     Convolutions are followed by group normalization, as in VQGAN's encoder and decoder (Esser, Rombach and Ommer
-    2021), and each dimension of the vectors is brought to mean 0 and one variance over the batch (Lancucki et al.
-    2020, "Robust Training of Vector Quantized Bottleneck Models"), at which vectors are about as long as codes are at
-    the start: 1 / dim, but 1 before linear maps to levels and bits of about 1, and 1/4 before scalars of 1/2. Without
-    them vectors are soon spread along a single direction, far from where codebooks start, and what is measured is how
-    a quantizer copes with that.
+    2021). Each dimension of the vectors is brought to mean 0 and to one variance over the batch (Lancucki et al. 2020,
+    "Robust Training of Vector Quantized Bottleneck Models"), at which vectors are about as long as codes are at the
+    start: 1 / dim, but 1 before linear maps to levels and bits of about 1, and 1/4 before scalars of 1/2. Without these
+    normalizations, vectors soon spread along a single direction, far from where codebooks start, and the comparison
+    would show how well a quantizer copes with that.
 
     Parameters
     ----------
     channels
         Channels of the images, whose sides are multiples of 4.
     dim, width
-        Dimension of the vectors, and channels between, a multiple of 4.
+        Dimension of the vectors, and channels of the layers between, which are a multiple of 4.
     tokenizer
-        Between encoder and decoder; None for none.
+        The quantizer between encoder and decoder, or None.
     normalize
-        Whether to do so.
+        Whether to normalize as described.
 
     """
 
@@ -74,11 +74,11 @@ class Autoencoder(torch.nn.Module):
         return self.encoder(images - 0.5).movedim(1, -1) * self._scale
 
     def images(self, latents: Tensor) -> Tensor:
-        """Return the images of vectors, not cut to 0 to 1."""
+        """Return the images of vectors; their values are not clipped to 0 to 1."""
         return self.decoder(latents.movedim(-1, 1)) + 0.5
 
     def forward(self, images: Tensor) -> tuple[Tensor, Quantized | None]:
-        """Return reconstructions, and what the quantizer gave."""
+        """Return reconstructions, and what the quantizer returned."""
         latents = self.latents(images)
         if self.tokenizer is None:
             return self.images(latents), None

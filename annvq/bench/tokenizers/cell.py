@@ -20,9 +20,9 @@ from annvq.tokenizers.quantized import usage_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-SHOWN = 8  # test images whose reconstructions are kept
-_BATCH = 500  # images that are measured at a time
-_KMEANS_SAMPLE = 256  # vectors a code
+SHOWN = 8  # the number of test images whose reconstructions are kept
+_BATCH = 500  # the number of images that are measured at a time
+_KMEANS_SAMPLE = 256  # vectors per code
 _FAINT = 1e-10  # a mean squared error whose PSNR is 100 dB
 
 
@@ -64,21 +64,21 @@ class Cell:
     Parameters
     ----------
     quantizer, seed
-        Which one.
+        Which cell it is.
     codebook_size
         Codes of a codebook.
     bits, bits_per_image
         Bits of the codes of one vector and of one image.
     mse, psnr
-        Mean over the test images of the squared error of pixels in 0 to 1, and of the peak signal-to-noise ratio, dB.
+        Means over the test images: squared error of pixels in 0 to 1, and peak signal-to-noise ratio in dB.
     utilization, perplexity
-        Share of the codes that `tokens` vectors use, and exponential of the entropy of these; means over codebooks.
+        Share of the codes that `tokens` vectors use, and exponential of their entropy; means over codebooks.
     tokens
-        Vectors over which they are counted.
+        Number of vectors over which these are counted.
     train_s
         Seconds of training.
     search
-        Search by codes alone, if it was asked for and codes can be scanned.
+        Figures of search by codes alone, if they were asked for and the codes can be scanned.
 
     """
 
@@ -99,13 +99,13 @@ class Cell:
 def train(images: Images, quantizer: str, seed: int, setting: Setting, advance: Callable[[], None]) -> Autoencoder:
     """Return an autoencoder trained with a quantizer; ``advance`` is called after every step.
 
-    `KMeansTokenizer` is fitted after a training without quantizer, to the vectors of training images.
+    `KMeansTokenizer` is fitted to the vectors of training images after a training without a quantizer.
     """
     torch.manual_seed(seed)
     channels = images.train.shape[1]
     tokenizer = QUANTIZERS[quantizer](setting.dim)
     fitted = isinstance(tokenizer, KMeansTokenizer)
-    torch.manual_seed(seed)  # the autoencoder starts alike whatever the quantizer drew
+    torch.manual_seed(seed)  # the autoencoder starts from the same weights, whatever the quantizer drew
     between = None if fitted else tokenizer
     model = Autoencoder(channels, setting.dim, setting.width, between, normalize=setting.normalize).train()
     optimizer = torch.optim.Adam(model.parameters(), setting.learning_rate)
@@ -166,7 +166,7 @@ def measure(
 def run_cell(
     images: Images, quantizer: str, seed: int, setting: Setting, search: bool, advance: Callable[[], None]
 ) -> tuple[Cell, np.ndarray]:
-    """Train and measure; parameters as of `train` and `measure`."""
+    """Train and measure a cell; the parameters are those of `train` and `measure`."""
     begin = time.perf_counter()
     model = train(images, quantizer, seed, setting, advance)
     return measure(model, images, quantizer, seed, time.perf_counter() - begin, setting, search)
@@ -178,7 +178,7 @@ def as_floats(pixels: np.ndarray) -> Tensor:
 
 
 def _orders(n: int, setting: Setting, seed: int) -> Iterator[np.ndarray]:
-    """Yield the images of each step: all of them in one random order after another."""
+    """Yield the images of each step: all images in one random order, then all in another, and so on."""
     rng = np.random.default_rng(seed)
     waiting = np.empty(0, np.int64)
     for _ in range(setting.steps):

@@ -42,7 +42,7 @@ class Images:
         Raises
         ------
         DataFormatError
-            Neither is there, or a file is damaged.
+            Neither of them is there, or a file is damaged.
 
         """
         name = folder.resolve().name
@@ -85,7 +85,7 @@ def _jpegs(path: Path) -> np.ndarray:
 
 
 def _files(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield number and content of each JPEG; numbers, so that classes are mixed."""
+    """Yield number and content of each JPEG; in the order of numbers, classes are mixed."""
     with tarfile.open(path, "r:gz") as opened:
         for member in opened:
             if member.isfile() and member.name.endswith(".jpg"):

@@ -30,7 +30,7 @@ def draw(result: TokenizerResult, folder: Path) -> list[Path]:
 
 
 def reconstructions(result: TokenizerResult, path: Path) -> None:
-    """Draw test images, a row, and below them what each quantizer makes of them."""
+    """Draw a row of test images, and below it a row for each quantizer's reconstructions."""
     rows = {"original": result.originals, **result.reconstructions}
     figure, axes = figure_of((1.2 + _IMAGES * 0.9, 0.2 + len(rows) * 0.75), rows=len(rows))
     psnr = {row["quantizer"]: row["psnr"] for row in result.rows()}
@@ -46,7 +46,7 @@ def reconstructions(result: TokenizerResult, path: Path) -> None:
 
 
 def rate_against_distortion(result: TokenizerResult, path: Path) -> None:
-    """Draw each quantizer: bits an image (log) to the right, PSNR upwards, spread of the seeds as a bar."""
+    """Draw each quantizer: bits per image (log) to the right, PSNR upwards, and the spread over seeds as a bar."""
     figure, axes = figure_of()
     for number, row in enumerate(result.rows()):
         axes.errorbar(

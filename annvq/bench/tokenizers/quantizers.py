@@ -18,7 +18,7 @@ def _vq(size: str, learning: tk.Learning) -> Maker:
 
 
 QUANTIZERS: dict[str, Maker] = {
-    # one codebook and its parts, one at a time
+    # one codebook, and the parts that improve it one at a time
     "vq-1k": _vq("1k", tk.Learning()),
     "vq-gradient-1k": _vq("1k", tk.Learning(update=tk.Gradient())),
     "vq-k-means-1k": _vq("1k", tk.Learning(start=_KMEANS)),
@@ -44,7 +44,7 @@ QUANTIZERS: dict[str, Maker] = {
     "lfq-1k": lambda dim: tk.LFQ(dim, 1 << 10),
     "bsq-1k": lambda dim: tk.BSQ(dim, 1 << 10),
     "bsq-65k": lambda dim: tk.BSQ(dim, 1 << 16),
-    "lfq-plain-1k": lambda dim: tk.LFQ(dim, 1 << 10, entropy=None, commitment=0),  # what the losses cost
+    "lfq-plain-1k": lambda dim: tk.LFQ(dim, 1 << 10, entropy=None, commitment=0),  # show what the losses cost
     "bsq-plain-1k": lambda dim: tk.BSQ(dim, 1 << 10, entropy=None, commitment=0),
     "binary-1k": lambda dim: tk.BinaryQuantizer(dim, 1 << 10),
     "latent-2": lambda dim: tk.LatentQuantizer(dim, 2),

@@ -1,4 +1,4 @@
-"""The whole comparison: cells that are kept as they are finished, and rows of their means."""
+"""The whole comparison: every cell is kept once it is finished, and rows have the means of cells."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from annvq.progress import Progress
 
 CELLS = "cells.jsonl"
-PROTOCOL = 2  # raised whenever a cell comes to mean something else: kept ones of another are measured anew
+PROTOCOL = 2  # raised whenever the meaning of a cell changes: cells kept under another number are measured again
 _FIGURES = ("mse", "psnr", "utilization", "perplexity", "train_s")
 
 
@@ -36,16 +36,16 @@ class TokenizerBench:
     quantizers
         Names in `QUANTIZERS`.
     seeds
-        So many, from 0.
+        The number of seeds, from 0.
     setting
-        What all have in common.
+        What all cells have in common.
     search
         Whether, with the first seed, images are searched by their codes alone.
 
     Raises
     ------
     ParameterError
-        A name that is unknown; it lists those that are.
+        A name is unknown; the message lists the known ones.
 
     """
 
@@ -69,9 +69,9 @@ class TokenizerResult:
     config
         What was asked for.
     cells
-        By quantizer.
+        The cells of each quantizer.
     originals, reconstructions
-        (n, channels, height, width) uint8; the latter by quantizer.
+        (n, channels, height, width) uint8 each; the latter for each quantizer.
 
     """
 
@@ -106,13 +106,13 @@ def run(folder: Path, asked: TokenizerBench, out: Path, progress: Progress) -> T
     Parameters
     ----------
     folder
-        Of images, see `Images.load`.
+        The folder of images, see `Images.load`.
     asked
         What to compare.
     out
-        Where finished cells, one JSON object a line, and reconstructions are kept. An ended run goes on from there.
+        The folder of finished cells, one JSON object per line, and of reconstructions; an ended run continues there.
     progress
-        Hears of every step.
+        It is told of every step.
 
     """
     images = Images.load(folder)
@@ -156,7 +156,7 @@ class _Store:
                 self._cells[cell.quantizer, cell.seed] = cell, searched
 
     def has(self, quantizer: str, seed: int, search: bool) -> bool:
-        """Return whether a cell is there, with its search if that is asked for."""
+        """Return whether a cell is there, with its search if that was asked for."""
         _, searched = self._cells.get((quantizer, seed), (None, None))
         is_shown = seed > 0 or self._picture(quantizer).is_file()
         return searched is not None and is_shown and (searched or not search)
@@ -168,7 +168,7 @@ class _Store:
         return np.load(self._picture(quantizer), allow_pickle=False)
 
     def keep(self, cell: Cell, shown: np.ndarray, searched: bool) -> None:
-        """Write a cell's reconstructions, where it is the first seed's, and then the cell."""
+        """Write a cell's reconstructions if its seed is the first, and then the cell."""
         if cell.seed == 0:
             with replacing(self._picture(cell.quantizer)) as partial, open(partial, "wb") as opened:
                 np.save(opened, shown)
@@ -189,7 +189,7 @@ class _Store:
         for line in text.splitlines():
             try:
                 yield json.loads(line)
-            except ValueError:  # the last one, of a run that was killed
+            except ValueError:  # the last line of a run that was killed
                 continue
 
 

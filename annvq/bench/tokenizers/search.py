@@ -1,4 +1,4 @@
-"""Nearest images by their codes alone, against nearest images in latent space."""
+"""Nearest images by their codes alone, compared with the nearest images in latent space."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class SearchFigures:
     Parameters
     ----------
     recall_codes
-        Queries, too, are known by their codes alone.
+        Recall if queries, too, are given by their codes alone.
     recall_latents
-        Queries are vectors that were never quantized.
+        Recall if queries are vectors that were never quantized.
     bytes_per_image, latent_bytes
         Bytes of the index's codes, and of the vectors as float32.
     images, queries
-        How many.
+        The number of each.
 
     """
 
@@ -57,16 +57,16 @@ def measure_search(tokenizer: Tokenizer, items: Tensor, queries: Tensor) -> Sear
     Parameters
     ----------
     tokenizer
-        In eval mode.
+        A tokenizer in eval mode.
     items, queries
-        Vectors (n, ..., dim) and (nq, ..., dim); of the queries the first 1,000 are taken.
+        Vectors (n, ..., dim) and (nq, ..., dim), of which the first 1,000 queries are taken.
 
     """
     queries = queries[:QUERIES]
     codes = _encoded(tokenizer, items)
     try:
         index = to_index(tokenizer, codes, "l2")
-    except ParameterError:  # more than 256 codes a codebook, or tables too large
+    except ParameterError:  # more than 256 codes per codebook, or tables that are too large
         return None
     latents, asked = items.flatten(1).numpy(), queries.flatten(1).numpy()
     nearest = exact_neighbors(latents, asked, K, "l2")[0]
