@@ -93,7 +93,7 @@ class AnnResult:
 def run(path: Path, bench: AnnBench, progress: Progress, keep: Callable[[AnnResult], None]) -> AnnResult:
     """Measure every index on the data set at ``path`` (ann-benchmarks HDF5, or npz).
 
-    After every index ``keep`` is called with all results so far, for a run can take hours and be interrupted.
+    After every index, ``keep`` is called with all results so far, because a run can take hours and be interrupted.
 
     Raises
     ------

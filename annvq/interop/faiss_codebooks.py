@@ -50,7 +50,7 @@ def unpack_codes(packed: np.ndarray, M: int, nbits: int) -> np.ndarray:
 
     """
     if nbits not in (4, 8):
-        raise ParameterError(f"{nbits} bits a code, expected 4 or 8")
+        raise ParameterError(f"{nbits} bits per code, expected 4 or 8")
     if packed.ndim != 2 or packed.shape[1] != -(-M * nbits // 8):
         raise ShapeError(f"packed codes of shape {packed.shape}, expected (n, {-(-M * nbits // 8)})")
     if nbits == 8:

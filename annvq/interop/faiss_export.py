@@ -32,7 +32,7 @@ from annvq.interop.faiss_codebooks import (
 )
 
 _KINDS = ("fp32", "fp16", "sq8", "sq4", "pq")
-_RERANK_FOR = 10  # results; Faiss rescores k_factor * k candidates, annvq a number of them
+_RERANK_FOR = 10  # results; Faiss rescores k_factor * k candidates, annvq a number that does not depend on k
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from annvq.interop.faiss_codebooks import (
     unpack_codes,
 )
 
-_RERANK_FOR = 10  # results; Faiss rescores k_factor * k candidates, annvq a number of them
+_RERANK_FOR = 10  # results; Faiss rescores k_factor * k candidates, annvq a number that does not depend on k
 _FLAT = ("IndexFlat", "IndexFlatL2", "IndexFlatIP", "IndexPQ", "IndexScalarQuantizer")
 _IVF = ("IndexIVFFlat", "IndexIVFPQ", "IndexIVFScalarQuantizer")
 

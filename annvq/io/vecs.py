@@ -40,7 +40,7 @@ class VecsSource:
         self._rows = np.memmap(path, np.uint8, mode="r", shape=(self.count, self._row_bytes))
 
     def _take(self, which: slice | np.ndarray) -> np.ndarray:
-        """Return rows as a new array, for the mapped ones are not aligned."""
+        """Return rows as a new array, because the mapped ones are not aligned."""
         rows = self._rows[which]
         dims = np.ascontiguousarray(rows[:, :4]).view("<i4")[:, 0]
         if (dims != self.dim).any():

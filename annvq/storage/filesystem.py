@@ -237,7 +237,7 @@ def write_file(fs: FileSystem, path: Path, parts: Iterable[bytes | memoryview]) 
             left = memoryview(part)
             while len(left):
                 left = left[fs.write(descriptor, left) :]
-        # Synced through the descriptor that wrote, for another one may miss a write-back error.
+        # Synced through the descriptor that wrote, because another one may miss a write-back error.
         fs.sync(descriptor)
     finally:
         fs.close(descriptor)

@@ -27,7 +27,7 @@ class WriterLock:
             raise LockedError(f"{folder}: {_holder(fs, folder)} has it open for writing") from error
         self._release = weakref.finalize(self, fs.close, descriptor)
         _HELD.add(self)
-        with suppress(OSError):  # only tells others who holds it; of fixed length, to replace the last
+        with suppress(OSError):  # tells others who holds it; of fixed length, to replace the previous holder's
             fs.write(descriptor, memoryview(f"{os.getpid():<{_PID_BYTES - 1}}\n".encode()))
 
     @property
@@ -53,7 +53,7 @@ _HELD: weakref.WeakSet[WriterLock] = weakref.WeakSet()
 
 
 def _leave_to_parent() -> None:
-    """Close the descriptors that a forked child inherited, for in them the lock would outlive its holder."""
+    """Close the descriptors that a forked child inherited, because the lock would outlive its holder in them."""
     for lock in list(_HELD):
         lock.release()
 
