@@ -2,7 +2,7 @@
 
 One thread, one query per call, k = 10; 1,000,000 synthetic vectors of 64 dimensions in as many lists as "fast" makes,
 and the same filter for every query. The table has median microseconds per query for every share of rows that pass; the
-column "of it making ready" is the part of a mask's time in which it is brought into the order of the lists and the rows
+column "of which preparing" is the part of a mask's time in which it is brought into the order of the lists and the rows
 of every list are counted.
 
     python bench/filter_speed.py [--n N] [--json FILE]
@@ -56,7 +56,7 @@ def main() -> None:
     queries = made(QUERIES, 3)
     figures = Figures(
         f"filters, {n:,} x {D}, microseconds per query",
-        ["share", "no filter", "mask", "of it making ready", "prepared mask", "ids", "prepared ids", "expression",
+        ["share", "no filter", "mask", "of which preparing", "prepared mask", "ids", "prepared ids", "expression",
          "prepared expression"],
     )  # fmt: skip
     whole = index.rows.current.snapshot
