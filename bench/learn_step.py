@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
     parser.add_argument("--json")
     asked = parser.parse_args()
-    collection = Collection.load(asked.folder, asked.model, asked.out / "embeddings")
+    collection = Collection.read(asked.folder, asked.model, asked.out / "embeddings")
     documents = np.asarray(collection.documents.vectors)
     index = annvq.build(documents, f"OPQ{asked.bytes},PQ{asked.bytes}", metric="ip")
     threads = torch.get_num_threads()

@@ -43,7 +43,7 @@ def shared_documents(folder: Path, dataset: BeirDataset) -> str:
     """Say how many documents that test queries ask for are also asked for in training, and may be learned by heart."""
     wanted, learned = (
         {document for judged in qrels.values() for document, grade in judged.items() if grade > 0}
-        for qrels in (dataset.qrels, BeirDataset.load(folder, "train").qrels)
+        for qrels in (dataset.qrels, BeirDataset.read(folder, "train").qrels)
     )
     both = len(wanted & learned)
     return f"{both:,} of the {len(wanted):,} documents that test queries ask for are asked for in training"
@@ -149,8 +149,8 @@ def main() -> None:
     parser.add_argument("--json")
     asked = parser.parse_args()
     cache = asked.out / "embeddings"
-    dataset = BeirDataset.load(asked.folder, "test")
-    collection = Collection.load(asked.folder, asked.model, cache)
+    dataset = BeirDataset.read(asked.folder, "test")
+    collection = Collection.read(asked.folder, asked.model, cache)
     documents = np.asarray(collection.documents.vectors)
     queries = cached_embeddings(cache, asked.model, dataset.queries, "query")
     texts = Texts(tuple(dataset.queries.values()), queries)

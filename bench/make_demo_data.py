@@ -40,7 +40,7 @@ def write_gz(path: Path, lines: list[str]) -> None:
 
 
 def main() -> None:
-    dataset = BeirDataset.load(SOURCE)
+    dataset = BeirDataset.read(SOURCE)
     model = load_model(str(get_model_path()))
     (TARGET / "qrels").mkdir(parents=True, exist_ok=True)
     documents = encode(model, list(dataset.documents.values()), "document", progress=True)

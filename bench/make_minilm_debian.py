@@ -22,7 +22,7 @@ DATA = Path(os.environ.get("ANNVQ_DATA", Path(__file__).parents[1] / "../shared/
 
 
 def main(out: Path) -> None:
-    splits = [BeirDataset.load(DATA / "debian-packages", split) for split in ("dev", "test")]
+    splits = [BeirDataset.read(DATA / "debian-packages", split) for split in ("dev", "test")]
     queries = splits[0].queries | splits[1].queries
     cache = out.parent / "embeddings"
     model = str(get_model_path())

@@ -29,7 +29,7 @@ BATCH = 64
 
 def texts() -> list[str]:
     """Return the documents of both sets in turn, up to the end of the longer one."""
-    both = [list(BeirDataset.load(DATA / name).documents.values()) for name in ("scifact", "debian-packages")]
+    both = [list(BeirDataset.read(DATA / name).documents.values()) for name in ("scifact", "debian-packages")]
     return [text for text in chain.from_iterable(zip_longest(*both)) if text is not None]
 
 

@@ -94,7 +94,7 @@ def main() -> None:
     known = ways()
     if not {*(asked.way or ())} <= {*known, HITS}:
         parser.error(f"--way is one of {', '.join([*known, HITS])}")
-    dataset = BeirDataset.load(asked.folder, "test")
+    dataset = BeirDataset.read(asked.folder, "test")
     judged = JudgedTokens.embedded(dataset, asked.model, asked.out / "embeddings", bfloat16=asked.bfloat16)
     documents = judged.documents
     queries = judged.queries[:: -(-len(judged.queries) // QUERIES)]

@@ -153,7 +153,7 @@ def embedded(asked: argparse.Namespace) -> tuple[str, Tokens]:
     from annvq.evaluation import BeirDataset
     from annvq.multivector import chamfer
 
-    dataset = BeirDataset.load(asked.folder, "test")
+    dataset = BeirDataset.read(asked.folder, "test")
     judged = JudgedTokens.embedded(dataset, asked.model, asked.out / "embeddings")
     queries, documents = judged.queries[:: -(-len(judged.queries) // asked.queries)], judged.documents
     exact = np.argsort(-chamfer(queries, documents, threads=asked.threads), axis=1, kind="stable")[:, :K]

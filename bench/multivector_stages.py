@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
     asked = parser.parse_args()
-    dataset = BeirDataset.load(asked.folder, "test")
+    dataset = BeirDataset.read(asked.folder, "test")
     judged = JudgedTokens.embedded(dataset, asked.model, asked.out / "embeddings")
     index = MultiVectorIndex.build(judged.documents, asked.recipe)
     line = machine_line(annvq=annvq.__version__)

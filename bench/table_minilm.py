@@ -117,13 +117,13 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.distill_steps and not asked.text:
         parser.error("--distill-steps needs --text: what is learned from")
-    dataset = BeirDataset.load(asked.folder, asked.split)
+    dataset = BeirDataset.read(asked.folder, asked.split)
     teacher = load_model(asked.model).eval()
     (name,) = tables_of(teacher, LEAST)
     words = teacher.get_submodule(name)
     texts, counts = [], None
     for folder in asked.text:
-        texts += BeirDataset.load(folder, asked.split).documents.values()
+        texts += BeirDataset.read(folder, asked.split).documents.values()
     if texts:
         counts = frequencies_of(teacher, texts, words.num_embeddings)
     done = json.loads(asked.json.read_text())["rows"] if asked.json.exists() else []

@@ -10,7 +10,7 @@ import annvq
 from annvq.demo import cranfield
 from annvq.evaluation import evaluate, exact_neighbors, recall, run_from_ids
 
-dataset = cranfield.texts()  # of your own: BeirDataset.load(folder, split="test")
+dataset = cranfield.texts()  # of your own: BeirDataset.read(folder, split="test")
 embedded = cranfield.embeddings(dataset)  # of unit length
 names = np.array(embedded.document_ids)
 

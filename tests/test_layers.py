@@ -28,7 +28,7 @@ LAYERS = (
     ("vectors",),
     ("storage", "io"),
     ("kernels",),
-    ("arguments", "arrays", "metrics", "progress"),
+    ("arguments", "arrays", "metrics", "progress", "renamed"),
     ("errors",),
 )
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}

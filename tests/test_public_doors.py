@@ -374,7 +374,7 @@ def test_only_codebooks_are_saved(tmp_path):
         with pytest.raises(ParameterError, match="path"):
             codebooks.save(path, PRODUCT4)
         with pytest.raises(ParameterError, match="path"):
-            codebooks.load(path)
+            codebooks.open(path)
     assert not list(tmp_path.iterdir())
 
 

@@ -116,7 +116,7 @@ def run(
 
     """
     evaluate({}, {})  # fails now if pytrec_eval is missing, before minutes are spent on embedding
-    dataset = BeirDataset.load(folder, bench.split)
+    dataset = BeirDataset.read(folder, bench.split)
     of = len(dataset.queries)
     if bench.queries is not None:
         dataset = dataset.with_queries(bench.queries)
@@ -195,7 +195,7 @@ def _learned(
     from annvq.learn.methods import method_named
 
     method = method_named(str(recipes.load(recipe).learn))(recipe=recipe)
-    collection = Collection.load(folder, bench.model, cache, progress=progress)
+    collection = Collection.read(folder, bench.model, cache, progress=progress)
     out = cache.parent / "learned" / f"{dataset.name}-{Path(recipe).stem}"
     begin = time.perf_counter()
     learned = collection.learn(method, named=False, out=out, threads=bench.threads, progress=progress)
@@ -223,7 +223,7 @@ def _tuning(
         return judged, None, OWN
     others = [split for split in ("dev", "train") if split in BeirDataset.splits(folder) and split != bench.split]
     if others:
-        texts = BeirDataset.load(folder, others[0]).queries
+        texts = BeirDataset.read(folder, others[0]).queries
         texts = {qid: text for qid, text in texts.items() if qid not in judged.qrels}
         texts = dict(list(texts.items())[:_TUNING_QUERIES])
         queries = cached_embeddings(cache, bench.model, texts, "query", progress=progress)

@@ -80,7 +80,7 @@ def command(
     )  # fmt: skip
     kept = embeddings or (_OF_BENCH if _OF_BENCH.is_dir() else out / "embeddings")
     with shown() as progress:
-        collection = Collection.load(folder, model, kept, split=split, progress=progress)
+        collection = Collection.read(folder, model, kept, split=split, progress=progress)
 
         def report(entry) -> None:
             metric = next(name for name in entry if "@" in name)

@@ -1,12 +1,14 @@
 """Codebooks, which turn vectors into codes and back and make the lookup tables of a query."""
 
 from annvq.codebooks.kmeans import KMeans
-from annvq.codebooks.persistence import load, save
+from annvq.codebooks.persistence import open_codebook as open
+from annvq.codebooks.persistence import save
 from annvq.codebooks.product import ProductCodebook
 from annvq.codebooks.rabitq import RaBitQCodebook
 from annvq.codebooks.residual import ResidualCodebook
 from annvq.codebooks.rotation import Rotation
 from annvq.codebooks.scalar import ScalarCodebook
+from annvq.renamed import former_names
 
 __all__ = [
     "KMeans",
@@ -15,6 +17,8 @@ __all__ = [
     "ResidualCodebook",
     "Rotation",
     "ScalarCodebook",
-    "load",
+    "open",
     "save",
 ]
+
+__getattr__ = former_names(__name__, {"load": "open"})

@@ -1,4 +1,4 @@
-"""Saving codebooks to container files and loading them."""
+"""Saving codebooks to container files and opening these."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def save(path: str | os.PathLike[str], codebook: Storable) -> None:
     write_container(as_path(path), _KIND, {"config": np.frombuffer(config, np.uint8), **codebook.arrays()})
 
 
-def load(path: str | os.PathLike[str]) -> Any:
+def open_codebook(path: str | os.PathLike[str]) -> Any:
     """Return the codebook that `save` wrote.
 
     Raises

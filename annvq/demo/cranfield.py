@@ -17,7 +17,7 @@ _DATA = Path(__file__).parent / "data"
 
 def texts() -> BeirDataset:
     """Return titles and first words of the abstracts, the questions, and the judgements."""
-    return BeirDataset.load(_DATA)
+    return BeirDataset.read(_DATA)
 
 
 def embeddings(dataset: BeirDataset) -> JudgedVectors:

@@ -19,6 +19,7 @@ from pathlib import Path
 from annvq.arguments import as_count, as_path
 from annvq.errors import DataFormatError
 from annvq.evaluation.ranking import LARGEST_GRADE, is_plain_text
+from annvq.renamed import warn_renamed
 
 _SHOWN = 40  # characters of a bad value in a message
 
@@ -49,7 +50,7 @@ class BeirDataset:
     qrels: dict[str, dict[str, int]]
 
     @classmethod
-    def load(cls, folder: str | Path, split: str = "test") -> BeirDataset:
+    def read(cls, folder: str | Path, split: str = "test") -> BeirDataset:
         """Read a folder; if a line cannot be read, the error names the file and the line.
 
         Raises
@@ -67,6 +68,12 @@ class BeirDataset:
         qrels = _qrels(judgements, texts)
         queries = {qid: text for qid, text in texts.items() if qid in qrels}
         return cls(folder.resolve().name, split, documents, queries, {qid: qrels[qid] for qid in queries})
+
+    @classmethod
+    def load(cls, folder: str | Path, split: str = "test") -> BeirDataset:
+        """Do what `read` does: this is its former name."""
+        warn_renamed("BeirDataset.load", "read")
+        return cls.read(folder, split)
 
     def with_queries(self, count: int) -> BeirDataset:
         """Return the data set with at most ``count`` of its queries, evenly spaced.

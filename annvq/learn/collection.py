@@ -38,7 +38,7 @@ class Collection:
     dev_pairs: np.ndarray | None
 
     @classmethod
-    def load(
+    def read(
         cls,
         folder: str | os.PathLike[str],
         model: str | os.PathLike[str],
@@ -80,12 +80,12 @@ class Collection:
 
     @classmethod
     def _read(cls, folder: Path, model: str, cache: Path, split: str, progress: bool | Progress) -> Collection:
-        dataset = BeirDataset.load(folder, split)
+        dataset = BeirDataset.read(folder, split)
         documents = _texts(cache, model, dataset.documents, "document", progress)
         rows = {name: row for row, name in enumerate(dataset.documents)}
         dev, dev_pairs = None, None
         if "dev" in BeirDataset.splits(folder) and split != "dev":
-            held = BeirDataset.load(folder, "dev")
+            held = BeirDataset.read(folder, "dev")
             dev, dev_pairs = _texts(cache, model, held.queries, "query", progress), _pairs(held, rows)
         train = _texts(cache, model, dataset.queries, "query", progress)
         return cls(

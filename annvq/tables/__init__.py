@@ -9,10 +9,10 @@
 # pyright: reportUnsupportedDunderAll=false
 from __future__ import annotations
 
-import warnings
 from importlib import import_module
 from typing import Any
 
+from annvq.renamed import warn_renamed
 from annvq.tables.frozen.table import FrozenTable
 from annvq.tables.frozen.table import open_table as open
 from annvq.tables.registry import METHODS
@@ -65,7 +65,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "Proposal":
-        warnings.warn("annvq.tables.Proposal is called Trial now", DeprecationWarning, stacklevel=2)
+        warn_renamed("annvq.tables.Proposal", "Trial")
         name = "Trial"
     if name in METHODS:
         return METHODS[name]

@@ -162,7 +162,7 @@ def test_click_models_learn(ratings, model, tmp_path):
 
 
 def test_pairs_are_learned(likes, tmp_path, monkeypatch):
-    data = Likes.load(likes)
+    data = Likes.read(likes)
     assert (data.users, data.items, len(data.test)) == (40, 60, 120)
     assert len(data.train) + len(data.valid) == 480
     others = data.others(np.repeat(np.arange(40), 20), np.random.default_rng(0))

@@ -55,7 +55,7 @@ def silent():
 
 
 def test_idx_images_are_read(folder):
-    images = Images.load(folder)
+    images = Images.read(folder)
     assert images.name == "blobs"
     np.testing.assert_array_equal(images.train[:, 0], blobs(60, 0))
     assert images.test.shape == (20, 1, 28, 28)
@@ -71,24 +71,24 @@ def test_jpeg_images_are_read_in_the_order_of_their_numbers(tmp_path):
                 member = tarfile.TarInfo(name)
                 member.size = content.getbuffer().nbytes
                 opened.addfile(member, io.BytesIO(content.getvalue()))
-    images = Images.load(tmp_path)
+    images = Images.read(tmp_path)
     assert images.train.shape == (2, 3, 32, 32)
     np.testing.assert_allclose(images.train.mean((1, 2, 3)), [200, 50], atol=2)
 
 
 def test_damaged_images_are_refused(folder, tmp_path):
     with pytest.raises(DataFormatError, match="expected train-images"):
-        Images.load(tmp_path)
+        Images.read(tmp_path)
     good = (folder / "train-images-idx3-ubyte.gz").read_bytes()
     for bad in (good[:-9], gzip.compress(gzip.decompress(good)[:-1]), gzip.compress(b"short"), b"none"):
         (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(bad)
         with pytest.raises(DataFormatError):
-            Images.load(tmp_path)
+            Images.read(tmp_path)
     (tmp_path / "train-images-idx3-ubyte.gz").unlink()
     (tmp_path / "train.tar.gz").write_bytes(b"no tar")
     pytest.importorskip("PIL.Image")
     with pytest.raises(DataFormatError):
-        Images.load(tmp_path)
+        Images.read(tmp_path)
 
 
 def test_rows_are_means_over_seeds(folder, tmp_path):
@@ -139,7 +139,7 @@ def test_an_ended_run_goes_on(folder, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", [name for name in QUANTIZERS if not name.endswith(("8k", "65k", "262k"))])
 def test_every_quantizer_trains(name, folder):
-    images, steps = Images.load(folder), []
+    images, steps = Images.read(folder), []
     setting = Setting(steps=2, batch=4, dim=16, width=4)
     model = train(images, name, 0, setting, lambda: steps.append(1))
     assert len(steps) == 2
@@ -150,7 +150,7 @@ def test_every_quantizer_trains(name, folder):
 
 
 def test_quantizers_start_from_the_same_autoencoder(folder):
-    images, setting = Images.load(folder), Setting(steps=1, batch=4, dim=16, width=4, learning_rate=1e-12)
+    images, setting = Images.read(folder), Setting(steps=1, batch=4, dim=16, width=4, learning_rate=1e-12)
     one, other = (train(images, name, 5, setting, lambda: None).encoder[0].weight for name in ("vq-256", "bsq-1k"))
     torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
 

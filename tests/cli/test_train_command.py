@@ -78,8 +78,8 @@ def test_models_and_folders_may_be_paths(folder, tmp_path):
     from annvq.learn.parts.encoder import load
 
     path = Path(weights.get_model_path())
-    found = Collection.load(folder, path, tmp_path)
-    same = Collection.load(str(folder), str(path), str(tmp_path))
+    found = Collection.read(folder, path, tmp_path)
+    same = Collection.read(str(folder), str(path), str(tmp_path))
     assert found.model == same.model == str(path)
     assert np.array_equal(found.train.vectors, same.train.vectors)
     assert embeddings.model_key(path) == embeddings.model_key(str(path))
@@ -89,7 +89,7 @@ def test_models_and_folders_may_be_paths(folder, tmp_path):
     assert load(path).encode(["wing"], "query").shape == (1, 384)
     assert BeirBench(path).model == path
     for call in (
-        lambda: Collection.load(folder, 5, tmp_path),
+        lambda: Collection.read(folder, 5, tmp_path),
         lambda: BeirBench(None),
         lambda: embeddings.model_key(b"x"),
     ):

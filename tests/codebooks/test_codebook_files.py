@@ -28,7 +28,7 @@ def test_saved_and_loaded(name, tmp_path):
     codebook = MAKERS[name]()
     path = tmp_path / "codebook.annvq"
     codebooks.save(path, codebook)
-    again = codebooks.load(path)
+    again = codebooks.open(path)
     assert type(again) is type(codebook)
     assert again.config() == codebook.config()
     arrays = again.arrays()
@@ -43,17 +43,17 @@ def test_saved_and_loaded(name, tmp_path):
 def test_other_files(tmp_path):
     path = tmp_path / "file"
     with pytest.raises(StorageError):
-        codebooks.load(path)
+        codebooks.open(path)
     path.write_bytes(b"not a container")
     with pytest.raises(CorruptIndexError):
-        codebooks.load(path)
+        codebooks.open(path)
     storage.write_container(path, "segment", {"config": np.zeros(2, np.uint8)})
     with pytest.raises(CorruptIndexError, match="segment"):
-        codebooks.load(path)
+        codebooks.open(path)
     for config in (b"{", b"[]", b"\xff", b"{}", b'{"class": []}', b'{"class": "other"}', b'{"class": "product"}'):
         storage.write_container(path, "codebook", {"config": np.frombuffer(config, np.uint8)})
         with pytest.raises(CorruptIndexError):
-            codebooks.load(path)
+            codebooks.open(path)
     storage.write_container(path, "codebook", {"codebooks": np.zeros((2, 16, 4), np.float32)})
     with pytest.raises(CorruptIndexError):
-        codebooks.load(path)
+        codebooks.open(path)

@@ -37,7 +37,7 @@ def write(folder, corpus=None, queries=None, qrels=QRELS, packed=False):
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_it_reads_texts_and_judgements(tmp_path, packed):
-    dataset = BeirDataset.load(write(tmp_path / "wings", packed=packed))
+    dataset = BeirDataset.read(write(tmp_path / "wings", packed=packed))
     assert dataset.name == "wings"
     assert dataset.documents == {
         "d1": "Wings lift and drag",
@@ -53,7 +53,7 @@ def test_it_reads_texts_and_judgements(tmp_path, packed):
 def test_queries_are_sampled_evenly(tmp_path):
     texts = lines([{"_id": f"q{i}", "text": "drag"} for i in range(10)])
     qrels = "".join(f"q{i}\td1\t1\n" for i in range(10))
-    dataset = BeirDataset.load(write(tmp_path, queries=texts, qrels=qrels))
+    dataset = BeirDataset.read(write(tmp_path, queries=texts, qrels=qrels))
     some = dataset.with_queries(4)
     assert list(some.queries) == list(some.qrels) == ["q0", "q2", "q5", "q7"]
     assert some.documents == dataset.documents
@@ -66,17 +66,17 @@ def test_splits_are_listed(tmp_path):
     folder = write(tmp_path)
     (folder / "qrels" / "dev.tsv.gz").write_bytes(gzip.compress(QRELS.encode()))
     assert BeirDataset.splits(folder) == ["dev", "test"]
-    assert BeirDataset.load(folder, "dev").split == "dev"
+    assert BeirDataset.read(folder, "dev").split == "dev"
 
 
 def test_judgements_may_lack_a_header_and_judge_absent_documents(tmp_path):
-    dataset = BeirDataset.load(write(tmp_path, qrels="q1\tgone\t1\r\n"))
+    dataset = BeirDataset.read(write(tmp_path, qrels="q1\tgone\t1\r\n"))
     assert dataset.qrels == {"q1": {"gone": 1}}
 
 
 def test_blank_lines_and_a_byte_order_mark_do_not_count(tmp_path):
     folder = write(tmp_path, corpus="\ufeff\n" + lines(DOCUMENTS), qrels="\ufeff\n" + QRELS + "\n\n")
-    assert BeirDataset.load(folder) == BeirDataset.load(write(tmp_path))
+    assert BeirDataset.read(folder) == BeirDataset.read(write(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -102,14 +102,14 @@ def test_blank_lines_and_a_byte_order_mark_do_not_count(tmp_path):
 )
 def test_a_bad_line_is_named(tmp_path, files, message):
     with pytest.raises(DataFormatError, match=message):
-        BeirDataset.load(write(tmp_path, **files))
+        BeirDataset.read(write(tmp_path, **files))
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(DataFormatError, match=r"corpus\.jsonl"):
-        BeirDataset.load(tmp_path)
+        BeirDataset.read(tmp_path)
     with pytest.raises(DataFormatError, match=r"qrels/dev\.tsv"):
-        BeirDataset.load(write(tmp_path), "dev")
+        BeirDataset.read(write(tmp_path), "dev")
 
 
 def test_damaged_files_are_format_errors(tmp_path):
@@ -117,17 +117,17 @@ def test_damaged_files_are_format_errors(tmp_path):
     packed = folder / "corpus.jsonl.gz"
     packed.write_bytes(packed.read_bytes()[:-12])
     with pytest.raises(DataFormatError, match=r"corpus\.jsonl\.gz"):
-        BeirDataset.load(folder)
+        BeirDataset.read(folder)
     damaged = bytearray(gzip.compress(os.urandom(4000)))
     damaged[2000:2100] = bytes(100)
     for content in (b"not gzip", bytes(damaged)):
         packed.write_bytes(content)
         with pytest.raises(DataFormatError, match=r"corpus\.jsonl\.gz"):
-            BeirDataset.load(folder)
+            BeirDataset.read(folder)
     packed.unlink()
     (folder / "corpus.jsonl").write_bytes(b"\xff\xfe\n")
     with pytest.raises(DataFormatError, match="UTF-8"):
-        BeirDataset.load(folder)
+        BeirDataset.read(folder)
 
 
 @pytest.mark.data
@@ -135,13 +135,13 @@ def test_cranfield_has_its_published_counts():
     folder = Path(os.environ.get("ANNVQ_DATA", "../shared/data")) / "cranfield"
     if not folder.is_dir():
         pytest.skip("no data")
-    dataset = BeirDataset.load(folder)
+    dataset = BeirDataset.read(folder)
     judgements = sum(len(documents) for documents in dataset.qrels.values())
     assert (len(dataset.documents), len(dataset.queries), judgements) == (1400, 225, 1837)
 
 
 @pytest.mark.parametrize("given", [None, 5, "a\0b"], ids=ascii)
 def test_what_is_no_path(given):
-    for call in (BeirDataset.load, BeirDataset.splits):
+    for call in (BeirDataset.read, BeirDataset.splits):
         with pytest.raises(ParameterError, match="path"):
             call(given)

@@ -146,7 +146,7 @@ def write_codebooks(folder):
     answers = {}
     for name, codebook in trained_codebooks().items():
         codebooks.save(folder / f"{name}.annvq", codebook)
-        answers |= named(name, codebook_answers(codebooks.load(folder / f"{name}.annvq")))
+        answers |= named(name, codebook_answers(codebooks.open(folder / f"{name}.annvq")))
     return answers
 
 

@@ -66,8 +66,8 @@ def test_multivector_indexes(version, name):
 def test_codebooks(version):
     expected = answered(version / "codebooks")
     for name, answers in expected.items():
-        check(golden.codebook_answers(codebooks.load(version / "codebooks" / f"{name}.annvq")), answers, name)
-    classes = {type(codebooks.load(path)) for path in (version / "codebooks").glob("*.annvq")}
+        check(golden.codebook_answers(codebooks.open(version / "codebooks" / f"{name}.annvq")), answers, name)
+    classes = {type(codebooks.open(path)) for path in (version / "codebooks").glob("*.annvq")}
     assert classes == set(codebooks.persistence.CLASSES.values())
 
 

@@ -93,7 +93,7 @@ except ValueError:
 io.write(os.path.join(sys.argv[1], "x.npy"), rows)
 assert io.read(os.path.join(sys.argv[1], "x.npy")).shape == (300, 8)
 codebooks.save(os.path.join(sys.argv[1], "codebook"), codebooks.ScalarCodebook.train(rows))
-codebooks.load(os.path.join(sys.argv[1], "codebook"))
+codebooks.open(os.path.join(sys.argv[1], "codebook"))
 from annvq.bench import machine
 assert machine.describe()["cores"] >= 1
 import annvq.cli.__main__

@@ -48,7 +48,7 @@ class Likes:
         return np.bincount(np.concatenate([self.train[:, 0], self.users + self.train[:, 1]]), minlength=self.rows)
 
     @classmethod
-    def load(cls, folder: Path) -> Likes:
+    def read(cls, folder: Path) -> Likes:
         """Read train.txt.gz and test.txt.gz: a line is a user and the items that the user likes.
 
         A twentieth of the training pairs is held out for validation.

@@ -252,5 +252,5 @@ def tasks_of(folder: Path, models: tuple[str, ...]) -> list[Task]:
     if (folder / "diabetic_data.csv.gz").is_file():
         data = diabetes(folder)
         return [ClickTask(data, model) for model in models]
-    likes = Likes.load(folder)
+    likes = Likes.read(folder)
     return [GraphTask(likes, model) for model in models]

@@ -36,7 +36,7 @@ class Images:
     test: np.ndarray
 
     @classmethod
-    def load(cls, folder: Path) -> Images:
+    def read(cls, folder: Path) -> Images:
         """Read a folder of Fashion-MNIST (``*-images-idx3-ubyte.gz``) or of CIFAR-10 as JPEG (``*.tar.gz``).
 
         Raises

@@ -106,7 +106,7 @@ def run(folder: Path, asked: TokenizerBench, out: Path, progress: Progress) -> T
     Parameters
     ----------
     folder
-        The folder of images, see `Images.load`.
+        The folder of images, see `Images.read`.
     asked
         What to compare.
     out
@@ -115,7 +115,7 @@ def run(folder: Path, asked: TokenizerBench, out: Path, progress: Progress) -> T
         It is told of every step.
 
     """
-    images = Images.load(folder)
+    images = Images.read(folder)
     place = out / images.name
     place.mkdir(parents=True, exist_ok=True)
     store = _Store(place, {"data": images.name, **asdict(asked.setting), "protocol": PROTOCOL})

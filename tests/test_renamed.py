@@ -1,0 +1,57 @@
+"""Former names: each does what the present one does, and says so."""
+
+import inspect
+import warnings
+
+import numpy as np
+import pytest
+
+import annvq
+from annvq import codebooks
+from annvq.errors import ParameterError
+from annvq.evaluation import BeirDataset
+from annvq.renamed import former_keywords
+
+VECTORS = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
+
+
+@former_keywords(bits="nbits", old="new")
+def doubled(nbits=1, *, new=0):
+    return 2 * nbits + new
+
+
+def test_former_keywords_are_taken_and_warn_at_the_caller():
+    with pytest.warns(DeprecationWarning, match="parameter bits is called nbits now") as caught:
+        assert doubled(bits=4) == 8
+    assert caught[0].filename == __file__
+    with pytest.warns(DeprecationWarning, match="old is called new"):
+        assert doubled(3, old=1) == 7
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert doubled(4, new=2) == doubled(nbits=4, new=2) == 10
+    assert list(inspect.signature(doubled).parameters) == ["nbits", "new"]
+
+
+def test_a_parameter_given_by_both_names_is_refused():
+    with pytest.raises(ParameterError, match="nbits and bits are the same parameter"):
+        doubled(nbits=4, bits=4)
+
+
+def test_codebooks_load_is_open(tmp_path):
+    codebooks.save(tmp_path / "codebook", codebooks.ScalarCodebook.train(VECTORS))
+    with pytest.warns(DeprecationWarning, match="annvq.codebooks.load is called open now") as caught:
+        load = annvq.codebooks.load
+    assert caught[0].filename == __file__
+    assert type(load(tmp_path / "codebook")) is codebooks.ScalarCodebook
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = codebooks.nothing
+
+
+def test_data_sets_are_read(tmp_path):
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "corpus.jsonl").write_text('{"_id": "d", "title": "", "text": "wing"}\n')
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "wings"}\n')
+    (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\td\t1\n")
+    with pytest.warns(DeprecationWarning, match="BeirDataset.load is called read now") as caught:
+        assert BeirDataset.load(tmp_path) == BeirDataset.read(tmp_path)
+    assert caught[0].filename == __file__
