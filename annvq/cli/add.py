@@ -1,11 +1,11 @@
-"""``annvq add``: more vectors for an index."""
+"""``annvq add``: more vectors or documents for an index."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from annvq.cli.inputs import open_embeddings
-from annvq.cli.opening import open_single
+from annvq.cli.inputs import Columns, open_documents, open_embeddings
+from annvq.cli.opening import open_either
 from annvq.cli.options import (
     Attributes,
     EmbeddingsPaths,
@@ -18,6 +18,7 @@ from annvq.cli.options import (
 )
 from annvq.cli.output import write_report
 from annvq.cli.screen import say, screen
+from annvq.multivector import MultiVectorIndex
 from annvq.progress import shown
 
 EXAMPLES = examples(
@@ -35,17 +36,24 @@ def command(
     threads: Threads = None,
     json: JsonFile = None,
 ) -> None:
-    """Add EMBEDDINGS to INDEX, all of them or none; they are read into memory.
+    """Add EMBEDDINGS to INDEX, either all of them or none; they are read into memory.
 
-    Vectors without ids get the integers after the largest id.
+    Vectors without ids get the integers after the largest id. An index of documents takes documents, in the same files
+    as annvq build.
     """
-    with shown() as progress:
-        given = open_embeddings(embeddings, vector_column, id_column, attributes, progress)
-    with open_single(index, "rw") as opened:
-        blocks = list(given.source.batches(max(1, given.source.count or 1)))
-        vectors = np.concatenate(blocks) if blocks else np.empty((0, given.source.dim), np.float32)
-        opened.add(vectors, ids=given.source.ids(), attributes=given.attributes, threads=threads)
+    columns = Columns(embeddings, vector_column, id_column, attributes)
+    with open_either(index, "rw") as opened:
+        what = "documents" if isinstance(opened, MultiVectorIndex) else "vectors"
+        with shown() as progress:
+            if isinstance(opened, MultiVectorIndex):
+                given = open_documents(columns, progress)
+                rows = given.source.read()
+            else:
+                given = open_embeddings(columns, progress)
+                blocks = list(given.source.batches(max(1, given.source.count or 1)))
+                rows = np.concatenate(blocks) if blocks else np.empty((0, given.source.dim), np.float32)
+        opened.add(rows, ids=given.source.ids(), attributes=given.attributes, threads=threads)
         stats = opened.stats()
     if json is not None:
-        write_report({"added": len(vectors), **stats}, json)
-    say(screen(json), f"{index}: {len(vectors):,} vectors added, {stats['n']:,} in all, version {stats['version']}")
+        write_report({"added": len(rows), **stats}, json)
+    say(screen(json), f"{index}: {len(rows):,} {what} added, {stats['n']:,} in all, version {stats['version']}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from annvq.cli.opening import open_single
+from annvq.cli.opening import open_either
 from annvq.cli.options import STDOUT, IndexPath, Where, examples, local_path
 from annvq.cli.output import check_rows_path, write_rows
 from annvq.cli.screen import say, screen
@@ -34,9 +34,13 @@ def command(
     where: Where = None,
     vectors: Annotated[bool, typer.Option(help="With the vectors, or with ids and attributes alone.")] = True,
 ) -> None:
-    """Write the rows of INDEX: id, vector, attributes. Vectors are as exact as the index keeps them."""
+    """Write the rows of INDEX with their ids, vectors and attributes; vectors are as exact as the index keeps them.
+
+    The rows of an index of documents have a column of lists of vectors. What is written as Parquet, Arrow, JSON or JSON
+    lines holds the vectors, and the first two are files that annvq build reads.
+    """
     check_rows_path(out)
-    with open_single(index) as opened:
+    with open_either(index) as opened:
         count = write_rows(opened.to_arrow(filter=where, vectors=vectors), out)
     if out != STDOUT:
         say(screen(), f"{out}: {count:,} rows")

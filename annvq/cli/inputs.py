@@ -1,9 +1,9 @@
-"""What commands read: vectors of one file or many with ids and attributes, and what is said about them."""
+"""What commands read: vectors or documents of one file or many, with ids and attributes; what is said about them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from annvq import io
 from annvq.errors import DtypeError, ParameterError
 from annvq.io import arrow, columns
 from annvq.io.many import files_of, joined
+from annvq.multivector import source as document_files
+from annvq.multivector.source import DocumentSource
 from annvq.progress import Progress
 
 _ID_LIKE = re.compile(r"(^|_)(id|ids|key|uuid|guid|pk)$|(?<=[a-z])(Id|ID)$|^(isbn|doi|url|sku)$", re.ASCII)
@@ -30,16 +32,38 @@ class Embeddings:
     attributes: pa.Table | None
 
 
-def open_embeddings(
-    given: Sequence[Path],
-    vector_column: str | None,
-    id_column: str | None,
-    attributes: str | None,
-    progress: Progress,
-) -> Embeddings:
-    """Open files, folders and patterns as one source, and say which columns are left out.
+@dataclass(frozen=True)
+class Documents:
+    """Documents of several vectors with their ids as a source, and an Arrow table of attributes or None."""
+
+    source: DocumentSource
+    attributes: pa.Table | None
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What an input is and which of its columns are taken, as the options of a command name them.
 
     ``attributes`` are columns separated by commas, or "all".
+    """
+
+    paths: Sequence[Path]
+    vectors: str | None
+    ids: str | None
+    attributes: str | None
+
+    def files(self) -> list[Path]:
+        """Return the files that the paths stand for (ParameterError)."""
+        return files_of(self.paths, tuple(io.FORMATS))
+
+
+def has_documents(given: Columns) -> bool:
+    """Return whether the first file holds documents of several vectors (DataFormatError, OSError)."""
+    return document_files.holds_documents(given.files()[0], given.vectors)
+
+
+def open_embeddings(given: Columns, progress: Progress) -> Embeddings:
+    """Open files, folders and patterns as one source of vectors, and say which columns are left out.
 
     Raises
     ------
@@ -47,16 +71,25 @@ def open_embeddings(
         What is given cannot be read as vectors, ids and attributes of one kind.
 
     """
-    files = files_of(given, tuple(io.FORMATS))
-    sources = [io.open_vectors(file, vector_column=vector_column, id_column=id_column) for file in files]
+    files = given.files()
+    sources = [io.open_vectors(file, vector_column=given.vectors, id_column=given.ids) for file in files]
     source = joined(sources, [str(file) for file in files])
-    return Embeddings(source, _attributes(files, vector_column, id_column, attributes, progress))
+    return Embeddings(source, _attributes(files, given, columns.vector_column_of, progress))
+
+
+def open_documents(given: Columns, progress: Progress) -> Documents:
+    """Open files, folders and patterns as one source of documents; all else is the same as for `open_embeddings`."""
+    files = given.files()
+    sources = [document_files.open_documents(file, vector_column=given.vectors, id_column=given.ids) for file in files]
+    documents = document_files.joined(sources, [str(file) for file in files])
+    return Documents(documents, _attributes(files, given, columns.document_column_of, progress))
 
 
 def _attributes(
-    files: Sequence[Path], vector_column: str | None, id_column: str | None, wanted: str | None, progress: Progress
+    files: Sequence[Path], given: Columns, vector_column_of: Callable[[pa.Schema, str | None], str], progress: Progress
 ) -> pa.Table | None:
     """Return the attributes of all files, and say what is dropped of the first."""
+    wanted = given.attributes
     tabular = [file for file in files if io.FORMATS.get(file.suffix.lower()) == "arrow"]
     if wanted is not None and len(tabular) < len(files):
         other = next(file for file in files if file not in tabular)
@@ -64,7 +97,7 @@ def _attributes(
     if not tabular:
         return None
     schema = arrow.schema_of(tabular[0])
-    vectors, ids = columns.vector_column_of(schema, vector_column), columns.id_column_of(schema, id_column)
+    vectors, ids = vector_column_of(schema, given.vectors), columns.id_column_of(schema, given.ids)
     others = [field.name for field in schema if field.name not in (vectors, ids)]
     if ids is None:
         likely = [name for name in others if _ID_LIKE.search(name) and columns.is_id_type(schema.field(name).type)]

@@ -15,12 +15,3 @@ def open_either(path: Path, mode: str = "r") -> annvq.Index | MultiVectorIndex:
         return MultiVectorIndex.open(path, mode)
     except StateError:
         return annvq.open(path, mode)
-
-
-def open_single(path: Path, mode: str = "r") -> annvq.Index:
-    """Open an index of single vectors (StateError: it is one of documents)."""
-    opened = open_either(path, mode)
-    if isinstance(opened, annvq.Index):
-        return opened
-    opened.close()
-    raise StateError(f"{path}: an index of documents; this command takes one of single vectors")

@@ -14,8 +14,8 @@ import numpy as np
 from annvq import io
 from annvq.cli.options import STDOUT
 from annvq.errors import AnnvqError, DataFormatError
-from annvq.io import arrow
 from annvq.io.npy import map_array
+from annvq.multivector.source import open_documents
 from annvq.progress import shown
 
 _NPY = b"\x93NUMPY"
@@ -49,7 +49,7 @@ def read_queries(path: Path, *, vector_column: str | None, id_column: str | None
     if path == STDOUT:
         return _from_stdin(documents)
     if documents:
-        return _sets(path, vector_column)
+        return _sets(path, vector_column, id_column)
     vectors = io.read_queries(path, vector_column=vector_column)
     return Queries(vectors, _ids_beside(path, vector_column, id_column, len(vectors)))
 
@@ -109,17 +109,10 @@ def _query(line: bytes, number: int) -> tuple[list[Any], Any]:
     return given, key
 
 
-def _sets(path: Path, column: str | None) -> Queries:
-    """Return sets of vectors: an Arrow column of lists of lists, or an npy array (nq, t, d) or (t, d)."""
-    if path.suffix.lower() == ".npy":
-        array = map_array(path)
-        return Queries(array[np.newaxis] if array.ndim == 2 else array, None)
-    import pyarrow as pa
-
-    schema = arrow.schema_of(path) if io.FORMATS.get(path.suffix.lower()) == "arrow" else pa.schema([])
-    nested = [field.name for field in schema if pa.types.is_nested(getattr(field.type, "value_type", pa.null()))]
-    chosen = column or (nested[0] if len(nested) == 1 else None)
-    if chosen is None:
-        raise DataFormatError(f"{path}: expected an npy array (queries, vectors, d), or a column of lists of vectors")
-    ids = arrow.read_columns(path, ["id"])["id"].to_pylist() if "id" in schema.names else None
-    return Queries(arrow.read_columns(path, [chosen])[chosen], ids)
+def _sets(path: Path, vector_column: str | None, id_column: str | None) -> Queries:
+    """Return sets of vectors from what `open_documents` reads, or one set from an npy array (t, d)."""
+    if path.suffix.lower() == ".npy" and (array := map_array(path)).ndim == 2:
+        return Queries(array[np.newaxis], None)
+    given = open_documents(path, vector_column=vector_column, id_column=id_column)
+    ids = given.ids()
+    return Queries(given.read(), None if ids is None else ids.tolist())

@@ -15,7 +15,7 @@ from annvq.cli.opening import open_either
 from annvq.cli.options import STDOUT, IdColumn, IndexPath, JsonFile, Where, examples, local_path
 from annvq.cli.output import write_report
 from annvq.cli.screen import say, screen
-from annvq.errors import DataFormatError, DtypeError, StateError
+from annvq.errors import DataFormatError, DtypeError
 from annvq.io import arrow
 from annvq.io.columns import id_column_of, ids_of
 from annvq.multivector import MultiVectorIndex
@@ -52,7 +52,7 @@ def command(
     with open_either(index, "rw") as opened:
         before = len(opened)
         if where is not None:
-            opened.remove(_matching(opened, where))
+            opened.remove(opened.to_arrow(filter=where, vectors=False).read_all()["id"].to_pylist())
         else:
             _remove(opened, list(ids or []) if file is None else _read_ids(file, id_column))
         stats = opened.stats()
@@ -60,12 +60,6 @@ def command(
     if json is not None:
         write_report({"removed": removed, **stats}, json)
     say(screen(json), f"{index}: {removed:,} removed, {stats['n']:,} left, version {stats['version']}")
-
-
-def _matching(opened: annvq.Index | MultiVectorIndex, where: Any) -> list[Any]:
-    if not isinstance(opened, annvq.Index):
-        raise StateError("--filter removes from indexes of single vectors; give ids of documents")
-    return opened.to_arrow(filter=where, vectors=False).read_all()["id"].to_pylist()
 
 
 def _read_ids(file: Path, id_column: str | None) -> Sequence[Any]:

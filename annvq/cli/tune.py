@@ -47,19 +47,20 @@ def command(
     if json is not None:
         write_report(report.to_dict(), json)
     console = screen(json)
+    rescored = "candidates" if documents else "rerank"
     say(console, f"recall@{report.k} against every row scored with the {report.truth}, {report.queries:,} queries")
-    console.print(_table(report))
+    console.print(_table(report, rescored))
     best = report.chosen
-    what = f"nprobe {best.nprobe}, rerank {best.rerank}: recall@{report.k} {best.recall:.4f}"
+    what = f"nprobe {best.nprobe}, {rescored} {best.rerank}: recall@{report.k} {best.recall:.4f}"
     if report.reached:
         say(console, f"stored {what}, {best.qps:,.0f} queries/s one at a time")
     else:
         say(console, f"recall {recall} is not reached; stored the best, {what}")
 
 
-def _table(report: TuneReport) -> Table:
+def _table(report: TuneReport, rescored: str) -> Table:
     table = Table()
-    for name in ("nprobe", "rerank", f"recall@{report.k}", "queries/s", ""):
+    for name in ("nprobe", rescored, f"recall@{report.k}", "queries/s", ""):
         table.add_column(name, justify="right")
     for one in sorted(report.measured, key=lambda one: (one.rerank, one.nprobe)):
         speed = f"{one.qps:,.0f}" if one.qps else "-"  # only settings that are good enough are timed

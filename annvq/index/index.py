@@ -20,7 +20,7 @@ from annvq.index.search.rangesearch import range_search
 from annvq.index.search.stages import search
 from annvq.index.search.tune import TuneReport, tune
 from annvq.index.versions import figures
-from annvq.index.versions.export import record_batches
+from annvq.index.versions.export import record_batches, single_vectors
 from annvq.index.versions.versioned import VersionedRows
 from annvq.kernels import threads as pool
 
@@ -221,7 +221,7 @@ class Index:
         if vectors:
             self.rows.check_plain()
         view = now.narrowed(filter)
-        return record_batches(now.trained, view.snapshot, vectors=vectors)
+        return record_batches(view.snapshot, single_vectors(now.trained) if vectors else None)
 
     # -- changing -----------------------------------------------------------------------------
 

@@ -110,6 +110,29 @@ def read_columns(path: Path, names: Sequence[str]) -> pa.Table:
         return table
 
 
+def row_count(path: Path) -> int:
+    """Return the number of rows of a Parquet or Arrow IPC file (DataFormatError)."""
+    with _as_format_errors(path):
+        if path.suffix.lower() in PARQUET:
+            return pq.read_metadata(path).num_rows
+        with _record_batches(path) as (_, batches):
+            return sum(batch.num_rows for batch in batches)
+
+
+def column_parts(path: Path, name: str, rows: int) -> Iterator[pa.Array]:
+    """Yield a column of a Parquet or Arrow IPC file in parts of at most ``rows`` rows (DataFormatError)."""
+    with _as_format_errors(path):
+        if path.suffix.lower() in PARQUET:
+            with pq.ParquetFile(path) as file:
+                yield from (_column(batch, name) for batch in file.iter_batches(rows, columns=[name]))
+            return
+        with _record_batches(path) as (_, batches):
+            for batch in batches:
+                column = _column(batch, name)
+                column.validate(full=True)  # offsets from a file may point anywhere
+                yield from (column.slice(start, rows) for start in range(0, len(column), rows))
+
+
 def source_of(x: Any, name: str, first_row: int = 0) -> VectorSource:
     """Return the vectors of an Arrow column, record batch, table or record batch reader, which is read once.
 

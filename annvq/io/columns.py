@@ -61,6 +61,36 @@ def vector_column_of(schema: pa.Schema, name: str | None = None) -> str:
     return name
 
 
+def holds_documents(schema: pa.Schema, name: str | None = None) -> bool:
+    """Return whether ``name``, or the only column that can hold vectors, holds lists of vectors."""
+    if name is not None:
+        return name in schema.names and _is_document_type(schema.field(name).type)
+    return any(_is_document_type(field.type) for field in schema) and not any(
+        is_vector_type(field.type) for field in schema
+    )
+
+
+def _is_document_type(kind: pa.DataType) -> bool:
+    return (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and is_vector_type(kind.value_type)
+
+
+def document_column_of(schema: pa.Schema, name: str | None = None) -> str:
+    """Return the name of the column of lists of vectors: ``name``, or the only one (ParameterError)."""
+    found = [field.name for field in schema if _is_document_type(field.type)]
+    if name is None:
+        if len(found) != 1:
+            raise ParameterError(
+                f"columns that can hold documents of several vectors: {', '.join(found) or 'none'}; columns: "
+                f"{', '.join(schema.names)}{'; name one with vector_column' if found else ''}"
+            )
+        return found[0]
+    if name not in schema.names:
+        raise ParameterError(f"no column {name!r}; columns: {', '.join(schema.names)}")
+    if name not in found:
+        raise ParameterError(f"column {name!r} is {schema.field(name).type}, expected lists of vectors")
+    return name
+
+
 def id_column_of(schema: pa.Schema, name: str | None = None) -> str | None:
     """Return the name of the id column: ``name``, or "id" if there is one, else None (ParameterError).
 

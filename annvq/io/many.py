@@ -65,7 +65,12 @@ def joined(sources: Sequence[VectorSource], names: Sequence[str]) -> VectorSourc
     def read(chunk: int, rows: int) -> Iterator[np.ndarray]:
         return chunks[chunk][1](rows)
 
-    return ChunkedSource([length for length, _ in chunks], sources[0].dim, read, lambda: _joined_ids(sources, names))
+    return ChunkedSource(
+        [length for length, _ in chunks],
+        sources[0].dim,
+        read,
+        lambda: joined_ids([source.ids() for source in sources], names),
+    )
 
 
 def _chunks_of(source: VectorSource) -> list[tuple[int, Callable[[int], Iterator[np.ndarray]]]]:
@@ -80,8 +85,17 @@ def _reader(read: _Read, chunk: int) -> Callable[[int], Iterator[np.ndarray]]:
     return lambda rows: read(chunk, rows)
 
 
-def _joined_ids(sources: Sequence[VectorSource], names: Sequence[str]) -> np.ndarray | None:
-    ids = [source.ids() for source in sources]
+def joined_ids(ids: Sequence[np.ndarray | None], names: Sequence[str]) -> np.ndarray | None:
+    """Return the ids of several files, which messages call ``names``, one after the other; None if no file has any.
+
+    Raises
+    ------
+    DataFormatError
+        Only some of the files have ids.
+    DtypeError
+        The ids are integers in some files and strings in others.
+
+    """
     given = [column for column in ids if column is not None]
     if not given:
         return None

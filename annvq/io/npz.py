@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -49,12 +49,19 @@ def open_file(path: Path, vector_column: str | None, id_column: str | None) -> V
 
     """
     names = array_names(path)
-    vectors = _choose(names, vector_column, path)
+    matrix = as_vectors(read_array(path, _choose(names, vector_column, path)), path)
+    return MatrixSource(matrix, ids_loader(path, names, id_column))
+
+
+def ids_loader(path: Path, names: list[str], id_column: str | None) -> Callable[[], np.ndarray | None]:
+    """Return a function that reads the ids from the array ``id_column``, by default "ids", if there is one.
+
+    ``names`` are those of all arrays; ParameterError is raised if ``id_column`` is none of them.
+    """
     ids = id_column or (_IDS if _IDS in names else None)
     if ids is not None and ids not in names:
         raise ParameterError(f"{path}: no array {ids!r}; arrays: {', '.join(names)}")
-    matrix = as_vectors(read_array(path, vectors), path)
-    return MatrixSource(matrix, lambda: None if ids is None else _as_ids(read_array(path, ids), path))
+    return lambda: None if ids is None else _as_ids(read_array(path, ids), path)
 
 
 def read_single(path: Path, vector_column: str | None) -> np.ndarray | None:

@@ -24,6 +24,7 @@ from annvq.kernels import threads as pool
 from annvq.multivector.fde import FixedDimensionalEncoder
 from annvq.multivector.ragged import Ragged, concatenated
 from annvq.multivector.recipe import MultiVectorRecipe, load
+from annvq.multivector.source import DocumentSource
 from annvq.multivector.tokens import TokenStore
 from annvq.progress import READING, Progress, listening
 from annvq.storage import Store
@@ -51,16 +52,23 @@ def build(
     """Build the rows of a `MultiVectorIndex`; parameters and errors are those of `MultiVectorIndex.build`."""
     made, seed, workers = load(recipe), as_count("seed", seed, least=0), pool.resolve(threads)
     folder = None if path is None else as_path(path)
-    whole = None if isinstance(documents, Iterator) else Ragged.of(documents, offsets).without_empty("documents")
-    if whole is None and offsets is not None:
+    if offsets is not None and isinstance(documents, Iterator | DocumentSource):
         raise ParameterError("offsets go with flat vectors; an iterator yields sets of vectors")
+    if isinstance(documents, DocumentSource):
+        n, batches = documents.count, _checked(documents.batches())
+        ids = documents.ids() if ids is None else ids
+    elif isinstance(documents, Iterator):
+        n, batches = None, _checked(documents)
+    else:
+        whole = Ragged.of(documents, offsets).without_empty("documents")
+        n, batches = len(whole), iter([whole])
     with listening(progress) as report:
-        return _built(whole, documents, made, ids, attributes, seed, workers, report, folder)
+        return _built(n, batches, made, ids, attributes, seed, workers, report, folder)
 
 
 def _built(
-    whole: Ragged | None,
-    documents: Any,
+    n: int | None,
+    batches: Iterator[Ragged],
     made: MultiVectorRecipe,
     ids: Any,
     attributes: Any,
@@ -70,12 +78,10 @@ def _built(
     folder: Path | None,
 ) -> VersionedRows:
     report.begin(READING)
-    batches = _from_stream(documents) if whole is None else iter([whole])
     head = [next(batches, Ragged(np.empty((0, 1), np.float32), np.zeros(1, np.int64)))]
     wanted = _SAMPLE if made.index.nlist in ("auto", None) else max(_SAMPLE, sample_size(made.index, None))
     while sum(len(batch) for batch in head) < wanted and (batch := next(batches, None)) is not None:
         head.append(batch)
-    n = None if whole is None else len(whole)
     trained = _learn(concatenated(head), n, wanted, made, seed, workers, report)
     attributes = None if attributes is None else as_attributes(attributes, n)
     nprobe = _CENTROIDS_PROBED if made.candidates_by == "centroids" else trained.default_depth.nprobe
@@ -86,7 +92,7 @@ def _built(
     return VersionedRows.build(trained, encode, folder, SearchParams(nprobe, made.candidates))
 
 
-def _from_stream(batches: Iterator[Any]) -> Iterator[Ragged]:
+def _checked(batches: Iterator[Any]) -> Iterator[Ragged]:
     done, dim = 0, None
     for batch in batches:
         sets = Ragged.of(batch, dim=dim, first=done).without_empty("documents", done)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from annvq.arrays import offsets_of
 from annvq.errors import CorruptIndexError, ParameterError, StateError, StorageError
 from annvq.hits import Hits
 from annvq.index.recipe import Recipe
+from annvq.index.rows.segment import Segment
 from annvq.index.rows.snapshot import Snapshot
 from annvq.index.search import tune as tuning
 from annvq.index.search.params import SearchParams, checked
@@ -24,6 +25,7 @@ from annvq.index.search.view import View
 from annvq.index.trained import Trained
 from annvq.index.versions import figures
 from annvq.index.versions.commit import Version
+from annvq.index.versions.export import VectorColumn, record_batches
 from annvq.index.versions.versioned import VersionedRows
 from annvq.kernels import threads as pool
 from annvq.multivector.build import build
@@ -33,6 +35,9 @@ from annvq.multivector.ragged import Ragged
 from annvq.multivector.recipe import CANDIDATES, MultiVectorRecipe
 from annvq.multivector.tokens import OFFSETS, Prepared, TokenStore
 from annvq.progress import Progress
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _NARROWED = 2  # of candidates one in so many stays when centroids have ordered them
 _LEAST = 4  # times k, of them
@@ -281,6 +286,16 @@ class MultiVectorIndex:
         vectors = np.concatenate([np.empty((0, dim), np.float32), *parts])
         return Ragged(vectors, offsets_of(np.array([len(part) for part in parts], np.int64)))
 
+    def to_arrow(self, *, filter: Any = None, vectors: bool = True) -> pa.RecordBatchReader:
+        """Return all documents, in the order of insertion, as Arrow record batches that are made one at a time.
+
+        The columns are id, vectors (lists of float32 vectors, as `reconstruct` returns them; left out if ``vectors`` is
+        False) and the attributes. All else is the same as for `annvq.Index.to_arrow`.
+        """
+        now, finder = self._current()
+        snapshot = now.narrowed(filter).snapshot
+        return record_batches(snapshot, _vector_column(finder.tokens, now.snapshot) if vectors else None)
+
     # -- changing -----------------------------------------------------------------------------
 
     def add(self, documents: Any, ids: Any = None, attributes: Any = None, *, threads: int | None = None) -> None:
@@ -378,6 +393,22 @@ class MultiVectorIndex:
         if finder.by == "centroids":  # there are more of these than lists of encodings
             depth = replace(depth, nprobe=default.nprobe if nprobe is None else as_count("nprobe", nprobe))
         return finder, view, _queries(finder, queries), depth
+
+
+def _vector_column(tokens: TokenStore, snapshot: Snapshot) -> VectorColumn:
+    """Return the column "vectors" of exported documents: lists of vectors."""
+    import pyarrow as pa
+
+    def decode(segment: Segment, rows: np.ndarray) -> pa.Array:
+        unpacked = tokens.unpack(segment.arrays, rows)
+        flat = np.ascontiguousarray(tokens.decode(unpacked), dtype=np.float32).reshape(-1)
+        vectors = pa.FixedSizeListArray.from_arrays(flat, tokens.dim)
+        return pa.ListArray.from_arrays(unpacked.offsets.astype(np.int32), vectors)
+
+    held = sum(int(segment.arrays[OFFSETS][-1]) for segment in snapshot.segments)
+    row_bytes = 4 * tokens.dim * (1 + held // max(1, sum(segment.n for segment in snapshot.segments)))
+    field = pa.field("vectors", pa.list_(pa.list_(pa.float32(), tokens.dim)))
+    return VectorColumn(field, decode, row_bytes)
 
 
 def _of(rows: VersionedRows) -> MultiVectorIndex:

@@ -214,9 +214,8 @@ def test_an_index_of_documents_is_opened_too(tmp_path, annvq_command, stdin):
     assert json.loads(annvq_command("info", tmp_path / "index", "--json")[1])["tokens"] == sum(map(len, documents))
     assert "1 removed, 59 left" in annvq_command("remove", tmp_path / "index", "d4")[1]
     assert annvq_command("compact", tmp_path / "index")[0] == 0
-    assert annvq_command("tune", tmp_path / "index", tmp_path / "queries.parquet", "-k", 3)[0] == 0
-    code, _, err = annvq_command("export", tmp_path / "index")
-    assert (code, "index of documents" in err) == (1, True)
+    tuned = annvq_command("tune", tmp_path / "index", tmp_path / "queries.parquet", "-k", 3)
+    assert (tuned[0], "candidates" in tuned[1], "rerank" in tuned[1]) == (0, True, False)
 
 
 def test_a_benchmark_on_standard_output_is_json_alone(tmp_path, vectors, annvq_command):
