@@ -21,6 +21,7 @@ NEEDS = {
     "06_beir": ("pytrec_eval",),
     "07_learn_codes": ("torch", "pytrec_eval"),
     "09_embedding_tables": ("torch", "safetensors"),
+    "10_hybrid_search": ("bm25s", "pytrec_eval"),
 }
 
 

@@ -20,7 +20,7 @@ LAYERS = (
     ("bench", "demo", "integrations"),
     ("tables", "tokenizers"),
     ("learn",),
-    ("evaluation", "interop", "multivector"),
+    ("evaluation", "hybrid", "interop", "multivector"),
     ("annvq",),
     ("index",),
     ("hits",),

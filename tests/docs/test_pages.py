@@ -23,6 +23,7 @@ NEEDS = {  # of pages; their blocks say so in their titles
     "tutorials/embedding-tables.md": ("torch", "safetensors"),
     "tutorials/tokenizers.md": ("torch", "safetensors"),
     "extending.md": ("torch", "safetensors"),
+    "howto/hybrid.md": ("bm25s",),
     "migrating/faiss.md": ("faiss",),
 }
 
