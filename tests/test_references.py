@@ -1,4 +1,4 @@
-"""Names such as ``annvq.index.build`` in docstrings, comments and pages lead to something that exists."""
+"""Names such as ``annvq.index.build`` in docstrings, comments and pages, and files that sources name, exist."""
 
 import ast
 import io
@@ -19,6 +19,7 @@ FILES = sorted(
     for path in (ROOT / folder).rglob(f"*.{kind}")
 ) + [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 NAME = re.compile(r"(?<![\w./-])annvq(?:\.[A-Za-z_]\w*)+")
+FILE = re.compile(r"(?<![\w./~-])(?:annvq|bench|docs|examples|indexes|tests)/[\w./-]+\.\w+")
 
 
 def prose(source):
@@ -32,10 +33,10 @@ def prose(source):
             yield token.string
 
 
-def names_in(path):
+def found_in(path, pattern):
     text = path.read_text(encoding="utf-8")
     texts = prose(text) if path.suffix == ".py" else [text]
-    return {name for part in texts for name in NAME.findall(part)}
+    return {name for part in texts for name in pattern.findall(part)}
 
 
 def leads_nowhere(name):
@@ -54,6 +55,16 @@ def test_names_are_found_and_tried():
     assert leads_nowhere("annvq.index.build.no_such_function")
 
 
+def wrong_in(paths, pattern, is_wrong):
+    found = {path.relative_to(ROOT).as_posix(): sorted(filter(is_wrong, found_in(path, pattern))) for path in paths}
+    return {path: names for path, names in found.items() if names}
+
+
 def test_names_lead_somewhere():
-    wrong = {path.relative_to(ROOT).as_posix(): sorted(filter(leads_nowhere, names_in(path))) for path in FILES}
-    assert {path: names for path, names in wrong.items() if names} == {}
+    assert wrong_in(FILES, NAME, leads_nowhere) == {}
+
+
+def test_files_that_sources_name_exist():
+    """Those that pages name are tried in tests/docs/test_pages.py."""
+    sources = [path for path in FILES if path.suffix == ".py"]
+    assert wrong_in(sources, FILE, lambda name: not (ROOT / name).exists()) == {}
