@@ -33,7 +33,7 @@ def cpu_features() -> set[str]:
         flags = config.CPU_FEATURES.split(",")
         return {flag.strip()[1:] for flag in flags if flag.strip().startswith("+")}
     if config.CPU_NAME and config.CPU_NAME != "host":
-        return set()  # such as NUMBA_CPU_NAME=generic: LLVM may not emit everything that the host could run
+        return set()  # for example with NUMBA_CPU_NAME=generic: LLVM may not emit everything that the host could run
     if platform.machine().lower() in ("aarch64", "arm64"):
         return {"neon"}  # part of the base architecture
     import llvmlite.binding as llvm

@@ -1,4 +1,4 @@
-"""The one way kernels are compiled: lazily, without the GIL, kept on disk (`annvq.kernels.compile.cache`)."""
+"""The one way of compiling kernels: lazily, without the GIL, and kept on disk (`annvq.kernels.compile.cache`)."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from numba.core.typed_passes import NativeLowering
 from annvq.kernels.compile import messages
 from annvq.kernels.compile.cache import cache_of
 
-# An intrinsic is called with other arguments than its code generator takes: typed so that checkers know.
+# An intrinsic is called with other arguments than its code generator takes; this type tells type checkers so.
 intrinsic: Callable[[Callable], Callable[..., Any]] = numba.extending.intrinsic
 
-# Reassociation and contraction vectorize reductions; NaN and infinity keep their meaning.
+# With reassociation and contraction, reductions are vectorized; NaN and infinity keep their meaning.
 REASSOCIATE = {"reassoc", "contract", "nsz", "arcp"}
 
-# Passes of Numba's for what no kernel has: with blocks, closures, branches on None or types, exceptions, expressions
-# of whole arrays, loops over tuples.
+# Passes of Numba that handle what no kernel has: with blocks, closures, branches on None or types, exceptions,
+# expressions of whole arrays, loops over tuples.
 _NEEDLESS = {
     "WithLifting", "InlineClosureLikes", "RewriteSemanticConstants", "DeadBranchPrune", "RewriteDynamicRaises",
     "MakeFunctionToJitFunction", "FindLiterallyCalls", "LiteralUnroll", "LiteralPropagationSubPipelinePass",
@@ -39,13 +39,13 @@ _NEEDLESS = {
 
 
 class _Flags(Flags):
-    """Flags of kernels, one object for all of equal ones: Numba compares them at every call that it types."""
+    """Flags of kernels: one object for all that are equal, because Numba compares flags at every call that it types."""
 
     _made: ClassVar[dict[str, _Flags]] = {}
 
     @classmethod
     def like(cls, flags: Flags) -> _Flags:
-        """Return the flags that are equal to others; they are not changed from then on."""
+        """Return the one object that is equal to the given flags; it is not changed from then on."""
         return cls._made.setdefault(repr(flags), cls(flags))
 
     def copy(self) -> _Flags:
@@ -60,29 +60,32 @@ class _Flags(Flags):
 
 
 class _Part(JITCodeLibrary):
-    """Code that becomes a part of a kernel's: it is optimized and made machine code only there."""
+    """Code that becomes part of the code of a kernel: it is optimized and made machine code only there."""
 
     def finalize(self) -> None:
         """Leave the code as it is."""
         self._raise_if_finalized()
         for function in self._final_module.functions:
             if not function.is_declaration and function.linkage == llvm.Linkage.external:
-                function.linkage = "linkonce_odr"  # several parts may define it
+                function.linkage = "linkonce_odr"  # several parts may define the function
         self._shared_module = self._final_module
         self._finalized = True
 
     def _optimize_functions(self, ll_module: Any) -> None:
-        """Leave the code as it is, but say what machine it is for."""
+        """Leave the code as it is, but set the machine that it is for."""
         ll_module.data_layout = self._codegen._data_layout
 
     def get_pointer_to_function(self, name: str) -> int:
-        """Return 0: there is no machine code."""
+        """Return 0, because there is no machine code."""
         self._ensure_finalized()
         return 0
 
     @property
     def codegen(self) -> Any:
-        """The code generator; functions that only kernels call need no environment, so it is not looked for."""
+        """The code generator, without the search for environments.
+
+        Functions that only kernels call need no environment.
+        """
         return _NoEnvironment(self._codegen)
 
 
@@ -98,10 +101,10 @@ class _NoEnvironment:
 
 
 class _Whole(JITCodeLibrary):
-    """The code of a kernel that Python calls, with all its parts."""
+    """The code of a kernel that Python calls, together with all its parts."""
 
     def add_linking_library(self, library: Any) -> None:
-        """Take a library and all that it takes, once each."""
+        """Add a library and all the libraries that it needs, each of them once."""
         if library in self._linking_libraries:
             return
         super().add_linking_library(library)
@@ -110,9 +113,12 @@ class _Whole(JITCodeLibrary):
                 self.add_linking_library(needed)
 
     def _optimize_final_module(self) -> None:
-        """Optimize all parts together, once: a first, cheap round is for counted references, of which there are few."""
+        """Optimize all parts together, once.
+
+        Numba's first, cheap round is left out: it serves counted references, of which kernels have few.
+        """
         made = self._codegen._module_pass_manager()
-        passes, *builder = made if isinstance(made, tuple) else (made,)  # before Numba 0.62 there is no builder
+        passes, *builder = made if isinstance(made, tuple) else (made,)  # before Numba 0.62, there is no builder
         passes.run(self._final_module, *builder)
 
 
@@ -128,31 +134,31 @@ class _KernelLowering(NativeLowering):
 
 
 class _KernelCompiler(CompilerBase):
-    """Numba's compiler, with libraries of the kinds above."""
+    """Numba's compiler, with the kinds of libraries above."""
 
     def define_pipelines(self) -> list[Any]:
-        """Return those of Numba's passes that kernels need, the last but few of them replaced."""
+        """Return those of Numba's passes that kernels need, with the lowering replaced by `_KernelLowering`."""
         made = DefaultPassBuilder.define_nopython_pipeline(self.state)
         made.passes = [
             (_KernelLowering if one is NativeLowering else one, why)
             for one, why in made.passes
             if one.__name__ not in _NEEDLESS
         ]
-        made._ENFORCING = False  # checks of Numba's own passes
+        made._ENFORCING = False  # no checks of Numba's own passes
         made._finalized = False
         made.finalize()
         return [made]
 
 
 class _Compiling:
-    """Compiles a kernel that is called by another as a part of that one only.
+    """Compiles a kernel, if it is called by another kernel, only as a part of that kernel.
 
-    Numba makes machine code, wrappers and a cache file of every function, which takes nearly half of the time.
-    What only kernels call needs none of them: its code becomes part of theirs. Should Python call it later, it
-    is compiled again.
+    Numba makes machine code, wrappers and a cache file of every function, which takes nearly half of the time. A
+    function that only kernels call needs none of these, because its code becomes part of theirs. If Python calls it
+    later, it is compiled again.
     """
 
-    depth = 0  # of kernels that are being compiled; read and changed under Numba's compiler lock
+    depth = 0  # number of kernels that are being compiled, one within the other; guarded by Numba's lock
 
     def __init__(self, dispatcher: Any) -> None:
         self._dispatcher = dispatcher
@@ -191,8 +197,8 @@ class _Compiling:
             _Compiling.depth -= 1
 
     def _compile_whole(self, args: Any, return_type: Any) -> Any:
-        """Do what the compiler of the function does, which `Dispatcher.compile` calls for what is not kept on disk."""
-        rtsys.initialize(self._dispatcher.targetctx)  # Numba's own code, made once, is no part
+        """Do what the function's compiler does; `Dispatcher.compile` calls it for what the cache does not have."""
+        rtsys.initialize(self._dispatcher.targetctx)  # Numba's own code, made once, is not a part
         with _parts(self._dispatcher.targetctx.codegen()), _remembered_calls(self._dispatcher.typingctx):
             return self._compile_function(args, return_type)
 
@@ -213,7 +219,7 @@ class _Compiling:
 
 @contextlib.contextmanager
 def _parts(codegen: Any) -> Iterator[None]:
-    """Make parts of whatever Numba compiles of its own for a kernel."""
+    """Make everything that Numba compiles of its own for a kernel a part of this kernel."""
     before = codegen._library_class
     codegen._library_class = _Part
     try:
@@ -224,7 +230,10 @@ def _parts(codegen: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _remembered_calls(context: Any) -> Iterator[None]:
-    """Look up once what a call of given types returns: Numba does at every look at every call, several times each."""
+    """Look up only once what a call with given types returns.
+
+    Numba does so whenever it looks at a call, several times per call.
+    """
     look_up = context.resolve_function_type
     known: dict[Any, Any] = {}
 
@@ -235,7 +244,7 @@ def _remembered_calls(context: Any) -> Iterator[None]:
         key = function, args, flags
         if key not in known:
             found = look_up(function, args, kws)
-            if found is None:  # it may be another time, when more is known of types
+            if found is None:  # there may be an answer later, when more types are known
                 return None
             known[key] = found
         return known[key]
@@ -249,7 +258,10 @@ def _remembered_calls(context: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_collection() -> Iterator[None]:
-    """Pause the collection of cyclic garbage: the compiler's many small objects set it off again and again."""
+    """Pause the collection of cyclic garbage.
+
+    The many small objects of the compiler start it again and again.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -264,12 +276,14 @@ class _Inner:
 
 
 def kernel(function: Callable | None = None, *, fastmath: Any = False) -> Any:
-    """Compile ``function`` with Numba on first call (no GIL, no bounds checks, disk cache).
+    """Compile ``function`` with Numba on its first call, and keep the result on disk.
+
+    The function runs without the GIL and without bounds checks.
 
     Parameters
     ----------
     function
-        Arrays in, arrays out; it raises nothing and allocates only scratch.
+        Takes and fills arrays. It raises no errors and allocates only scratch memory.
     fastmath
         ``False`` or a set of LLVM flags such as `REASSOCIATE`; never ``True``.
 
@@ -278,7 +292,7 @@ def kernel(function: Callable | None = None, *, fastmath: Any = False) -> Any:
     def compile_lazily(py_func: Callable) -> Any:
         options = dict(nogil=True, boundscheck=False, error_model="numpy", fastmath=fastmath)
         dispatcher = numba.njit(**options, pipeline_class=_KernelCompiler)(py_func)
-        if hasattr(dispatcher, "_cache"):  # a plain function under NUMBA_DISABLE_JIT
+        if hasattr(dispatcher, "_cache"):  # under NUMBA_DISABLE_JIT, it is a plain function without a cache
             _Compiling(dispatcher)
             dispatcher._cache = cache_of(py_func)
         return dispatcher

@@ -206,9 +206,9 @@ def _raise_best(t, low, high, scales, bases, best):
 
 @kernel
 def chamfer_of_labels(centroid_scores, labels, offsets, documents, scores):
-    """Score documents by the centroids of their vectors alone (the centroid interaction of `annvq.multivector`).
+    """Score documents by the centroids of their vectors alone (Santhanam et al. 2022, "PLAID").
 
-    The parameters are those of `chamfer_of_codes`.
+    Every vector counts as its centroid. The parameters are those of `chamfer_of_codes`.
     """
     tq = centroid_scores.shape[1]
     best = empty(tq, np.float32)

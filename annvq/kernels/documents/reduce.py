@@ -93,7 +93,7 @@ def _clusters(unit, wanted):
 def ward(vectors, wanted):
     """Merge the vectors (t, d) float32 until ``wanted`` clusters are left; return one vector per cluster.
 
-    `annvq.multivector.pool_tokens` says which vector that is.
+    `annvq.multivector.pool_tokens` says which vector that is (Clavie et al. 2024, section 3).
     """
     t, d = vectors.shape
     unit, lengths = _directions(vectors)
@@ -122,7 +122,10 @@ def ward(vectors, wanted):
 
 @kernel
 def carve(vectors, threshold):
-    """Return the sums of the balls of the vectors (t, d) float32; see `annvq.multivector.carve_queries`."""
+    """Return the sums of the balls of the vectors (t, d) float32.
+
+    `annvq.multivector.carve_queries` says what a ball is (Dhulipala et al. 2024, "MUVERA", section 3.3).
+    """
     t, d = vectors.shape
     unit, _ = _directions(vectors)
     out = zeros((t, d), np.float32)

@@ -92,7 +92,7 @@ def scaled_rows(codes, scales, ids, out):
 
 @kernel
 def robe_rows(array, Z, seed, ids, out):
-    """Fill ``out (m, d)`` float32 with rows of ROBE (random offset block embeddings).
+    """Fill ``out (m, d)`` float32 with rows of ROBE (Desai et al. 2022, "Random offset block embedding (ROBE)").
 
     A row consists of runs of Z floats, with hashed signs, from hashed places of a circular array.
     """
@@ -111,7 +111,11 @@ def robe_rows(array, Z, seed, ids, out):
 
 @kernel
 def hashed_numbers(ids, seed, buckets, out):
-    """Fill ``out (m, k)`` float32 with k hashes of every id, of numbers 0 to k - 1, as numbers from -1 to 1."""
+    """Fill ``out (m, k)`` float32 with k hashes of every id, of numbers 0 to k - 1, as numbers from -1 to 1.
+
+    They are the inputs of DHE's network (Kang et al. 2021, "Learning to embed categorical features without embedding
+    tables for recommendation", section 3).
+    """
     step = 2.0 / (buckets - 1)
     for i in range(ids.size):
         base = mix_kernel(mix_kernel(ids[i]) + START * (ids[i] >> 32) + seed)

@@ -1,4 +1,4 @@
-"""Choice of the lists that a query searches."""
+"""Choice of the lists that a query visits."""
 
 from __future__ import annotations
 
@@ -20,45 +20,49 @@ _STEPS = 64
 
 
 class ExactCentroids(NamedTuple):
-    """What scores all centroids (nlist, d)."""
+    """The data needed to score all centroids (nlist, d)."""
 
-    panels: np.ndarray  # the centroids less ``shift`` as `annvq.kernels.vectors.gemm.pack` lays them out
-    shift: np.ndarray  # (d,) float32, subtracted from the queries too; not used under inner product
-    squares: np.ndarray  # (nlist,) float32, |c - shift|^2 for scores -|q - c|^2; empty for inner products
+    panels: np.ndarray  # centroids less ``shift``, as `annvq.kernels.vectors.gemm.pack` lays them out
+    shift: np.ndarray  # (d,) float32, subtracted from queries as well; not used for inner products
+    squares: np.ndarray  # (nlist,) float32: |c - shift|^2 for L2; empty for inner products
 
 
 class CodedCentroids(NamedTuple):
-    """What scores only the centroids that 4-bit codes find near; empty where there are few centroids."""
+    """The data needed to score only the centroids that 4-bit codes find near.
 
-    rows: np.ndarray  # flat float32
-    transposed: np.ndarray  # (M, dsub, 16) float32 codebooks
-    codes: PackedCodes  # of all centroids as one list
+    All arrays are empty if there are few centroids.
+    """
+
+    rows: np.ndarray  # (nlist * d,) float32: the centroids
+    transposed: np.ndarray  # (M, dsub, 16) float32: the codebooks
+    codes: PackedCodes  # codes of all centroids, as a single list
 
 
 class Coarse(NamedTuple):
-    """What chooses the lists of a query."""
+    """The data needed to choose the lists of a query."""
 
     exact: ExactCentroids
     coded: CodedCentroids
-    keys: np.ndarray  # (nlist,) int64, 0 .. nlist - 1: of equal centroids the lower one is nearer
+    keys: np.ndarray  # (nlist,) int64, 0 .. nlist - 1: of equal scores, the lower centroid is nearer
 
 
 @kernel
 def choose_lists(centroid_scores, live, nprobe, need, keys, scratch_scores, scratch_rows, lists, counts):
-    """Choose every query's lists, roughly nearest first.
+    """Choose the lists of every query, roughly nearest first.
 
     Parameters
     ----------
     centroid_scores
-        (nq, nlist) float32, larger is closer.
+        (nq, nlist) float32; larger is closer.
     live
-        (nlist,) int64, rows that may be returned per list; lists without any are passed over.
-    nprobe
-        How many lists to take, and more until they hold ``need`` live rows, as far as there are lists.
+        (nlist,) int64: the number of rows per list that may be returned; lists without such rows are passed over.
+    nprobe, need
+        How many lists to take. If these hold fewer than ``need`` live rows, more lists are taken until they do, or no
+        list is left.
     keys
         (nlist,) int64, 0 .. nlist - 1: ties go to the lower list.
     scratch_scores, scratch_rows
-        (nlist,) float32 and int64.
+        Scratch, (nlist,) float32 and int64.
     lists, counts
         Outputs, (nq, nlist) int64 and (nq,) int64.
 
@@ -92,7 +96,10 @@ def choose_lists(centroid_scores, live, nprobe, need, keys, scratch_scores, scra
 
 @kernel
 def _nearest_with(need, scores, rows, live, held, wanted, keys):
-    """Move the nearest lists to the front, unordered, so many that they hold ``need`` rows; return how many."""
+    """Move so many of the nearest lists to the front that they hold ``need`` rows; return how many.
+
+    They are in no order. If there are not enough rows, the result is all ``held`` lists.
+    """
     within = wanted
     while True:
         within = 2 * within + 16
@@ -108,9 +115,9 @@ def _nearest_with(need, scores, rows, live, held, wanted, keys):
 
 @kernel
 def _roughly_sort(scores, rows, count):
-    """Order lists by score, nearest first, up to ties of their places among 64 steps from best to worst.
+    """Order lists by score, nearest first, to a precision of 64 equal steps from the best to the worst score.
 
-    Nearest first, the pool's threshold rises fast; the exact order is nothing that a result depends on.
+    If the nearest list comes first, the pool's threshold rises fast. No result depends on the exact order.
     """
     low, high = scores[0], scores[0]
     for i in range(1, count):
@@ -121,7 +128,7 @@ def _roughly_sort(scores, rows, count):
     begins = zeros(_STEPS + 1, np.int64)
     steps = empty(count, np.int64)
     for i in range(count):
-        below = (high - scores[i]) * scale  # NaN where scores are infinite
+        below = (high - scores[i]) * scale  # NaN if scores are infinite
         steps[i] = np.int64(below) if below < np.float32(_STEPS - 1) else np.int64(_STEPS - 1)
         begins[steps[i] + 1] += 1
     for step in range(_STEPS):
@@ -135,7 +142,7 @@ def _roughly_sort(scores, rows, count):
 
 @kernel
 def probe(queries, coarse, live, nprobe, need):
-    """Choose every query's lists.
+    """Choose the lists of every query.
 
     Parameters
     ----------
@@ -149,7 +156,8 @@ def probe(queries, coarse, live, nprobe, need):
     Returns
     -------
     tuple
-        lists (nq, nlist) int64, counts (nq,) int64, scores (nq, nlist) float32, undefined but for the chosen.
+        lists (nq, nlist) int64, counts (nq,) int64, and scores (nq, nlist) float32, which are defined for the chosen
+        lists only.
 
     """
     exact, coded, keys = coarse
@@ -164,7 +172,7 @@ def probe(queries, coarse, live, nprobe, need):
         _probe_coded(queries, coded, exact.squares.size > 0, live, nprobe, reach, need, keys, lists, counts, scores)
         together = 1
     for q in range(0, nq, together):
-        if counts[q] == 0:  # or too few of those found may be searched
+        if counts[q] == 0:  # or too few of the lists that were found may be searched
             some = slice(q, q + together)
             _probe_exactly(queries[some], exact, live, nprobe, need, keys, lists[some], counts[some], scores[some])
     return lists, counts, scores
@@ -172,7 +180,7 @@ def probe(queries, coarse, live, nprobe, need):
 
 @kernel
 def _reach(nprobe):
-    """Return how many centroids are scored after the codes: some more than wanted, for codes err."""
+    """Return how many centroids are scored exactly after the codes: more than wanted, because codes are inexact."""
     return nprobe + nprobe // 4 + 32
 
 
@@ -199,9 +207,10 @@ def _probe_exactly(queries, exact, live, nprobe, need, keys, lists, counts, scor
 
 @kernel
 def _probe_coded(queries, coded, l2, live, nprobe, reach, need, keys, lists, counts, scores):
-    """Find ``reach`` centroids by their codes, score these and choose among them.
+    """Find ``reach`` centroids by their codes, score them exactly, and choose among them.
 
-    A query whose ``nprobe`` lists are not among them, for many may not be searched, keeps count 0.
+    If fewer than ``nprobe`` of these lists may be searched, or those chosen hold fewer than ``need`` rows, the query's
+    count stays 0.
     """
     rows, transposed, codes = coded
     d = queries.shape[1]

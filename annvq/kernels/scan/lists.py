@@ -18,7 +18,7 @@ BLOCK = 32
 class PackedCodes(NamedTuple):
     """A segment's codes in blocks, and what else a scan needs to know of its rows."""
 
-    packed: np.ndarray  # flat uint8: blocks as the module of the scan packs them
+    packed: np.ndarray  # flat uint8: blocks, packed by `annvq.kernels.scan.scan4` or `annvq.kernels.scan.scan8`
     offsets: np.ndarray  # (nlist + 1,) int64, the first row of every list, and the end
     block_offsets: np.ndarray  # (nlist + 1,) int64, the first block of every list, and the end
     constants: np.ndarray  # (n,) float32, added to the scores of the rows; or empty

@@ -1,18 +1,18 @@
 """Scan of RaBitQ codes.
 
-With u = code - (2^B - 1) / 2 the score of a row is
+With u = code - (2^B - 1) / 2, the score of a row is
 
     base + add + mul <q, u>
 
-where base is what its list contributes and add and mul are floats kept with the row (see
-`annvq.codebooks.rabitq`; the layout of codes is that of `annvq.kernels.codes.bits`). A scan has two stages.
-The first takes the sign plane alone, u1 = +-1/2, and the query in four bits, and makes an upper bound
-of the score. The second takes all planes, and the query in 16 bits, for the rows whose bound reaches
-the pool's threshold. What counts is the smaller of estimate and bound, so that the score of a row does
-not depend on what was scanned before it.
+where base is what the row's list contributes, and add and mul are floats that are kept with the row (see
+`annvq.codebooks.rabitq`; the layout of codes is that of `annvq.kernels.codes.bits`). A scan has two stages. The first
+uses only the sign plane, u1 = +-1/2, and the query in 4 bits per coordinate, and computes an upper bound of the score.
+The second uses all planes, and the query in 16 bits per coordinate, for the rows whose bound reaches the pool's
+threshold. The score of a row is the smaller of estimate and bound, so that it does not depend on what was scanned
+before.
 
-Inner products are integers and every float operation is rounded on its own, in one order: results are
-the same on every instruction set. Source: Gao et al. (arXiv 2409.09913), section 4.
+Inner products are integers, and every float operation is rounded on its own, in one order, so that results are the same
+on every instruction set. Source: Gao et al. (arXiv 2409.09913), section 4.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from annvq.kernels.scan.lists import list_of, part_of
 from annvq.kernels.scan.topk import thinned
 from annvq.kernels.vectors.dots import score_rows
 
-CHUNK = 64  # rows whose bounds are made at once
+CHUNK = 64  # rows whose bounds are computed at a time
 
 
 class BitCodes(NamedTuple):
-    """A segment's RaBitQ codes in list order, as `annvq.codebooks.RaBitQCodebook.encode` makes them."""
+    """A segment's RaBitQ codes in list order, as `annvq.codebooks.RaBitQCodebook.encode` returns them."""
 
-    codes1: np.ndarray  # (n, D / 8) uint8, signs
-    codes_ex: np.ndarray  # (n, (B - 1) D / 8) uint8, the other planes
+    codes1: np.ndarray  # (n, D / 8) uint8: the signs
+    codes_ex: np.ndarray  # (n, (B - 1) D / 8) uint8: the other planes
     factors: np.ndarray  # (n, 3 or 5) float32
-    offsets: np.ndarray  # (nlist + 1,) int64, where lists begin
-    allow: np.ndarray  # (n,) uint8, which rows may be returned, or empty for all
-    row_base: int  # index-wide number of row 0
+    offsets: np.ndarray  # (nlist + 1,) int64, the first row of every list, and the end
+    allow: np.ndarray  # (n,) uint8, not 0 for rows that may be returned; empty if all may
+    row_base: int  # the index-wide number of row 0
 
 
 class Scratch(NamedTuple):
-    """What is known of the rows of a chunk after the first stage."""
+    """What the first stage computes for the rows of a chunk."""
 
     counts: np.ndarray  # (CHUNK,) int32
     estimates: np.ndarray  # (CHUNK,) float32
@@ -68,20 +68,24 @@ def _sqrt(typingctx, values):
 
 @kernel
 def estimate1(factors, begin, end, D, scale, noise, base, distance, scratch):
-    """Make the first stage's estimate of every row, and the square of how far the score may be above it.
+    """Compute the first stage's estimate of every row's score, and the square of how far the score may be above it.
 
     Parameters
     ----------
     factors
-        (n, 3 or 5) float32, columns add1, mul1, err1, ...
+        (n, 3 or 5) float32 with the columns add1, mul1, err1, ...
+    begin, end
+        The range of rows, of which there are at most `CHUNK`.
+    D
+        Number of coordinates.
     scale, noise
-        The query's `PreparedQueries.factors`: <q, u1> is about ``scale * (15 D - 2 count)``, and ``noise``
-        bounds what the four bits of the query add to the error.
+        From the query's `annvq.kernels.codes.rabitq.PreparedQueries`: <q, u1> is about ``scale * (15 D - 2 count)``,
+        and ``noise`` bounds what the 4-bit form of the query adds to the error.
     base, distance
-        What the list adds to its rows' scores; |q - c|, or 0 where the data's error is not to be bounded.
+        What the list adds to its rows' scores; and |q - c|, or 0 if the error of the codes is not to be bounded.
     scratch
-        `Scratch`: counts of `count_differences`; estimates and variances are outputs, and the upper bound is
-        ``estimate + sqrt(variance)``.
+        `Scratch`. Its counts are those of `annvq.kernels.codes.bits.count_differences`; estimates and variances are
+        outputs. The upper bound of a score is ``estimate + sqrt(variance)``.
 
     """
     counts, estimates, variances = scratch
@@ -97,9 +101,10 @@ def estimate1(factors, begin, end, D, scale, noise, base, distance, scratch):
 
 @kernel
 def estimate_full(codes1, codes_ex, factors, row, bits, high, low, step, total, base):
-    """Return the second stage's estimate of a row's score from all its bits.
+    """Return the second stage's estimate of a row's score, from all bits of its code.
 
-    ``step`` and ``total`` are the query's: <q, u> is ``step * (2 <levels, code> - (2^B - 1) total)``.
+    ``high``, ``low``, ``step`` and ``total`` are those of the query: <q, u> is
+    ``step * (2 <levels, code> - (2^B - 1) total)``. ``base`` is what the list adds to the scores of its rows.
     """
     product = inner_product(codes1, codes_ex, row, bits, high, low)
     centered = np.int64(2) * product - ((np.int64(1) << np.int64(bits)) - np.int64(1)) * total
@@ -109,11 +114,11 @@ def estimate_full(codes1, codes_ex, factors, row, bits, high, low, step, total, 
 
 @kernel
 def margin(bits):
-    """Return what the error bound is multiplied with before the first stage drops rows.
+    """Return the factor by which the error bound is multiplied before the first stage drops rows.
 
-    A row whose score is above its bound is lost. The bound's 3 % of such rows would be most of the
-    misses of long codes, which a second stage for some more rows costs less than. With one bit the
-    second stage knows no more of the row than the first: only the query's error is left to bound.
+    A row whose score is above its bound is lost. These rows are 3 % of all, which would be most of the misses of long
+    codes; it costs less to let some more rows into the second stage. With one bit, the second stage knows no more of a
+    row than the first, so that only the error of the query remains to be bounded.
     """
     return np.float32(0.0) if bits == 1 else np.float32(1.0 + 0.05 * bits)
 
@@ -122,7 +127,7 @@ def margin(bits):
 def scan_rows(codes, begin, end, queries, q, base, distance, scratch, pools, keep, keys):
     """Scan rows ``begin`` to ``end`` of one list for query ``q`` into its pool.
 
-    ``base`` and ``distance`` are float32: what the list adds to its rows' scores, and |q - c|. ``scratch`` is a
+    ``base`` and ``distance`` are float32: what the list adds to the scores of its rows, and |q - c|. ``scratch`` is a
     `Scratch`; the other parameters are those of `scan_lists`.
     """
     codes1, codes_ex, factors, _, allow, row_base = codes
@@ -166,10 +171,10 @@ def scan_rows(codes, begin, end, queries, q, base, distance, scratch, pools, kee
 
 @kernel
 def fill_distances(queries, bases, squares, visits, distances):
-    """Fill ``distances (nq, nlist) float32`` with |q - c| for the lists that queries (nq, d) float32 visit.
+    """Fill ``distances (nq, nlist)`` float32 with |q - c| for the lists that queries (nq, d) float32 visit.
 
-    ``bases (nq, nlist) float32`` are the scores of the centroids; ``squares (nlist,) float32`` are |c|^2 if these are
-    inner products, and empty if they are minus squared distances. The other entries are left as they are.
+    ``bases (nq, nlist)`` float32 are the scores of the centroids. If these are inner products, ``squares (nlist,)``
+    float32 are |c|^2; if they are minus squared distances, ``squares`` is empty. Entries of other lists do not change.
     """
     nq, d = queries.shape
     width = (d + 15) // 16 * 16
@@ -200,7 +205,7 @@ def scan_lists(codes, queries, bases, distances, visits, pools, keep, keys):
     queries
         `annvq.kernels.codes.rabitq.PreparedQueries`.
     bases, distances
-        (nq, nlist) float32: <q, c> or -|q - c|^2, and |q - c|.
+        (nq, nlist) float32: what a list adds to the scores of its rows, <q, c> or -|q - c|^2; and |q - c|.
     visits, pools, keep, keys
         As in `annvq.kernels.scan.scan4.scan_lists`.
 
@@ -220,7 +225,7 @@ def scan_lists(codes, queries, bases, distances, visits, pools, keep, keys):
 def rescore(codes, queries, bases, distances, pools):
     """Replace the scores of the pooled rows of this segment by those that a scan gives them.
 
-    Parameters are those of `scan_lists`.
+    The parameters are those of `scan_lists`.
     """
     codes1, codes_ex, factors, offsets, _, row_base = codes
     planes, high, low, query_factors, totals = queries
