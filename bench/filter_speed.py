@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from figures import Figures, machine_line
 
 import annvq
-from annvq.index.rows.filters import Filter
+from annvq.index.filters.given import Filter
 
 D, K, QUERIES, PASSES = 64, 10, 100, 5
 SHARES = (1.0, 0.5, 0.1, 0.01, 0.001)

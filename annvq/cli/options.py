@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,8 +10,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from annvq.arguments import as_path
-from annvq.cli import expression
 from annvq.errors import FilterError, ParameterError
+from annvq.index.filters import dialect, text
 
 STDOUT = Path("-")  # as a file's name: standard output, or standard input
 
@@ -44,11 +45,22 @@ def count(*names: str, help: str, least: int = 1) -> Any:
 
 
 def as_filter(given: str) -> Any:
-    """Return an option's text as a `pyarrow.compute` expression; a usage error that points at what is wrong."""
+    """Return an option's filter, checked as far as it can be without an index; a usage error says what is wrong.
+
+    It is a dict if the option is JSON, which begins with a brace, and otherwise the text.
+    """
+    found: Any = given
     try:
-        return expression.parse(given)
-    except FilterError as error:
+        if given.lstrip().startswith("{"):
+            found = json.loads(given)
+            dialect.read(found)
+        else:
+            text.read(given)
+    except (FilterError, ValueError) as error:
         raise typer.BadParameter(str(error)) from None
+    except RecursionError:
+        raise typer.BadParameter("JSON that is nested too deeply") from None
+    return found
 
 
 def examples(*lines: str) -> str:
@@ -110,7 +122,7 @@ Where = Annotated[
         "--filter",
         parser=as_filter,
         metavar="EXPR",
-        help="Only rows whose attributes match, for example 'lang == \"de\" and year >= 2000'.",
+        help='Only rows that match: \'lang == "de" and year >= 2000\', or JSON \'{"year": {"$gte": 2000}}\'.',
     ),
 ]
 Recipes = Annotated[

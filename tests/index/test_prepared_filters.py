@@ -10,7 +10,7 @@ import pytest
 
 import annvq
 from annvq.errors import FilterError, StateError
-from annvq.index.rows import filters
+from annvq.index.filters import given as filters
 from annvq.index.search.prepared import PreparedFilter
 from annvq.multivector import MultiVectorIndex
 
@@ -33,7 +33,13 @@ def made(recipe=RECIPES[0], **options):
 
 def kinds(ids, years):
     """Return filters of every kind that let the same rows pass."""
-    return {"ids": ids[years > 4], "mask": years > 4, "expression": pc.field("year") > 4}
+    return {
+        "ids": ids[years > 4],
+        "mask": years > 4,
+        "expression": pc.field("year") > 4,
+        "dict": {"year": {"$gt": 4}},
+        "text": "year > 4",
+    }
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

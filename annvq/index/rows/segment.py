@@ -44,6 +44,8 @@ class Segment:
     allow
         (n,) uint8, rows that a search may return; empty if all may. Equals ``live`` unless a
         search narrows it with a filter.
+    few
+        (m,) int64 ascending: the rows that ``allow`` lets pass, where a filter left few; otherwise None.
     name
         Name of the segment's container in the store, or None while it is only in memory.
 
@@ -57,6 +59,7 @@ class Segment:
     live: np.ndarray = field(default_factory=lambda: NO_MASK)
     base: int = 0
     allow: np.ndarray = field(default_factory=lambda: NO_MASK)
+    few: np.ndarray | None = None
     name: str | None = None
     live_name: str | None = None
 
@@ -102,6 +105,9 @@ class Segment:
         """Return how many rows of every list a search may return, (nlist,) int64."""
         if not len(self.allow):
             return np.diff(self.offsets)
+        if self.few is not None:
+            lists = np.searchsorted(self.offsets, self.few, side="right") - 1
+            return np.bincount(lists, minlength=len(self.offsets) - 1)
         counts = np.empty(len(self.offsets) - 1, np.int64)
         kernels.count_per_list(self.allow, self.offsets, counts)
         return counts
@@ -125,6 +131,14 @@ class Segment:
         """Return the segment as a search with a filter sees it; ``allow`` (n,) bool or uint8, also of removed rows."""
         allow = allow.view(np.uint8)
         return replace(self, allow=frozen(allow & self.live if len(self.live) else allow))
+
+    def narrowed_to(self, rows: np.ndarray) -> Segment:
+        """Return what `narrowed` does for few rows (m,) int64, ascending, in a time that depends on their number."""
+        if len(self.live):
+            rows = rows[self.live[rows] == 1]
+        allow = np.zeros(self.n, np.uint8)  # memory that the system clears as it is touched
+        allow[rows] = 1
+        return replace(self, allow=frozen(allow), few=rows)
 
     def narrowed_by_mask(self, mask: np.ndarray) -> Segment:
         """Return the segment as a search with a mask sees it; (live rows,) bool, in the order of insertion."""

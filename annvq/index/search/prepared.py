@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from annvq.errors import FilterError, StateError
-from annvq.index.rows.filters import Filter
+from annvq.index.filters.given import Filter
 from annvq.index.rows.snapshot import Snapshot
 from annvq.index.search.view import View
 

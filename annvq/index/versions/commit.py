@@ -13,7 +13,7 @@ import numpy as np
 
 from annvq.arguments import as_count
 from annvq.errors import CorruptIndexError, DtypeError, StorageError
-from annvq.index.rows.filters import Filter
+from annvq.index.filters.given import Filter
 from annvq.index.rows.segment import Segment
 from annvq.index.rows.snapshot import Snapshot
 from annvq.index.search.params import SearchParams
