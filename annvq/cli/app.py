@@ -11,6 +11,10 @@ from annvq.cli import add, build, compact, demo, export, info, remove, search, t
 from annvq.cli.bench import ann, beir, tables, tokenizers
 from annvq.cli.help import PlainCommand, PlainGroup, text_of
 from annvq.cli.options import examples
+from annvq.cli.table import compress
+from annvq.cli.table import export as table_export
+from annvq.cli.table import info as table_info
+from annvq.cli.table import verify as table_verify
 
 _COMMANDS = {
     "build": build,
@@ -26,6 +30,7 @@ _COMMANDS = {
     "demo": demo,
     "train": train,
 }
+_TABLES = {"compress": compress, "info": table_info, "export": table_export, "verify": table_verify}
 _BENCHES = {"ann": ann, "beir": beir, "tables": tables, "tokenizers": tokenizers}
 
 app = typer.Typer(
@@ -42,11 +47,18 @@ _bench_app = typer.Typer(
     epilog=examples("bench ann fashion-mnist.hdf5 --peers faiss", "bench beir scifact --model MODEL"),
     no_args_is_help=True,
 )
-for _parent, _modules in ((app, _COMMANDS), (_bench_app, _BENCHES)):
+_table_app = typer.Typer(
+    cls=PlainGroup,
+    help="Compress embedding tables, and read those that were compressed.",
+    epilog=examples("table compress weight.npy -o table.safetensors --method PQ --ratio 10"),
+    no_args_is_help=True,
+)
+for _parent, _modules in ((app, _COMMANDS), (_table_app, _TABLES), (_bench_app, _BENCHES)):
     for _name, _module in _modules.items():
         _parent.command(_name, cls=PlainCommand, help=text_of(_module.command), epilog=_module.EXAMPLES)(
             _module.command
         )
+app.add_typer(_table_app, name="table")
 app.add_typer(_bench_app, name="bench")
 
 

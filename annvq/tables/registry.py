@@ -33,6 +33,7 @@ _MODULES = {
     "INT16": "integers",
     "ALPT": "alpt",
 }
+FIXED_SIZE = ("FP16", "INT8", "INT16", "ALPT")  # methods that need no budget: their tables always take the same bytes
 
 
 class Methods(Mapping[str, Any]):

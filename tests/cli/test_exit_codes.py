@@ -121,10 +121,12 @@ def test_help_and_version_succeed(annvq_command):
 COMMANDS = "build search tune info add remove compact export verify warmup demo train".split()
 
 
-GROUPS = ["", "bench"]
+GROUPS = ["", "bench", "table"]
+OF_GROUPS = [f"bench {name}" for name in ("ann", "beir", "tables", "tokenizers")]
+OF_GROUPS += [f"table {name}" for name in ("compress", "info", "export", "verify")]
 
 
-@pytest.mark.parametrize("command", [*GROUPS, *COMMANDS, "bench ann", "bench beir", "bench tables", "bench tokenizers"])
+@pytest.mark.parametrize("command", [*GROUPS, *COMMANDS, *OF_GROUPS])
 def test_every_help_has_examples_and_neither_types_nor_ranges(command, annvq_command):
     code, out, _ = annvq_command(*command.split(), "--help")
     assert code == 0

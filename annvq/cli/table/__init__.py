@@ -1,0 +1,1 @@
+"""``annvq table``: one file per command."""
