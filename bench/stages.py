@@ -148,7 +148,7 @@ def main() -> None:
     add("pools", 0.0, shrink, refill)
     store = trained.refine.store(segment)
     wide = padded(queries)
-    size = rerank * trained.refine.layout["refine"].bytes_per_row
+    size = rerank * trained.layout["refine"].bytes_per_row
     add("rescoring", size, lambda: rescore(wide, store, trained.l2, pools))
     best, best_rows = np.empty((QUERIES, K), np.float32), np.empty((QUERIES, K), np.int64)
     add("sorting", 0.0, lambda: topk.take_best(pools, K, keys, best, best_rows))

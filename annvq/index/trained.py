@@ -12,7 +12,7 @@ import numpy as np
 from annvq import vectors as door
 from annvq.codebooks import ProductCodebook, Rotation, ScalarCodebook
 from annvq.errors import CorruptIndexError
-from annvq.index.codes.kind import Codes, Kind
+from annvq.index.codes.kind import Codes, Kind, Layout
 from annvq.index.codes.kinds import KINDS
 from annvq.index.codes.probes import coarse_of
 from annvq.index.codes.rowstore import RowStore
@@ -110,10 +110,15 @@ class Trained:
             return None
         return RowStore(self.recipe.refine, self.dim, self.l2, "refine", self.refine_codebook)
 
+    @cached_property
+    def layout(self) -> Layout:
+        """The sections of codes, constants and refine store."""
+        return self.recipe.layout(self.dim, self.metric, self.dim if self.rotation is None else self.rotation.dim_out)
+
     @property
     def bytes_per_vector(self) -> int:
         """Bytes that codes, constants and refine store take per vector, ids not counted."""
-        return self.recipe.bytes_per_vector(self.dim, self.metric)
+        return sum(section.bytes_per_row for section in self.layout.values())
 
     @property
     def default_depth(self) -> SearchParams:

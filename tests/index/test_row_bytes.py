@@ -8,6 +8,7 @@ import pytest
 
 import annvq
 from annvq.index import recipe as recipes
+from annvq.index.codes.kinds import KINDS
 from annvq.kernels.scan.lists import blocks_for
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +58,28 @@ def test_every_answer_is_what_the_arrays_hold(name, dim, metric):
         assert asked.bytes_per_vector(dim, metric) >= stats["bytes_per_vector"]
         asked = index.recipe
     assert asked.resolve(n, dim, metric).bytes_per_vector(dim, metric) == stats["bytes_per_vector"]
+
+
+@pytest.mark.parametrize("metric", ["ip", "l2"])
+@pytest.mark.parametrize("name", FACTORIES + SHIPPED)
+def test_segments_have_the_sections_that_the_kind_of_code_states(name, metric):
+    n = 1300 if name in SHIPPED else 70
+    vectors = np.random.default_rng(3).normal(size=(n, 37)).astype(np.float32)
+    now = annvq.build(vectors, name, metric=metric, threads=1).rows.current
+    (segment,) = now.snapshot.segments
+    blocks = {False: segment.block_offsets[-1]}
+    if "spill.offsets" in segment.arrays:
+        blocks[True] = segment.spill_block_offsets[-1]
+    stated = {
+        name: (section.dtype, section.shape(n, int(blocks[name.startswith("spill.")])))
+        for name, section in now.trained.layout.items()
+    }
+    arrays = {name: (array.dtype, array.shape) for name, array in segment.arrays.items() if name != "spill.offsets"}
+    assert arrays == stated
+
+
+def test_every_kind_of_code_is_among_these():
+    assert {recipes.load(name).codebook.kind for name in FACTORIES} == set(KINDS)
 
 
 def formula(text):

@@ -95,11 +95,6 @@ class Codes(Protocol):
     """How the rows of one index are coded, packed into sections and scanned."""
 
     @property
-    def layout(self) -> Layout:
-        """The sections of a segment's codes."""
-        ...
-
-    @property
     def copies(self) -> int:
         """The number of times that a scan may find a row."""
         ...
@@ -131,7 +126,10 @@ class Codes(Protocol):
         ...
 
     def pack(self, arrays: dict[str, np.ndarray], offsets: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the sections of unpacked rows in list order; list l's are ``offsets[l]:offsets[l + 1]``."""
+        """Return the sections that `Kind.layout` states, of unpacked rows in list order.
+
+        List l's are ``offsets[l]:offsets[l + 1]``.
+        """
         ...
 
     def unpack(self, segment: Segment, rows: np.ndarray) -> dict[str, np.ndarray]:

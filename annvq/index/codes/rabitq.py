@@ -26,16 +26,7 @@ from annvq.kernels.vectors.dots import squared_norms
 from annvq.kernels.vectors.hadamard import padded_dim
 
 _NOTHING = frozen(np.empty(0, np.float32))
-
-
-def rabitq_layout(d: int, bits: int) -> Layout:
-    """Return the sections of codes, padded to a multiple of 64 dimensions, and of their factors."""
-    plane = padded_dim(d) // 8
-    return {
-        "codes1": Section(np.uint8, plane),
-        "codes_ex": Section(np.uint8, (bits - 1) * plane),
-        "factors": Section(np.float32, factor_columns(bits)),
-    }
+_SECTIONS = ("codes1", "codes_ex", "factors")
 
 
 @dataclass(frozen=True)
@@ -57,11 +48,6 @@ class RaBitQCodes:
 
     copies = 1  # times that a scan may find a row
     scan_is_final = True
-
-    @property
-    def layout(self) -> Layout:
-        """The sections of the first bits, of the other bits, and of factors."""
-        return rabitq_layout(self.codebook.dim, self.codebook.bits)
 
     @cached_property
     def centroid_squares(self) -> np.ndarray:
@@ -87,7 +73,7 @@ class RaBitQCodes:
 
     def unpack(self, segment: Segment, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Return some rows (int64) of a segment's sections."""
-        return {name: segment.arrays[name][rows] for name in self.layout}
+        return {name: segment.arrays[name][rows] for name in _SECTIONS}
 
     def decode(self, arrays: dict[str, np.ndarray], labels: np.ndarray) -> np.ndarray:
         """Return vectors (n, d) float32 of unpacked rows of the lists ``labels`` (n,)."""
@@ -145,8 +131,10 @@ class RaBitQKind:
         return False
 
     def layout(self, spec: Fields, d: int, l2: bool, spill: bool) -> Layout:
-        """Return the sections of bit planes and factors."""
-        return rabitq_layout(d, settled(spec.nbits))
+        """Return the sections of the first bits, of the other bits, and of factors; d is padded to a multiple of 64."""
+        bits, plane = settled(spec.nbits), padded_dim(d) // 8
+        shapes = ((np.uint8, plane), (np.uint8, (bits - 1) * plane), (np.float32, factor_columns(bits)))
+        return {name: Section(*shape) for name, shape in zip(_SECTIONS, shapes, strict=True)}
 
     def telling_bytes(self, spec: Fields, d: int) -> int:
         """Return the bytes of the bits of d dimensions."""

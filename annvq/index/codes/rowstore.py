@@ -82,11 +82,6 @@ class RowStore:
             return self.scalar.decode_trusted(np.ascontiguousarray(rows))
         return rows.astype(np.float32)
 
-    @property
-    def layout(self) -> Layout:
-        """The one section of the rows."""
-        return row_layout(self.kind, self.dim, self.section)
-
     def pool_depth(self, k: int) -> int:
         """Return how many rows a scan must keep for the k best; they are k, for its scores are final."""
         return k

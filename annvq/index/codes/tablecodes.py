@@ -116,11 +116,6 @@ class TableCodes:
         """Whether each row carries a constant, see "Residual codes" in docs/design.md."""
         return self.codebook.needs_constants(self.metric, self.residual)
 
-    @property
-    def layout(self) -> Layout:
-        """The sections of packed codes, of constants, and of second codes."""
-        return table_layout(self.M, self.nbits, self.with_constants, self.spill)
-
     def pool_depth(self, k: int) -> int:
         """Return how many rows the scan with 8-bit tables must keep so that the float tables find the k best."""
         return max(2 * k, k + 32)

@@ -13,6 +13,7 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from annvq.errors import RecipeError
+from annvq.index.codes.kind import Layout
 from annvq.index.codes.kinds import KINDS
 from annvq.index.codes.rowstore import row_layout
 from annvq.index.codes.spec import CodebookSpec
@@ -277,13 +278,19 @@ class Recipe:
         to 64 dimensions for RaBitQ, which keeps 3 factors (12 bytes) with one-bit codes and 5 (20 bytes) with others.
         Under "l2", codes of residuals and codes of several stages come with a constant (4 bytes).
         """
+        return sum(section.bytes_per_row for section in self.layout(d, metric).values())
+
+    def layout(self, d: int, metric: str, coded: int | None = None) -> Layout:
+        """Return the sections of codes, their constants and the refine store.
+
+        ``coded`` is the dimension of rotated vectors, by default ``dims`` or d.
+        """
         check_one_of("metric", metric, METRICS)
-        coded = self.dims if isinstance(self.dims, int) else d
+        if coded is None:
+            coded = self.dims if isinstance(self.dims, int) else d
         codebook, l2 = self.codebook.settled(coded), metric == "l2"
         layout = KINDS[codebook.kind].layout(codebook, coded, l2, self.spill and not l2)
-        if self.refine:
-            layout = layout | row_layout(self.refine, d, "refine")
-        return sum(section.bytes_per_row for section in layout.values())
+        return layout | row_layout(self.refine, d, "refine") if self.refine else layout
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested plain values without empty ones; `from_dict` reads them back."""

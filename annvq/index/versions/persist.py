@@ -72,9 +72,8 @@ def _check(segment: Segment, trained: Trained) -> None:
         raise CorruptIndexError(f"{len(segment.ids)} ids for {segment.n} rows")
     if segment.attributes is not None and segment.attributes.num_rows != segment.n:
         raise CorruptIndexError(f"{segment.attributes.num_rows} rows of attributes for {segment.n} rows")
-    layout = trained.codes.layout if trained.refine is None else trained.codes.layout | trained.refine.layout
     blocks = int(segment.block_offsets[-1])
-    expected = {name: (section.dtype, section.shape(segment.n, blocks)) for name, section in layout.items()}
+    expected = {name: (section.dtype, section.shape(segment.n, blocks)) for name, section in trained.layout.items()}
     if isinstance(trained.codes, TableCodes) and trained.codes.spill:
         expected |= spill.check(segment.arrays, trained.codes.M, segment.n, trained.nlist)
     if trained.extension is not None:
