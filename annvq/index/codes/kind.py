@@ -100,6 +100,11 @@ class Codes(Protocol):
         ...
 
     @property
+    def followed(self) -> tuple[str, ...]:
+        """The sections whose numbers kernels follow unchecked, which are therefore kept in memory."""
+        ...
+
+    @property
     def scan_is_final(self) -> bool:
         """Whether the scan's scores are the best that the codes give, so that a search for k needs no `rescore`."""
         ...
@@ -134,6 +139,24 @@ class Codes(Protocol):
 
     def unpack(self, segment: Segment, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Return, for some rows (int64) of a segment, what `pack` was given."""
+        ...
+
+    def relaid(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return a segment's sections in this machine's layout, whatever machine wrote them."""
+        ...
+
+    def check(self, arrays: dict[str, np.ndarray], n: int) -> dict[str, tuple[type, tuple[int, ...]]]:
+        """Check the sections `followed` of n rows when their file is opened (CorruptIndexError).
+
+        Returns dtype and shape of sections that `Kind.layout` cannot state, because they depend on numbers in these.
+        """
+        ...
+
+    def verify(self, arrays: dict[str, np.ndarray]) -> None:
+        """Raise CorruptIndexError if values are stored that `encode` never makes and that must not be decoded.
+
+        This reads all of a segment's sections. That floats are finite is checked already.
+        """
         ...
 
     def prepare(self, queries: np.ndarray, probes: Probes) -> Any:

@@ -11,22 +11,19 @@ import numpy as np
 from annvq.codebooks import ProductCodebook
 from annvq.codebooks.anisotropic import eta_from_threshold
 from annvq.errors import RecipeError
-from annvq.index.codes.kind import Fields, Layout, packed_codes
-from annvq.index.codes.tablecodes import TableCodes, codes_mismatch, residuals, rows_to_learn_from, table_layout
+from annvq.index.codes.kind import Fields, Layout
+from annvq.index.codes.tablecodes import table_layout
+from annvq.index.codes.tablekind import TableKind, learned_from
 from annvq.index.values import settled
 
 
-class ProductKind:
+class ProductKind(TableKind):
     """M sub-quantizers, each for dimensions of its own."""
 
     name = "pq"
     defaults = MappingProxyType({"M": None, "nbits": 8, "residual": False, "score_aware": None})
-    nbits = (4, 8)
     splits_dimensions = True
-    bits = 0
     codebook = ProductCodebook
-    rotates_itself = False
-    needs_centre = False
     spelling = re.compile(r"PQ(?P<M>[0-9]{1,9})(?:x(?P<nbits>[0-9]{1,9}))?(?P<fastscan>fsr?)?")
 
     def is_centered(self, spec: Fields) -> bool:
@@ -37,35 +34,19 @@ class ProductKind:
         """Return the sections of M codes, a constant of residuals under "l2", and second codes."""
         return table_layout(settled(spec.M), settled(spec.nbits), l2 and spec.residual, spill)
 
-    def telling_bytes(self, spec: Fields, d: int) -> int:
-        """Return the bytes of the codes."""
-        return packed_codes(settled(spec.M), settled(spec.nbits)).bytes_per_row
-
     def train(
         self, spec: Fields, rows: np.ndarray, centroids: np.ndarray | None, metric: str, *, seed: int, threads: int
     ) -> ProductCodebook:
         """Learn entries for vectors or residuals, which for inner products may weight the parallel error more."""
-        nbits = settled(spec.nbits)
-        rows = rows[: rows_to_learn_from(nbits)]
-        targets = residuals(rows, centroids, threads) if spec.residual and centroids is not None else rows
+        rows, targets = learned_from(spec, rows, centroids, threads)
         eta = None
         if spec.score_aware is not None and metric != "l2":
             eta = eta_from_threshold(spec.score_aware, rows.shape[1])
         directions = rows if eta is not None else None
         return ProductCodebook.train(
-            targets, M=settled(spec.M), nbits=nbits, anisotropic_eta=eta, directions=directions, seed=seed,
-            threads=threads,
+            targets, M=settled(spec.M), nbits=settled(spec.nbits), anisotropic_eta=eta, directions=directions,
+            seed=seed, threads=threads,
         )  # fmt: skip
-
-    def mismatch(self, spec: Fields, codebook: ProductCodebook) -> str | None:
-        """Return how the number and bits of the codes differ from the recipe's."""
-        return codes_mismatch(spec, codebook)
-
-    def codes(
-        self, spec: Fields, codebook: Any, dim: int, metric: str, centroids: np.ndarray | None, spill: bool
-    ) -> TableCodes:
-        """Return codes that are scanned through look-up tables."""
-        return TableCodes(codebook, metric, spec.residual, codebook.M, codebook.nbits, centroids, spill)
 
     def read(self, found: re.Match[str], lists: bool) -> dict[str, Any]:
         """Return the fields of "PQ32x4fsr" and the like; codes behind lists are of residuals, except those of "fs"."""

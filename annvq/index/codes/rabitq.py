@@ -14,6 +14,7 @@ import numpy as np
 from annvq.arrays import frozen
 from annvq.codebooks import RaBitQCodebook
 from annvq.codebooks.rabitq import PreparedQueries, factor_columns
+from annvq.index.codes.byrow import ByRow
 from annvq.index.codes.kind import Fields, FusedSearch, Layout, Section
 from annvq.index.codes.pools import Pools
 from annvq.index.codes.probes import Probes
@@ -39,41 +40,27 @@ class PreparedProbes:
 
 
 @dataclass(frozen=True)
-class RaBitQCodes:
+class RaBitQCodes(ByRow):
     """How differences from the lists' centroids are coded and scanned; ``metric`` is "ip" or "l2"."""
 
     codebook: RaBitQCodebook
     metric: str
     centroids: np.ndarray
 
-    copies = 1  # times that a scan may find a row
-    scan_is_final = True
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """The names of the sections of the first bits, of the other bits, and of factors."""
+        return _SECTIONS
 
     @cached_property
     def centroid_squares(self) -> np.ndarray:
         """The squared lengths of the centroids for inner products, or nothing."""
         return _NOTHING if self.metric == "l2" else frozen(squared_norms(self.centroids))
 
-    def pool_depth(self, k: int) -> int:
-        """Return how many rows a scan must keep for the k best; they are k, for its scores are final."""
-        return k
-
     def encode(self, vectors: np.ndarray, labels: np.ndarray, threads: int) -> dict[str, np.ndarray]:
         """Code vectors (n, d) float32 of the lists ``labels`` (n,)."""
         residuals = vectors - self.centroids[labels]
         return self.codebook.encode_trusted(residuals, self.centroids, labels, self.metric, threads=threads)
-
-    def completed(self, arrays: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, np.ndarray]:
-        """Return rows that were made elsewhere as they are, for nothing goes with them."""
-        return arrays
-
-    def pack(self, arrays: dict[str, np.ndarray], offsets: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the rows as they are, for planes are kept by row."""
-        return arrays
-
-    def unpack(self, segment: Segment, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Return some rows (int64) of a segment's sections."""
-        return {name: segment.arrays[name][rows] for name in _SECTIONS}
 
     def decode(self, arrays: dict[str, np.ndarray], labels: np.ndarray) -> np.ndarray:
         """Return vectors (n, d) float32 of unpacked rows of the lists ``labels`` (n,)."""

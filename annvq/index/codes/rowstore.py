@@ -16,6 +16,7 @@ import numpy as np
 from annvq.arrays import frozen
 from annvq.codebooks import ScalarCodebook
 from annvq.errors import NonFiniteError
+from annvq.index.codes.byrow import ByRow
 from annvq.index.codes.kind import Fields, Layout, Section
 from annvq.index.codes.pools import Pools
 from annvq.index.codes.probes import Probes
@@ -33,7 +34,7 @@ def row_layout(kind: str, dim: int, section: str) -> Layout:
 
 
 @dataclass(frozen=True)
-class RowStore:
+class RowStore(ByRow):
     """How rows of ``dim`` numbers are kept (``kind``: fp32, fp16, sq8) in one section of a segment."""
 
     kind: str
@@ -42,8 +43,10 @@ class RowStore:
     section: str
     scalar: ScalarCodebook | None = None
 
-    copies = 1  # times that a scan may find a row
-    scan_is_final = True
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """The one section of the rows."""
+        return (self.section,)
 
     def encode(self, vectors: np.ndarray, labels: np.ndarray, threads: int) -> dict[str, np.ndarray]:
         """Return the rows to store for float32 vectors (n, d); values beyond float16's range raise NonFiniteError."""
@@ -62,18 +65,6 @@ class RowStore:
             raise NonFiniteError(f"float16 holds values up to 65504, the largest given is {largest:g}: use fp32")
         return rows
 
-    def completed(self, arrays: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, np.ndarray]:
-        """Return rows that were made elsewhere as they are, for nothing goes with them."""
-        return arrays
-
-    def pack(self, arrays: dict[str, np.ndarray], offsets: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the rows as they are, for this store's layout is the plain one."""
-        return arrays
-
-    def unpack(self, segment: Segment, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Return some rows (int64) of a segment's section."""
-        return {self.section: segment.arrays[self.section][rows]}
-
     def decode(self, arrays: dict[str, np.ndarray], labels: np.ndarray) -> np.ndarray:
         """Return unpacked rows (n, d) as float32."""
         rows = arrays[self.section]
@@ -81,10 +72,6 @@ class RowStore:
             assert self.scalar is not None
             return self.scalar.decode_trusted(np.ascontiguousarray(rows))
         return rows.astype(np.float32)
-
-    def pool_depth(self, k: int) -> int:
-        """Return how many rows a scan must keep for the k best; they are k, for its scores are final."""
-        return k
 
     def prepare(self, queries: np.ndarray, probes: Probes) -> np.ndarray:
         """Return the queries (nq, d), padded for the kernels."""

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
 from annvq.arrays import frozen
-from annvq.codebooks import ProductCodebook, ResidualCodebook, ScalarCodebook
+from annvq.codebooks import ProductCodebook
 from annvq.index.codes import spill
-from annvq.index.codes.kind import Fields, FusedSearch, Layout, Section, packed_codes
+from annvq.index.codes.kind import FusedSearch, Layout, Section, packed_codes
 from annvq.index.codes.pools import Pools
 from annvq.index.codes.probes import Probes
 from annvq.index.rows.segment import Segment
-from annvq.kernels.clusters.assign import assign
 from annvq.kernels.scan import pipeline, pipeline4, scan4, scan8
 from annvq.kernels.scan.lists import PackedCodes
 from annvq.kernels.vectors.dots import squared_norms
 
 CODEBOOK_ROWS = 1 << 16  # vectors from which a codebook of 256 entries per sub-quantizer is learned
-_ROWS_FOR_4_BITS = 1 << 14  # the same for 16 entries
 _ROWS_DECODED = 1024  # at a time, to compute their constants
 _NOTHING = frozen(np.empty(0, np.float32))
 _UNMAPPED = frozen(np.empty(0, np.uint32))
@@ -37,21 +36,32 @@ def table_layout(M: int, nbits: int, constants: bool, spilled: bool) -> Layout:
     return layout | spill.layout(M) if spilled else layout
 
 
-def rows_to_learn_from(nbits: int) -> int:
-    """Return how many vectors a codebook of 16 or 256 entries learns from."""
-    return _ROWS_FOR_4_BITS if nbits == 4 else CODEBOOK_ROWS
+class TableCodebook(Protocol):
+    """A codebook whose score with a code is a sum of look-ups; arrays are those of `ProductCodebook`'s methods."""
 
+    def encode_trusted(self, rows: np.ndarray, *, threads: int) -> np.ndarray:
+        """Return the codes (n, M) uint8 of vectors (n, d) float32."""
+        ...
 
-def residuals(rows: np.ndarray, centroids: np.ndarray, threads: int) -> np.ndarray:
-    """Return the differences of vectors (n, d) from their nearest centroids."""
-    return rows - centroids[assign(rows, centroids, metric="l2", threads=threads)[0]]
+    def decode_trusted(self, codes: np.ndarray) -> np.ndarray:
+        """Return the vectors that codes stand for."""
+        ...
 
+    def lookup_tables_trusted(self, queries: np.ndarray, metric: str, *, residual: bool) -> np.ndarray:
+        """Return the queries' tables (nq, M, ksub) float32 for "ip" or "l2"."""
+        ...
 
-def codes_mismatch(spec: Fields, codebook: ProductCodebook | ResidualCodebook) -> str | None:
-    """Return in words how the number and bits of codes differ from the recipe's, or None if they do not."""
-    if (codebook.M, codebook.nbits) == (spec.M, spec.nbits):
-        return None
-    return f"of {spec.M} codes of {spec.nbits} bits with a codebook of {codebook.M} of {codebook.nbits}"
+    def needs_constants(self, metric: str, residual: bool) -> bool:
+        """Return whether a score is base + tables + a constant per vector, rather than base + tables."""
+        ...
+
+    def residual_constants(self, codes: Any, centroids: Any) -> np.ndarray:
+        """Return the constants (n,) float32 of codes relative to centroids (n, d), or to 0 if they are None."""
+        ...
+
+    def residual_constants_trusted(self, codes: np.ndarray, centroids: np.ndarray | None) -> np.ndarray:
+        """Do what `residual_constants` does, without checks."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -62,7 +72,7 @@ class TableCodes:
     of ``nbits`` 4 or 8. If ``spill``, every row has a second code in another list (`annvq.index.codes.spill`).
     """
 
-    codebook: ProductCodebook | ResidualCodebook | ScalarCodebook
+    codebook: TableCodebook
     metric: str
     residual: bool
     M: int
@@ -85,6 +95,23 @@ class TableCodes:
                 rest = {name: array for name, array in arrays.items() if name != other}
                 arrays = {**rest, section: frozen(scan4.relaid(packed))}
         return arrays
+
+    def check(self, arrays: dict[str, np.ndarray], n: int) -> dict[str, tuple[type, tuple[int, ...]]]:
+        """Check which rows second codes are of, and return dtype and shape of their sections (CorruptIndexError)."""
+        if not self.spill:
+            return {}
+        assert self.centroids is not None
+        return spill.check(arrays, self.M, n, len(self.centroids))
+
+    def verify(self, arrays: dict[str, np.ndarray]) -> None:
+        """Raise CorruptIndexError unless second codes are of every row; any codes are valid."""
+        if self.spill:
+            spill.check_rows(arrays)
+
+    @property
+    def followed(self) -> tuple[str, ...]:
+        """The sections that say where second codes are, and of which rows."""
+        return (spill.OFFSETS, spill.ROWS) if self.spill else ()
 
     @property
     def copies(self) -> int:

@@ -21,6 +21,7 @@ As in Faiss, codes behind `IVF` are of residuals, except `PQ{M}x4fs`.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from annvq.errors import RecipeError
@@ -30,10 +31,10 @@ from annvq.index.recipe.spec import Auto, Recipe
 from annvq.index.values import did_you_mean
 
 _NUMBER = r"[0-9]{1,9}"
-_STAGES = {
+_STAGES = ("rotation", "lists", "codes", "refine")
+_SPELLINGS = {
     "rotation": re.compile(rf"OPQ(?P<M>{_NUMBER})|PCA(?P<dims>{_NUMBER})|RR"),
     "lists": re.compile(rf"IVF(?P<nlist>{_NUMBER}|auto)?"),
-    "codes": re.compile("|".join(re.sub(r"\?P<\w+>", "?:", kind.spelling.pattern) for kind in KINDS.values())),
     "refine": re.compile(r"RFlat|Refine\((?P<kind>Flat|SQfp16|SQ8)\)"),
 }
 _ACCEPTED = {
@@ -74,13 +75,12 @@ def parse(text: str) -> Recipe:
 
     """
     found: dict[str, re.Match[str]] = {}
-    accepted = ["rotation", "lists", "codes"]
+    accepted: Sequence[str] = ("rotation", "lists", "codes")
     for token in _split(text):
         stage, match = _match(token, accepted, text)
         found[stage] = match
-        accepted = list(_STAGES)[list(_STAGES).index(stage) + 1 :]
-        if "codes" in accepted:
-            accepted.remove("refine")
+        following = _STAGES[_STAGES.index(stage) + 1 :]
+        accepted = following[:-1] if "codes" in following else following
     if "codes" not in found:
         raise RecipeError(f"factory string {text!r} names no codes; accepted: {_ACCEPTED['codes']}")
     try:
@@ -128,9 +128,9 @@ def _split(text: str) -> list[_Token]:
     return tokens
 
 
-def _match(token: _Token, stages: list[str], text: str) -> tuple[str, re.Match[str]]:
+def _match(token: _Token, stages: Sequence[str], text: str) -> tuple[str, re.Match[str]]:
     for stage in stages:
-        match = _STAGES[stage].fullmatch(token.text)
+        match = _read(stage, token)
         if match:
             return stage, match
     for pattern, way_out in _NOT_HERE:
@@ -139,10 +139,16 @@ def _match(token: _Token, stages: list[str], text: str) -> tuple[str, re.Match[s
     raise RecipeError(_unexpected(token, text, stages))
 
 
-def _unexpected(token: _Token, text: str, stages: list[str]) -> str:
+def _read(stage: str, token: _Token) -> re.Match[str] | None:
+    if stage != "codes":
+        return _SPELLINGS[stage].fullmatch(token.text)
+    return next((match for kind in KINDS.values() if (match := kind.spelling.fullmatch(token.text))), None)
+
+
+def _unexpected(token: _Token, text: str, stages: Sequence[str]) -> str:
     where = f"at character {token.position} of {text!r}"
     accepted = "; ".join(_ACCEPTED[stage] for stage in stages) or "nothing more"
-    if any(pattern.fullmatch(token.text) for pattern in _STAGES.values()):
+    if any(_read(stage, token) for stage in _STAGES):
         return f"{token.text!r} is in the wrong place, {where}; accepted here: {accepted}"
     return f"unknown part {token.text!r} {where}{did_you_mean(token.text, _NEAR)}; accepted here: {accepted}"
 

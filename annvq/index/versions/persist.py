@@ -8,8 +8,6 @@ import numpy as np
 
 from annvq.arrays import frozen
 from annvq.errors import AnnvqError, CorruptIndexError, DuplicateIdError
-from annvq.index.codes import spill
-from annvq.index.codes.tablecodes import TableCodes
 from annvq.index.rows import arrowfile
 from annvq.index.rows.attributes import intact
 from annvq.index.rows.ids import IdColumn
@@ -19,14 +17,13 @@ from annvq.index.trained import Trained
 _ARRAY = "array."  # prefix of the sections that hold codes, constants and refine rows
 # What kernels follow unchecked is kept in memory, where it stays as it was checked, whatever happens to the file.
 # (So are offsets of string ids, from their first use on: `IdColumn`.)
-_FOLLOWED = (spill.OFFSETS, spill.ROWS)
 LIVE = ("live", "rows")
 
 
 def followed(trained: Trained) -> tuple[str, ...]:
     """Return the sections of a segment that kernels follow unchecked."""
     also = () if trained.extension is None else trained.extension.followed
-    return ("offsets", *(_ARRAY + name for name in (*_FOLLOWED, *also)))
+    return ("offsets", *(_ARRAY + name for name in (*trained.codes.followed, *also)))
 
 
 def segment_sections(segment: Segment) -> dict[str, np.ndarray]:
@@ -44,8 +41,7 @@ def segment_from_sections(sections: dict[str, np.ndarray], trained: Trained, nam
     try:
         offsets = frozen(sections["offsets"])
         arrays = {key[len(_ARRAY) :]: frozen(array) for key, array in sections.items() if key.startswith(_ARRAY)}
-        if isinstance(trained.codes, TableCodes):
-            arrays = trained.codes.relaid(arrays)
+        arrays = trained.codes.relaid(arrays)
         if trained.extension is not None:
             arrays = trained.extension.relaid(arrays)
         ids = IdColumn.from_sections(sections, name)
@@ -74,8 +70,7 @@ def _check(segment: Segment, trained: Trained) -> None:
         raise CorruptIndexError(f"{segment.attributes.num_rows} rows of attributes for {segment.n} rows")
     blocks = int(segment.block_offsets[-1])
     expected = {name: (section.dtype, section.shape(segment.n, blocks)) for name, section in trained.layout.items()}
-    if isinstance(trained.codes, TableCodes) and trained.codes.spill:
-        expected |= spill.check(segment.arrays, trained.codes.M, segment.n, trained.nlist)
+    expected |= trained.codes.check(segment.arrays, segment.n)
     if trained.extension is not None:
         expected |= trained.extension.layout(segment.arrays, segment.n)
     if set(expected) != set(segment.arrays):
@@ -89,16 +84,15 @@ def _expect(array: np.ndarray, dtype: type, shape: tuple[int, ...], name: str) -
         raise CorruptIndexError(f"section {name} is {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}")
 
 
-def verify_segment(segment: Segment) -> None:
-    """Check what opening does not read: that positions permute, ids are unique, numbers finite, attributes intact."""
+def verify_segment(segment: Segment, trained: Trained) -> None:
+    """Check what opening does not read: that positions permute, ids are unique, codes valid, attributes intact."""
     if not np.array_equal(np.sort(segment.positions), np.arange(segment.n)):
         raise CorruptIndexError(f"{segment.name}: section positions is not a permutation of the rows")
     segment.ids.check()
     if segment.attributes is not None:
         intact(segment.attributes)
     try:
-        if spill.ROWS in segment.arrays:
-            spill.check_rows(segment.arrays)
+        trained.codes.verify(segment.arrays)
         for name, array in segment.arrays.items():
             if array.dtype.kind == "f" and not all(np.isfinite(part).all() for part in _parts(array)):
                 raise CorruptIndexError(f"section {_ARRAY}{name} holds NaN or infinity")

@@ -279,11 +279,12 @@ class VersionedRows:
     def verify(self) -> None:
         """Read every byte of the files; CorruptIndexError names the section that is wrong."""
         self.check_open()
-        store, segments = self._store, self.current.snapshot.segments
+        store, now = self._store, self.current
         if store is not None:
             store.verify()
+        segments = now.snapshot.segments
         for segment in segments:
-            persist.verify_segment(segment)
+            persist.verify_segment(segment, now.trained)
         persist.verify_together(segments)
 
     def is_current(self) -> bool:
