@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from annvq import errors
+    from annvq import errors, recipes
     from annvq.hits import Hits, RangeHits
     from annvq.index.build import build
     from annvq.index.index import Index
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from annvq.index.warmup import warmup
 
 __version__ = "0.1.0"
-__all__ = ["Hits", "Index", "RangeHits", "Recipe", "SearchParams", "build", "errors", "open", "warmup"]
+__all__ = ["Hits", "Index", "RangeHits", "Recipe", "SearchParams", "build", "errors", "open", "recipes", "warmup"]
 
 _HOMES = {
     "Hits": "annvq.hits",

@@ -21,7 +21,7 @@ LAYERS = (
     ("tables", "tokenizers"),
     ("learn",),
     ("evaluation", "hybrid", "interop", "multivector"),
-    ("annvq",),
+    ("annvq", "recipes"),
     ("index",),
     ("hits",),
     ("codebooks",),
@@ -111,6 +111,15 @@ def test_imports_point_down_only(path):
     for name in imported(without_type_checking(tree_of(path))):
         if name == "annvq" or name.startswith("annvq."):
             assert RANK[part_of(name)] >= RANK[own], f"{name_of(path)} imports {name}, which is above it"
+
+
+def test_benchmarks_are_for_commands_only():
+    """They are installed because the commands are, and whatever else is installed works without them."""
+    above = {"cli": {"cli"}, "demo": {"cli", "demo"}, "bench": {"bench", "cli", "demo"}}
+    for path in SOURCES:
+        parts = {part_of(name) for name in imported(ast.walk(tree_of(path))) if name.startswith("annvq.")}
+        for part in parts & set(above):
+            assert part_of(name_of(path)) in {*above[part], "__main__"}, f"{name_of(path)} imports {part}"
 
 
 def named_in_text(tree):

@@ -1,7 +1,7 @@
 """Recipes: what an index is made of, given as a `Recipe`, a factory string, a name or a TOML file.
 
 `annvq.index` is code; the folder `indexes` holds recipes as TOML, which a wheel carries as
-`annvq/_recipes`.
+`annvq/_recipes`. Users find what is for them in `annvq.recipes`.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def load(recipe: Recipe | str | os.PathLike[str]) -> Recipe:
         kind = type(recipe).__name__
         raise RecipeError(f"a recipe is a Recipe, a name, a path or a factory string, not {kind}")
     if recipe == "auto":
-        raise RecipeError("recipe 'auto' depends on the vectors: see annvq.index.recipe.choose(n, d, metric)")
+        raise RecipeError("recipe 'auto' depends on the vectors: see annvq.recipes.choose(n, d, metric)")
     files = _files()
     if recipe in files:
         return _read(files[recipe])
