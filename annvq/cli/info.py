@@ -10,7 +10,7 @@ from rich.table import Table
 
 from annvq.bench.console import megabytes
 from annvq.cli.opening import open_either
-from annvq.cli.options import IndexPath, examples, local_path
+from annvq.cli.options import IndexPath, check_report, examples, local_path
 from annvq.cli.output import write_report
 from annvq.cli.screen import one_line, screen
 
@@ -24,6 +24,7 @@ def command(
         typer.Option(
             "--json",
             parser=local_path,
+            callback=check_report,
             metavar="[FILE]",
             help="Write one JSON object, sizes in bytes: to standard output, or to FILE if it ends in .json.",
         ),

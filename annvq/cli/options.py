@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from annvq.arguments import as_path
+from annvq.bench.report import check_place
 from annvq.errors import FilterError, ParameterError
 from annvq.index.filters import dialect, text
 
@@ -75,6 +76,13 @@ def check_recall(value: float | None) -> float | None:
     return value
 
 
+def check_report(given: Path | None) -> Path | None:
+    """Return where a report goes; OSError if it cannot be written there, before anything is changed or measured."""
+    if given not in (None, STDOUT):
+        check_place(given)
+    return given
+
+
 FORMATS = "npy, npz, Parquet, Arrow, fvecs, bvecs or HDF5"
 
 Metric = Literal["ip", "l2", "cosine"]
@@ -131,5 +139,11 @@ Recipes = Annotated[
 ]
 JsonFile = Annotated[
     Path | None,
-    typer.Option("--json", parser=local_path, metavar="FILE", help="Write the result as JSON; '-' is standard output."),
+    typer.Option(
+        "--json",
+        parser=local_path,
+        callback=check_report,
+        metavar="FILE",
+        help="Write the result as JSON; '-' is standard output.",
+    ),
 ]

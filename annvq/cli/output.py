@@ -13,18 +13,22 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import typer
 
+from annvq.bench.report import check_place
 from annvq.cli.options import STDOUT
 from annvq.errors import ParameterError
 from annvq.io.replacing import replacing
 
 
 def check_rows_path(out: Path | None) -> None:
-    """See that rows can be written to a file of this name; a usage error otherwise."""
-    if out is not None and out != STDOUT and out.suffix.lower() not in _WRITERS:
+    """See that rows can be written to a file of this name (a usage error), and at this place (OSError)."""
+    if out is None or out == STDOUT:
+        return
+    if out.suffix.lower() not in _WRITERS:
         expected = ", ".join(_WRITERS)
         raise typer.BadParameter(
             f"{str(out)!r}: rows are written as {expected}, by the suffix, or to '-' as JSON lines"
         )
+    check_place(out)
 
 
 def write_rows(rows: pa.Table | pa.RecordBatchReader, out: Path) -> int:
@@ -51,6 +55,7 @@ def write_rows(rows: pa.Table | pa.RecordBatchReader, out: Path) -> int:
         sys.stdout.flush()
         return written
     writer = _WRITERS[out.suffix.lower()]
+    out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as temporary:
         writer(temporary, reader.schema, batches())
     return written
@@ -62,6 +67,7 @@ def write_report(report: dict[str, Any], out: Path) -> None:
     if out == STDOUT:
         typer.echo(text)
         return
+    out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
