@@ -8,15 +8,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from annvq import errors, recipes
     from annvq.hits import Hits, RangeHits
-    from annvq.index.build import build
+    from annvq.index.build import build, train
     from annvq.index.index import Index
+    from annvq.index.joining import merge
+    from annvq.index.opening import from_bytes
     from annvq.index.opening import open_index as open
     from annvq.index.recipe import Recipe
     from annvq.index.search.params import SearchParams
     from annvq.index.warmup import warmup
 
 __version__ = "0.1.0"
-__all__ = ["Hits", "Index", "RangeHits", "Recipe", "SearchParams", "build", "errors", "open", "recipes", "warmup"]
+__all__ = [
+    "Hits", "Index", "RangeHits", "Recipe", "SearchParams", "build", "errors", "from_bytes", "merge", "open",
+    "recipes", "train", "warmup",
+]  # fmt: skip
 
 _HOMES = {
     "Hits": "annvq.hits",
@@ -25,7 +30,10 @@ _HOMES = {
     "Recipe": "annvq.index.recipe",
     "SearchParams": "annvq.index.search.params",
     "build": "annvq.index.build",
+    "from_bytes": "annvq.index.opening",
+    "merge": "annvq.index.joining",
     "open": "annvq.index.opening",
+    "train": "annvq.index.build",
     "warmup": "annvq.index.warmup",
 }
 

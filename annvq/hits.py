@@ -2,21 +2,75 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from annvq.errors import MissingExtraError, StateError
 
-class Hits(NamedTuple):
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+
+class _Pair(NamedTuple):
+    ids: np.ndarray
+    scores: np.ndarray
+
+
+class Hits(_Pair):
     """The k best hits of every query, ordered by descending score and then by ascending id.
 
     ``ids`` (nq, k) are int64 or, for string ids, objects. ``scores`` (nq, k) are float32; larger is closer for every
     metric (inner product, cosine, or minus the squared Euclidean distance). Where fewer than k rows were found, the
-    remaining places hold the id -1 (None for strings) and the score -inf.
+    remaining places hold the id -1 (None for strings) and the score -inf. Hits unpack as ``ids, scores``.
+
+    Attributes
+    ----------
+    metric
+        The metric of the scores, or None for hits that no search made.
+    attributes
+        An Arrow table of nq * k rows, which has the columns that the search was asked for; row q * k + i belongs to
+        ``ids[q, i]`` and is null where no hit fills the place. None if the search was asked for none.
+
     """
 
-    ids: np.ndarray
-    scores: np.ndarray
+    metric: str | None = None
+    attributes: pa.Table | None = None
+
+    @property
+    def distances(self) -> np.ndarray:
+        """Distances (nq, k) float32, smaller is closer; infinite where no hit fills the place.
+
+        They are squared Euclidean distances under "l2", 1 - cosine under "cosine", and minus the inner product under
+        "ip". StateError is raised if no search made the hits.
+        """
+        if self._known_metric() == "cosine":
+            return np.maximum(np.float32(0), np.float32(1) - self.scores)  # rounding may take a score above 1
+        return -self.scores
+
+    @property
+    def similarities(self) -> np.ndarray:
+        """Similarities (nq, k) float32 from 0 to 1, larger is closer; 0 where no hit fills the place.
+
+        They rise with the scores: (1 + s) / 2 under "cosine", 1 / (1 + d) of the distance d under "l2", and the
+        logistic function 1 / (1 + exp(-s)) under "ip". StateError is raised if no search made the hits.
+        """
+        scores, metric = self.scores.astype(np.float64), self._known_metric()
+        missing = np.isneginf(scores)
+        scores[missing] = 0
+        if metric == "cosine":
+            found = np.clip((1 + scores) / 2, 0, 1)
+        elif metric == "ip":
+            found = np.exp(-np.logaddexp(0, -scores))
+        else:
+            found = 1 / (1 + np.maximum(0, -scores))
+        return np.where(missing, 0, found).astype(np.float32)
+
+    def _known_metric(self) -> str:
+        if self.metric is None:
+            raise StateError("these hits come from no search, so the metric of their scores is not known")
+        return self.metric
 
     def to_lists(self) -> list[list[tuple[Any, float]]]:
         """Return a list of (id, score) pairs per query, without the places that no hit fills."""
@@ -24,6 +78,36 @@ class Hits(NamedTuple):
             [(label, float(score)) for label, score in zip(ids, scores, strict=True) if score != -np.inf]
             for ids, scores in zip(self.ids.tolist(), self.scores, strict=True)
         ]
+
+    def to_arrow(self) -> pa.Table:
+        """Return one row per hit: query and rank (int64, from 0), id, score, and the attributes if there are any.
+
+        Places that no hit fills are left out. StateError is raised if an attribute has the name of another column.
+        """
+        import pyarrow as pa
+
+        queries, ranks = np.nonzero(self.scores != -np.inf)
+        ids = self.ids[queries, ranks]
+        columns: dict[str, Any] = {
+            "query": pa.array(queries),
+            "rank": pa.array(ranks),
+            "id": pa.array(ids.tolist(), pa.string()) if ids.dtype == object else pa.array(ids),
+            "score": pa.array(self.scores[queries, ranks]),
+        }
+        if self.attributes is not None:
+            if taken := set(columns) & set(self.attributes.schema.names):
+                raise StateError(f"attribute {min(taken)!r} has the name of another column of the hits")
+            held = self.attributes.take(pa.array(queries * self.scores.shape[1] + ranks))
+            columns |= dict(zip(held.schema.names, held.columns, strict=True))
+        return pa.table(columns)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return what `to_arrow` returns as a pandas data frame (MissingExtraError without pandas)."""
+        try:
+            import pandas  # noqa: F401
+        except ImportError as error:
+            raise MissingExtraError("pandas", "pandas") from error
+        return self.to_arrow().to_pandas()
 
 
 class RangeHits(NamedTuple):

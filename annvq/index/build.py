@@ -9,13 +9,14 @@ import numpy as np
 
 from annvq import vectors as door
 from annvq.arguments import as_choice, as_count, as_path
-from annvq.errors import NonFiniteError, ParameterError, RecipeError, ZeroVectorError
+from annvq.errors import NonFiniteError, ParameterError, RecipeError, ShapeError, ZeroVectorError
 from annvq.index import recipe as recipes
 from annvq.index.index import Index
 from annvq.index.recipe import Recipe
 from annvq.index.rows.attributes import as_attributes
 from annvq.index.rows.segment import Segment
-from annvq.index.train import sample_size, train
+from annvq.index.train import sample_size
+from annvq.index.train import train as learn
 from annvq.index.trained import Trained
 from annvq.index.values import settled
 from annvq.index.versions.stream import SegmentStream
@@ -44,6 +45,7 @@ def build(
     metric: str = "ip",
     zero: str = "error",
     train: Any = None,
+    trained: Trained | Index | None = None,
     seed: int = 0,
     threads: int | None = None,
     progress: bool | Callable[[int, int | None], object] | Progress = False,
@@ -71,6 +73,9 @@ def build(
         keeps vectors), and a zero query scores 0 with every row. For other metrics it changes nothing.
     train
         Vectors to train on, or how many of the vectors to sample; by default as many as the recipe needs.
+    trained
+        What `annvq.train` returned, or an index whose trained parts are shared: nothing is learned then, and recipe and
+        metric are its. Indexes that share these can be merged (`annvq.merge`).
     seed
         A whole number of at least 0. The same seed and vectors give the same index, whatever the number of threads.
     threads
@@ -91,19 +96,87 @@ def build(
     """
     if metric not in METRICS:
         raise ParameterError(f"metric {metric!r}: expected one of {', '.join(METRICS)}")
-    zero = as_choice("zero", zero, ZEROS) if metric == "cosine" else ZEROS[0]
+    zero = _zero_policy(metric, zero)
     seed, workers = as_count("seed", seed, least=0), pool.resolve(threads)
     folder = None if path is None else as_path(path)
     source = door.as_source(vectors)
     given_ids = source.ids() if ids is None else ids
     with listening(progress) as report:
-        trained = _learn(source, recipe, metric, zero, train, seed, workers, report)
+        if trained is None:
+            parts = _learn(source, recipe, metric, zero, train, seed, workers, report)
+        else:
+            parts = _shared(trained, source, recipe, metric, zero, train)
         attributes = None if attributes is None else as_attributes(attributes, source.count)
 
         def encode(store: Store | None) -> list[Segment]:
-            return _encode(source, trained, given_ids, attributes, workers, report, store)
+            return _encode(source, parts, given_ids, attributes, workers, report, store)
 
-        return Index(VersionedRows.build(trained, encode, folder))
+        return Index(VersionedRows.build(parts, encode, folder))
+
+
+def train(
+    vectors: Any,
+    recipe: Recipe | str | os.PathLike[str] = "auto",
+    *,
+    n: int | None = None,
+    metric: str = "ip",
+    zero: str = "error",
+    seed: int = 0,
+    threads: int | None = None,
+    progress: bool | Callable[[int, int | None], object] | Progress = False,
+) -> Trained:
+    """Learn what the segments of an index share, such as centroids and codebooks, and keep no vector.
+
+    `annvq.build` takes the result as ``trained``, also in other processes. Indexes that are built so from parts of a
+    collection and merged (`annvq.merge`) are, to the bit, the index that is built of the whole.
+
+    Parameters
+    ----------
+    vectors
+        The vectors to learn from, as for `annvq.build`; of more than the recipe needs, a sample is drawn.
+    n
+        The number of vectors that the index will hold, on which numbers of lists and the choice of "auto" depend. By
+        default as many as are given here.
+    recipe, metric, zero, seed, threads, progress
+        The same as for `annvq.build`.
+
+    Raises
+    ------
+    ShapeError, DtypeError, NonFiniteError, ZeroVectorError, RecipeError, ParameterError
+        Nothing can be learned from the input, or an argument is not valid.
+
+    """
+    zero = _zero_policy(as_choice("metric", metric, METRICS), zero)
+    seed, workers = as_count("seed", seed, least=0), pool.resolve(threads)
+    count = None if n is None else as_count("n", n, least=0)
+    with listening(progress) as report:
+        return _learn(door.as_source(vectors), recipe, metric, zero, None, seed, workers, report, count)
+
+
+def _zero_policy(metric: str, zero: str) -> str:
+    return as_choice("zero", zero, ZEROS) if metric == "cosine" else ZEROS[0]
+
+
+def _shared(given: Any, source: VectorSource, recipe: Any, metric: str, zero: str, sample: Any) -> Trained:
+    """Return the trained parts that a build was given (ParameterError, ShapeError)."""
+    parts = given.rows.current.trained if isinstance(given, Index) else given
+    if not isinstance(parts, Trained):
+        raise ParameterError(f"trained: {type(given).__name__}, expected what annvq.train returns, or an Index")
+    if parts.extension is not None:
+        raise ParameterError(f"trained: {parts.extension.refusal}")
+    if (
+        sample is not None
+        or recipe != "auto"
+        or metric not in ("ip", parts.metric)
+        or zero not in ("error", parts.zero)
+    ):
+        raise ParameterError(
+            f"trained parts have recipe {parts.recipe.name!r}, metric {parts.metric!r} and zero {parts.zero!r}: "
+            "give no recipe, metric, zero or train beside them"
+        )
+    if source.dim and source.dim != parts.dim:
+        raise ShapeError(f"vectors of {source.dim} dimensions, the trained parts have {parts.dim}")
+    return parts
 
 
 def _learn(
@@ -115,8 +188,9 @@ def _learn(
     seed: int,
     threads: int,
     report: Progress,
+    count: int | None = None,
 ) -> Trained:
-    """Resolve the recipe for the source and train it on a sample."""
+    """Resolve the recipe for ``count`` vectors, by default those of the source, and train it on a sample."""
     report.begin(READING)
     n, dim = source.count, source.dim
     wanted = int(given) if isinstance(given, int | np.integer) and not isinstance(given, bool) else None
@@ -127,7 +201,7 @@ def _learn(
         head = _sample(source, wanted or 1 << 17, seed, metric, zero)
         n = len(head) if len(head) < (wanted or 1 << 17) else _UNKNOWN_FACTOR * len(head)
         dim = source.dim
-    resolved = _resolve(recipe, n, dim, metric)
+    resolved = _resolve(recipe, n if count is None else count, dim, metric)
     if given is not None and wanted is None:
         sample = door.for_metric(door.as_matrix(given, dim=dim, name="train"), metric, "train", zero=zero)
     else:
@@ -138,7 +212,7 @@ def _learn(
             sample = _sample(source, size, seed, metric, zero)
     if resolved.nlist is not None and len(sample) < settled(resolved.nlist):
         raise RecipeError(f"nlist = {resolved.nlist} lists cannot be learned from {len(sample)} vectors")
-    return train(resolved, sample, metric, seed=seed, threads=threads, report=report, zero=zero)
+    return learn(resolved, sample, metric, seed=seed, threads=threads, report=report, zero=zero)
 
 
 def _sample(source: VectorSource, rows: int, seed: int, metric: str, zero: str) -> np.ndarray:

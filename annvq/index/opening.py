@@ -18,7 +18,8 @@ def open_index(path: str | os.PathLike[str], mode: str = "r", *, verify: bool = 
     mode
         "r" opens for reading: there may be any number of readers, each of which keeps the version that it opened. "rw"
         opens for writing: there is one writer at a time, which holds a lock, and whatever `add`, `remove`, `compact`
-        and `tune` change is on disk when they return.
+        and `tune` change is on disk when they return. "copy" opens an index whose changes stay in memory: the folder
+        stays as it is, and `save` writes the result elsewhere.
     verify
         Whether to read and check every byte first, as `Index.verify` does. By default, only what is needed to open an
         index is checked; the rest is checked before any of it is written again.
@@ -30,3 +31,23 @@ def open_index(path: str | os.PathLike[str], mode: str = "r", *, verify: bool = 
 
     """
     return Index(VersionedRows.open(path, mode, verify=verify))
+
+
+def from_bytes(content: bytes) -> Index:
+    """Return the index in memory that `Index.to_bytes` wrote.
+
+    Bytes hold no code, and come from anywhere: every byte is checked.
+
+    Raises
+    ------
+    DtypeError
+        The content is not bytes.
+    CorruptIndexError, VersionError
+        It is no index, or a damaged one, or was written by a newer annvq.
+    StateError
+        It is an index of documents: `annvq.multivector.MultiVectorIndex.from_bytes` takes it.
+
+    """
+    rows = VersionedRows.from_bytes(content)
+    rows.check_plain()
+    return Index(rows)

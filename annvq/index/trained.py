@@ -204,6 +204,10 @@ class Trained:
         sections["config"] = np.frombuffer(json.dumps(config).encode(), np.uint8)
         return sections
 
+    def __reduce__(self) -> tuple:
+        """Pickle the arrays and the configuration, which are checked when they are read."""
+        return Trained.from_sections, (self.sections(),)
+
     @classmethod
     def from_sections(cls, sections: dict[str, np.ndarray]) -> Trained:
         """Build from named arrays; CorruptIndexError is raised if they do not fit together."""

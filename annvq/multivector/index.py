@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,20 +11,21 @@ import numpy as np
 
 from annvq.arguments import as_count, as_number
 from annvq.arrays import offsets_of
-from annvq.errors import CorruptIndexError, ParameterError, StateError, StorageError
+from annvq.errors import CorruptIndexError, ParameterError, StateError
 from annvq.hits import Hits
+from annvq.index.base import BaseIndex
+from annvq.index.index import shown
 from annvq.index.recipe import Recipe
 from annvq.index.rows.segment import Segment
 from annvq.index.rows.snapshot import Snapshot
 from annvq.index.search import tune as tuning
 from annvq.index.search.params import SearchParams, checked
-from annvq.index.search.prepared import PreparedFilter
 from annvq.index.search.tune import Measured, TuneReport
 from annvq.index.search.view import View
 from annvq.index.trained import Trained
 from annvq.index.versions import figures
 from annvq.index.versions.commit import Version
-from annvq.index.versions.export import VectorColumn, record_batches
+from annvq.index.versions.export import VectorColumn
 from annvq.index.versions.versioned import VersionedRows
 from annvq.kernels import threads as pool
 from annvq.multivector.build import build
@@ -47,18 +47,17 @@ _MOST_CANDIDATES = 1 << 14  # that tuning looks at
 Score = Callable[[Prepared, dict[str, np.ndarray], np.ndarray], np.ndarray]
 
 
-class MultiVectorIndex:
+class MultiVectorIndex(BaseIndex):
     """Documents of several vectors under ids, searched by Chamfer similarity.
 
     `MultiVectorIndex.build` and `MultiVectorIndex.open` return such indexes. A search first finds candidates, by
     default in an ordinary index of one vector per document (`FixedDimensionalEncoder`), and then scores them by the
-    documents' own vectors, which are kept, coded, in the same segments. What `annvq.Index` says about threads and
-    about ``rows`` holds here too.
+    documents' own vectors, which are kept, coded, in the same segments.
     """
 
     def __init__(self, rows: VersionedRows) -> None:
         """Take rows that stand for documents; if they do not, StateError or CorruptIndexError is raised."""
-        self.rows = rows
+        super().__init__(rows)
         self._finder: Finder | None = _finder_of(rows.current.trained)
 
     @classmethod
@@ -115,11 +114,12 @@ class MultiVectorIndex:
         """Open a saved index of documents, memory-mapped; parameters and errors are those of `annvq.open`."""
         return _of(VersionedRows.open(path, mode, verify=verify))
 
-    # -- what it is ---------------------------------------------------------------------------
+    @classmethod
+    def from_bytes(cls, content: bytes) -> MultiVectorIndex:
+        """Return the index in memory that `to_bytes` wrote; errors are those of `annvq.from_bytes`."""
+        return _of(VersionedRows.from_bytes(content))
 
-    def __len__(self) -> int:
-        """Return the number of documents that are not removed."""
-        return self.rows.current.snapshot.live_count
+    # -- what it is ---------------------------------------------------------------------------
 
     @property
     def dim(self) -> int:
@@ -135,11 +135,6 @@ class MultiVectorIndex:
     def recipe(self) -> Recipe:
         """The recipe of the index of encodings, under the name of the multi-vector recipe."""
         return self.rows.current.trained.recipe
-
-    @property
-    def version(self) -> int:
-        """The number of the version, which grows by one with every change."""
-        return self.rows.current.number
 
     @property
     def candidates(self) -> int:
@@ -184,6 +179,8 @@ class MultiVectorIndex:
         candidates: int | None = None,
         nprobe: int | None = None,
         filter: Any = None,
+        columns: Any = None,
+        offset: int = 0,
         threads: int | None = None,
     ) -> Hits:
         """Return the k documents most similar to every query, by Chamfer similarity of the vectors as they are kept.
@@ -205,14 +202,19 @@ class MultiVectorIndex:
             number of centroids per query vector. The search goes on to more of them if these hold too few candidates.
         filter
             Which documents may be returned, as for `annvq.Index.search`; `prepare_filter` prepares one.
+        columns, offset
+            Attributes that come with the hits, and how many of the best hits to pass over, as for
+            `annvq.Index.search`.
         threads
             Default: all CPUs of the process; the result does not depend on it.
 
         """
-        k = as_count("k", k, most=max(1 << 24, len(self)))
-        finder, view, sets, depth = self._asked(queries, k, candidates, nprobe, filter, params)
-        scores, rows = _search(finder, view, sets, k, depth, pool.resolve(threads))
-        return Hits(view.snapshot.take_ids(rows), scores)
+        most = max(1 << 24, len(self))
+        k, offset = as_count("k", k, most=most), as_count("offset", offset, least=0, most=most)
+        wanted = min(offset + k, max(1, len(self)))
+        finder, view, sets, depth = self._asked(queries, wanted, candidates, nprobe, filter, params)
+        scores, rows = _search(finder, view, sets, wanted, depth, pool.resolve(threads))
+        return shown(view.snapshot, scores, rows, k, offset, "ip", columns)
 
     def find_candidates(
         self,
@@ -232,11 +234,6 @@ class MultiVectorIndex:
         finder, view, sets, depth = self._asked(queries, k, candidates, nprobe, filter)
         _, found = _found(finder, view, sets, k, depth, pool.resolve(threads))
         return [view.snapshot.take_ids(rows) for rows in found]
-
-    def prepare_filter(self, filter: Any) -> PreparedFilter:
-        """Prepare a filter once for many searches, as `annvq.Index.prepare_filter` does."""
-        view = self.rows.current.view
-        return filter if isinstance(filter, PreparedFilter) else PreparedFilter(filter, view)
 
     def tune(self, queries: Any, k: int = 10, recall: float = 0.95, *, threads: int | None = None) -> TuneReport:
         """Find the fastest nprobe and candidates that reach ``recall`` at k on these queries; make them the default.
@@ -273,9 +270,12 @@ class MultiVectorIndex:
 
     def reconstruct(self, ids: Any) -> Ragged:
         """Return the vectors of documents as the index keeps them, in float32; an unknown id raises UnknownIdError."""
-        now, finder = self._current()
-        snapshot, dim = now.snapshot, finder.tokens.dim
-        rows = snapshot.rows_of(ids)
+        now, _ = self._current()
+        return self._decoded(now.snapshot, now.snapshot.rows_of(ids))
+
+    def _decoded(self, snapshot: Snapshot, rows: np.ndarray) -> Ragged:
+        _, finder = self._current()
+        dim = finder.tokens.dim
         parts: list[np.ndarray] = [np.empty((0, dim), np.float32)] * len(rows)
         for segment in snapshot.segments:
             inside = np.flatnonzero((rows >= segment.base) & (rows < segment.base + segment.n))
@@ -286,83 +286,44 @@ class MultiVectorIndex:
         vectors = np.concatenate([np.empty((0, dim), np.float32), *parts])
         return Ragged(vectors, offsets_of(np.array([len(part) for part in parts], np.int64)))
 
-    def to_arrow(self, *, filter: Any = None, vectors: bool = True) -> pa.RecordBatchReader:
-        """Return all documents, in the order of insertion, as Arrow record batches that are made one at a time.
-
-        The columns are id, vectors (lists of float32 vectors, as `reconstruct` returns them; left out if ``vectors`` is
-        False) and the attributes. All else is the same as for `annvq.Index.to_arrow`.
-        """
-        now, finder = self._current()
-        snapshot = now.narrowed(filter).snapshot
-        return record_batches(snapshot, _vector_column(finder.tokens, now.snapshot) if vectors else None)
+    def _vector_column(self, now: Version) -> VectorColumn:
+        return _vector_column(self._current()[1].tokens, now.snapshot)
 
     # -- changing -----------------------------------------------------------------------------
 
     def add(self, documents: Any, ids: Any = None, attributes: Any = None, *, threads: int | None = None) -> None:
         """Add documents, which are sets of vectors, none empty; all else is the same as for `annvq.Index.add`."""
+        self._insert(documents, ids, attributes, threads, replacing=False)
+
+    def upsert(self, documents: Any, ids: Any, attributes: Any = None, *, threads: int | None = None) -> None:
+        """Add documents in the place of those that the index holds under the same ids; see `annvq.Index.upsert`."""
+        self._insert(documents, ids, attributes, threads, replacing=True)
+
+    def _insert(self, documents: Any, ids: Any, attributes: Any, threads: int | None, *, replacing: bool) -> None:
         workers = pool.resolve(threads)
         with self.rows.changing():
             sets = Ragged.of(documents, dim=self.dim).without_empty("documents").floats()
             _, finder = self._current()
             vectors = finder.encoder.encode_documents(sets, threads=workers)
             tokens = finder.tokens.encode(sets.vectors, sets.offsets, workers)
-            self.rows.insert(vectors, tokens, ids, attributes, threads)
+            self.rows.insert(vectors, tokens, ids, attributes, threads, replacing=replacing)
             self._forget()
-
-    def remove(self, ids: Any) -> None:
-        """Remove documents by their ids; if the index lacks one, UnknownIdError is raised and nothing is removed."""
-        self.rows.remove(ids)
-        self._forget()
-
-    def compact(self) -> None:
-        """Merge all segments into one and drop the documents that were removed; ids and results stay the same."""
-        self.rows.compact()
-        self._forget()
 
     def _forget(self) -> None:
         """Forget what the search for candidates remembers of segments."""
         _, finder = self._current()
         self._finder = Finder(finder.trained, finder.encoder, finder.by)
 
-    # -- keeping ------------------------------------------------------------------------------
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the index to a folder, all or nothing; an index that is already there is replaced."""
-        self.rows.save(path)
-
-    def verify(self) -> None:
-        """Read every byte of the index's files and check it; CorruptIndexError names the section that is damaged."""
-        self.rows.verify()
-
-    def is_current(self) -> bool:
-        """Return whether the folder still holds the version that this object shows; see `annvq.Index.is_current`."""
-        return self.rows.is_current()
-
     def refresh(self) -> bool:
-        """Show the folder's current version, and return whether it differs from the one that was shown.
-
-        See `annvq.Index.refresh`. If an index of single vectors was saved to the folder, StateError is raised and the
-        object shows what it showed before.
-        """
+        """Show the folder's current version, as `annvq.Index.refresh` does; StateError if it is of single vectors."""
         return self.rows.refresh(_finder_of)
 
     def close(self) -> None:
         """Release files, memory and lock; see `annvq.Index.close`."""
         try:
-            self.rows.close()
+            super().close()
         finally:
             self._finder = None
-
-    def __enter__(self) -> MultiVectorIndex:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
-        with suppress(*[] if kind is None else [StorageError]):  # the first error is the one to report
-            self.close()
-
-    def __reduce__(self) -> tuple:
-        """Ship an opened index as path, version and depth of search; see `annvq.Index.__reduce__`."""
-        return _reopen, self.rows.sent()
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -418,11 +379,6 @@ def _of(rows: VersionedRows) -> MultiVectorIndex:
     except BaseException:
         rows.close()
         raise
-
-
-def _reopen(*sent: Any) -> MultiVectorIndex:
-    """Open what was pickled; parameters and errors are those of `VersionedRows.reopen`."""
-    return _of(VersionedRows.reopen(*sent))
 
 
 def _finder_of(trained: Trained) -> Finder:

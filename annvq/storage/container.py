@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from annvq.errors import CorruptIndexError, ParameterError, VersionError
-from annvq.storage.filesystem import FileSystem, opened, os_errors, read_fully, write_file
+from annvq.storage.filesystem import FileSystem, ReadableFiles, opened, os_errors, read_fully, write_file
 from annvq.storage.section import (
     ALIGN,
     MOST_TABLE_BYTES,
@@ -93,6 +93,15 @@ def write(
     OSError
 
     """
+    entry, parts = parts_of(identity, arrays)
+    write_file(fs, path, parts)
+    return entry
+
+
+def parts_of(
+    identity: tuple[str, uuids.UUID, uuids.UUID], arrays: Mapping[str, np.ndarray]
+) -> tuple[Entry, list[bytes | memoryview]]:
+    """Return the bytes of a new container in parts; parameters and errors are those of `write`."""
     kind, index, file = identity
     name = file_name(kind, file)
     parts: list[bytes | memoryview] = [
@@ -108,8 +117,7 @@ def write(
     text = table_bytes(table)
     total = offset + len(text) + ALIGN
     parts += [text, _sealed(_FOOTER.pack(offset, len(text), zlib.crc32(text), total, file.bytes, END_MAGIC))]
-    write_file(fs, path, parts)
-    return Entry(name, total, file.hex, zlib.crc32(text))
+    return Entry(name, total, file.hex, zlib.crc32(text)), parts
 
 
 def _sealed(content: bytes) -> bytes:
@@ -141,7 +149,9 @@ class Container:
 
     """
 
-    def __init__(self, fs: FileSystem, path: Path, index: uuids.UUID | None = None, entry: Entry | None = None) -> None:
+    def __init__(
+        self, fs: ReadableFiles, path: Path, index: uuids.UUID | None = None, entry: Entry | None = None
+    ) -> None:
         self.path = path
         self._fs = fs
         with opened(fs, path) as descriptor, os_errors("read", path):
@@ -174,7 +184,7 @@ class Container:
                 self._check_crc(section, crc)
 
     @contextmanager
-    def _reading(self) -> Iterator[Callable[[int, int], bytes]]:
+    def _reading(self) -> Iterator[Callable[[int, int], bytes | memoryview]]:
         """Provide a function that reads the mapped content, given an offset and a number of bytes.
 
         It reads from the file, where a disk error raises an exception instead of a signal. It reads from the mapping
@@ -255,7 +265,7 @@ class Container:
             array.flags.writeable = False
         return array.reshape(section.shape)
 
-    def _checked(self, section: Section, read: Callable[[int, int], bytes]) -> bytes:
+    def _checked(self, section: Section, read: Callable[[int, int], bytes | memoryview]) -> bytes | memoryview:
         """Return the bytes of a section, padding included."""
         content = read(section.offset, section.end - section.offset)
         self._check_crc(section, zlib.crc32(content))

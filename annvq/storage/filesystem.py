@@ -26,12 +26,32 @@ _DIRECTORY: int | None = getattr(os, "O_DIRECTORY", None)
 _MAP_OPTIONS: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) and _DIRECTORY is not None else {}
 
 
-class FileSystem(Protocol):
-    """What storage needs of an operating system; every method may raise OSError."""
+class ReadableFiles(Protocol):
+    """What reading a file needs; every method may raise OSError."""
 
     def open(self, path: Path) -> int:
         """Open a file for reading; return its descriptor."""
         ...
+
+    def stat(self, descriptor: int) -> os.stat_result:
+        """Return size and type of an open file."""
+        ...
+
+    def read(self, descriptor: int, offset: int, count: int) -> bytes:
+        """Read up to ``count`` bytes; none at the end of the file."""
+        ...
+
+    def map(self, descriptor: int, size: int) -> mmap.mmap | memoryview:
+        """Map a whole file for reading; the mapping outlives the descriptor."""
+        ...
+
+    def close(self, descriptor: int) -> None:
+        """Close a descriptor."""
+        ...
+
+
+class FileSystem(ReadableFiles, Protocol):
+    """What storage needs of an operating system; every method may raise OSError."""
 
     def create(self, path: Path) -> int:
         """Create a file that does not exist yet, for writing; return its descriptor."""
@@ -49,28 +69,12 @@ class FileSystem(Protocol):
         """
         ...
 
-    def stat(self, descriptor: int) -> os.stat_result:
-        """Return size and type of an open file."""
-        ...
-
-    def read(self, descriptor: int, offset: int, count: int) -> bytes:
-        """Read up to ``count`` bytes; none at the end of the file."""
-        ...
-
-    def map(self, descriptor: int, size: int) -> mmap.mmap:
-        """Map a whole file for reading; the mapping outlives the descriptor."""
-        ...
-
     def write(self, descriptor: int, content: memoryview) -> int:
         """Append bytes; return how many were written, which may be fewer."""
         ...
 
     def sync(self, descriptor: int) -> None:
         """Force a file's bytes to the disk."""
-        ...
-
-    def close(self, descriptor: int) -> None:
-        """Close a descriptor."""
         ...
 
     def list(self, folder: Path) -> list[str]:
@@ -208,7 +212,7 @@ def os_errors(action: str, path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def opened(fs: FileSystem, path: Path) -> Iterator[int]:
+def opened(fs: ReadableFiles, path: Path) -> Iterator[int]:
     """Open a file for reading while the block runs."""
     descriptor = fs.open(path)
     try:
@@ -217,7 +221,7 @@ def opened(fs: FileSystem, path: Path) -> Iterator[int]:
         fs.close(descriptor)
 
 
-def read_fully(fs: FileSystem, descriptor: int, offset: int, count: int) -> bytes:
+def read_fully(fs: ReadableFiles, descriptor: int, offset: int, count: int) -> bytes:
     """Read ``count`` bytes, fewer only where the file ends."""
     parts = []
     while count:

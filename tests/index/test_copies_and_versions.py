@@ -81,11 +81,12 @@ def test_another_version_than_was_sent_is_refused(path):
         pickle.loads(later)
 
 
-def test_an_index_in_memory_is_not_copied():
+def test_an_index_in_memory_is_copied_as_bytes():
     index = annvq.build(ROWS[:50], "Flat")
-    for call in (copy.copy, copy.deepcopy, pickle.dumps):
-        with pytest.raises(StateError, match="in memory"):
-            call(index)
+    for call in (copy.copy, copy.deepcopy, lambda index: pickle.loads(pickle.dumps(index)), annvq.Index.copy):
+        other = call(index)
+        other.remove([3])
+        assert (len(index), len(other), 3 in index, 3 in other) == (50, 49, True, False)
 
 
 def test_a_readers_tuning_is_its_own_a_writers_is_a_version(path):

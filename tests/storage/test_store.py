@@ -49,6 +49,7 @@ def test_create_stage_commit_open(tmp_path, monkeypatch):
         "LOCAL",
         "FileSystem",
         "LocalFileSystem",
+        "MemoryStore",
         "Store",
         "read_container",
         "write_container",

@@ -119,6 +119,14 @@ def widened(table: pa.Table | None, schema: pa.Schema, n: int) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
+def replaced(held: pa.Table, given: pa.Table) -> pa.Table:
+    """Return attributes of rows in which the columns of ``given``, of as many rows, take the place of those held."""
+    import pyarrow as pa
+
+    columns = dict(zip(held.schema.names, held.columns, strict=True))
+    return pa.table(columns | dict(zip(given.schema.names, given.columns, strict=True)))
+
+
 def intact(attributes: pa.Table) -> pa.Table:
     """Return the same rows, in memory, after every offset and index was looked at, which is done once a table.
 

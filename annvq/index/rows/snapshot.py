@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from annvq.arguments import as_choice
 from annvq.arrays import frozen, offsets_of
-from annvq.errors import UnknownIdError
-from annvq.index.rows.attributes import joined_schema
+from annvq.errors import ParameterError, UnknownIdError
+from annvq.index.rows.attributes import joined_schema, widened
 from annvq.index.rows.ids import IdColumn, rank_across
 from annvq.index.rows.segment import Segment
+from annvq.index.rows.taking import taken
 from annvq.kernels.scan.topk import take
 
 if TYPE_CHECKING:
@@ -82,6 +84,55 @@ class Snapshot:
         parts = [np.flatnonzero(s.allow) if len(s.allow) else np.arange(s.n) for s in self.segments]
         return np.concatenate([np.empty(0, np.int64), *(p + s.base for p, s in zip(parts, self.segments, strict=True))])
 
+    def rows_in_order(self) -> np.ndarray:
+        """Return the rows that a search may return in the order of insertion, index-wide numbers int64."""
+        parts = [np.empty(0, np.int64)]
+        for segment in self.segments:
+            order = segment.insertion_order()
+            parts.append(segment.base + (order[segment.allow[order] == 1] if len(segment.allow) else order))
+        return np.concatenate(parts)
+
+    def are_allowed(self, rows: np.ndarray) -> np.ndarray:
+        """Return which of some live index-wide rows (m,) int64 a search may return, (m,) bool."""
+        allowed = np.ones(len(rows), bool)
+        for segment in self.segments:
+            inside = np.flatnonzero((rows >= segment.base) & (rows < segment.base + segment.n))
+            if len(segment.allow):
+                allowed[inside] = segment.allow[rows[inside] - segment.base] == 1
+        return allowed
+
+    def columns(self, names: Any = None) -> tuple[str, ...]:
+        """Return the names of attribute columns, all by default (ParameterError if the index has no such column)."""
+        held = () if self.schema is None else tuple(self.schema.names)
+        if names is None:
+            return held
+        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+            raise ParameterError(f"columns: {names!r}, expected a list of names")
+        wanted = tuple(dict.fromkeys(names))
+        missing = [name for name in wanted if name not in held]
+        if missing:
+            raise ParameterError(f"columns: the index has no {missing[0]!r}, it has: {', '.join(held) or 'none'}")
+        return wanted
+
+    def attributes(self, rows: np.ndarray, names: tuple[str, ...]) -> pa.Table:
+        """Return some columns of index-wide rows (m,) int64, in their order; all null where a row is -1."""
+        import pyarrow as pa
+
+        schema = pa.schema([] if self.schema is None else [self.schema.field(name) for name in names])
+        parts, places = [schema.empty_table()], np.full(len(rows), -1, np.int64)
+        done = 0
+        for segment in self.segments:
+            inside = np.flatnonzero((rows >= segment.base) & (rows < segment.base + segment.n))
+            if len(inside):
+                held = None
+                if segment.attributes is not None:
+                    known = [name for name in names if name in segment.attributes.schema.names]
+                    held = taken(segment.attributes, rows[inside] - segment.base, known) if known else None
+                parts.append(widened(held, schema, len(inside)))
+                places[inside] = np.arange(done, done + len(inside))
+                done += len(inside)
+        return pa.concat_tables(parts).take(pa.array(places, mask=places < 0))
+
     def ids_in_order(self) -> IdColumn | None:
         """Return the ids of the live rows in the order of insertion, or None if there are no segments."""
         columns = [segment.ids.reorder(segment.insertion_order()) for segment in self.segments]
@@ -97,14 +148,26 @@ class Snapshot:
             rows = np.where(found >= 0, found + segment.base, rows)
         return rows
 
-    def rows_of(self, ids: Any) -> np.ndarray:
-        """Return the index-wide row of every given id, int64 (UnknownIdError if there is no live row)."""
+    def rows_of(self, ids: Any, missing: str = "error") -> np.ndarray:
+        """Return the index-wide row of every given id, int64.
+
+        Parameters
+        ----------
+        ids
+            What `annvq.index.rows.id_input.parse_ids` accepts.
+        missing
+            What becomes of ids without a live row: "error" raises UnknownIdError, "ignore" passes over them.
+
+        """
+        as_choice("missing", missing, ("error", "ignore"))
         column = IdColumn.of(ids)
         rows = self.find(column)
-        missing = np.flatnonzero(rows < 0)
-        if len(missing):
-            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            raise UnknownIdError(f"the index does not hold id {column.shown(missing[0])}{more}")
+        if missing == "ignore":
+            return rows[rows >= 0]
+        missing_ids = np.flatnonzero(rows < 0)
+        if len(missing_ids):
+            more = f" and {len(missing_ids) - 1} more" if len(missing_ids) > 1 else ""
+            raise UnknownIdError(f"the index does not hold id {column.shown(missing_ids[0])}{more}")
         return rows
 
     def take_ids(self, rows: np.ndarray) -> np.ndarray:

@@ -114,7 +114,9 @@ class Fused:
             query[None], *self.search.plan, k, keep, self._capacity(keep), nprobe, keep, _LONGEST_SQUARED, scores, ids
         ):
             return None
-        return Hits(ids if self.with_ids else self.snapshot.take_ids(ids), scores)
+        hits = Hits(ids if self.with_ids else self.snapshot.take_ids(ids), scores)
+        hits.metric = trained.metric
+        return hits
 
 
 def _plain(query: Any, dim: int) -> np.ndarray | None:

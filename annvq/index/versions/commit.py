@@ -21,7 +21,7 @@ from annvq.index.search.prepared import PreparedFilter, narrowed
 from annvq.index.search.view import View
 from annvq.index.trained import Trained
 from annvq.index.versions import persist
-from annvq.storage import Store
+from annvq.storage import MemoryStore, Store
 
 _MOST = 1 << 31  # lists or candidates per query
 
@@ -62,6 +62,17 @@ class Version:
             return given.on(self.view)
         return narrowed(self.view, Filter.parse(given, self.snapshot))
 
+    def rows_matching(self, ids: Any, filter: Any, missing: str) -> np.ndarray:
+        """Return index-wide rows (int64): those of the ids, or those in the order of insertion, that pass the filter.
+
+        Without ids all rows are meant, without a filter all pass; ``missing`` is the same as for `Snapshot.rows_of`.
+        """
+        snapshot = self.narrowed(filter).snapshot
+        if ids is None:
+            return snapshot.rows_in_order()
+        rows = self.snapshot.rows_of(ids, missing)
+        return rows if filter is None else rows[snapshot.are_allowed(rows)]
+
     def depth_for(self, nprobe: int | None, rerank: int | None, params: SearchParams | None = None) -> SearchParams:
         """Return the depth of a search with these parameters; None stands for the version's own (ParameterError)."""
         default = self.depth if params is None else params
@@ -91,7 +102,7 @@ def _read_or_verify(store: Store) -> Version:
         raise
 
 
-def read(store: Store) -> Version:
+def read(store: Store | MemoryStore) -> Version:
     """Read the store's version; CorruptIndexError is raised if its parts do not fit together."""
     config = store.config
     try:
@@ -126,12 +137,19 @@ def read(store: Store) -> Version:
     return Version(trained, snapshot, depth, next_id, store.version, trained_name)
 
 
-def _segment(store: Store, trained: Trained, name: str, live_name: str | None) -> Segment:
+def _segment(store: Store | MemoryStore, trained: Trained, name: str, live_name: str | None) -> Segment:
     segment = persist.segment_from_sections(store.sections(name, persist.followed(trained)), trained, name)
     if live_name is None:
         return segment
     live = persist.live_from_sections(store.sections(live_name, persist.LIVE), segment.n, live_name)
     return replace(segment, live=live, allow=live, live_name=live_name)
+
+
+def moved_to_memory(version: Version) -> Version:
+    """Return a version whose files have no names: wherever it is saved, everything is written."""
+    segments = tuple(replace(segment, name=None, live_name=None) for segment in version.snapshot.segments)
+    snapshot = replace(version.snapshot, segments=segments)
+    return replace(version, snapshot=snapshot, trained_name=None)
 
 
 def check(store: Store | None, segments: Iterable[Segment], *, trained_name: str | None = None) -> None:
@@ -149,7 +167,7 @@ def stage(store: Store, trained: Trained, segment: Segment) -> Segment:
     return _segment(store, trained, store.stage("segment", persist.segment_sections(segment)), None)
 
 
-def write(store: Store, version: Version, *, moved: bool) -> Version:
+def write(store: Store | MemoryStore, version: Version, *, moved: bool) -> Version:
     """Commit a version and return it as it stands in the store.
 
     Only what has no file yet is written; with ``moved`` everything is, since the segments carry names

@@ -84,3 +84,35 @@ def _ids(segment: Segment, rows: np.ndarray) -> pa.Array:
 
     ids = segment.ids.take(rows)
     return pa.array(ids.tolist(), pa.string()) if ids.dtype == object else pa.array(ids)
+
+
+def id_column(snapshot: Snapshot, rows: np.ndarray) -> pa.Array:
+    """Return the ids of index-wide rows (m,) int64."""
+    import pyarrow as pa
+
+    ids = snapshot.take_ids(rows)
+    return pa.array(ids.tolist(), pa.string()) if ids.dtype == object else pa.array(ids)
+
+
+def vector_column(snapshot: Snapshot, rows: np.ndarray, vectors: VectorColumn) -> pa.Array:
+    """Return the vectors of index-wide rows (m,) int64, in their order."""
+    import pyarrow as pa
+
+    parts, places, done = [pa.array([], vectors.field.type)], np.zeros(len(rows), np.int64), 0
+    for segment in snapshot.segments:
+        inside = np.flatnonzero((rows >= segment.base) & (rows < segment.base + segment.n))
+        if len(inside):
+            parts.append(vectors.decode(segment, rows[inside] - segment.base))
+            places[inside] = np.arange(done, done + len(inside))
+            done += len(inside)
+    return pa.concat_arrays(parts).take(pa.array(places))
+
+
+def named(columns: dict[str, Any], attributes: pa.Table | None) -> pa.Table:
+    """Return columns and attributes as one table (StateError if an attribute has the name of another column)."""
+    import pyarrow as pa
+
+    held = {} if attributes is None else dict(zip(attributes.schema.names, attributes.columns, strict=True))
+    if taken := set(columns) & set(held):
+        raise StateError(f"attribute {min(taken)!r} has the name of another column of the rows")
+    return pa.table(columns | held)

@@ -1,4 +1,4 @@
-"""Merging segments: only live rows are kept, lists are joined, and codes are repacked without decoding them."""
+"""New segments of the rows of others: lists are joined, and codes are repacked without decoding them."""
 
 from __future__ import annotations
 
@@ -18,16 +18,25 @@ if TYPE_CHECKING:
 
 def merge(trained: Trained, segments: list[Segment]) -> Segment:
     """Return one segment with the live rows of ``segments`` in the order of insertion."""
+    return gathered(trained, [(segment, segment.insertion_order()) for segment in segments])
+
+
+def gathered(trained: Trained, parts: list[tuple[Segment, np.ndarray]], attributes: pa.Table | None = None) -> Segment:
+    """Return one segment with some rows (int64) of segments, in the order given.
+
+    ``attributes`` are those of all these rows; by default, they keep their own.
+    """
     labels, batches, ids, tables = [], [], [], []
-    for segment in segments:
-        order = segment.insertion_order()
-        labels.append(segment.labels()[order])
-        batches.append(trained.unpack(segment, order))
-        ids.append(segment.ids.reorder(order))
-        tables.append(None if segment.attributes is None else intact(segment.attributes).take(order))
+    for segment, rows in parts:
+        labels.append(segment.labels()[rows])
+        batches.append(trained.unpack(segment, rows))
+        ids.append(segment.ids.reorder(rows))
+        if attributes is None:
+            tables.append(None if segment.attributes is None else intact(segment.attributes).take(rows))
     lists = np.concatenate(labels)
     positions = np.arange(len(lists), dtype=np.uint32)
-    return make_segment(trained, lists, joined(batches), IdColumn.concat(ids), positions, _concatenated(tables, ids))
+    table = _concatenated(tables, ids) if attributes is None else attributes
+    return make_segment(trained, lists, joined(batches), IdColumn.concat(ids), positions, table)
 
 
 def _concatenated(tables: list[pa.Table | None], ids: list[IdColumn]) -> pa.Table | None:

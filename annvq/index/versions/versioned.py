@@ -15,7 +15,7 @@ import numpy as np
 
 from annvq.arguments import as_path
 from annvq.errors import DuplicateIdError, ParameterError, StateError, StorageError
-from annvq.index.rows.attributes import new_attributes
+from annvq.index.rows.attributes import new_attributes, replaced
 from annvq.index.rows.extension import ExtensionRows
 from annvq.index.rows.ids import IdColumn, as_ids
 from annvq.index.rows.segment import Segment
@@ -24,10 +24,10 @@ from annvq.index.search.params import SearchParams
 from annvq.index.trained import Trained
 from annvq.index.versions import commit, persist
 from annvq.index.versions.commit import Version
-from annvq.index.versions.merge import merge
+from annvq.index.versions.merge import gathered, merge
 from annvq.index.versions.writer import SegmentWriter, make_segment
 from annvq.kernels import threads as pool
-from annvq.storage import Store
+from annvq.storage import MemoryStore, Store
 
 
 class VersionedRows:
@@ -44,6 +44,7 @@ class VersionedRows:
         self.closed = False
         self._store = store
         self._tuned = tuned
+        self._is_copy = False  # changes are made in memory, and the folder stays as it is
         self._lock = threading.RLock()
         _ALL.add(self)
 
@@ -106,10 +107,11 @@ class VersionedRows:
     @classmethod
     def open(cls, path: str | os.PathLike[str], mode: str = "r", *, verify: bool = False) -> VersionedRows:
         """Open a saved index's folder; parameters and errors are those of `annvq.open`."""
-        if mode not in ("r", "rw"):
-            raise ParameterError(f"mode {mode!r}: expected 'r' or 'rw'")
-        store, version = commit.open_version(as_path(path), mode)
+        if mode not in ("r", "rw", "copy"):
+            raise ParameterError(f"mode {mode!r}: expected 'r', 'rw' or 'copy'")
+        store, version = commit.open_version(as_path(path), "r" if mode == "copy" else mode)
         rows = cls(version, store)
+        rows._is_copy = mode == "copy"
         if verify:
             try:
                 rows.verify()
@@ -139,19 +141,40 @@ class VersionedRows:
             )
         return cls(version, store, tuned)
 
+    def copy(self) -> VersionedRows:
+        """Return rows in memory that are the same and change by themselves (CorruptIndexError: files are checked)."""
+        with self._lock:
+            self.check_open()
+            self.check_files()
+            return VersionedRows(commit.moved_to_memory(self.current))
+
+    def to_bytes(self) -> bytes:
+        """Return the current version as bytes (CorruptIndexError: files are checked first)."""
+        with self._lock:
+            self.check_open()
+            self.check_files()
+            store = MemoryStore()
+            commit.write(store, self.current, moved=True)
+            return store.to_bytes()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> VersionedRows:
+        """Return the rows, in memory, that `to_bytes` wrote; errors are those of `annvq.from_bytes`."""
+        return cls(commit.moved_to_memory(commit.read(MemoryStore.from_bytes(content))))
+
     def sent(self) -> tuple[str, str, int, SearchParams | None]:
         """Return what `reopen` takes in another process (StateError if there is no folder)."""
         self.check_open()
-        if self._store is None:
-            raise StateError("an index in memory is not copied or sent to another process: save it and open it")
+        if self._store is None or self._is_copy:
+            raise StateError("an index in memory is sent as its bytes")
         return str(self._store.path), self._store.uuid, self._store.version, self._tuned
 
     # -- state --------------------------------------------------------------------------------
 
     @property
     def path(self) -> Path | None:
-        """The folder, or None if the rows are only in memory."""
-        return None if self._store is None else self._store.path
+        """The folder, or None if the rows, or their changes, are only in memory."""
+        return None if self._store is None or self._is_copy else self._store.path
 
     def check_open(self) -> None:
         """Raise StateError if the rows are closed."""
@@ -161,8 +184,11 @@ class VersionedRows:
     def check_writable(self) -> None:
         """Raise StateError if the rows are closed, or open for reading."""
         self.check_open()
-        if self._store is not None and self._store.mode != "rw":
-            raise StateError("the index is open for reading: annvq.open(path, mode='rw') to change it")
+        if self._store is not None and self._store.mode != "rw" and not self._is_copy:
+            raise StateError(
+                "the index is open for reading: annvq.open(path, mode='rw') to change it, or mode='copy' to change it "
+                "in memory alone"
+            )
 
     def check_plain(self) -> None:
         """Raise StateError if rows have more than vectors (`annvq.index.rows.extension`); it says who takes these."""
@@ -200,41 +226,71 @@ class VersionedRows:
         """Make a depth of search the default, also on disk if the rows are open for writing."""
         with self._lock:
             self.check_open()
-            if self._store is None or self._store.mode == "rw":
+            if self._store is None or self._store.mode == "rw" or self._is_copy:
                 self.change(depth=depth)
             else:
                 self._tuned, self.current = depth, replace(self.current, depth=depth)
 
     def insert(
-        self, vectors: np.ndarray, beside: ExtensionRows | None, ids: Any, attributes: Any, threads: int | None
+        self,
+        vectors: np.ndarray,
+        beside: ExtensionRows | None,
+        ids: Any,
+        attributes: Any,
+        threads: int | None,
+        *,
+        replacing: bool = False,
     ) -> None:
         """Add rows of checked vectors (n, d) float32; ``beside`` is what their extension keeps of them.
 
-        ``ids``, ``attributes`` and errors are those of `annvq.Index.add`.
+        ``ids``, ``attributes`` and errors are those of `annvq.Index.add`; with ``replacing``, those of
+        `annvq.Index.upsert`.
         """
         with self.changing():
             now = self.current
-            column = self._new_ids(ids, len(vectors))
+            column = self._new_ids(ids, len(vectors), replacing=replacing)
             table = new_attributes(attributes, len(vectors), now.snapshot.schema)
             if len(vectors) == 0:
                 return
             writer = SegmentWriter(now.trained, pool.resolve(threads))
             writer.add(vectors, beside)
-            segments = self._merge_small([*now.snapshot.segments, writer.take(column, table)])
+            held = now.snapshot.find(column) if replacing else np.empty(0, np.int64)
+            rest = _without(now.snapshot, held[held >= 0])
+            segments = self._merge_small([*rest, writer.take(column, table)])
             self.change(snapshot=Snapshot.of(segments), next_id=column.next_free(now.next_id))
 
-    def remove(self, ids: Any) -> None:
-        """Remove ids; if one of them is not held, UnknownIdError is raised and nothing is removed."""
+    def update(self, ids: Any, attributes: Any) -> None:
+        """Give rows other attributes; parameters and errors are those of `annvq.Index.update`."""
         with self.changing():
-            snapshot = self.current.snapshot
-            rows = snapshot.rows_of(ids)
-            if len(rows) == 0:
+            now = self.current
+            column = IdColumn.of(ids)
+            column.check_unique()
+            rows = now.snapshot.rows_of(column)
+            given = new_attributes(attributes, len(rows), now.snapshot.schema)
+            if len(rows) == 0 or given is None:
                 return
-            segments = []
-            for segment in snapshot.segments:
-                inside = rows[(rows >= segment.base) & (rows < segment.base + segment.n)] - segment.base
-                segments.append(segment.without(inside) if len(inside) else segment)
-            self.change(snapshot=Snapshot.of(segments))
+            parts, order = [], []
+            for segment in now.snapshot.segments:
+                inside = np.flatnonzero((rows >= segment.base) & (rows < segment.base + segment.n))
+                if len(inside):
+                    parts.append((segment, rows[inside] - segment.base))
+                    order.append(inside)
+            commit.check(self._store, [segment for segment, _ in parts])
+            places = np.concatenate(order)
+            held = now.snapshot.attributes(rows[places], now.snapshot.columns())
+            table = replaced(held, given.take(places))
+            changed = gathered(now.trained, parts, table)
+            self.change(snapshot=Snapshot.of(self._merge_small([*_without(now.snapshot, rows), changed])))
+
+    def remove(self, ids: Any = None, filter: Any = None, missing: str = "error") -> int:
+        """Remove rows; parameters, result and errors are those of `annvq.Index.remove`."""
+        if ids is None and filter is None:
+            raise ParameterError("remove: expected ids, a filter or both")
+        with self.changing():
+            rows = np.unique(self.current.rows_matching(ids, filter, missing))
+            if len(rows):
+                self.change(snapshot=Snapshot.of(_without(self.current.snapshot, rows)))
+            return len(rows)
 
     def compact(self) -> None:
         """Merge all segments into one and drop removed rows; ids and results stay the same."""
@@ -248,19 +304,25 @@ class VersionedRows:
 
     def _merge_small(self, segments: list[Segment]) -> list[Segment]:
         """Merge the newest segments while one is less than twice as long as the next, so that log n segments remain."""
-        while len(segments) > 1 and segments[-2].n < 2 * segments[-1].n and segments[-2].n < _LARGE:
+        while len(segments) > 1 and segments[-2].live_count < 2 * segments[-1].live_count and segments[-2].n < _LARGE:
             commit.check(self._store, segments[-2:])
             segments = [*segments[:-2], merge(self.current.trained, segments[-2:])]
         return segments
 
-    def _new_ids(self, ids: Any, n: int) -> IdColumn:
+    def _new_ids(self, ids: Any, n: int, *, replacing: bool) -> IdColumn:
         snapshot = self.current.snapshot
         kind = snapshot.segments[0].ids.kind if snapshot.segments else None
+        if replacing and ids is None:
+            raise ParameterError("upsert: ids must be given, because they say which vectors are replaced")
         column = as_ids(ids, n, self.current.next_id, kind=kind)
+        if replacing:
+            return column
         held = np.flatnonzero(snapshot.find(column) >= 0)
         if len(held):
             more = f" and {len(held) - 1} more" if len(held) > 1 else ""
-            raise DuplicateIdError(f"the index already holds id {column.shown(held[0])}{more}; remove it first")
+            raise DuplicateIdError(
+                f"the index already holds id {column.shown(held[0])}{more}; remove it first, or upsert"
+            )
         return column
 
     # -- keeping ------------------------------------------------------------------------------
@@ -269,7 +331,7 @@ class VersionedRows:
         """Write the rows to a folder, all or nothing; an index that is there is replaced."""
         with self._lock:
             self.check_open()
-            if self._store is not None and self._store.path.resolve() == as_path(path).resolve():
+            if self.path is not None and self.path.resolve() == as_path(path).resolve():
                 self.check_writable()  # it is on disk already, after every change
                 return
             self.check_files()
@@ -290,14 +352,14 @@ class VersionedRows:
     def is_current(self) -> bool:
         """Return whether the folder still holds the current version; without a folder this is always true."""
         self.check_open()
-        return self._store is None or self._store.is_current()
+        return self._store is None or self._is_copy or self._store.is_current()
 
     def refresh(self, check: Callable[[Trained], object] = lambda trained: None) -> bool:
         """Take the folder's version if ``check`` raises no error for its trained parts; see `annvq.Index.refresh`."""
         with self._lock:
             self.check_open()
             held = self._store
-            if held is None or held.is_current():
+            if held is None or self._is_copy or held.is_current():
                 return False
             if held.mode == "rw":
                 raise StateError(f"{held.path} has changed, though it is open for writing: close it and open it again")
@@ -314,6 +376,15 @@ class VersionedRows:
             self.closed, self.current = True, _CLOSED
             if self._store is not None:
                 self._store.close()
+
+
+def _without(snapshot: Snapshot, rows: np.ndarray) -> list[Segment]:
+    """Return the segments of a snapshot with index-wide rows (int64) removed."""
+    segments = []
+    for segment in snapshot.segments:
+        inside = rows[(rows >= segment.base) & (rows < segment.base + segment.n)] - segment.base
+        segments.append(segment.without(inside) if len(inside) else segment)
+    return segments
 
 
 class _Closed:
