@@ -16,7 +16,7 @@ COPY --from=build /opt/annvq /opt/annvq
 # Compiled kernels are used only where nobody but their owner can have written.
 RUN useradd --create-home --uid 1000 annvq && install -d -o annvq -m 755 /var/cache/annvq
 ENV PATH=/opt/annvq/bin:$PATH NUMBA_CACHE_DIR=/var/cache/annvq PYTHONDONTWRITEBYTECODE=1
-USER annvq
+USER 1000
 # For the kind of CPU that builds the image; on another kind, kernels are compiled at their first use.
 RUN annvq warmup --recipe balanced
 WORKDIR /data
