@@ -195,7 +195,7 @@ def _config(
         "tuning_queries": len(problem.tuning.queries),
         "reporting_queries": len(problem.reporting.queries),
         "recall": "places filled with neighbours as close as the k-th exact one (float64, ties count)",
-        "timing": "best of 3 passes, one where it takes over a minute; latency from calls of one query",
+        "timing": "best of 3 passes, with one query per call for each query; one pass where that takes over a minute",
         "recipes": list(bench.recipes),
         "peers": {name: version_of(name) for name in bench.peers if name not in skipped},
         "skipped_peers": skipped,

@@ -56,7 +56,7 @@ class Mode:
     threads: int
 
     def __str__(self) -> str:
-        return f"{'one query a call' if self.single else 'one batch'}, threads {self.threads}"
+        return f"{'one query per call' if self.single else 'one batch'}, threads {self.threads}"
 
 
 @dataclass(frozen=True)

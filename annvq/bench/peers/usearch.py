@@ -1,4 +1,4 @@
-"""USearch: HNSW with SIMD distance kernels, float32."""
+"""USearch: HNSW with SIMD distance kernels, over float32 and over bfloat16, its default where the CPU has it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _CONNECTIVITY, _EXPANSION = 16, 200
 
 
 def variants(n: int, dim: int, metric: str) -> list[Peer]:
-    """Return the one index measured."""
+    """Return an index of float32 and one of bfloat16."""
     _load()
-    return [USearch(dim)]
+    return [USearch(dim, dtype) for dtype in ("f32", "bf16")]
 
 
 def _load() -> Any:
@@ -30,10 +30,11 @@ class USearch:
     """Connectivity 16, expansion_add 200 (USearch's words for M and efConstruction)."""
 
     lib = "usearch"
-    recipe = f"HNSW M={_CONNECTIVITY} efc={_EXPANSION}"
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, dtype: str) -> None:
+        self.recipe = f"HNSW M={_CONNECTIVITY} efc={_EXPANSION} {dtype}"
         self._dim = dim
+        self._dtype = dtype
         self._index: Any = None
 
     def build(self, base: np.ndarray, metric: str, threads: int) -> None:
@@ -41,7 +42,7 @@ class USearch:
         self._index = _load()(
             ndim=self._dim,
             metric={"l2": "l2sq", "ip": "ip"}[metric],
-            dtype="f32",
+            dtype=self._dtype,
             connectivity=_CONNECTIVITY,
             expansion_add=_EXPANSION,
         )

@@ -33,12 +33,12 @@ def command(
     peers: Annotated[str, typer.Option(metavar="NAMES", help=f"Libraries, with commas: {', '.join(PEERS)}.")] = "",
     threads: Annotated[int, count(help="For building and searching, every library.")] = 1,
     k: Annotated[int, count("-k", "--k", help="Neighbours per query.")] = 10,
-    single: Annotated[bool, typer.Option("--single/--batch", help="One query a call, or all queries in one.")] = False,
+    single: Annotated[bool, typer.Option("--single/--batch", help="One query per call, or all in one.")] = False,
     every_mode: Annotated[
         bool,
         typer.Option(
             "--every-mode",
-            help="Build with THREADS; measure one query a call and a batch on one thread, and a batch on THREADS.",
+            help="Build with THREADS; measure one query per call and a batch on one thread, and a batch on THREADS.",
         ),
     ] = False,
     queries: Annotated[int, count(least=2, help="Use so many, evenly spaced; half of them are reported.")] = 2000,
