@@ -33,7 +33,7 @@ PRODUCT8 = ProductCodebook.train(X, M=3, nbits=8, niter=2)
 AWARE = ProductCodebook.train(X, M=3, nbits=4, niter=2, anisotropic_eta=2.0)
 RESIDUAL = ResidualCodebook.train(X, M=3, nbits=4, niter=2)
 SQ4, SQ8, FP16 = (ScalarCodebook.train(X, kind=kind) for kind in ("sq4", "sq8", "fp16"))
-RABITQ1, RABITQ4 = (RaBitQCodebook.train(X, bits=bits) for bits in (1, 4))
+RABITQ1, RABITQ4 = (RaBitQCodebook.train(X, nbits=bits) for bits in (1, 4))
 COARSE = KMeans.train(X, 5, niter=2)
 TURN = Rotation.random(D, 1)
 ENCODED = RABITQ4.encode(X)
@@ -70,7 +70,7 @@ DOORS = [
         vectors=X, M=3, nbits=4, niter=2, anisotropic_eta=2.0, directions=X, **TRAINING,
     ),
     door(ResidualCodebook.train, vectors=X, M=2, nbits=4, niter=2, beam=2, **TRAINING),
-    door(RaBitQCodebook.train, vectors=X, bits=2, seed=1, threads=1),
+    door(RaBitQCodebook.train, vectors=X, nbits=2, seed=1, threads=1),
     door(Rotation.random, d=3, seed=1),
     door(Rotation.opq, vectors=X, M=3, nbits=4, niter=2, **TRAINING),
     door(Rotation.pca, vectors=X, keep=0.9, dsub=2, keep_mean=True, sample=30, seed=1),
@@ -78,7 +78,7 @@ DOORS = [
     door(ProductCodebook, codebooks=PRODUCT4.codebooks, dim=D, anisotropic_eta=2.0),
     door(ResidualCodebook, codebooks=RESIDUAL.codebooks, beam=2),
     door(ScalarCodebook, kind="sq8", minimum=SQ8.minimum, step=SQ8.step),
-    door(RaBitQCodebook, dim=D, bits=4, signs=RABITQ4.signs),
+    door(RaBitQCodebook, dim=D, nbits=4, signs=RABITQ4.signs),
     door(Rotation, matrix=TURN.matrix),
     of(COARSE, "KMeans", "assign", vectors=X, n=2, threads=1),
     of(TURN, "Rotation", "apply", vectors=X, threads=1),

@@ -55,3 +55,25 @@ def test_data_sets_are_read(tmp_path):
     with pytest.warns(DeprecationWarning, match="BeirDataset.load is called read now") as caught:
         assert BeirDataset.load(tmp_path) == BeirDataset.read(tmp_path)
     assert caught[0].filename == __file__
+
+
+def test_bits_of_a_codebook_are_nbits():
+    now = codebooks.RaBitQCodebook.train(VECTORS, nbits=3)
+    with pytest.warns(DeprecationWarning, match="bits is called nbits") as caught:
+        trained = codebooks.RaBitQCodebook.train(VECTORS, bits=3)
+    assert caught[0].filename == __file__
+    with pytest.warns(DeprecationWarning, match="bits is called nbits"):
+        made = codebooks.RaBitQCodebook(dim=8, bits=3, signs=now.signs)
+    for each in (trained, made):
+        assert each.config() == now.config() == {"dim": 8, "bits": 3}  # as files have it
+    with pytest.warns(DeprecationWarning, match="RaBitQCodebook.bits is called nbits"):
+        assert made.bits == 3
+
+
+def test_bits_of_a_table_are_nbits():
+    pytest.importorskip("torch")
+    with pytest.warns(DeprecationWarning, match="bits is called nbits") as caught:
+        former = annvq.tables.ALPT(50, 8, bits=16)
+    assert caught[0].filename == __file__
+    assert former.nbytes == annvq.tables.ALPT(50, 8, nbits=16).nbytes
+    assert "nbits" in inspect.signature(annvq.tables.ALPT).parameters

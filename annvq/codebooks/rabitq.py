@@ -37,6 +37,7 @@ from annvq.kernels.codes.rabitq import PreparedQueries
 from annvq.kernels.threads import run
 from annvq.kernels.vectors import hadamard
 from annvq.metrics import CODE_METRICS
+from annvq.renamed import former_keywords, warn_renamed
 
 BITS = range(1, 9)
 MAX_DIM = 65_536  # up to here the integer sums of the scan fit 32 bits
@@ -51,7 +52,7 @@ class RaBitQCodebook:
     ----------
     dim
         Dimension of the vectors.
-    bits
+    nbits
         Bits per dimension, 1 to 8.
     signs
         (4, D / 8) uint8, the sign masks of the rotation (`annvq.kernels.vectors.hadamard`); D is ``dim`` rounded
@@ -66,12 +67,12 @@ class RaBitQCodebook:
     """
 
     dim: int
-    bits: int
+    nbits: int
     signs: np.ndarray
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dim", as_count("dim", self.dim, most=MAX_DIM))
-        object.__setattr__(self, "bits", as_count("bits", self.bits, most=max(BITS)))
+        object.__setattr__(self, "nbits", as_count("nbits", self.nbits, most=max(BITS)))
         shape = (hadamard.ROUNDS, hadamard.padded_dim(self.dim) // 8)
         if not isinstance(self.signs, np.ndarray) or self.signs.dtype != np.uint8:
             raise DtypeError(f"signs must be a NumPy array of uint8, not {getattr(self.signs, 'dtype', self.signs)!r}")
@@ -80,14 +81,15 @@ class RaBitQCodebook:
         object.__setattr__(self, "signs", frozen(self.signs, np.uint8))
 
     @classmethod
-    def train(cls, vectors: Any, *, bits: int = 1, seed: int = 0, threads: int | None = None) -> RaBitQCodebook:
+    @former_keywords(bits="nbits")
+    def train(cls, vectors: Any, *, nbits: int = 1, seed: int = 0, threads: int | None = None) -> RaBitQCodebook:
         """Draw a rotation; the method learns nothing from the vectors.
 
         Parameters
         ----------
         vectors
             (n, d), of which only d is used.
-        bits
+        nbits
             Bits per dimension, 1 to 8.
         seed
             The seed of the rotation.
@@ -97,15 +99,21 @@ class RaBitQCodebook:
         Raises
         ------
         ShapeError, ParameterError
-            The vectors do not have two axes, or have too many dimensions, or ``bits`` is not 1 to 8.
+            The vectors do not have two axes, or have too many dimensions, or ``nbits`` is not 1 to 8.
 
         """
         workers(threads)
-        bits, seed = as_count("bits", bits, most=max(BITS)), as_count("seed", seed, least=0)
+        nbits, seed = as_count("nbits", nbits, most=max(BITS)), as_count("seed", seed, least=0)
         shape = raw_rows(vectors).shape
         if shape[1] > MAX_DIM:
             raise ShapeError(f"RaBitQ takes vectors (n, d) with d from 1 to {MAX_DIM}, not {shape}")
-        return cls(shape[1], bits, frozen(hadamard.random_signs(shape[1], seed), np.uint8))
+        return cls(shape[1], nbits, frozen(hadamard.random_signs(shape[1], seed), np.uint8))
+
+    @property
+    def bits(self) -> int:
+        """Bits per dimension: the former name of ``nbits``."""
+        warn_renamed("RaBitQCodebook.bits", "nbits")
+        return self.nbits
 
     @property
     def padded_dim(self) -> int:
@@ -115,12 +123,12 @@ class RaBitQCodebook:
     @property
     def factor_columns(self) -> int:
         """Number of floats kept with a code: add1, mul1, err1, and, with two or more bits, add and mul."""
-        return factor_columns(self.bits)
+        return factor_columns(self.nbits)
 
     @property
     def code_bytes(self) -> int:
         """Number of bytes that a vector takes, factors included."""
-        return self.bits * self.padded_dim // 8 + 4 * self.factor_columns
+        return self.nbits * self.padded_dim // 8 + 4 * self.factor_columns
 
     def rotate(self, vectors: Any) -> np.ndarray:
         """Return the rotated vectors, (n, D) float32, of ``vectors (n, dim)``."""
@@ -159,7 +167,7 @@ class RaBitQCodebook:
         Returns
         -------
         dict
-            ``codes1`` (n, D / 8) uint8, the signs; ``codes_ex`` (n, (bits - 1) D / 8) uint8, the other
+            ``codes1`` (n, D / 8) uint8, the signs; ``codes_ex`` (n, (nbits - 1) D / 8) uint8, the other
             bit planes, highest first; ``factors`` (n, 3 or 5) float32: add1, mul1, err1, add, mul.
 
         Raises
@@ -185,7 +193,7 @@ class RaBitQCodebook:
         n, rotated_centroids = len(vectors), self._rotated(centroids)
         encoded = {
             "codes1": np.empty((n, self.padded_dim // 8), np.uint8),
-            "codes_ex": np.empty((n, (self.bits - 1) * self.padded_dim // 8), np.uint8),
+            "codes_ex": np.empty((n, (self.nbits - 1) * self.padded_dim // 8), np.uint8),
             "factors": np.empty((n, self.factor_columns), np.float32),
         }
 
@@ -193,7 +201,7 @@ class RaBitQCodebook:
             rows = slice(start, start + _ROWS_A_TASK)
             outputs = [array[rows] for array in encoded.values()]
             residuals = self._rotated(vectors[rows])
-            rabitq.encode(residuals, rotated_centroids, labels[rows], self.bits, metric == "l2", *outputs)
+            rabitq.encode(residuals, rotated_centroids, labels[rows], self.nbits, metric == "l2", *outputs)
 
         run(encode_rows, range(0, n, _ROWS_A_TASK), threads)
         return encoded
@@ -211,7 +219,7 @@ class RaBitQCodebook:
         """Do what `decode` does, without checks, with C-contiguous arrays of this codebook."""
         codes1, codes_ex, factors = (encoded[name] for name in ("codes1", "codes_ex", "factors"))
         rotated = np.empty((len(codes1), self.padded_dim), np.float32)
-        rabitq.decode(codes1, codes_ex, factors, self.bits, metric == "l2", rotated)
+        rabitq.decode(codes1, codes_ex, factors, self.nbits, metric == "l2", rotated)
         vectors = np.empty((len(codes1), self.dim), np.float32)
         hadamard.unrotate(rotated, self.signs, vectors)
         return vectors
@@ -238,7 +246,7 @@ class RaBitQCodebook:
 
     def config(self) -> dict[str, Any]:
         """Return the settings, which are all that is not an array."""
-        return {"dim": self.dim, "bits": self.bits}
+        return {"dim": self.dim, "bits": self.nbits}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays by name."""
@@ -247,9 +255,9 @@ class RaBitQCodebook:
     @classmethod
     def from_arrays(cls, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> RaBitQCodebook:
         """Build from `config` and `arrays`; CorruptIndexError if they do not fit."""
-        dim, bits = stored_int(config, "dim", 1, MAX_DIM), stored_int(config, "bits", min(BITS), max(BITS))
+        dim, nbits = stored_int(config, "dim", 1, MAX_DIM), stored_int(config, "bits", min(BITS), max(BITS))
         shape = (hadamard.ROUNDS, hadamard.padded_dim(dim) // 8)
-        return cls(dim, bits, stored_bytes(arrays, "signs", shape))
+        return cls(dim, nbits, stored_bytes(arrays, "signs", shape))
 
     def _arrays_of(self, encoded: dict[str, np.ndarray], metric: str) -> list[np.ndarray]:
         """Return codes1, codes_ex and factors in the shapes that this codebook makes."""
@@ -262,7 +270,7 @@ class RaBitQCodebook:
         n, width = encoded["codes1"].shape[0] if encoded["codes1"].ndim else 0, self.padded_dim // 8
         expected = {
             "codes1": ((n, width), np.uint8),
-            "codes_ex": ((n, (self.bits - 1) * width), np.uint8),
+            "codes_ex": ((n, (self.nbits - 1) * width), np.uint8),
             "factors": ((n, self.factor_columns), np.float32),
         }
         for name, (shape, dtype) in expected.items():
@@ -275,9 +283,12 @@ class RaBitQCodebook:
         return [np.ascontiguousarray(encoded[name]) for name in expected]
 
 
-def factor_columns(bits: int) -> int:
-    """Return the number of floats that are kept with a code of ``bits`` bits per dimension."""
-    return 3 if bits == 1 else 5
+RaBitQCodebook.__init__ = former_keywords(bits="nbits")(RaBitQCodebook.__init__)
+
+
+def factor_columns(nbits: int) -> int:
+    """Return the number of floats that are kept with a code of ``nbits`` bits per dimension."""
+    return 3 if nbits == 1 else 5
 
 
 def _labels(labels: Any, n: int, nlist: int) -> np.ndarray:

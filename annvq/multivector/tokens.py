@@ -155,7 +155,7 @@ class TokenStore:
         if spec.kind == "rabitq":
             mean = sample.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
             assert spec.bits is not None
-            return cls(spec, dim, settings, frozen(mean), RaBitQCodebook.train(sample, bits=spec.bits, seed=seed))
+            return cls(spec, dim, settings, frozen(mean), RaBitQCodebook.train(sample, nbits=spec.bits, seed=seed))
         wanted = spec.ncentroids
         if not isinstance(wanted, int):
             wanted = min(_MOST_CENTROIDS, 1 << int(np.log2(max(1, len(sample) // _PER_CENTROID))))
@@ -239,7 +239,7 @@ class TokenStore:
             plane = self.codebook.padded_dim // 8
             return {
                 "tokens.codes1": (np.uint8, plane),
-                "tokens.codes_ex": (np.uint8, (self.codebook.bits - 1) * plane),
+                "tokens.codes_ex": (np.uint8, (self.codebook.nbits - 1) * plane),
                 "tokens.factors": (np.float32, self.codebook.factor_columns),
             }
         dtype = KINDS[self.spec.kind]

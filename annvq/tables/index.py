@@ -54,7 +54,7 @@ def index_of(table: FrozenTable, metric: str = "ip") -> Index:
         if metric != "ip":
             raise ParameterError(f"RaBitQ's factors are for metric 'ip', not {metric!r}")
         codebook, centroids, rotation, arrays = form.codebook, form.center[None], "random", form.encoded
-        spec = CodebookSpec(kind="rabitq", nbits=codebook.bits)
+        spec = CodebookSpec(kind="rabitq", nbits=codebook.nbits)
     else:
         raise ParameterError(
             f"{table.method} keeps no codes that the scan reads: expected PQ, RVQ, DPQ, MGQE or RaBitQ"

@@ -13,7 +13,7 @@ digest = hashlib.sha256()
 rng = np.random.default_rng(0)
 for dim, bits in ((40, 1), (100, 3), (250, 8), (300, 4), (600, 2)):
     vectors, queries = rng.normal(size=(150, dim)), rng.normal(size=(2, dim))
-    codebook = RaBitQCodebook.train(vectors, bits=bits, seed=1)
+    codebook = RaBitQCodebook.train(vectors, nbits=bits, seed=1)
     encoded = codebook.encode(vectors, metric="l2")
     prepared = codebook.prepare(queries)
     distances = np.sqrt((queries**2).sum(axis=1, keepdims=True)).astype(np.float32)

@@ -18,7 +18,7 @@ MAKERS = {
     "fp16": lambda: ScalarCodebook.train(vectors(), kind="fp16"),
     "product": lambda: ProductCodebook.train(vectors(), M=4, nbits=4, anisotropic_eta=2.5),
     "residual": lambda: ResidualCodebook.train(vectors(), M=3, nbits=4, beam=2),
-    "rabitq": lambda: RaBitQCodebook.train(vectors(), bits=3),
+    "rabitq": lambda: RaBitQCodebook.train(vectors(), nbits=3),
     "rotation": lambda: Rotation.random(8),
 }
 

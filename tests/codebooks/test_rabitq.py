@@ -26,11 +26,11 @@ def gaussian(n, d, seed=0):
 def half_integers(codebook, encoded):
     """Return u (n, D) float64 of codes."""
     n, width = encoded["codes1"].shape
-    planes = [encoded["codes1"], *encoded["codes_ex"].reshape(n, codebook.bits - 1, width).transpose(1, 0, 2)]
+    planes = [encoded["codes1"], *encoded["codes_ex"].reshape(n, codebook.nbits - 1, width).transpose(1, 0, 2)]
     code = 0
     for plane in planes:
         code = 2 * code + np.unpackbits(plane, axis=1, bitorder="little").astype(np.float64)
-    return code - (2**codebook.bits - 1) / 2
+    return code - (2**codebook.nbits - 1) / 2
 
 
 def true_scores(queries, vectors, metric):
@@ -46,7 +46,7 @@ def estimates(codebook, encoded, queries, centroid, metric, one_bit=False):
     rotated, u = codebook.rotate(queries).astype(np.float64), half_integers(codebook, encoded)
     factors = encoded["factors"].astype(np.float64)
     base = true_scores(queries, centroid[None], metric)
-    if one_bit or codebook.bits == 1:
+    if one_bit or codebook.nbits == 1:
         return base + factors[:, 0] + factors[:, 1] * (rotated @ np.where(u > 0, 0.5, -0.5).T)
     return base + factors[:, 3] + factors[:, 4] * (rotated @ u.T)
 
@@ -73,7 +73,7 @@ def recall(rows, queries, vectors, metric):
 @pytest.mark.parametrize("d", DIMS)
 def test_factors_are_the_published_ones(d, metric):
     vectors, centroid = gaussian(40, d) + 1, np.linspace(0.5, 1.5, d, dtype=np.float32)
-    codebook = RaBitQCodebook.train(vectors, bits=3, seed=2)
+    codebook = RaBitQCodebook.train(vectors, nbits=3, seed=2)
     residuals = vectors - centroid
     encoded = codebook.encode(residuals, centroids=centroid[None], metric=metric)
     u, r = half_integers(codebook, encoded), codebook.rotate(residuals).astype(np.float64)
@@ -93,7 +93,7 @@ def test_factors_are_the_published_ones(d, metric):
 @pytest.mark.parametrize("bits", range(1, 9))
 def test_the_code_is_nearly_the_best_one(bits):
     """Against an exhaustive search of the scale, in float64."""
-    codebook = RaBitQCodebook.train(np.empty((0, 100)), bits=bits)
+    codebook = RaBitQCodebook.train(np.empty((0, 100)), nbits=bits)
     vectors = gaussian(30, 100)
     encoded = codebook.encode(vectors)
     r, u = codebook.rotate(vectors).astype(np.float64), half_integers(codebook, encoded)
@@ -116,7 +116,7 @@ def test_the_bound_holds_at_its_rate(d, bits, metric):
     centroid = vectors.mean(axis=0)
     inside = []
     for seed in range(3):
-        codebook = RaBitQCodebook.train(vectors, bits=bits, seed=seed)
+        codebook = RaBitQCodebook.train(vectors, nbits=bits, seed=seed)
         encoded = codebook.encode(vectors - centroid, centroids=centroid[None], metric=metric)
         true, distance = true_scores(queries, vectors, metric), np.linalg.norm(queries - centroid, axis=1)[:, None]
         noise = 1e-4 * (1 + np.abs(true))  # of float32 factors
@@ -136,7 +136,7 @@ def test_the_estimator_is_unbiased(d, bits):
     true = true_scores(queries, vectors, "l2")
     errors = []
     for seed in range(200):
-        codebook = RaBitQCodebook.train(vectors, bits=bits, seed=seed)
+        codebook = RaBitQCodebook.train(vectors, nbits=bits, seed=seed)
         encoded = codebook.encode(vectors - centroid, centroids=centroid[None], metric="l2")
         errors.append(estimates(codebook, encoded, queries, centroid, "l2") - true)
     errors = np.array(errors)
@@ -152,7 +152,7 @@ def test_more_bits_decode_and_search_better(d):
     centroid = np.zeros(d, np.float32)
     errors, recalls = [], []
     for bits in (1, 2, 4, 6, 8):
-        codebook = RaBitQCodebook.train(vectors, bits=bits)
+        codebook = RaBitQCodebook.train(vectors, nbits=bits)
         encoded = codebook.encode(vectors)
         errors.append(((codebook.decode(encoded) - vectors) ** 2).sum() / (vectors**2).sum())
         recalls.append(recall(search(codebook, encoded, queries, centroid, "ip", 10)[1], queries, vectors, "ip"))
@@ -168,7 +168,7 @@ def test_more_bits_decode_and_search_better(d):
 @pytest.mark.parametrize("metric", ["ip", "l2"])
 def test_decoding_does_not_depend_on_the_metric(metric):
     vectors, centroid = gaussian(50, 64), np.ones((1, 64), np.float32)
-    codebook = RaBitQCodebook.train(vectors, bits=4)
+    codebook = RaBitQCodebook.train(vectors, nbits=4)
     plain = codebook.decode(codebook.encode(vectors))
     other = codebook.decode(codebook.encode(vectors, centroids=centroid, metric=metric), metric=metric)
     np.testing.assert_allclose(other, plain, atol=1e-5)
@@ -182,7 +182,7 @@ def test_decoding_does_not_depend_on_the_metric(metric):
 def test_the_scan_returns_the_estimates(d, bits, metric):
     vectors, queries = gaussian(200, d, 7) + 0.2, gaussian(4, d, 8)
     centroid = vectors.mean(axis=0)
-    codebook = RaBitQCodebook.train(vectors, bits=bits)
+    codebook = RaBitQCodebook.train(vectors, nbits=bits)
     encoded = codebook.encode(vectors - centroid, centroids=centroid[None], metric=metric)
     scores, rows = search(codebook, encoded, queries, centroid, metric, 200)
     wanted = np.take_along_axis(estimates(codebook, encoded, queries, centroid, metric), rows, axis=1)
@@ -196,7 +196,7 @@ def test_the_scan_returns_the_estimates(d, bits, metric):
 
 @pytest.mark.parametrize("d", DIMS)
 def test_both_forms_of_a_query(d):
-    codebook = RaBitQCodebook.train(np.empty((0, d)), bits=2)
+    codebook = RaBitQCodebook.train(np.empty((0, d)), nbits=2)
     queries = 3 * gaussian(5, d)
     rotated, prepared = codebook.rotate(queries).astype(np.float64), codebook.prepare(queries)
     D = codebook.padded_dim
@@ -218,7 +218,7 @@ def test_both_forms_of_a_query(d):
 def test_a_vector_at_its_centroid_is_exact(bits, metric):
     vectors = gaussian(33, 65)
     vectors[[0, 32]] = centroid = np.full(65, 2.0, np.float32)
-    codebook = RaBitQCodebook.train(vectors, bits=bits)
+    codebook = RaBitQCodebook.train(vectors, nbits=bits)
     encoded = codebook.encode(vectors - centroid, centroids=centroid[None], metric=metric)
     assert not encoded["factors"][[0, 32]].any()
     assert np.isfinite(encoded["factors"]).all()
@@ -232,7 +232,7 @@ def test_a_vector_at_its_centroid_is_exact(bits, metric):
 
 def test_a_zero_query_scores_zero():
     vectors = gaussian(20, 30)
-    codebook = RaBitQCodebook.train(vectors, bits=2)
+    codebook = RaBitQCodebook.train(vectors, nbits=2)
     scores, rows = search(codebook, codebook.encode(vectors), np.zeros((1, 30), np.float32), np.zeros(30), "ip", 20)
     assert not scores.any()
     np.testing.assert_array_equal(rows[0], np.arange(20))
@@ -246,7 +246,7 @@ def test_a_zero_query_scores_zero():
 def test_codes_round_trip(d, n, bits, seed, scale):
     """Each coordinate of the code is the nearest level on its ray, and shapes are what they say."""
     vectors = scale * gaussian(n, d, seed)
-    codebook = RaBitQCodebook.train(vectors, bits=bits, seed=seed)
+    codebook = RaBitQCodebook.train(vectors, nbits=bits, seed=seed)
     encoded = codebook.encode(vectors, threads=2)
     assert codebook.code_bytes * n == sum(array.nbytes for array in encoded.values())
     decoded = codebook.decode(encoded)
@@ -259,7 +259,7 @@ def test_codes_round_trip(d, n, bits, seed, scale):
 def test_rows_do_not_depend_on_batches_or_threads():
     vectors, centroids = gaussian(9000, 20), gaussian(5, 20, 1)
     labels = np.arange(9000) % 5
-    codebook = RaBitQCodebook.train(vectors, bits=3)
+    codebook = RaBitQCodebook.train(vectors, nbits=3)
     whole = codebook.encode(vectors, centroids=centroids, labels=labels, threads=1)
     for name, array in codebook.encode(vectors, centroids=centroids, labels=labels, threads=3).items():
         np.testing.assert_array_equal(array, whole[name])
@@ -285,9 +285,9 @@ def test_results_do_not_depend_on_the_instruction_set():
 
 
 def test_arrays_make_the_codebook_again():
-    codebook = RaBitQCodebook.train(gaussian(3, 70), bits=5, seed=9)
+    codebook = RaBitQCodebook.train(gaussian(3, 70), nbits=5, seed=9)
     again = RaBitQCodebook.from_arrays(codebook.config(), codebook.arrays())
-    assert (again.dim, again.bits, again.padded_dim) == (70, 5, 128)
+    assert (again.dim, again.nbits, again.padded_dim) == (70, 5, 128)
     vectors = gaussian(4, 70)
     for name, array in again.encode(vectors).items():
         np.testing.assert_array_equal(array, codebook.encode(vectors)[name])
@@ -316,13 +316,13 @@ def test_damaged_codebooks_are_refused(config, signs):
 
 def test_wrong_arguments_are_refused():
     vectors = gaussian(5, 10)
-    codebook = RaBitQCodebook.train(vectors, bits=2)
+    codebook = RaBitQCodebook.train(vectors, nbits=2)
     for bits in (0, 9, 1.5, "2"):
         with pytest.raises(ParameterError, match="1 to 8"):
-            RaBitQCodebook.train(vectors, bits=bits)
+            RaBitQCodebook.train(vectors, nbits=bits)
     for shape in ((5,), (5, 0), (0, 65_537)):
         with pytest.raises(ShapeError, match=r"\(n, d\) with d"):
-            RaBitQCodebook.train(np.empty(shape, np.float32), bits=1)
+            RaBitQCodebook.train(np.empty(shape, np.float32), nbits=1)
     with pytest.raises(ShapeError, match="10"):
         codebook.encode(gaussian(5, 11))
     with pytest.raises(ShapeError, match="labels"):
@@ -352,7 +352,7 @@ def test_not_worse_than_faiss(bits):
     theirs.train(vectors)
     theirs.add(vectors)
     centroid = vectors.mean(axis=0)
-    codebook = RaBitQCodebook.train(vectors, bits=bits)
+    codebook = RaBitQCodebook.train(vectors, nbits=bits)
     encoded = codebook.encode(vectors - centroid, centroids=centroid[None], metric="l2")
     _, rows = search(codebook, encoded, queries, centroid, "l2", 10)
     ours = recall(rows, queries, vectors, "l2")

@@ -123,7 +123,7 @@ def trained_codebooks():
         "product": ProductCodebook.train(rows, M=4, nbits=4, threads=1),
         "product-8-bits": ProductCodebook.train(vectors(300), M=2, nbits=8, threads=1),
         "residual": ResidualCodebook.train(rows, M=3, nbits=4, threads=1),
-        "rabitq": RaBitQCodebook.train(rows, bits=3),
+        "rabitq": RaBitQCodebook.train(rows, nbits=3),
         "rotation": Rotation.random(D),
         **{kind: ScalarCodebook.train(rows, kind=kind) for kind in ("sq8", "sq4", "fp16")},
     }

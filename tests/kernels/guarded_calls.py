@@ -43,7 +43,7 @@ def float16(d):
 
 
 def rabitq(d, bits):
-    book = RaBitQCodebook.train(rows(5, d), bits=bits)
+    book = RaBitQCodebook.train(rows(5, d), nbits=bits)
     made = []
     for n in SIZES:
         for metric in ("ip", "l2"):

@@ -120,7 +120,7 @@ def test_modes_and_options_outside_their_range():
         (lambda: tables.DPQ(50, 8, ratio=1, mode="soft"), "mode must be one of vq, sx"),
         (lambda: tables.CompoEmb(50, 8, ratio=1, op="max"), "op must be one of"),
         (lambda: tables.ROBE(50, 8, ratio=1, Z=9), "Z must be"),
-        (lambda: tables.ALPT(50, 8, bits=4), "bits must be 8 or 16"),
+        (lambda: tables.ALPT(50, 8, nbits=4), "nbits must be 8 or 16"),
         (lambda: tables.MGQE(50, 8, bytes=10**6, top_share=0.0), "top_share"),
         (lambda: tables.MDE(50, 8, ratio=1, groups=0), "groups"),
         (lambda: tables.Dedup(50, 8, ratio=1, block_rows=0), "block_rows"),

@@ -146,7 +146,7 @@ def test_states_of_other_sizes_are_refused(method, stage):
         ("DHE", {"ratio": 0.5, "seed": 1}, {"ratio": 0.5}, ParameterError, "seed 1"),
         ("CompoEmb", {"ratio": 3, "op": "add"}, {"ratio": 3}, ParameterError, "op 'add', and this one has 'mult'"),
         ("DPQ", {"ratio": 0.3, "mode": "sx"}, {"ratio": 0.3}, ParameterError, "mode 'sx'"),
-        ("ALPT", {"bits": 16}, {"bits": 8}, ParameterError, "bits 16"),
+        ("ALPT", {"nbits": 16}, {"nbits": 8}, ParameterError, "bits 16"),
         ("MGQE", {"ratio": 0.3, "top_share": 0.5}, {"ratio": 0.3}, ParameterError, "frequent 60, and this one has 12"),
     ],
 )

@@ -131,13 +131,13 @@ class RaBitQKind:
         self, spec: Fields, rows: np.ndarray, centroids: np.ndarray | None, metric: str, *, seed: int, threads: int
     ) -> RaBitQCodebook:
         """Choose a rotation; nothing is learned from the vectors but their dimension."""
-        return RaBitQCodebook.train(rows, bits=settled(spec.nbits), seed=seed)
+        return RaBitQCodebook.train(rows, nbits=settled(spec.nbits), seed=seed)
 
     def mismatch(self, spec: Fields, codebook: RaBitQCodebook) -> str | None:
         """Return how the codebook's levels or bits differ from the recipe's."""
-        if codebook.bits == spec.nbits:
+        if codebook.nbits == spec.nbits:
             return None
-        return f"of {spec.nbits} bits a dimension with a codebook of {codebook.bits}"
+        return f"of {spec.nbits} bits a dimension with a codebook of {codebook.nbits}"
 
     def codes(
         self, spec: Fields, codebook: Any, dim: int, metric: str, centroids: np.ndarray | None, spill: bool

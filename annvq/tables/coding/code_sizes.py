@@ -18,20 +18,20 @@ class CodeSizes:
     """M codes per row, each of 4 or 8 bits."""
 
     M: int
-    bits: int
+    nbits: int
 
     @property
     def ksub(self) -> int:
         """Centroids of a code."""
-        return 1 << self.bits
+        return 1 << self.nbits
 
     def product_bytes(self, n: int, d: int) -> int:
         """Return the bytes of packed codes and product codebooks."""
-        return n * code_bytes(self.M, self.bits) + FLOAT * self.ksub * self.M * -(-d // self.M)
+        return n * code_bytes(self.M, self.nbits) + FLOAT * self.ksub * self.M * -(-d // self.M)
 
     def residual_bytes(self, n: int, d: int) -> int:
         """Return the bytes of packed codes and residual codebooks."""
-        return n * code_bytes(self.M, self.bits) + FLOAT * self.ksub * self.M * d
+        return n * code_bytes(self.M, self.nbits) + FLOAT * self.ksub * self.M * d
 
 
 def subspaces(d: int, most: int) -> int:
@@ -71,7 +71,7 @@ def _sizes(
 
         smallest = min(smallest, bytes_of(CodeSizes(1, bits), budget.n, budget.d))
         M = kept(next((M for M in range(most_that_fits(fits, most) if most > 1 else 1, 0, -1) if fits(M)), 0))
-        if M * bits > best.M * best.bits:
+        if M * bits > best.M * best.nbits:
             best = CodeSizes(M, bits)
     budget.check(method, int(smallest))
     return best

@@ -43,18 +43,18 @@ class Coded(Method):
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays that are needed at inference."""
-        codes = self.num_embeddings * code_bytes(self.sizes.M, self.sizes.bits)
+        codes = self.num_embeddings * code_bytes(self.sizes.M, self.sizes.nbits)
         return codes + FLOAT * self.mirror.codebooks.numel()
 
     def form(self) -> PackedCodes:
         """Return the arrays for inference."""
-        codes = packed(array_of(self.codes), self.sizes.bits)
+        codes = packed(array_of(self.codes), self.sizes.nbits)
         return self.kept(self.num_embeddings, self.embedding_dim, codes, array_of(self.mirror.codebooks))
 
     def approximate(self, weight: np.ndarray, *, frequencies: np.ndarray | None = None, seed: int = 0) -> None:
         """Train the codebooks on the rows and code them."""
         rows = training_sample(weight, frequencies, seed)
-        trained = self.codebook.train(rows, M=self.sizes.M, nbits=self.sizes.bits, seed=seed, threads=1)
+        trained = self.codebook.train(rows, M=self.sizes.M, nbits=self.sizes.nbits, seed=seed, threads=1)
         set_(self.mirror.codebooks, trained.codebooks)
         set_(self.codes, trained.encode(weight, threads=1))
 

@@ -41,7 +41,7 @@ class LearnedCodes(Method):
         some = self.query[torch.randint(budget.n, (max(2 * sizes.ksub, 256),))]
         # centroids start as sub-vectors of some rows, which the meta device does not have
         rows = np.zeros(some.shape, np.float32) if some.is_meta else array_of(some)
-        self.mirror = ProductMirror(ProductCodebook.train(rows, M=sizes.M, nbits=sizes.bits, niter=0, threads=1))
+        self.mirror = ProductMirror(ProductCodebook.train(rows, M=sizes.M, nbits=sizes.nbits, niter=0, threads=1))
         self._penalties: deque[Tensor] = deque(maxlen=_WAITING)
 
     def nearest(self, query: Tensor, ids: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ class RaBitQCodes(Form):
 
     def settings(self) -> dict[str, Any]:
         """Return what is not an array."""
-        return {"bits": self.codebook.bits}
+        return {"bits": self.codebook.nbits}
 
     @classmethod
     def from_arrays(cls, n: int, d: int, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> RaBitQCodes:

@@ -9,6 +9,7 @@ import numpy as np
 
 from annvq.errors import ParameterError
 from annvq.learn.runtime import torch
+from annvq.renamed import former_keywords
 from annvq.tables.budget import FLOAT, Budget
 from annvq.tables.coding.precision import levels, through
 from annvq.tables.frozen.integers import Integers
@@ -34,8 +35,8 @@ class ALPT(Method):
 
     Parameters
     ----------
-    bits
-        8 or 16.
+    nbits
+        8 or 16: bits per number.
 
     Raises
     ------
@@ -45,16 +46,20 @@ class ALPT(Method):
     """
 
     method: ClassVar[str] = "ALPT"
-    structure: ClassVar[tuple[str, ...]] = ("bits",)
+    structure: ClassVar[tuple[str, ...]] = ("bits",)  # not nbits: state dictionaries have this name
+
+    @former_keywords(bits="nbits")
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
 
     @classmethod
-    def _natural(cls, n: int, d: int, *, bits: Any = 8, **options: Any) -> int:
-        return _bytes(n, d, bits=_as_bits(bits))
+    def _natural(cls, n: int, d: int, *, nbits: Any = 8, **options: Any) -> int:
+        return _bytes(n, d, _as_nbits(nbits))
 
-    def _make(self, budget: Budget, std: float, *, bits: int = 8) -> None:
-        self.bits = _as_bits(bits)
-        budget.check(self.method, _bytes(budget.n, budget.d, bits=bits))
-        self._top = (1 << (bits - 1)) - 1
+    def _make(self, budget: Budget, std: float, *, nbits: int = 8) -> None:
+        self.bits = _as_nbits(nbits)
+        budget.check(self.method, _bytes(budget.n, budget.d, nbits))
+        self._top = (1 << (nbits - 1)) - 1
         self.weight = normal(budget.n, budget.d, std=std)
         self.scale = torch.nn.Parameter(torch.full((budget.n, 1), _SPREAD * std / self._top))
         self._touched: list[Tensor] = []
@@ -62,7 +67,7 @@ class ALPT(Method):
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays that are needed at inference."""
-        return _bytes(self.num_embeddings, self.embedding_dim, bits=self.bits)
+        return _bytes(self.num_embeddings, self.embedding_dim, self.bits)
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """Return groups for an optimizer: the scales learn at their own, small rate."""
@@ -102,12 +107,12 @@ class ALPT(Method):
         set_(self.scale, np.maximum(np.abs(weight).max(axis=1, keepdims=True), 1e-30) / self._top)
 
 
-def _as_bits(bits: Any) -> int:
-    if bits not in (8, 16):
-        raise ParameterError(f"bits must be 8 or 16, not {bits!r}")
-    return bits
+def _as_nbits(nbits: Any) -> int:
+    if nbits not in (8, 16):
+        raise ParameterError(f"nbits must be 8 or 16, not {nbits!r}")
+    return nbits
 
 
-def _bytes(n: int, d: int, *, bits: int) -> int:
+def _bytes(n: int, d: int, nbits: int) -> int:
     """Return the bytes of numbers and scales; of one row the scale is the whole table's, and a setting."""
-    return n * d * bits // 8 + (FLOAT * n if n > 1 else 0)
+    return n * d * nbits // 8 + (FLOAT * n if n > 1 else 0)

@@ -86,7 +86,7 @@ class DPQ(LearnedCodes):
     def form(self) -> Form:
         """Return the arrays for inference."""
         values = self.mirror if self.values is None else self.values
-        codes = packed(self.codes(), self.sizes.bits)
+        codes = packed(self.codes(), self.sizes.nbits)
         return ProductCodes(self.num_embeddings, self.embedding_dim, codes, array_of(values.codebooks))
 
     def approximate(self, weight: np.ndarray, *, frequencies: np.ndarray | None = None, seed: int = 0) -> None:
@@ -95,5 +95,5 @@ class DPQ(LearnedCodes):
             raise ParameterError("keys of mode 'sx' are learned with the model: expected mode 'vq'")
         set_(self.query, weight)
         rows = training_sample(weight, frequencies, seed)
-        trained = ProductCodebook.train(rows, M=self.sizes.M, nbits=self.sizes.bits, seed=seed, threads=1)
+        trained = ProductCodebook.train(rows, M=self.sizes.M, nbits=self.sizes.nbits, seed=seed, threads=1)
         set_(self.mirror.codebooks, trained.codebooks)

@@ -45,7 +45,7 @@ class RaBitQ(Method):
     def _make(self, budget: Budget, std: float, *, seed: int = 0) -> None:
         empty = np.empty((0, budget.d), np.float32)
         as_count("seed", seed, least=0, most=MOST_SEED)
-        books = [RaBitQCodebook.train(empty, bits=bits, seed=seed) for bits in range(1, 9)]
+        books = [RaBitQCodebook.train(empty, nbits=nbits, seed=seed) for nbits in range(1, 9)]
         budget.check(self.method, self._bytes_of(books[0]))
         self._codebook = next(book for book in reversed(books) if self._bytes_of(book) <= budget.bytes)
         self.register_buffer("signs", tensor_of(self._codebook.signs))
@@ -72,7 +72,7 @@ class RaBitQ(Method):
 
     def _at_hand(self) -> RaBitQCodebook:
         """Return the codebook with the rotation that was loaded."""
-        return RaBitQCodebook(self.embedding_dim, self._codebook.bits, array_of(self.signs))
+        return RaBitQCodebook(self.embedding_dim, self._codebook.nbits, array_of(self.signs))
 
     def form(self) -> RaBitQCodes:
         """Return the arrays for inference."""

@@ -140,4 +140,4 @@ def _too_long(method: str, weight: np.ndarray, ratio: Any) -> str:
     sizes = residual_sizes(Budget.of(n, d, ratio, None), method)
     if weight.size * sizes.M * (sizes.ksub + _A_PASS) <= _MOST_WORK:
         return ""
-    return f"RVQ of {sizes.M} stages of {sizes.bits} bits takes too long for a quick look"
+    return f"RVQ of {sizes.M} stages of {sizes.nbits} bits takes too long for a quick look"
