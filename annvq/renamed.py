@@ -1,4 +1,4 @@
-"""Former names of functions and parameters, which work for one more version and warn."""
+"""Former names of functions and parameters, and former defaults, which work for one more version and warn."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ Called = TypeVar("Called", bound=Callable[..., Any])
 def warn_renamed(former: str, name: str, *, level: int = 3) -> None:
     """Warn that something has another name now, at the line of code ``level`` calls above."""
     warnings.warn(f"{former} is called {name} now", DeprecationWarning, stacklevel=level)
+
+
+def unstated_metric(former: str) -> str:
+    """Return the former default of a metric that has to be stated now, and warn."""
+    warnings.warn(f"state the metric: {former!r} will not be its default", DeprecationWarning, stacklevel=3)
+    return former
 
 
 def former_names(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:

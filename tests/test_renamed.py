@@ -77,3 +77,18 @@ def test_bits_of_a_table_are_nbits():
     assert caught[0].filename == __file__
     assert former.nbytes == annvq.tables.ALPT(50, 8, nbits=16).nbytes
     assert "nbits" in inspect.signature(annvq.tables.ALPT).parameters
+
+
+def test_indexes_of_codes_state_their_metric():
+    torch = pytest.importorskip("torch")
+    from annvq import tokenizers
+
+    tokenizer = tokenizers.FSQ(4, 16)
+    codes = tokenizer.encode(torch.zeros(5, 3, 4))
+    table = annvq.tables.compress(torch.nn.Embedding.from_pretrained(torch.tensor(VECTORS)), "RaBitQ", ratio=1.2)
+    with pytest.warns(DeprecationWarning, match="state the metric: 'l2' will not be its default") as caught:
+        assert tokenizers.to_index(tokenizer, codes).metric == "l2"
+    assert caught[0].filename == __file__
+    with pytest.warns(DeprecationWarning, match="state the metric: 'ip' will not be its default") as caught:
+        assert table.to_index().metric == "ip"
+    assert caught[0].filename == __file__

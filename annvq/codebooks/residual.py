@@ -49,7 +49,8 @@ class ResidualCodebook:
         (M, ksub, d) float32.
     beam
         How many partial codes `encode` keeps after every stage, 1 to 16: more of them find smaller errors, in
-        proportionally more time.
+        proportionally more time. Indexes encode with 5 unless their recipe has another number, since they encode a
+        row once and search it often; tokenizers make codebooks with 1, which takes the codes that the tokenizer takes.
 
     Raises
     ------

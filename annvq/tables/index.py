@@ -20,7 +20,7 @@ from annvq.tables.frozen.rabitq import RaBitQCodes
 from annvq.tables.frozen.table import FrozenTable
 
 
-def index_of(table: FrozenTable, metric: str = "ip") -> Index:
+def index_of(table: FrozenTable, metric: str) -> Index:
     """Return an index of a table's rows, whose ids are 0 to n - 1; the padding row is one of them.
 
     Parameters

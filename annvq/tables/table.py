@@ -13,6 +13,7 @@ import numpy as np
 from annvq.arguments import as_count
 from annvq.errors import DtypeError, ParameterError
 from annvq.learn.runtime import torch
+from annvq.renamed import unstated_metric
 from annvq.tables import state
 from annvq.tables.bag import TableBag
 from annvq.tables.frozen.form import Form
@@ -169,13 +170,13 @@ class Table(torch.nn.Module, ABC):
         """Write the table for inference to a safetensors file, which `annvq.tables.open` reads."""
         self.freeze().save(path)
 
-    def to_index(self, metric: str = "ip") -> Index:
+    def to_index(self, metric: str | None = None) -> Index:
         """Return an index over the table's codes; ids are the rows' numbers.
 
         Parameters
         ----------
         metric
-            "ip" or "l2".
+            "ip" or "l2". The default, which is deprecated, is "ip".
 
         Raises
         ------
@@ -185,6 +186,8 @@ class Table(torch.nn.Module, ABC):
         """
         from annvq.tables.index import index_of
 
+        if metric is None:
+            metric = unstated_metric("ip")
         return index_of(self.freeze(), metric)
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:

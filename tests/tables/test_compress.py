@@ -283,7 +283,7 @@ def test_a_table_is_an_index_of_its_rows(method, metric, embedding, weight):
 
 def test_tables_without_codes_are_no_index(embedding):
     with pytest.raises(ParameterError, match="Hash keeps no codes"):
-        tables.compress(embedding, "Hash", ratio=4).to_index()
+        tables.compress(embedding, "Hash", ratio=4).to_index("ip")
     with pytest.raises(ParameterError, match="metric"):
         tables.compress(embedding, "PQ", ratio=4).to_index("cosine")
 

@@ -123,7 +123,7 @@ def test_unfinished_tables_have_no_inference_form(method, tmp_path):
     table = made(method)
     assert not table.is_final
     assert table.nbytes == 4 * N * D // 4
-    for call in (table.freeze, lambda: table.export(tmp_path / "x"), table.to_index):
+    for call in (table.freeze, lambda: table.export(tmp_path / "x"), lambda: table.to_index("ip")):
         with pytest.raises(StateError, match="call finish"):
             call()
     assert not list(tmp_path.iterdir())

@@ -56,7 +56,7 @@ def test_tables_add_up_to_vectors(name):
 def test_codes_are_kept_packed_and_an_index_is_an_index(tmp_path):
     quantizer = VectorQuantizer(DIM, 16).eval()
     codes = quantizer.encode(torch.randn(100, 6, DIM))
-    index = to_index(quantizer, codes, ids=[f"image-{i}" for i in range(100)])
+    index = to_index(quantizer, codes, "l2", ids=[f"image-{i}" for i in range(100)])
     assert index.stats()["bytes_per_vector"] <= 4  # six codes of four bits, padded to eight
     query = quantizer.decode(codes[17:18]).flatten(1).numpy()
     assert index.search(query, k=1).scores[0, 0] == pytest.approx(0, abs=1e-4)
@@ -71,14 +71,14 @@ def test_levels_of_a_grid_are_searched():
     quantizer = HierarchicalVQ(3, 16, axes=1).eval()
     codes = quantizer.encode(torch.randn(50, 4, 3))
     items = quantizer.decode(codes).flatten(1).numpy()
-    hits = to_index(quantizer, codes).search(items[:5], k=1)
+    hits = to_index(quantizer, codes, "l2").search(items[:5], k=1)
     np.testing.assert_allclose(hits.scores, 0, atol=1e-4)
 
 
 def test_many_codes_of_independent_digits_are_searched():
     quantizer = FSQ(4, levels=[8, 8, 8, 8])
     codes = quantizer.encode(torch.randn(30, 4))
-    index = to_index(quantizer, codes)
+    index = to_index(quantizer, codes, "l2")
     assert index.stats()["bytes_per_vector"] <= 2
     hits = index.search(quantizer.decode(codes).numpy(), k=1)
     np.testing.assert_allclose(hits.scores, 0, atol=1e-5)
@@ -88,15 +88,15 @@ def test_what_cannot_be_searched_says_so():
     quantizer = VectorQuantizer(DIM, 512)
     codes = torch.zeros(4, 3, dtype=torch.int64)
     with pytest.raises(ParameterError, match="512 codes a codebook"):
-        to_index(quantizer, codes)
+        to_index(quantizer, codes, "l2")
     with pytest.raises(ParameterError, match="512"):
-        to_index(LatentQuantizer(DIM, 512), torch.zeros(4, DIM, dtype=torch.int64))
+        to_index(LatentQuantizer(DIM, 512), torch.zeros(4, DIM, dtype=torch.int64), "l2")
     small = VectorQuantizer(DIM, 16)
     with pytest.raises(ParameterError, match="metric"):
         to_index(small, codes, "cosine")
     with pytest.raises(ParameterError, match="-1"):
-        to_index(small, codes - 1)
+        to_index(small, codes - 1, "l2")
     with pytest.raises(ShapeError):
-        to_index(small, codes[:0])
+        to_index(small, codes[:0], "l2")
     with pytest.raises(ParameterError, match="GiB"):
-        to_index(ResidualVQ(64, 256, 4), torch.zeros(2, 65, 4, dtype=torch.int64))
+        to_index(ResidualVQ(64, 256, 4), torch.zeros(2, 65, 4, dtype=torch.int64), "l2")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from annvq.arguments import as_choice
 from annvq.arrays import frozen
 from annvq.codebooks import ProductCodebook, ResidualCodebook
 from annvq.errors import ParameterError, ShapeError
@@ -16,6 +17,8 @@ from annvq.index.rows.ids import as_ids
 from annvq.index.trained import Trained
 from annvq.index.versions.versioned import VersionedRows
 from annvq.learn.runtime import torch
+from annvq.metrics import CODE_METRICS
+from annvq.renamed import unstated_metric
 from annvq.tokenizers.tokenizer import Tokenizer, as_array
 
 if TYPE_CHECKING:
@@ -25,7 +28,7 @@ _MOST_BYTES = 1 << 30  # of a codebook
 _MOST_CODES = 256  # of a column
 
 
-def to_index(tokenizer: Tokenizer, codes: Tensor, metric: str = "l2", *, ids: Any = None) -> Index:
+def to_index(tokenizer: Tokenizer, codes: Tensor, metric: str | None = None, *, ids: Any = None) -> Index:
     """Return an index of items, each known by its codes alone.
 
     An item is the vector of its z_q at all places, one after the other: (places * dim). Queries are such vectors:
@@ -40,7 +43,7 @@ def to_index(tokenizer: Tokenizer, codes: Tensor, metric: str = "l2", *, ids: An
     codes
         (n, ...) as `encode` gives them for (n, ..., dim), without -1.
     metric
-        "l2" or "ip".
+        "ip" or "l2". The default, which is deprecated, is "l2".
     ids
         (n,) integers or str; None for 0 to n - 1.
 
@@ -53,8 +56,7 @@ def to_index(tokenizer: Tokenizer, codes: Tensor, metric: str = "l2", *, ids: An
         Not codes of this tokenizer.
 
     """
-    if metric not in ("l2", "ip"):
-        raise ParameterError(f"metric must be 'l2' or 'ip', not {metric!r}")
+    metric = as_choice("metric", unstated_metric("l2") if metric is None else metric, CODE_METRICS)
     flat, shape = tokenizer.flat_codes(codes)
     if not shape or not shape[0]:
         raise ShapeError(f"codes: shape {tuple(codes.shape)}, expected at least one item (n, ...)")

@@ -109,7 +109,8 @@ class ResidualVQ(Tokenizer):
         Parameters
         ----------
         beam
-            Beam width of its `encode`, 1 to 16.
+            Beam width of its `encode`, 1 to 16. With 1 it takes the nearest code of each stage, as the tokenizer does;
+            other residual codebooks have 4 if nothing else is said.
 
         """
         check_scannable(self.codebook_size)
