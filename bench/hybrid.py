@@ -60,7 +60,7 @@ class Collection:
 
     def __init__(self, folder: Path, cache: Path) -> None:
         self.folder, self.cache, self.model = folder, cache, str(get_model_path())
-        documents = BeirDataset.load(folder, "test").documents
+        documents = BeirDataset.read(folder, "test").documents
         vectors = cached_embeddings(cache, self.model, documents, "document", progress=True)
         self.ids = list(documents)
         self.index = annvq.build(vectors, "flat", metric="cosine", zero="score-0", ids=self.ids)
@@ -69,7 +69,7 @@ class Collection:
 
     def searched(self, split: str) -> Searched:
         """Search for the queries of a split."""
-        dataset = BeirDataset.load(self.folder, split)
+        dataset = BeirDataset.read(self.folder, split)
         vectors = cached_embeddings(self.cache, self.model, dataset.queries, "query", progress=True)
         words = bm25s.tokenize(list(dataset.queries.values()), show_progress=False)
         found = self.retriever.retrieve(words, k=DEPTH, show_progress=False)

@@ -26,13 +26,13 @@ import annvq
 from annvq.evaluation import BeirDataset, evaluate_per_query, run_from_ids
 from annvq.evaluation.embeddings import cached_embeddings
 from annvq.index.recipe import CodebookSpec, Recipe
-from annvq.learn import JPQ, METHODS, Distillation, Learned, Ranking, RepCONC, Texts
+from annvq.learn import JPQ, LEARNING_METHODS, Distillation, Learned, Ranking, RepCONC, Texts
 from annvq.learn.collection import Collection
 
 METRIC, DEPTH, SAMPLES = "ndcg@10", 10, 10_000
 MIXED = ((1.0, Ranking(cut=200)), (1.0, Distillation(teacher="current")))
 LEARNERS: dict[str, Callable] = {
-    **METHODS,
+    **LEARNING_METHODS,
     "repconc-both": partial(RepCONC, both=True),
     "repconc-close": partial(RepCONC, clustering=1.0),
     "jpq-distilled": partial(JPQ, objectives=MIXED),

@@ -92,3 +92,16 @@ def test_indexes_of_codes_state_their_metric():
     with pytest.warns(DeprecationWarning, match="state the metric: 'ip' will not be its default") as caught:
         assert table.to_index().metric == "ip"
     assert caught[0].filename == __file__
+
+
+def test_methods_of_two_packages_have_names_of_their_own():
+    pytest.importorskip("torch")
+    from annvq import learn
+    from annvq.tables import method, table
+
+    with pytest.warns(DeprecationWarning, match="annvq.learn.METHODS is called LEARNING_METHODS now"):
+        assert learn.METHODS is learn.LEARNING_METHODS
+    with pytest.warns(DeprecationWarning, match="annvq.tables.method.Method is called TableMethod now"):
+        assert method.Method is method.TableMethod
+    with pytest.warns(DeprecationWarning, match="array_of is called inference_array now"):
+        assert table.array_of is table.inference_array

@@ -1,9 +1,13 @@
 """One word for one thing: what the parameters and verbs of all public modules are called, and their defaults."""
 
+import ast
 import importlib
 import inspect
+from pathlib import Path
 
 import pytest
+
+import annvq
 
 pytest.importorskip("torch", reason="half of the public modules need torch")
 
@@ -150,3 +154,52 @@ def test_everything_public_is_typed():
         lambda name, one: name in ours and one.name not in passed_on and one.annotation is inspect.Parameter.empty
     )
     assert untyped == []
+
+
+# Names that several modules define, for one thing in each: nothing else may be defined twice.
+SAME = {
+    "of a command's file": {"command"},
+    "of a format's file": {"open_file", "read_single", "write_file"},
+    "of a peer's file": {"variants"},
+    "of a kernel for one kind of codes": {"pack", "unpack", "rescore", "scan_lists", "scan_rows"},
+    "of a kernel that runs a whole search": {"search_block", "search_planned"},
+    "of a benchmark": {"measure", "run"},
+    "a stage of a search, as a kernel and for an index": {"probe", "search"},
+    "verbs, said with their module: recipe.check, manifest.read": {
+        "build", "check", "descend", "encode", "load", "merge", "opened", "parse", "read", "resolve", "save",
+        "train", "warmup", "write",
+    },
+    "of a kind of recipe": {"names"},
+    "of tensors, and of arrays at inference": {"gathered", "nearest"},
+    "a door, and the module behind it": {"frozen", "open_version", "read_ann_dataset", "read_queries", "second_lists"},
+    "as Faiss packs them, and as tables do": {"pack_codes"},
+    "of columns": {"joined", "widened"},
+    "documents in one file, in a column of it, in many files": {"holds_documents", "open_documents"},
+    "to a reader: values in messages, progress on a screen": {"shown"},
+    "the arrays of one, as kernels take them": {"Rotation", "Store"},
+    "a section in a container, and what a kind of codes asks of it": {"Section"},
+}  # fmt: skip
+
+
+def test_no_name_is_of_two_things():
+    package = Path(annvq.__file__).parent
+    made = {}
+    for path in sorted(package.rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                made.setdefault(node.name, set()).add(path.relative_to(package).as_posix())
+    repeated = {name: places for name, places in made.items() if len(places) > 1}
+    allowed = set().union(*SAME.values())
+    assert {name: places for name, places in repeated.items() if name not in allowed} == {}
+    assert allowed - repeated.keys() == set(), "these are allowed for nothing"
+
+
+def test_no_public_name_is_of_two_things():
+    """A verb may be: annvq.open opens an index, annvq.tables.open a table."""
+    homes = {}
+    for module in PUBLIC:
+        home = importlib.import_module(module)
+        for name in home.__all__:
+            homes.setdefault(name, []).append(getattr(home, name))
+    several = {name for name, things in homes.items() if any(thing is not things[0] for thing in things)}
+    assert several == {"open", "warmup"}

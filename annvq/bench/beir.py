@@ -192,9 +192,9 @@ def _learned(
     """
     from annvq.learn.collection import Collection  # torch takes seconds to import
     from annvq.learn.data import Texts
-    from annvq.learn.methods import method_named
+    from annvq.learn.methods import learning_method
 
-    method = method_named(str(recipes.load(recipe).learn))(recipe=recipe)
+    method = learning_method(str(recipes.load(recipe).learn))(recipe=recipe)
     collection = Collection.read(folder, bench.model, cache, progress=progress)
     out = cache.parent / "learned" / f"{dataset.name}-{Path(recipe).stem}"
     begin = time.perf_counter()

@@ -66,7 +66,7 @@ def command(
     that of the documents. A training that was interrupted goes on when the same command is given again.
     """
     from annvq.learn.collection import Collection  # torch takes seconds to import
-    from annvq.learn.methods import method_named
+    from annvq.learn.methods import learning_method
     from annvq.learn.parts.student import check_recipe
 
     if both and method != "repconc":
@@ -74,7 +74,7 @@ def command(
     check_recipe(recipes.load(recipe or method))
     check_place(out / "history.json")
     more: dict[str, Any] = {"both": True} if both else {}
-    how = method_named(method)(
+    how = learning_method(method)(
         recipe=recipe, epochs=epochs, batch=batch, most_steps=steps, patience=patience, seed=seed,
         **more,
     )  # fmt: skip

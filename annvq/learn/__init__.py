@@ -7,16 +7,17 @@
 from annvq.learn.codes.health import CodeHealth
 from annvq.learn.data import QuerySet, Relevance, Texts
 from annvq.learn.learned import Learned
-from annvq.learn.methods import JPQ, METHODS, DistillVQ, Method, RepCONC
+from annvq.learn.methods import JPQ, LEARNING_METHODS, DistillVQ, Method, RepCONC
 from annvq.learn.parts.mirrors import CentroidsMirror, ProductMirror, ResidualMirror, RotationMirror
 from annvq.learn.parts.start import Start
 from annvq.learn.step.objectives import Clustering, Contrast, Distillation, Ranking
 from annvq.learn.step.proposals import Proposals
 from annvq.learn.training.trainer import Trainer
+from annvq.renamed import former_names
 
 __all__ = [
     "JPQ",
-    "METHODS",
+    "LEARNING_METHODS",
     "CentroidsMirror",
     "Clustering",
     "CodeHealth",
@@ -37,3 +38,5 @@ __all__ = [
     "Texts",
     "Trainer",
 ]
+
+__getattr__ = former_names(__name__, {"METHODS": "LEARNING_METHODS"})

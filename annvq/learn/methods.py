@@ -368,11 +368,11 @@ def _method(
     )
 
 
-METHODS: dict[str, Callable[..., Method]] = {"jpq": JPQ, "repconc": RepCONC, "distill-vq": DistillVQ}
+LEARNING_METHODS: dict[str, Callable[..., Method]] = {"jpq": JPQ, "repconc": RepCONC, "distill-vq": DistillVQ}
 
 
-def method_named(name: str) -> Callable[..., Method]:
+def learning_method(name: str) -> Callable[..., Method]:
     """Return the function that makes the method of this name; ParameterError for an unknown name."""
-    if name not in METHODS:
-        raise ParameterError(f"unknown method {name!r}: expected one of {', '.join(METHODS)}")
-    return METHODS[name]
+    if name not in LEARNING_METHODS:
+        raise ParameterError(f"unknown method {name!r}: expected one of {', '.join(LEARNING_METHODS)}")
+    return LEARNING_METHODS[name]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Rows(Protocol):
+class BagTable(Protocol):
     """What a bag needs of a `Table`."""
 
     num_embeddings: int
@@ -52,7 +52,7 @@ class TableBag(torch.nn.Module):
 
     """
 
-    def __init__(self, table: Rows, mode: str = "mean", *, include_last_offset: bool = False) -> None:
+    def __init__(self, table: BagTable, mode: str = "mean", *, include_last_offset: bool = False) -> None:
         super().__init__()
         if mode not in MODES:
             raise ParameterError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")

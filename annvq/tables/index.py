@@ -16,7 +16,7 @@ from annvq.index.trained import Trained
 from annvq.index.versions.versioned import VersionedRows
 from annvq.metrics import CODE_METRICS
 from annvq.tables.frozen.codes import GroupedCodes, ProductCodes, ResidualCodes
-from annvq.tables.frozen.rabitq import RaBitQCodes
+from annvq.tables.frozen.rabitq import RaBitQRows
 from annvq.tables.frozen.table import FrozenTable
 
 
@@ -50,7 +50,7 @@ def index_of(table: FrozenTable, metric: str) -> Index:
         codebook = ResidualCodebook(form.codebooks)
         spec = CodebookSpec(kind="rvq", M=codebook.M, nbits=codebook.nbits)
         arrays = {"codes": form.unpacked()}
-    elif isinstance(form, RaBitQCodes):
+    elif isinstance(form, RaBitQRows):
         if metric != "ip":
             raise ParameterError(f"RaBitQ's factors are for metric 'ip', not {metric!r}")
         codebook, centroids, rotation, arrays = form.codebook, form.center[None], "random", form.encoded

@@ -7,11 +7,12 @@ from abc import abstractmethod
 from functools import partial
 from typing import Any
 
+from annvq.renamed import former_names
 from annvq.tables.budget import Budget
 from annvq.tables.table import Table
 
 
-class Method(Table):
+class TableMethod(Table):
     """A table that is constructed from a number of rows, a dimension and a budget.
 
     A method implements `_make`, whose keyword-only parameters are its own options; ``inspect.signature`` of the class,
@@ -61,7 +62,7 @@ class Method(Table):
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
-        of_all = list(inspect.signature(Method.__init__).parameters.values())[1:-1]
+        of_all = list(inspect.signature(TableMethod.__init__).parameters.values())[1:-1]
         own = [each for each in inspect.signature(cls._make).parameters.values() if each.kind is each.KEYWORD_ONLY]
         cls.__signature__ = inspect.Signature([*of_all, *own])
 
@@ -73,3 +74,6 @@ class Method(Table):
     @abstractmethod
     def _make(self, *given: Any, **options: Any) -> None:
         """Make all parameters and buffers from a `Budget`, the standard deviation and the method's own options."""
+
+
+__getattr__ = former_names(__name__, {"Method": "TableMethod"})

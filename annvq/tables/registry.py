@@ -55,7 +55,7 @@ class Methods(Mapping[str, Any]):
 METHODS = Methods()
 
 
-def method_named(name: Any) -> Any:
+def table_method(name: Any) -> Any:
     """Return the class of a method; ParameterError for an unknown name."""
     if not isinstance(name, str) or name not in _MODULES:
         raise ParameterError(f"method must be one of {', '.join(METHODS)}, not {name!r}")

@@ -13,7 +13,7 @@ import numpy as np
 from annvq.arguments import as_count
 from annvq.errors import DtypeError, ParameterError
 from annvq.learn.runtime import torch
-from annvq.renamed import unstated_metric
+from annvq.renamed import former_names, unstated_metric
 from annvq.tables import state
 from annvq.tables.bag import TableBag
 from annvq.tables.frozen.form import Form
@@ -263,7 +263,7 @@ class Table(torch.nn.Module, ABC):
         return f"{self.num_embeddings}, {self.embedding_dim}, nbytes={self.nbytes}{padding}"
 
 
-def array_of(tensor: Tensor, dtype: Any = None) -> np.ndarray:
+def inference_array(tensor: Tensor, dtype: Any = None) -> np.ndarray:
     """Return a tensor as a read-only array for inference; floats as float32 unless said otherwise."""
     plain = tensor.detach().cpu()
     kind = dtype if dtype is not None else (np.float32 if plain.is_floating_point() else None)
@@ -293,3 +293,6 @@ def set_(parameter: Tensor, values: np.ndarray) -> None:
     """Give a parameter or buffer these values."""
     with torch.no_grad():
         parameter.copy_(torch.from_numpy(np.array(values)).to(parameter.dtype).reshape(parameter.shape))
+
+
+__getattr__ = former_names(__name__, {"array_of": "inference_array"})

@@ -218,7 +218,7 @@ def spread(rows: Tensor, keep: Tensor | None, fill: float) -> Tensor:
     return whole.masked_scatter(keep.reshape(-1, *(1,) * (rows.ndim - 1)).expand_as(whole), rows)
 
 
-def as_array(table: Tensor) -> np.ndarray:
+def array_of_table(table: Tensor) -> np.ndarray:
     """Return a read-only float32 copy of a tensor."""
     array = table.detach().to("cpu", torch.float32).numpy().copy()
     array.flags.writeable = False

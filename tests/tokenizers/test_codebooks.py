@@ -7,7 +7,8 @@ pytest.importorskip("torch")
 
 import torch
 
-from annvq.codebooks import KMeans, ProductCodebook, ResidualCodebook, load, save
+from annvq import codebooks
+from annvq.codebooks import KMeans, ProductCodebook, ResidualCodebook
 from annvq.errors import ParameterError, ShapeError, StateError
 from annvq.tokenizers import (
     FSQ,
@@ -39,8 +40,8 @@ def test_a_product_codebook_starts_a_tokenizer(vectors, tmp_path):
     np.testing.assert_array_equal(tokenizer.decode(codes).numpy(), codebook.decode(codebook.encode(vectors)))
     back = tokenizer.to_codebook()
     np.testing.assert_array_equal(back.codebooks, codebook.codebooks)
-    save(tmp_path / "codebook", back)
-    np.testing.assert_array_equal(load(tmp_path / "codebook").codebooks, codebook.codebooks)
+    codebooks.save(tmp_path / "codebook", back)
+    np.testing.assert_array_equal(codebooks.open(tmp_path / "codebook").codebooks, codebook.codebooks)
 
 
 def test_a_residual_codebook_starts_a_tokenizer(vectors):

@@ -19,7 +19,7 @@ FORGOTTEN = 0.05  # share of the values of training samples that are replaced by
 
 
 @dataclass(frozen=True)
-class Split:
+class ClickSplit:
     """Samples: ``ids`` (n, slots) int64 of the table's rows, ``labels`` (n,) float32."""
 
     ids: np.ndarray
@@ -50,9 +50,9 @@ class Clicks:
     """
 
     name: str
-    train: Split
-    valid: Split
-    test: Split
+    train: ClickSplit
+    valid: ClickSplit
+    test: ClickSplit
     rows: int
     fields: tuple[tuple[int, int], ...]
     unknown: np.ndarray
@@ -91,7 +91,7 @@ class Clicks:
             number += len(seen) + 1
         every = np.concatenate(slots, axis=1)
         train, valid, test = (
-            Split(every[parts == part], labels[parts == part].astype(np.float32)) for part in range(3)
+            ClickSplit(every[parts == part], labels[parts == part].astype(np.float32)) for part in range(3)
         )
         counts = np.bincount(train.ids.ravel(), minlength=number)
         counts[PADDING] = 0

@@ -19,7 +19,7 @@ from annvq.errors import BudgetError, DataFormatError, ParameterError
 from annvq.io.replacing import replacing
 from annvq.progress import Progress
 from annvq.tables.budget import FLOAT
-from annvq.tables.registry import METHODS, method_named
+from annvq.tables.registry import METHODS, table_method
 
 RATIOS = (2.0, 10.0, 50.0)
 _KEY = ("data", "model", "method", "ratio", "seed", "epochs")
@@ -54,7 +54,7 @@ class TablesBench:
     def __post_init__(self) -> None:
         for method in self.methods:
             if method != UNIFORM:
-                method_named(method)
+                table_method(method)
         for ratio in self.ratios:
             as_number("ratio", ratio, above=0.0)
         as_count("seeds", self.seeds)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from annvq.bench.tables.clicks import PADDING, Clicks, Split, diabetes, movielens
+from annvq.bench.tables.clicks import PADDING, Clicks, ClickSplit, diabetes, movielens
 from annvq.bench.tables.graph import Likes
 from annvq.bench.tables.models import CLICK_MODELS, GRAPH_MODELS
 from annvq.errors import DataFormatError
@@ -87,7 +87,7 @@ class ClickTask:
 
     def loss(self, model: Any, part: str, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
         """Return the loss on some samples of a part, numbered modulo its length."""
-        split: Split = getattr(self.data, part)
+        split: ClickSplit = getattr(self.data, part)
         rows = rows % len(split.labels)
         device = next(model.parameters()).device
         ids = self.data.forget(split.ids[rows], rng) if part == "train" else split.ids[rows]
@@ -98,7 +98,7 @@ class ClickTask:
     @torch.no_grad()
     def quality(self, model: Any, part: str) -> dict[str, float]:
         """Return the measures of a model in evaluation mode on a part."""
-        split: Split = getattr(self.data, part)
+        split: ClickSplit = getattr(self.data, part)
         device = next(model.parameters()).device
         logits = [
             model(torch.from_numpy(split.ids[start : start + _ROWS_AT_ONCE]).to(device)).cpu().numpy()

@@ -77,7 +77,7 @@ def command(
         table = tables.compress(embedding, method, ratio=ratio, bytes=nbytes, seed=seed, finetune_steps=steps)
         table.export(out)
     written = tables.open(out)
-    report = {**figures(written), "error": error_of(written, matrix)}
+    report = {**figures(written), "error": relative_error(written, matrix)}
     if json is not None:
         write_report(report, json)
     say(
@@ -88,7 +88,7 @@ def command(
     )
 
 
-def error_of(table: tables.FrozenTable, matrix: np.ndarray) -> float:
+def relative_error(table: tables.FrozenTable, matrix: np.ndarray) -> float:
     """Return the squared error of a table's rows as a share of the variance of a matrix (n, d)."""
     mean = matrix.mean(0, dtype=np.float64)
     lost = spread = 0.0

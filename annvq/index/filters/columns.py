@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from annvq.index.filters.orders import Numbers, Texts
+from annvq.index.filters.orders import Numbers, Strings
 from annvq.index.filters.paths import Path
 from annvq.index.filters.rowset import RowSet
 from annvq.index.filters.values import kind_of
@@ -29,7 +29,7 @@ _MOST_KEPT = 32  # paths per segment, each of about 12 to 20 bytes per row
 _INT64 = np.iinfo(np.int64)
 _NANOSECONDS = {"s": 10**9, "ms": 10**6, "us": 1000, "ns": 1}
 
-Ordered = Numbers | Texts
+Ordered = Numbers | Strings
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +97,7 @@ def _ordered(column: pa.ChunkedArray, rows: np.ndarray) -> dict[str, list[Ordere
     if kind == "bytes":
         column = column.cast(pa.large_binary())
     if kind in ("text", "bytes"):
-        return {kind: [Texts.of(column, rows)]}
+        return {kind: [Strings.of(column, rows)]}
     if kind in ("null", "struct", "list", "other"):
         return {}
     return {kind: [Numbers.of(_numbers(column, kind), rows, _scale(column.type, kind))]}
@@ -219,12 +219,12 @@ def _in_order(kind: type, values: list[Any], rows: np.ndarray) -> list[Ordered]:
     return [Numbers.of(numbers[~wide].astype(np.int64), rows[~wide]), Numbers.of(numbers[wide], rows[wide])]
 
 
-def _texts_in_order(values: list[str], rows: np.ndarray) -> Texts:
+def _texts_in_order(values: list[str], rows: np.ndarray) -> Strings:
     import pyarrow as pa
 
     try:
-        return Texts.of(pa.chunked_array([pa.array(values, pa.large_string())]), rows)
+        return Strings.of(pa.chunked_array([pa.array(values, pa.large_string())]), rows)
     except UnicodeEncodeError:  # half of a pair of code units is no text, and equal to none
         whole = [place for place, value in enumerate(values) if not any("\ud800" <= c <= "\udfff" for c in value)]
         texts = pa.array([values[place] for place in whole], pa.large_string())
-        return Texts.of(pa.chunked_array([texts]), rows[whole])
+        return Strings.of(pa.chunked_array([texts]), rows[whole])

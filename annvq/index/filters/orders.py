@@ -114,7 +114,7 @@ class Numbers:
 
 
 @dataclass(frozen=True, eq=False)
-class Texts:
+class Strings:
     """Rows grouped by their texts, or bytes.
 
     ``values`` (u,) are different, ascending by code points; the rows of value i are ``rows[starts[i]:starts[i + 1]]``,
@@ -126,7 +126,7 @@ class Texts:
     rows: np.ndarray
 
     @classmethod
-    def of(cls, column: pa.ChunkedArray, rows: np.ndarray) -> Texts:
+    def of(cls, column: pa.ChunkedArray, rows: np.ndarray) -> Strings:
         """Group the rows (m,) of a column of m texts without null."""
         import pyarrow as pa
         import pyarrow.compute as pc

@@ -68,7 +68,7 @@ class Devices:
 
     def share(self, rows: np.ndarray) -> np.ndarray:
         """Return this process's part of a batch's queries; all of them if there are fewer than processes."""
-        count = processes.count()
+        count = processes.process_count()
         return rows if len(rows) < count else rows[processes.number() :: count]
 
     def average_gradients(self, parameters: Iterable[Any]) -> None:
@@ -79,4 +79,4 @@ class Devices:
             if parameter.requires_grad:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
-                parameter.grad = processes.sum_over_processes(parameter.grad) / processes.count()
+                parameter.grad = processes.sum_over_processes(parameter.grad) / processes.process_count()

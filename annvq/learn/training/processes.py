@@ -52,7 +52,7 @@ def number() -> int:
     return torch.distributed.get_rank() if are_several() else 0
 
 
-def count() -> int:
+def process_count() -> int:
     """Return how many processes there are."""
     return torch.distributed.get_world_size() if are_several() else 1
 

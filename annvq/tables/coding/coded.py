@@ -9,9 +9,9 @@ import numpy as np
 from annvq.learn.runtime import torch
 from annvq.tables.budget import FLOAT
 from annvq.tables.coding.code_sizes import CodeSizes
-from annvq.tables.frozen.codes import PackedCodes, code_bytes, packed
-from annvq.tables.method import Method
-from annvq.tables.table import array_of, set_
+from annvq.tables.frozen.codes import PackedRows, code_bytes, packed
+from annvq.tables.method import TableMethod
+from annvq.tables.table import inference_array, set_
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 SAMPLE = 65_536
 
 
-class Coded(Method):
+class Coded(TableMethod):
     """Codes of every row, fixed, and codebooks that gradients move: `approximate` chooses both."""
 
     codebook: ClassVar[type[ProductCodebook | ResidualCodebook]]  # which is trained
-    kept: ClassVar[type[PackedCodes]]  # for inference
+    kept: ClassVar[type[PackedRows]]  # for inference
 
     def _hold(self, sizes: CodeSizes, mirror: ProductMirror | ResidualMirror) -> None:
         """Take codebooks, and codes of all rows that are drawn by torch's generator."""
@@ -46,10 +46,10 @@ class Coded(Method):
         codes = self.num_embeddings * code_bytes(self.sizes.M, self.sizes.nbits)
         return codes + FLOAT * self.mirror.codebooks.numel()
 
-    def form(self) -> PackedCodes:
+    def form(self) -> PackedRows:
         """Return the arrays for inference."""
-        codes = packed(array_of(self.codes), self.sizes.nbits)
-        return self.kept(self.num_embeddings, self.embedding_dim, codes, array_of(self.mirror.codebooks))
+        codes = packed(inference_array(self.codes), self.sizes.nbits)
+        return self.kept(self.num_embeddings, self.embedding_dim, codes, inference_array(self.mirror.codebooks))
 
     def approximate(self, weight: np.ndarray, *, frequencies: np.ndarray | None = None, seed: int = 0) -> None:
         """Train the codebooks on the rows and code them."""

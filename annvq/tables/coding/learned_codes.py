@@ -13,8 +13,8 @@ from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
 from annvq.tables.coding.code_sizes import CodeSizes
 from annvq.tables.coding.precision import through
-from annvq.tables.method import Method
-from annvq.tables.table import array_of, gathered, normal, of_distinct
+from annvq.tables.method import TableMethod
+from annvq.tables.table import gathered, inference_array, normal, of_distinct
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,13 +23,13 @@ _WAITING = 16  # look-ups whose penalty may still be asked for
 _ROWS_AT_ONCE = 2048
 
 
-class LearnedCodes(Method):
+class LearnedCodes(TableMethod):
     """Rows that are quantized while they are learned: float32 rows exist in training only.
 
     The gradient passes the quantization straight through to the float32 row; `penalty`, the mean squared distance of
     the rows looked up from their centroids, draws the centroids towards the rows.
 
-    See `Method` for the parameters of all methods.
+    See `TableMethod` for the parameters of all methods.
     """
 
     has_sparse_gradients: ClassVar[bool] = True
@@ -40,7 +40,7 @@ class LearnedCodes(Method):
         self.query = normal(budget.n, budget.d, std=std)
         some = self.query[torch.randint(budget.n, (max(2 * sizes.ksub, 256),))]
         # centroids start as sub-vectors of some rows, which the meta device does not have
-        rows = np.zeros(some.shape, np.float32) if some.is_meta else array_of(some)
+        rows = np.zeros(some.shape, np.float32) if some.is_meta else inference_array(some)
         self.mirror = ProductMirror(ProductCodebook.train(rows, M=sizes.M, nbits=sizes.nbits, niter=0, threads=1))
         self._penalties: deque[Tensor] = deque(maxlen=_WAITING)
 

@@ -62,7 +62,7 @@ class _Decoder:
 
 
 @dataclass(frozen=True, eq=False)
-class PackedCodes(Form):
+class PackedRows(Form):
     """Codes of every row, of 4 or 8 bits, and the codebooks that they number the centroids of.
 
     Parameters
@@ -87,7 +87,7 @@ class PackedCodes(Form):
         return {"codes": self.codes, "codebooks": self.codebooks}
 
     @classmethod
-    def from_arrays(cls, n: int, d: int, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> PackedCodes:
+    def from_arrays(cls, n: int, d: int, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> PackedRows:
         """Build from stored parts; CorruptIndexError if they do not fit."""
         codebooks = cls._stored_codebooks(d, arrays)
         width = code_bytes(len(codebooks), _BITS[codebooks.shape[1]])
@@ -104,7 +104,7 @@ class PackedCodes(Form):
 
 
 @dataclass(frozen=True, eq=False)
-class ProductCodes(PackedCodes):
+class ProductCodes(PackedRows):
     """Codes of a product codebook (M, ksub, dsub): the sub-rows stand side by side."""
 
     kind: ClassVar[str] = "product"
@@ -127,7 +127,7 @@ class ProductCodes(PackedCodes):
 
 
 @dataclass(frozen=True, eq=False)
-class ResidualCodes(PackedCodes):
+class ResidualCodes(PackedRows):
     """Codes of a residual codebook (M, ksub, d): the centroids add up."""
 
     kind: ClassVar[str] = "residual"

@@ -12,7 +12,7 @@ from annvq.kernels.registers.tiles import readonly
 NO_WEIGHTS = readonly(np.empty(0, np.float32))
 
 
-def as_ids(ids: Any, n: int) -> np.ndarray:
+def row_ids(ids: Any, n: int) -> np.ndarray:
     """Return ids of any shape as int64, C-contiguous.
 
     Raises

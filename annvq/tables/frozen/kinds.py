@@ -9,7 +9,7 @@ from annvq.tables.frozen.form import Form
 from annvq.tables.frozen.gather import Blocks, Hashed, HotAndShared
 from annvq.tables.frozen.integers import Integers
 from annvq.tables.frozen.mixed import Mixed
-from annvq.tables.frozen.rabitq import RaBitQCodes
+from annvq.tables.frozen.rabitq import RaBitQRows
 from annvq.tables.frozen.robe import Robe
 from annvq.tables.frozen.sparse import Sparse
 from annvq.tables.frozen.tensor_train import TensorTrain
@@ -27,7 +27,7 @@ KINDS: dict[str, type[Form]] = {
         ProductCodes,
         ResidualCodes,
         GroupedCodes,
-        RaBitQCodes,
+        RaBitQRows,
         Mixed,
         Sparse,
         Integers,

@@ -14,7 +14,7 @@ PARTS = ("codes1", "codes_ex", "factors")
 
 
 @dataclass(frozen=True, eq=False)
-class RaBitQCodes(Form):
+class RaBitQRows(Form):
     """RaBitQ codes and their factors.
 
     Parameters
@@ -50,7 +50,7 @@ class RaBitQCodes(Form):
         return {"bits": self.codebook.nbits}
 
     @classmethod
-    def from_arrays(cls, n: int, d: int, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> RaBitQCodes:
+    def from_arrays(cls, n: int, d: int, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> RaBitQRows:
         """Build from stored parts; CorruptIndexError if they do not fit."""
         bits = setting(settings, "bits", 1, 8)
         codebook = RaBitQCodebook.from_arrays({"dim": d, "bits": bits}, arrays)

@@ -15,7 +15,7 @@ from annvq.io.replacing import replacing
 from annvq.kernels.embeddings import embedding
 from annvq.kernels.registers.tiles import readonly
 from annvq.tables.frozen.form import LARGEST_DIM, Form
-from annvq.tables.frozen.ids import as_bags, as_ids, as_weights
+from annvq.tables.frozen.ids import as_bags, as_weights, row_ids
 from annvq.tables.frozen.kinds import KINDS
 
 MODES = {"sum": embedding.SUM, "mean": embedding.MEAN, "max": embedding.MAX}
@@ -73,7 +73,7 @@ class FrozenTable:
             Ids are not integers, or lie outside 0 .. n - 1.
 
         """
-        given = as_ids(ids, self.form.n)
+        given = row_ids(ids, self.form.n)
         flat = given.ravel()
         rows = self.form.rows(flat)
         if self.padding_idx is not None:
@@ -115,7 +115,7 @@ class FrozenTable:
         """
         if mode not in MODES:
             raise ParameterError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
-        given = as_ids(ids, self.form.n)
+        given = row_ids(ids, self.form.n)
         factors = as_weights(weights, given, mode)
         flat, bounds = as_bags(given, offsets, include_last_offset)
         skip = np.empty(0, bool) if self.padding_idx is None else flat == self.padding_idx

@@ -12,21 +12,21 @@ from annvq.tables.budget import FLOAT, Budget
 from annvq.tables.frequencies import by_frequency, weights_of
 from annvq.tables.frozen.gather import HotAndShared
 from annvq.tables.frozen.partition import Partition, places_of
-from annvq.tables.method import Method
+from annvq.tables.method import TableMethod
 from annvq.tables.methods.hash import shared_means
-from annvq.tables.table import array_of, gathered, normal, set_
+from annvq.tables.table import gathered, inference_array, normal, set_
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class AdaptEmb(Method):
+class AdaptEmb(TableMethod):
     """The most frequent rows have their own vectors; all others share some by hashing.
 
     Source: adaptive embeddings of DeepRec, as described by Zhang et al. 2024, "Experimental analysis of large-scale
     learnable vector storage compression", section 3.2.
 
-    See `Method` for the parameters of all methods.
+    See `TableMethod` for the parameters of all methods.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class AdaptEmb(Method):
         """Return the arrays for inference."""
         partition = Partition.of(self.group.cpu().numpy().astype(np.int64), 2)
         return HotAndShared(
-            self.num_embeddings, self.embedding_dim, partition, array_of(self.hot), array_of(self.shared)
+            self.num_embeddings, self.embedding_dim, partition, inference_array(self.hot), inference_array(self.shared)
         )
 
     def approximate(self, weight: np.ndarray, *, frequencies: np.ndarray | None = None, seed: int = 0) -> None:

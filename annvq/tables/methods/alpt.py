@@ -13,8 +13,8 @@ from annvq.renamed import former_keywords
 from annvq.tables.budget import FLOAT, Budget
 from annvq.tables.coding.precision import levels, through
 from annvq.tables.frozen.integers import Integers
-from annvq.tables.method import Method
-from annvq.tables.table import array_of, gathered, normal, set_
+from annvq.tables.method import TableMethod
+from annvq.tables.table import gathered, inference_array, normal, set_
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +23,7 @@ _SPREAD = 4.0  # standard deviations within the range at the start
 _SCALE_LR = 2e-5  # configuration of the comparison by Zhang et al. 2024
 
 
-class ALPT(Method):
+class ALPT(TableMethod):
     """Integers with a learned scale per row.
 
     Rows stay on their grid during training: `step_end` stochastically rounds those that were looked up, so that the
@@ -31,7 +31,7 @@ class ALPT(Method):
     levels, from the same pass as the rows' (the paper takes a second). Give the optimizer `parameter_groups`. Source:
     Li et al. 2023, "Adaptive low-precision training for embeddings in click-through rate prediction".
 
-    See `Method` for the parameters of all methods; without a budget it takes what it needs.
+    See `TableMethod` for the parameters of all methods; without a budget it takes what it needs.
 
     Parameters
     ----------
@@ -98,8 +98,8 @@ class ALPT(Method):
     def form(self) -> Integers:
         """Return the arrays for inference."""
         scale = self.scale.detach().clamp_min(1e-30)
-        codes = array_of(levels(self.weight.detach(), scale, self.bits), np.dtype(f"int{self.bits}"))
-        return Integers(self.num_embeddings, self.embedding_dim, codes, array_of(scale[:, 0]))
+        codes = inference_array(levels(self.weight.detach(), scale, self.bits), np.dtype(f"int{self.bits}"))
+        return Integers(self.num_embeddings, self.embedding_dim, codes, inference_array(scale[:, 0]))
 
     def approximate(self, weight: np.ndarray, *, frequencies: np.ndarray | None = None, seed: int = 0) -> None:
         """Take the rows as they are, and scales with which the largest value of each is the largest number."""

@@ -14,7 +14,7 @@ from annvq.learn.parts.mirrors import tensor_of
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
 from annvq.tables.structure.mixed import MixedTable, Split, empty_mixed, mixed_bytes
-from annvq.tables.structure.searched import Searched, as_groups
+from annvq.tables.structure.searched import SearchedTable, as_groups
 from annvq.tables.structure.selection import gradient_of
 from annvq.tables.table import gathered, normal
 
@@ -25,7 +25,7 @@ _LEAST_TEMPERATURE = 0.01
 _STEPS = 100
 
 
-class AutoDim(Searched):
+class AutoDim(SearchedTable):
     """Every group of rows tries several dimensions at once, and validation data decides which one it gets.
 
     Each candidate dimension has its own table, brought to d by the group's linear map and batch normalization; the row
@@ -33,8 +33,8 @@ class AutoDim(Searched):
     together fill the budget and makes a table to be trained from scratch. Gradients are of first order. Source: Zhao et
     al. 2021, "AutoDim: field-aware embedding dimension search in recommender systems", section 2.
 
-    See `Method` for the parameters of all methods; ``std`` is that of the last stage, as normalization makes it 1 while
-    searching.
+    See `TableMethod` for the parameters of all methods; ``std`` is that of the last stage, as normalization makes it 1
+    while searching.
 
     Parameters
     ----------

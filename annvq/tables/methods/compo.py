@@ -12,9 +12,9 @@ from annvq.learn.runtime import torch
 from annvq.tables.budget import FLOAT, Budget
 from annvq.tables.frequencies import weights_of
 from annvq.tables.frozen.compositional import MOST_PARTS, OPS, Compositional, digits
-from annvq.tables.method import Method
+from annvq.tables.method import TableMethod
 from annvq.tables.methods.hash import shared_means
-from annvq.tables.table import array_of, gathered, normal, set_
+from annvq.tables.table import gathered, inference_array, normal, set_
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 _SWEEPS = 8
 
 
-class CompoEmb(Method):
+class CompoEmb(TableMethod):
     """Compositional embeddings: every id is a pair of remainder and quotient, and its row of two small tables' rows.
 
     If two tables cannot be small enough, as many more are used as it takes (mixed radix). Among the sizes that meet the
     budget, those with the largest quotient table are chosen. Source: Shi et al. 2020, "Compositional embeddings using
     complementary partitions", sections 2 and 4.
 
-    See `Method` for the parameters of all methods.
+    See `TableMethod` for the parameters of all methods.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class CompoEmb(Method):
 
     def form(self) -> Compositional:
         """Return the arrays for inference."""
-        tables = tuple(array_of(table) for table in self.tables)
+        tables = tuple(inference_array(table) for table in self.tables)
         return Compositional(self.num_embeddings, self.embedding_dim, tables, self.op)
 
     def approximate(self, weight: np.ndarray, *, frequencies: np.ndarray | None = None, seed: int = 0) -> None:

@@ -12,8 +12,8 @@ from annvq.learn.runtime import torch
 from annvq.tables.budget import FLOAT, Budget
 from annvq.tables.frequencies import weights_of
 from annvq.tables.frozen.gather import Blocks
-from annvq.tables.method import Method
-from annvq.tables.table import array_of, gathered, normal, set_
+from annvq.tables.method import TableMethod
+from annvq.tables.table import gathered, inference_array, normal, set_
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,14 +25,14 @@ _SIMILAR = 0.7  # share of a block's values that must be close
 _ROWS_AT_ONCE = 4096
 
 
-class Dedup(Method):
+class Dedup(TableMethod):
     """Blocks of neighbouring rows; similar blocks share one, which is their mean.
 
     Which blocks share is found in a trained table (`approximate`); blocks and remap then fill the budget, so that
     there is no tolerance to set. Source: Zhou et al. 2022, "Serving deep learning models with deduplication from
     relational databases", section 4.
 
-    See `Method` for the parameters of all methods.
+    See `TableMethod` for the parameters of all methods.
 
     Parameters
     ----------
@@ -74,8 +74,8 @@ class Dedup(Method):
 
     def form(self) -> Blocks:
         """Return the arrays for inference."""
-        weight = array_of(self.weight).reshape(-1, self.block_rows, self.embedding_dim)
-        return Blocks(self.num_embeddings, self.embedding_dim, weight, array_of(self.remap))
+        weight = inference_array(self.weight).reshape(-1, self.block_rows, self.embedding_dim)
+        return Blocks(self.num_embeddings, self.embedding_dim, weight, inference_array(self.remap))
 
     def approximate(self, weight: np.ndarray, *, frequencies: np.ndarray | None = None, seed: int = 0) -> None:
         """Let the blocks that are most alike share, as many as it takes."""

@@ -11,9 +11,9 @@ from annvq.arguments import as_count, as_number
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
 from annvq.tables.frequencies import weights_of
-from annvq.tables.structure.searched import Searched
+from annvq.tables.structure.searched import SearchedTable
 from annvq.tables.structure.sparse import SparseTable, empty_sparse, largest_within, least_sparse_bytes, most_values
-from annvq.tables.table import array_of, gathered, normal, set_
+from annvq.tables.table import gathered, inference_array, normal, set_
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 _EVERY = 10  # steps between two prunings, as in the paper's code
 
 
-class DeepLight(Searched):
+class DeepLight(SearchedTable):
     """The smallest values become zero, more and more of them as training proceeds; `finish` prunes to the budget.
 
     After k steps the share of zeros is S (1 - D^(k / U)) for the share S that the budget asks for; pruned values may
     grow back. Source: Deng et al. 2021, "DeepLight: deep lightweight feature interactions for accelerating CTR
     predictions in ad serving", section 4.3.
 
-    See `Method` for the parameters of all methods.
+    See `TableMethod` for the parameters of all methods.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class DeepLight(Searched):
 
     def finish(self, evaluate: Callable[[], float] | None = None) -> SparseTable:
         """Return the table of the largest values that fill the budget."""
-        mask = largest_within(array_of(self.weight.abs() * self.importance), self._budget)
+        mask = largest_within(inference_array(self.weight.abs() * self.importance), self._budget)
         return SparseTable(self._budget, self.padding_idx, self.sparse, self.weight, mask, self.method)
 
     def approximate(self, weight: np.ndarray, *, frequencies: np.ndarray | None = None, seed: int = 0) -> None:

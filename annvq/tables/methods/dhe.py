@@ -14,8 +14,8 @@ from annvq.tables.budget import FLOAT, Budget, most_that_fits
 from annvq.tables.distillation import distill
 from annvq.tables.frozen.deep_hash import MOST_HASHES, DeepHash, encoded
 from annvq.tables.frozen.robe import MOST_SEED
-from annvq.tables.method import Method
-from annvq.tables.table import array_of, of_distinct
+from annvq.tables.method import TableMethod
+from annvq.tables.table import inference_array, of_distinct
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,13 +26,13 @@ _STEPS = 500
 _MISH_RMS = 0.72  # root mean square of mish of a standard normal variable
 
 
-class DHE(Method):
+class DHE(TableMethod):
     """A network of five hidden layers with batch normalization computes a row from many hashes of its id.
 
     The budget decides the layers' width. Source: Kang et al. 2021, "Learning to embed categorical features without
     embedding tables for recommendation", section 3.
 
-    See `Method` for the parameters of all methods.
+    See `TableMethod` for the parameters of all methods.
 
     Parameters
     ----------
@@ -92,10 +92,10 @@ class DHE(Method):
         matrices, biases = [], []
         for layer, norm in zip(self.hidden, self.norms):
             factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-            matrices.append(array_of(layer.weight.T * factor))
-            biases.append(array_of((layer.bias - norm.running_mean) * factor + norm.bias))
-        matrices.append(array_of(self.last.weight.T))
-        biases.append(array_of(self.last.bias))
+            matrices.append(inference_array(layer.weight.T * factor))
+            biases.append(inference_array((layer.bias - norm.running_mean) * factor + norm.bias))
+        matrices.append(inference_array(self.last.weight.T))
+        biases.append(inference_array(self.last.bias))
         return DeepHash(self.num_embeddings, self.embedding_dim, tuple(matrices), tuple(biases), self.seed)
 
     def approximate(self, weight: np.ndarray, *, frequencies: np.ndarray | None = None, seed: int = 0) -> None:

@@ -18,7 +18,7 @@ from annvq.tables.coding.coded import training_sample
 from annvq.tables.coding.learned_codes import LearnedCodes
 from annvq.tables.frozen.codes import ProductCodes, packed
 from annvq.tables.frozen.form import Form
-from annvq.tables.table import array_of, gathered, of_distinct, set_
+from annvq.tables.table import gathered, inference_array, of_distinct, set_
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,7 +87,7 @@ class DPQ(LearnedCodes):
         """Return the arrays for inference."""
         values = self.mirror if self.values is None else self.values
         codes = packed(self.codes(), self.sizes.nbits)
-        return ProductCodes(self.num_embeddings, self.embedding_dim, codes, array_of(values.codebooks))
+        return ProductCodes(self.num_embeddings, self.embedding_dim, codes, inference_array(values.codebooks))
 
     def approximate(self, weight: np.ndarray, *, frequencies: np.ndarray | None = None, seed: int = 0) -> None:
         """Take the rows, and a codebook trained on them."""

@@ -9,8 +9,8 @@ import numpy as np
 from annvq.tables.budget import Budget
 from annvq.tables.coding.precision import as_half, through
 from annvq.tables.frozen.gather import Hashed
-from annvq.tables.method import Method
-from annvq.tables.table import array_of, gathered, normal, set_
+from annvq.tables.method import TableMethod
+from annvq.tables.table import gathered, inference_array, normal, set_
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 _HALF = 2
 
 
-class FP16(Method):
+class FP16(TableMethod):
     """Rows are float16 at inference; during training, float32 rows are rounded at every look-up.
 
-    See `Method` for the parameters of all methods; without a budget it takes half of float32.
+    See `TableMethod` for the parameters of all methods; without a budget it takes half of float32.
 
     Raises
     ------
@@ -53,7 +53,7 @@ class FP16(Method):
 
     def form(self) -> Hashed:
         """Return the arrays for inference."""
-        return Hashed(self.num_embeddings, self.embedding_dim, array_of(as_half(self.weight), np.float16))
+        return Hashed(self.num_embeddings, self.embedding_dim, inference_array(as_half(self.weight), np.float16))
 
     def approximate(self, weight: np.ndarray, *, frequencies: np.ndarray | None = None, seed: int = 0) -> None:
         """Take the rows as they are."""

@@ -9,17 +9,17 @@ import numpy as np
 from annvq.tables.budget import FLOAT, Budget
 from annvq.tables.frequencies import weights_of
 from annvq.tables.frozen.gather import Hashed
-from annvq.tables.method import Method
-from annvq.tables.table import array_of, gathered, normal, set_
+from annvq.tables.method import TableMethod
+from annvq.tables.table import gathered, inference_array, normal, set_
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Hash(Method):
+class Hash(TableMethod):
     """Fewer rows, found by id modulo their number (the hashing trick, Weinberger et al. 2009).
 
-    See `Method` for the parameters of all methods.
+    See `TableMethod` for the parameters of all methods.
 
     Raises
     ------
@@ -46,7 +46,7 @@ class Hash(Method):
 
     def form(self) -> Hashed:
         """Return the arrays for inference."""
-        return Hashed(self.num_embeddings, self.embedding_dim, array_of(self.weight))
+        return Hashed(self.num_embeddings, self.embedding_dim, inference_array(self.weight))
 
     def approximate(self, weight: np.ndarray, *, frequencies: np.ndarray | None = None, seed: int = 0) -> None:
         """Take the mean of the rows that share one, weighted by frequency."""

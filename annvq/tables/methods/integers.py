@@ -10,8 +10,8 @@ from annvq.learn.runtime import torch
 from annvq.tables.budget import FLOAT, Budget
 from annvq.tables.coding.precision import levels, through
 from annvq.tables.frozen.integers import Integers
-from annvq.tables.method import Method
-from annvq.tables.table import array_of, gathered, normal, set_
+from annvq.tables.method import TableMethod
+from annvq.tables.table import gathered, inference_array, normal, set_
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,13 +21,14 @@ _SHARES = np.linspace(0.3, 1.0, 29)  # of the largest value, tried as the end of
 _SAMPLE = 100_000  # values looked at to choose it
 
 
-class Whole(Method):
+class Whole(TableMethod):
     """Integers of ``bits`` bits, symmetric about zero; in training, float32 rows are rounded at every look-up.
 
     If the budget has room for it, every row has its own scale, which maps its largest value to the largest integer;
     otherwise all rows share one, which is a setting.
 
-    See `Method` for the parameters of all methods; without a budget it takes the bytes that include a scale per row.
+    See `TableMethod` for the parameters of all methods; without a budget it takes the bytes that include a scale
+    per row.
 
     Raises
     ------
@@ -79,8 +80,8 @@ class Whole(Method):
     def form(self) -> Integers:
         """Return the arrays for inference."""
         scales = self._scales(self.weight)
-        codes = array_of(levels(self.weight, scales, self.bits), np.dtype(f"int{self.bits}"))
-        return Integers(self.num_embeddings, self.embedding_dim, codes, array_of(scales.reshape(-1)))
+        codes = inference_array(levels(self.weight, scales, self.bits), np.dtype(f"int{self.bits}"))
+        return Integers(self.num_embeddings, self.embedding_dim, codes, inference_array(scales.reshape(-1)))
 
     def approximate(self, weight: np.ndarray, *, frequencies: np.ndarray | None = None, seed: int = 0) -> None:
         """Take the rows as they are; one scale for all is that of least squared error."""

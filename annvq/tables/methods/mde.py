@@ -10,14 +10,14 @@ from annvq.arguments import as_count
 from annvq.tables.budget import Budget
 from annvq.tables.frequencies import popularity_groups
 from annvq.tables.frozen.partition import MOST_GROUPS
-from annvq.tables.method import Method
+from annvq.tables.method import TableMethod
 from annvq.tables.structure.mixed import MixedTable, mixed_bytes
 
 _STEEPEST = 16.0
 _STEPS = 60
 
 
-class MDE(Method, MixedTable):
+class MDE(TableMethod, MixedTable):
     """Frequent rows are long; rare rows are short and projected.
 
     Rows are sorted by frequency into groups, each twice as large as the one before. The dimension of a group is
@@ -25,7 +25,7 @@ class MDE(Method, MixedTable):
     Source: Ginart et al. 2021, "Mixed dimension embeddings with application to memory-efficient recommendation
     systems", algorithm 2.
 
-    See `Method` for the parameters of all methods.
+    See `TableMethod` for the parameters of all methods.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ from annvq.tables.coding.learned_codes import LearnedCodes
 from annvq.tables.frequencies import by_frequency
 from annvq.tables.frozen.codes import HIGH_BITS, LOW_BITS, GroupedCodes, code_bytes, packed
 from annvq.tables.frozen.partition import Partition
-from annvq.tables.table import array_of, set_
+from annvq.tables.table import inference_array, set_
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +30,7 @@ class MGQE(LearnedCodes):
     The budget decides the number of codes per row; they take 8 and 6 bits. Source: Kang et al. 2020, "Learning
     multi-granular quantized embeddings for large-vocab categorical features in recommender systems", section 3.
 
-    See `Method` for the parameters of all methods.
+    See `TableMethod` for the parameters of all methods.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class MGQE(LearnedCodes):
             Partition.of(is_low.astype(np.int64), 2),
             packed(codes[~is_low], HIGH_BITS),
             packed(codes[is_low], LOW_BITS),
-            array_of(self.mirror.codebooks),
+            inference_array(self.mirror.codebooks),
         )
 
     def approximate(self, weight: np.ndarray, *, frequencies: np.ndarray | None = None, seed: int = 0) -> None:

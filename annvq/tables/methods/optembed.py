@@ -12,14 +12,14 @@ from annvq.learn.parts.mirrors import tensor_of
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
 from annvq.tables.structure.mixed import MixedTable, empty_mixed, mixed_bytes
-from annvq.tables.structure.searched import Searched, as_groups
+from annvq.tables.structure.searched import SearchedTable, as_groups
 from annvq.tables.table import gathered, normal
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class OptEmbed(Searched):
+class OptEmbed(SearchedTable):
     """Rows below a learned norm are dropped, and every group keeps as many first dimensions as a search finds.
 
     During training, a row's length is drawn at random at every look-up, so that any length works afterwards
@@ -28,7 +28,7 @@ class OptEmbed(Searched):
     Source: Lyu et al. 2022, "OptEmbed: learning optimal embedding table for click-through rate prediction", sections
     3.2 to 3.4.
 
-    See `Method` for the parameters of all methods.
+    See `TableMethod` for the parameters of all methods.
 
     Parameters
     ----------

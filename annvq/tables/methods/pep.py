@@ -9,9 +9,9 @@ from annvq.arguments import as_number
 from annvq.errors import ParameterError
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
-from annvq.tables.structure.searched import Searched
+from annvq.tables.structure.searched import SearchedTable
 from annvq.tables.structure.sparse import SparseTable, empty_sparse, largest_within, least_sparse_bytes, most_values
-from annvq.tables.table import array_of, gathered, normal
+from annvq.tables.table import gathered, inference_array, normal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 THRESHOLDS = ("element", "row", "dimension", "global")
 
 
-class PEP(Searched):
+class PEP(SearchedTable):
     """Values are soft-thresholded by learned thresholds: sign(v) max(|v| - sigmoid(s), 0).
 
     `finish` keeps the values furthest above their threshold, and resets them to their initial values, to be trained
     once more (a "lottery ticket"). Training may stop when `has_reached` the budget. Source: Liu et al. 2021, "Learnable
     embedding sizes for recommender systems", equations 4 to 6 and section 3.3.
 
-    See `Method` for the parameters of all methods.
+    See `TableMethod` for the parameters of all methods.
 
     Parameters
     ----------
@@ -76,6 +76,6 @@ class PEP(Searched):
     def finish(self, evaluate: Callable[[], float] | None = None) -> SparseTable:
         """Return the table of the values to be trained once more, as they were at the start."""
         with torch.no_grad():
-            above = array_of(self.weight.abs() - torch.sigmoid(self.s))
+            above = inference_array(self.weight.abs() - torch.sigmoid(self.s))
         mask = largest_within(above - min(0.0, float(above.min())), self._budget)
         return SparseTable(self._budget, self.padding_idx, False, self.first, mask, self.method)

@@ -18,7 +18,7 @@ class PQ(Coded):
 
     Source: Jegou et al. 2011, "Product quantization for nearest neighbor search".
 
-    Rows are random until `approximate` is called. See `Method` for the parameters of all methods.
+    Rows are random until `approximate` is called. See `TableMethod` for the parameters of all methods.
 
     Raises
     ------

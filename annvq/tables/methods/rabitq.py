@@ -11,22 +11,22 @@ from annvq.codebooks import RaBitQCodebook
 from annvq.learn.parts.mirrors import tensor_of
 from annvq.learn.runtime import torch
 from annvq.tables.budget import FLOAT, Budget
-from annvq.tables.frozen.rabitq import PARTS, RaBitQCodes
+from annvq.tables.frozen.rabitq import PARTS, RaBitQRows
 from annvq.tables.frozen.robe import MOST_SEED
-from annvq.tables.method import Method
-from annvq.tables.table import array_of, set_
+from annvq.tables.method import TableMethod
+from annvq.tables.table import inference_array, set_
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class RaBitQ(Method):
+class RaBitQ(TableMethod):
     """1 to 8 bits per dimension of the rotated difference from the mean row, with the factors that the scan needs.
 
     Nothing in it is trained: it is made from a trained table. Dimensions are padded to a multiple of 64. Source: Gao et
     al. 2024, "Practical and asymptotically optimal quantization of high-dimensional vectors in Euclidean space".
 
-    Rows are random until `approximate` is called. See `Method` for the parameters of all methods.
+    Rows are random until `approximate` is called. See `TableMethod` for the parameters of all methods.
 
     Parameters
     ----------
@@ -66,20 +66,18 @@ class RaBitQ(Method):
 
     def rows(self, ids: Tensor) -> Tensor:
         """Return rows (m, d) of ids (m,), decoded on the CPU."""
-        encoded = {name: array_of(getattr(self, name)[ids]) for name in PARTS}
+        encoded = {name: inference_array(getattr(self, name)[ids]) for name in PARTS}
         rows = torch.from_numpy(self._at_hand().decode_trusted(encoded, "ip"))
         return rows.to(self.center) + self.center
 
     def _at_hand(self) -> RaBitQCodebook:
         """Return the codebook with the rotation that was loaded."""
-        return RaBitQCodebook(self.embedding_dim, self._codebook.nbits, array_of(self.signs))
+        return RaBitQCodebook(self.embedding_dim, self._codebook.nbits, inference_array(self.signs))
 
-    def form(self) -> RaBitQCodes:
+    def form(self) -> RaBitQRows:
         """Return the arrays for inference."""
-        codes1, codes_ex, factors = (array_of(getattr(self, name)) for name in PARTS)
-        return RaBitQCodes(
-            self.num_embeddings, self.embedding_dim, self._at_hand(), codes1, codes_ex, factors, array_of(self.center)
-        )
+        parts = [inference_array(getattr(self, name)) for name in (*PARTS, "center")]
+        return RaBitQRows(self.num_embeddings, self.embedding_dim, self._at_hand(), *parts)
 
     def approximate(self, weight: np.ndarray, *, frequencies: np.ndarray | None = None, seed: int = 0) -> None:
         """Code the rows' differences from their mean."""

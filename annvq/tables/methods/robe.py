@@ -12,8 +12,8 @@ from annvq.learn.runtime import torch
 from annvq.tables.budget import FLOAT, Budget
 from annvq.tables.frequencies import weights_of
 from annvq.tables.frozen.robe import MOST_SEED, Robe
-from annvq.tables.method import Method
-from annvq.tables.table import array_of, gathered, normal, of_distinct, set_
+from annvq.tables.method import TableMethod
+from annvq.tables.table import gathered, inference_array, normal, of_distinct, set_
 
 if TYPE_CHECKING:
     from typing import Any
@@ -24,13 +24,13 @@ _ROWS_AT_ONCE = 65_536
 _MOST_FLOATS = 2**31 - 1  # places are 32 bits of hash times the size
 
 
-class ROBE(Method):
+class ROBE(TableMethod):
     """One circular array of floats for all rows; a row is runs of Z floats at hashed places, with hashed signs.
 
     The hash is `annvq.kernels.embeddings.mixing`'s instead of the paper's universal one, so that it takes no bytes.
     Source: Desai et al. 2022, "Random offset block embedding (ROBE) for compressed embedding tables", section 3.
 
-    See `Method` for the parameters of all methods.
+    See `TableMethod` for the parameters of all methods.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class ROBE(Method):
 
     def form(self) -> Robe:
         """Return the arrays for inference."""
-        return Robe(self.num_embeddings, self.embedding_dim, array_of(self.array[:, 0]), self.Z, self.seed)
+        return Robe(self.num_embeddings, self.embedding_dim, inference_array(self.array[:, 0]), self.Z, self.seed)
 
     def approximate(self, weight: np.ndarray, *, frequencies: np.ndarray | None = None, seed: int = 0) -> None:
         """Take the mean of the signed values that share a float, weighted by frequency: the least squares."""

@@ -19,7 +19,7 @@ class RVQ(Coded):
 
     Source: Chen et al. 2010, "Approximate nearest neighbor search by residual vector quantization".
 
-    Rows are random until `approximate` is called. See `Method` for the parameters of all methods.
+    Rows are random until `approximate` is called. See `TableMethod` for the parameters of all methods.
 
     Raises
     ------

@@ -9,8 +9,8 @@ import numpy as np
 
 from annvq.tables.budget import FLOAT, Budget, most_that_fits
 from annvq.tables.frozen.tensor_train import TensorTrain, indices
-from annvq.tables.method import Method
-from annvq.tables.table import array_of, gathered, normal, of_distinct, set_
+from annvq.tables.method import TableMethod
+from annvq.tables.table import gathered, inference_array, normal, of_distinct, set_
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 _MOST_RANK = 4096
 
 
-class TTRec(Method):
+class TTRec(TableMethod):
     """The table as a tensor train of three cores; the budget decides the rank.
 
     Source: Yin et al. 2021, "TT-Rec: tensor train compression for deep learning recommendation models", section 3;
     the cores of a trained table by Oseledets 2011, "Tensor-train decomposition", algorithm 1.
 
-    See `Method` for the parameters of all methods.
+    See `TableMethod` for the parameters of all methods.
 
     Raises
     ------
@@ -73,9 +73,9 @@ class TTRec(Method):
         """Return the arrays for inference."""
         r, (n1, n2, n3), (d1, d2, d3) = self.rank, self._rows, self._dims
         cores = (
-            array_of(self.first).reshape(n1, d1, r),
-            array_of(self.middle).reshape(n2, r, d2, r),
-            array_of(self.last).reshape(n3, r, d3),
+            inference_array(self.first).reshape(n1, d1, r),
+            inference_array(self.middle).reshape(n2, r, d2, r),
+            inference_array(self.last).reshape(n3, r, d3),
         )
         return TensorTrain(self.num_embeddings, self.embedding_dim, *cores)
 

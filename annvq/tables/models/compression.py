@@ -15,8 +15,8 @@ from annvq.learn.runtime import torch
 from annvq.tables.bag import TableBag
 from annvq.tables.distillation import distill
 from annvq.tables.frequencies import as_frequencies
-from annvq.tables.models.replaceable import PLAIN, Choice, Filter, check_replaceable, others_with
-from annvq.tables.registry import method_named
+from annvq.tables.models.replaceable import PLAIN, Choice, Filter, check_compressible, others_with
+from annvq.tables.registry import table_method
 from annvq.tables.table import Table
 
 _LEAST_BYTES = 65_536
@@ -76,12 +76,12 @@ def compress(
         embedding; weights have NaN or infinity.
 
     """
-    cls = method_named(method)
+    cls = table_method(method)
     seed = as_count("seed", seed, least=0, most=2**30)
     steps = as_count("finetune_steps", finetune_steps, least=0)
     least = as_count("min_bytes", min_bytes, least=0)
     if isinstance(what, PLAIN):
-        check_replaceable(what)
+        check_compressible(what)
         return _in_place_of(what, _table(what, cls, ratio, bytes, frequencies, seed, steps))
     if not isinstance(what, torch.nn.Module):
         raise ParameterError(f"expected nn.Embedding, nn.EmbeddingBag or a model, not {type(what).__name__}")

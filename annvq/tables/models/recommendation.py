@@ -16,7 +16,7 @@ from annvq.tables.budget import Budget
 from annvq.tables.coding.code_sizes import residual_sizes
 from annvq.tables.frequencies import as_frequencies, weights_of
 from annvq.tables.models.compression import compress, weight_of
-from annvq.tables.models.replaceable import check_replaceable
+from annvq.tables.models.replaceable import check_compressible
 
 QUICK = (
     "FP16", "INT16", "INT8", "ALPT", "PQ", "RVQ", "RaBitQ", "MGQE", "MDE", "TTRec", "DeepLight", "AdaptEmb", "Dedup",
@@ -93,7 +93,7 @@ def recommend(
         As for `compress`.
 
     """
-    check_replaceable(embedding)
+    check_compressible(embedding)
     weight = weight_of(embedding)
     n = len(weight)
     counts = None if frequencies is None else as_frequencies(frequencies, n)

@@ -78,7 +78,7 @@ def why_not(module: Any) -> str:
     return "scale_grad_by_freq has no meaning for a compressed table" if module.scale_grad_by_freq else ""
 
 
-def check_replaceable(module: Any) -> None:
+def check_compressible(module: Any) -> None:
     """Raise ParameterError if something is not an embedding that a table can stand in for."""
     if not isinstance(module, PLAIN):
         raise ParameterError(f"expected nn.Embedding or nn.EmbeddingBag, not {type(module).__name__}")

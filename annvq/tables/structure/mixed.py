@@ -18,7 +18,7 @@ from annvq.tables.frequencies import weights_of
 from annvq.tables.frozen.mixed import Mixed
 from annvq.tables.frozen.partition import Partition, places_of
 from annvq.tables.state import check_budget, check_method
-from annvq.tables.table import Table, array_of, gathered, normal, set_
+from annvq.tables.table import Table, gathered, inference_array, normal, set_
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -128,8 +128,8 @@ class MixedTable(Table):
     def form(self) -> Mixed:
         """Return the arrays for inference."""
         partition = Partition.of(self.group.cpu().numpy().astype(np.int64), len(self.dims))
-        weights = tuple(array_of(weight) for weight in self.weights)
-        projections = {int(g): array_of(matrix) for g, matrix in self.projections.items()}
+        weights = tuple(inference_array(weight) for weight in self.weights)
+        projections = {int(g): inference_array(matrix) for g, matrix in self.projections.items()}
         return Mixed(self.num_embeddings, self.embedding_dim, partition, weights, projections)
 
     def prepare(self, given: Mapping[str, Any], prefix: str) -> None:

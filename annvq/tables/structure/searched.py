@@ -11,7 +11,7 @@ import numpy as np
 from annvq.errors import DtypeError, ParameterError, ShapeError, StateError
 from annvq.tables.frequencies import popularity_groups
 from annvq.tables.frozen.partition import MOST_GROUPS
-from annvq.tables.method import Method
+from annvq.tables.method import TableMethod
 from annvq.tables.state import become, check_method
 from annvq.tables.table import Table
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _GROUPS = 8
 
 
-class Searched(Method):
+class SearchedTable(TableMethod):
     """A table that `finish` turns into its final structure; until then it has no inference form.
 
     Loading the state of a finished table turns it into that final table in place.

@@ -12,21 +12,21 @@ from annvq.learn.parts.mirrors import tensor_of
 from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget
 from annvq.tables.frequencies import by_frequency
-from annvq.tables.structure.searched import Searched
+from annvq.tables.structure.searched import SearchedTable
 from annvq.tables.structure.sparse import SparseTable, empty_sparse, largest_within, least_sparse_bytes
-from annvq.tables.table import array_of, gathered, normal
+from annvq.tables.table import gathered, inference_array, normal
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Selected(Searched):
+class Selected(SearchedTable):
     """Rows times a selection alpha of their group, from 0 to 1, which `search` moves; `finish` prunes the product.
 
     Groups are equal shares of the rows, from frequent to rare. A step of `search` divides the gradient of a group by
     its mean size, so that all groups move at the same rate.
 
-    See `Method` for the parameters of all methods.
+    See `TableMethod` for the parameters of all methods.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ class Selected(Searched):
         """Return the table of the largest selected values that fill the budget."""
         with torch.no_grad():
             values = self.weight * self.alpha[self.group.long()]
-        mask = largest_within(array_of(values.abs()), self._budget)
+        mask = largest_within(inference_array(values.abs()), self._budget)
         return SparseTable(self._budget, self.padding_idx, self.sparse, values, mask, self.method)
 
 

@@ -11,7 +11,7 @@ from annvq.learn.runtime import torch
 from annvq.tables.budget import Budget, most_that_fits
 from annvq.tables.frozen.sparse import Sparse, sparse_bytes
 from annvq.tables.state import check_budget
-from annvq.tables.table import Table, array_of, gathered
+from annvq.tables.table import Table, gathered, inference_array
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,7 +66,7 @@ class SparseTable(Table):
 
     def form(self) -> Sparse:
         """Return the arrays for inference."""
-        return Sparse.of(array_of(self.weight), self.mask.cpu().numpy())
+        return Sparse.of(inference_array(self.weight), self.mask.cpu().numpy())
 
     def prepare(self, given: Mapping[str, Any], prefix: str) -> None:
         """Raise if a state does not fit; ParameterError also if its values exceed the budget."""

@@ -19,7 +19,7 @@ from annvq.index.versions.versioned import VersionedRows
 from annvq.learn.runtime import torch
 from annvq.metrics import CODE_METRICS
 from annvq.renamed import unstated_metric
-from annvq.tokenizers.tokenizer import Tokenizer, as_array
+from annvq.tokenizers.tokenizer import Tokenizer, array_of_table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,7 +79,7 @@ def _codebook(tokenizer: Tokenizer, places: int) -> ProductCodebook | ResidualCo
             f"{tokenizer.column_size} codes a codebook, a scan has at most {_MOST_CODES}: "
             "build an index of decode(codes).flatten(1) instead"
         )
-    tables = [as_array(table) for table in tokenizer.column_tables()]
+    tables = [array_of_table(table) for table in tokenizer.column_tables()]
     ksub = 16 if tokenizer.column_size <= 16 else _MOST_CODES
     columns = np.stack([_filled(table, ksub) for table in tables])
     parts = _side_by_side(columns)

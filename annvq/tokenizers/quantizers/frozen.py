@@ -9,8 +9,8 @@ from annvq.errors import StateError
 from annvq.learn.runtime import torch
 from annvq.tokenizers.choosing.nearest import CodeSearch
 from annvq.tokenizers.quantized import Quantized
-from annvq.tokenizers.quantizers.vector import as_centroids
-from annvq.tokenizers.tokenizer import Tokenizer, as_array, table_rows
+from annvq.tokenizers.quantizers.vector import nearest_centroids
+from annvq.tokenizers.tokenizer import Tokenizer, array_of_table, table_rows
 from annvq.vectors import as_matrix
 
 if TYPE_CHECKING:
@@ -60,13 +60,13 @@ class KMeansTokenizer(Tokenizer):
     @classmethod
     def from_codebook(cls, codebook: KMeans) -> KMeansTokenizer:
         """Return a tokenizer whose codes are centroids."""
-        centroids = as_centroids(codebook)
+        centroids = nearest_centroids(codebook)
         return cls(codebook.dim, codebook.k)._take(centroids)
 
     def to_codebook(self) -> KMeans:
         """Return the codes as k-means' centroids."""
         self._check()
-        return KMeans(as_array(self.codebook))
+        return KMeans(array_of_table(self.codebook))
 
     @torch.no_grad()
     def quantize(self, rows: Tensor) -> Quantized:

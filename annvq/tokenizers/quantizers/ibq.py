@@ -12,7 +12,7 @@ from annvq.tokenizers.choosing.blocked import entropies, indexed, noise_seed
 from annvq.tokenizers.choosing.nearest import CodeSearch
 from annvq.tokenizers.kinds import check_kind
 from annvq.tokenizers.quantized import Quantized
-from annvq.tokenizers.tokenizer import Tokenizer, as_array, table_rows
+from annvq.tokenizers.tokenizer import Tokenizer, array_of_table, table_rows
 from annvq.tokenizers.training.losses import Entropy, squared_error
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class IBQ(Tokenizer):
 
     def to_codebook(self) -> KMeans:
         """Return the codes as k-means' centroids of metric "ip"."""
-        return KMeans(as_array(self.codebook), "ip")
+        return KMeans(array_of_table(self.codebook), "ip")
 
     def _no_bias(self, codebook: Tensor) -> Tensor:
         return codebook.new_zeros(len(codebook))

@@ -9,7 +9,7 @@ from annvq.codebooks import KMeans
 from annvq.learn.runtime import torch
 from annvq.tokenizers.quantized import Quantized
 from annvq.tokenizers.quantizers.vector import VectorQuantizer
-from annvq.tokenizers.tokenizer import Tokenizer, as_array
+from annvq.tokenizers.tokenizer import Tokenizer, array_of_table
 from annvq.tokenizers.training.learning import PLAIN, Learning
 from annvq.tokenizers.training.losses import squared_error
 
@@ -79,7 +79,7 @@ class LowRankVQ(Tokenizer):
 
     def to_codebook(self) -> KMeans:
         """Return the codes in the whole space as k-means' centroids."""
-        return KMeans(as_array(self.column_tables()[0]))
+        return KMeans(array_of_table(self.column_tables()[0]))
 
 
 def _outside(rows: Tensor, basis: Tensor, center: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from annvq.tokenizers.kinds import check_kind
 from annvq.tokenizers.quantized import Quantized
 from annvq.tokenizers.quantizers.split import assign_parts, lookup_parts, quantize_parts, width_of
 from annvq.tokenizers.quantizers.vector import VectorQuantizer
-from annvq.tokenizers.tokenizer import Tokenizer, as_array
+from annvq.tokenizers.tokenizer import Tokenizer, array_of_table
 from annvq.tokenizers.training.learning import PLAIN, Learning
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class ProductVQ(Tokenizer):
 def product_of(tables: list[Tensor]) -> ProductCodebook:
     """Return tables (k, dsub) of codes as one product codebook; k is 16 or 256 (ParameterError)."""
     check_scannable(len(tables[0]))
-    codebooks = np.stack([as_array(table) for table in tables])
+    codebooks = np.stack([array_of_table(table) for table in tables])
     codebooks.flags.writeable = False
     return ProductCodebook(codebooks, codebooks.shape[0] * codebooks.shape[2])
 

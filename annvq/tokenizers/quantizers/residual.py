@@ -15,7 +15,7 @@ from annvq.tokenizers.kinds import check_kind
 from annvq.tokenizers.quantized import MASKED, Quantized, mean_of
 from annvq.tokenizers.quantizers.product import check_scannable
 from annvq.tokenizers.quantizers.vector import VectorQuantizer
-from annvq.tokenizers.tokenizer import Tokenizer, as_array
+from annvq.tokenizers.tokenizer import Tokenizer, array_of_table
 from annvq.tokenizers.training.learning import PLAIN, Learning
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class ResidualVQ(Tokenizer):
         check_scannable(self.codebook_size)
         if self._is_projected:
             raise ParameterError("codes behind projections are nearest in code_dim, not in dim: no codebook is alike")
-        codebooks = np.stack([as_array(stage.codes_table()) for stage in self.stages])
+        codebooks = np.stack([array_of_table(stage.codes_table()) for stage in self.stages])
         codebooks.flags.writeable = False
         return ResidualCodebook(codebooks, as_count("beam", beam, most=16))
 

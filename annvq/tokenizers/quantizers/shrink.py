@@ -15,7 +15,7 @@ from annvq.learn.runtime import torch
 from annvq.tokenizers.quantizers.frozen import KMeansTokenizer
 from annvq.tokenizers.quantizers.sim import SimVQ
 from annvq.tokenizers.quantizers.vector import VectorQuantizer
-from annvq.tokenizers.tokenizer import as_array
+from annvq.tokenizers.tokenizer import array_of_table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,7 +73,7 @@ def shrink_codebook(
         kind = type(quantizer).__name__
         raise ParameterError(f"{kind}: expected a VectorQuantizer, a SimVQ or a KMeansTokenizer")
     is_vector = isinstance(quantizer, VectorQuantizer)
-    codes = as_array(quantizer.codes_table()) if is_vector else quantizer.to_codebook().centroids
+    codes = array_of_table(quantizer.codes_table()) if is_vector else quantizer.to_codebook().centroids
     size = as_count("codebook_size", codebook_size, most=len(codes))
     weights = _weights(counts, len(codes))
     used = weights > 0

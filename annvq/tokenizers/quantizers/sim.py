@@ -11,7 +11,7 @@ from annvq.tokenizers.choosing.nearest import CodeSearch
 from annvq.tokenizers.kinds import check_estimator, check_kind
 from annvq.tokenizers.projection import least_dtype, linear
 from annvq.tokenizers.quantized import Quantized
-from annvq.tokenizers.tokenizer import Tokenizer, as_array
+from annvq.tokenizers.tokenizer import Tokenizer, array_of_table
 from annvq.tokenizers.training.estimators import Estimator, straight_through
 from annvq.tokenizers.training.losses import squared_error
 from annvq.tokenizers.training.start import moments
@@ -89,7 +89,7 @@ class SimVQ(Tokenizer):
     def to_codebook(self) -> KMeans:
         """Return the codes as they are now as k-means' centroids."""
         with torch.no_grad():
-            return KMeans(as_array(self._codes(self.basis.float())))
+            return KMeans(array_of_table(self._codes(self.basis.float())))
 
     @torch.no_grad()
     def _start_at(self, rows: Tensor) -> None:

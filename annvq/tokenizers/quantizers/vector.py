@@ -13,7 +13,7 @@ from annvq.tokenizers.choosing.nearest import CodeSearch
 from annvq.tokenizers.kinds import check_kind
 from annvq.tokenizers.projection import Projection, least_dtype
 from annvq.tokenizers.quantized import Quantized
-from annvq.tokenizers.tokenizer import Tokenizer, as_array
+from annvq.tokenizers.tokenizer import Tokenizer, array_of_table
 from annvq.tokenizers.training.learning import PLAIN, Learning
 from annvq.tokenizers.training.losses import squared_error
 from annvq.tokenizers.training.updates import EMA, Gradient, add_batch
@@ -95,7 +95,7 @@ class VectorQuantizer(Tokenizer):
     @classmethod
     def from_codebook(cls, codebook: KMeans, learning: Learning = PLAIN) -> VectorQuantizer:
         """Return a quantizer whose codes are the centroids of a k-means."""
-        centroids = as_centroids(codebook)
+        centroids = nearest_centroids(codebook)
         made = cls(codebook.dim, codebook.k, learning)
         made.set_codes(centroids)
         return made
@@ -104,7 +104,7 @@ class VectorQuantizer(Tokenizer):
         """Return the codes as k-means' centroids (ParameterError if they have another dimension)."""
         if self.projection.inward is not None:
             raise ParameterError("codes behind a projection are nearest in code_dim, not in dim: no codebook is alike")
-        return KMeans(as_array(self.codes_table()))
+        return KMeans(array_of_table(self.codes_table()))
 
     @torch.no_grad()
     def set_codes(self, codes: np.ndarray) -> None:
@@ -173,7 +173,7 @@ class VectorQuantizer(Tokenizer):
             add_batch(self.counts, None, x, codes, learning.revival.decay)
 
 
-def as_centroids(codebook: KMeans) -> np.ndarray:
+def nearest_centroids(codebook: KMeans) -> np.ndarray:
     """Return the centroids (k, d) of a k-means whose nearest ones are chosen (ParameterError for another)."""
     check_kind("codebook", codebook, KMeans)
     if codebook.metric != "l2":

@@ -56,14 +56,14 @@ class Revival:
         rows = rows_of_all(rows.detach())
         if not len(rows):
             return
-        drawn = from_first(draw(rows, len(dead)).to(codebook.dtype))
+        drawn = from_first(drawn_rows(rows, len(dead)).to(codebook.dtype))
         codebook[dead] = drawn
         counts[dead] = mean
         if sums is not None:
             sums[dead] = drawn * mean
 
 
-def draw(rows: Tensor, count: int) -> Tensor:
+def drawn_rows(rows: Tensor, count: int) -> Tensor:
     """Return ``count`` of the rows at random, each at most once more often than any other."""
     rounds = [torch.randperm(len(rows), device=rows.device) for _ in range(-(-count // len(rows)))]
     return rows[torch.cat(rounds)[:count]]

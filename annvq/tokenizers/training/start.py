@@ -9,7 +9,7 @@ from annvq.arguments import as_count
 from annvq.codebooks import KMeans
 from annvq.learn.runtime import torch
 from annvq.learn.training.processes import from_first, rows_of_all
-from annvq.tokenizers.training.revival import draw
+from annvq.tokenizers.training.revival import drawn_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +47,7 @@ class KMeansStart:
         if not len(rows):
             return None
         if len(rows) < count:
-            more = draw(rows, count - len(rows))
+            more = drawn_rows(rows, count - len(rows))
             spread = rows.std(0, correction=0) * _SPREAD
             return from_first(torch.cat([rows, more + spread * torch.randn_like(more)]))
         vectors = rows.float().cpu().numpy()
