@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,42 @@ def test_depths_of_searches_are_the_index_s_own_by_default():
 
 def test_everything_public_says_what_it_is():
     assert [name for name, function in FUNCTIONS.items() if not inspect.getdoc(function)] == []
+
+
+SECTIONS = ("Parameters", "Attributes", "Returns", "Yields", "Raises", "Examples")
+
+
+def headings_of(function):
+    return re.findall(rf"(?m)^({'|'.join(SECTIONS)})\n-+$", inspect.getdoc(function) or "")
+
+
+def test_sections_of_docstrings_come_once_and_in_one_order():
+    headings = {name: headings_of(function) for name, function in FUNCTIONS.items()}
+    wrong = {name: found for name, found in headings.items() if found != [one for one in SECTIONS if one in found]}
+    assert sum(map(bool, headings.values())) > 150
+    assert wrong == {}
+
+
+def test_all_parameters_are_described_or_none():
+    wrong = {}
+    for name, function in FUNCTIONS.items():
+        if not inspect.isfunction(function) or "Parameters" not in headings_of(function):
+            continue
+        section = re.search(r"(?ms)^Parameters\n-+\n(.*?)(?=^\w+\n-+$|\Z)", inspect.getdoc(function))[1]
+        lines = re.findall(r"(?m)^(\S.*)$", section)
+        described = [word.strip(" *") for line in lines for word in line.split(",")]
+        taken = [word for word in parameters_of(function) if word not in ("self", "cls")]
+        if sorted(described) != sorted(taken):
+            wrong[name] = set(described) ^ set(taken)
+    assert wrong == {}
+
+
+def test_metrics_are_inner_products_by_default():
+    """K-means is of distances; None stands for a default that will go."""
+    of_kmeans = all_that(lambda name, one: one.name == "metric" and one.default == "l2")
+    assert of_kmeans == ["annvq.codebooks.KMeans(metric)", "annvq.codebooks.KMeans.train(metric)"]
+    accepted = ("ip", "l2", None, inspect.Parameter.empty)
+    assert all_that(lambda name, one: one.name == "metric" and one.default not in accepted) == []
 
 
 def test_everything_public_is_typed():

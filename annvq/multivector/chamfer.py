@@ -38,6 +38,8 @@ def chamfer(
     queries, documents
         Sets of vectors of one dimension as `annvq.multivector.Ragged.of` takes them: lists of arrays (t, d), Arrow
         lists, or flat (n, d) with ``query_offsets`` or ``document_offsets``; float32, float16 or int8.
+    query_offsets, document_offsets
+        (nq + 1,) and (documents + 1,): where each set begins in flat vectors, and the end of the last; else None.
     threads
         Default: all CPUs of the process; the result does not depend on it.
 

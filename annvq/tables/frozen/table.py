@@ -101,6 +101,8 @@ class FrozenTable:
             Factors of the ids' rows, of their shape, for mode "sum".
         mode
             "sum", "mean" or "max", as for torch.nn.EmbeddingBag; ids equal to ``padding_idx`` do not count.
+        include_last_offset
+            Whether the last of ``offsets`` is the end of the last bag and begins none.
 
         Returns
         -------
