@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -133,13 +132,6 @@ class FixedDimensionalEncoder:
     ) -> np.ndarray:
         """Encode queries' sets of vectors (m, output_dim); parameters and errors are those of `encode_documents`."""
         return self._encode(Ragged.of(vectors, offsets, dim=self.dim, name="queries"), False, dtype, threads)
-
-    def stream_documents(
-        self, batches: Iterable[Any], *, dtype: Any = np.float32, threads: int | None = None
-    ) -> Iterator[np.ndarray]:
-        """Yield the encodings of documents batch by batch, each batch as `encode_documents` takes it."""
-        for batch in batches:
-            yield self.encode_documents(batch, dtype=dtype, threads=threads)
 
     def _encode(self, sets: Ragged, of_documents: bool, dtype: Any, threads: int | None) -> np.ndarray:
         wanted, workers = _as_float(dtype), pool.resolve(as_threads(threads))
