@@ -78,7 +78,8 @@ def public():
                 continue
             if inspect.isclass(thing):
                 yield f"{module}.{name}", thing
-                for member, value in vars(thing).items():
+                bases = [base for base in inspect.getmro(thing) if base.__module__.startswith("annvq.")]
+                for member, value in (pair for base in reversed(bases) for pair in vars(base).items()):
                     function = value.__func__ if isinstance(value, classmethod | staticmethod) else value
                     if not member.startswith("_") and inspect.isfunction(function):
                         yield f"{module}.{name}.{member}", function
