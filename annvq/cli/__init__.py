@@ -1,1 +1,1 @@
-"""The command ``annvq``: one file a command."""
+"""The command ``annvq``: one file per command."""

@@ -11,7 +11,7 @@ _OPTION = "--recipe"
 
 
 def spelled(arguments: Sequence[str]) -> list[str]:
-    """Return arguments as typer reads them: ``--recipe A B`` and ``info --json`` without a file are spelled out."""
+    """Return arguments in typer's form, with ``--recipe A B`` and ``info --json`` without a file spelled out."""
     given = repeat_recipes(arguments)
     if given[:1] == ["info"]:
         for at in [at for at, word in enumerate(given) if word == "--json"][::-1]:
@@ -23,8 +23,8 @@ def spelled(arguments: Sequence[str]) -> list[str]:
 def repeat_recipes(arguments: Sequence[str]) -> list[str]:
     """Spell ``--recipe A B C`` as ``--recipe A --recipe B --recipe C``.
 
-    Typer takes one value an option. What follows the first value belongs to the option as long as
-    it is a recipe (name, factory string, TOML file), so that a data set's path may follow too.
+    Typer takes one value per option. What follows the first value belongs to the option as long as
+    it is a recipe (a name, factory string or TOML file), so that a data set's path may follow, too.
     """
     spelled: list[str] = []
     remaining = list(arguments)

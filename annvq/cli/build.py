@@ -90,7 +90,7 @@ def command(
         stats = index.stats()
     if json is not None:
         write_report(stats, json)
-    say(screen(json), f"{out}: {(_documents_told if documents else _vectors_told)(stats)}")
+    say(screen(json), f"{out}: {(_documents_summary if documents else _vectors_summary)(stats)}")
 
 
 def _are_documents(given: Columns, recipe: str) -> bool:
@@ -123,7 +123,7 @@ def _of_vectors(
     )
 
 
-def _vectors_told(stats: dict[str, Any]) -> str:
+def _vectors_summary(stats: dict[str, Any]) -> str:
     return (
         f"{stats['n']:,} vectors of {stats['dim']} dimensions, recipe {stats['recipe']}, metric {stats['metric']}, "
         f"{stats['bytes_per_vector']:.0f} bytes/vector ({stats['compression']:.1f}x smaller than float32), "
@@ -131,9 +131,9 @@ def _vectors_told(stats: dict[str, Any]) -> str:
     )
 
 
-def _documents_told(stats: dict[str, Any]) -> str:
+def _documents_summary(stats: dict[str, Any]) -> str:
     size = sum(stats["bytes"].values())
     return (
-        f"{stats['n']:,} documents of {stats['tokens']:,} vectors of {stats['dim']} dimensions, recipe "
+        f"{stats['n']:,} documents with {stats['tokens']:,} vectors of {stats['dim']} dimensions, recipe "
         f"{stats['recipe']}, {size / stats['n']:,.0f} bytes/document, {megabytes(size)}"
     )

@@ -1,4 +1,4 @@
-"""``annvq compact``: one segment, without what was removed."""
+"""``annvq compact``: one segment instead of many, without the rows that were removed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EXAMPLES = examples("compact my-index")
 
 
 def command(index: IndexPath, json: JsonFile = None) -> None:
-    """Merge the segments of INDEX into one and drop removed rows; ids and results stay."""
+    """Merge the segments of INDEX into one, and drop the rows that were removed; ids and results stay the same."""
     with open_either(index, "rw") as opened:
         before = opened.stats()
         opened.compact()

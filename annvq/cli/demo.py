@@ -17,11 +17,12 @@ _DEFAULT_OUT = Path("annvq-demo")
 
 def command(
     out: Annotated[
-        Path, typer.Option("--out", "-o", parser=local_path, metavar="DIR", help="Where index and picture stay.")
+        Path,
+        typer.Option("--out", "-o", parser=local_path, metavar="DIR", help="Folder for the index and the pictures."),
     ] = _DEFAULT_OUT,
     json: JsonFile = None,
 ) -> None:
-    """Build several recipes over Cranfield's abstracts, search, and compare quality, size and speed."""
+    """Build indexes of several recipes over Cranfield's abstracts, and compare their quality, size and speed."""
     check_places(json)
     told = Result("demo", json)
     qualities = run(out, told.console)

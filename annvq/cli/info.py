@@ -1,4 +1,4 @@
-"""``annvq info``: what an index is and takes."""
+"""``annvq info``: figures about an index."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def command(
             parser=local_path,
             callback=check_report,
             metavar="[FILE]",
-            help="Write one JSON object, sizes in bytes: to standard output, or to FILE if it ends in .json.",
+            help="Write one JSON object, with sizes in bytes, to standard output or, if it ends in .json, to FILE.",
         ),
     ] = None,
 ) -> None:
-    """Print figures about INDEX: number of vectors, recipe, sizes, search parameters."""
+    """Print figures about INDEX: its number of vectors, recipe, sizes and search parameters."""
     with open_either(index) as opened:
         stats = opened.stats()
     if json is not None:

@@ -124,7 +124,7 @@ def _names(wanted: str) -> list[str]:
 
 
 def say_if_lengths_count(source: io.VectorSource, progress: Progress) -> None:
-    """Say that inner products rank long vectors first, where the first vectors are not all of length one."""
+    """Say that inner products rank long vectors first, if the first vectors are not all of length one."""
     block = next(source.batches(_LOOKED_AT), None)
     if block is None or not len(block):
         return

@@ -18,7 +18,7 @@ STDOUT = Path("-")  # as a file's name: standard output, or standard input
 
 
 def local_path(given: str | Path) -> Path:
-    """Return the value of an option that is a path (`as_path`); a usage error where it can be none."""
+    """Return the value of an option that is a path (`as_path`); if it cannot be one, that is a usage error."""
     try:
         return as_path(given)
     except ParameterError as error:
@@ -26,7 +26,7 @@ def local_path(given: str | Path) -> Path:
 
 
 def at_least(least: int) -> Callable[[str], int]:
-    """Return what reads a whole number of at least ``least``; help texts then need no ranges."""
+    """Return a function that reads a whole number of at least ``least``; help texts then need no ranges."""
 
     def whole_number(given: str) -> int:
         try:
@@ -65,12 +65,12 @@ def as_filter(given: str) -> Any:
 
 
 def examples(*lines: str) -> str:
-    """Return the end of a help text: command lines, each on a line of its own."""
+    """Return the end of a help text, which shows command lines, each on a line of its own."""
     return "\n\n".join(["Examples:", *(f"  annvq {line}" for line in lines)])
 
 
 def check_recall(value: float | None) -> float | None:
-    """Return the value of an option that asks for a recall; a usage error where none can be reached."""
+    """Return the value of an option that asks for a recall; it is a usage error if no search can have that recall."""
     if value is not None and not 0 < value <= 1:
         raise typer.BadParameter(f"{value} is not above 0 and at most 1")
     return value
@@ -87,13 +87,13 @@ FORMATS = "npy, npz, Parquet, Arrow, fvecs, bvecs or HDF5"
 
 Metric = Literal["ip", "l2", "cosine"]
 
-IndexPath = Annotated[Path, typer.Argument(parser=local_path, metavar="INDEX", help="Folder of an index.")]
+IndexPath = Annotated[Path, typer.Argument(parser=local_path, metavar="INDEX", help="Folder that holds an index.")]
 EmbeddingsPaths = Annotated[
     list[Path],
     typer.Argument(
         parser=local_path,
         metavar="EMBEDDINGS",
-        help=f"Files of vectors ({FORMATS}), folders of such files, or patterns in quotes ('parts/*.parquet').",
+        help=f"Files with vectors ({FORMATS}), folders of such files, or patterns in quotes ('parts/*.parquet').",
     ),
 ]
 QueriesPath = Annotated[
@@ -101,27 +101,29 @@ QueriesPath = Annotated[
     typer.Argument(
         parser=local_path,
         metavar="QUERIES",
-        help=f"File of vectors, or of a single one: {FORMATS}; '-' reads JSON lines or npy from standard input.",
+        help=f"File with one or more vectors ({FORMATS}); '-' reads JSON lines or npy from standard input.",
     ),
 ]
 Threads = Annotated[int | None, count(help="Number of threads; by default, all CPUs of the process.")]
 IdColumn = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", help="Column of the ids; by default 'id' ('ids' in npz and HDF5), otherwise row numbers."
+        metavar="NAME",
+        help="Column of the ids; by default 'id' ('ids' in npz and HDF5). If there is none, row numbers are the ids.",
     ),
 ]
 VectorColumn = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Column (Parquet, Arrow), array (npz) or dataset (HDF5) of the vectors; by default the only one.",
+        help="Column (Parquet, Arrow), array (npz) or dataset (HDF5) that holds the vectors; by default the only one.",
     ),
 ]
 Attributes = Annotated[
     str | None,
     typer.Option(
-        metavar="COLUMNS", help="Columns to keep for filters, separated by commas, or 'all' (Parquet and Arrow files)."
+        metavar="COLUMNS",
+        help="Columns to keep as attributes, separated by commas, or 'all' (Parquet and Arrow files).",
     ),
 ]
 Where = Annotated[

@@ -1,4 +1,4 @@
-"""What commands leave: rows as files or lines, reports as JSON."""
+"""Results of commands: rows as files or lines, reports as JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from annvq.io.replacing import replacing
 
 
 def check_rows_path(out: Path | None) -> None:
-    """See that rows can be written to a file of this name (a usage error), and at this place (OSError)."""
+    """Check that rows can be written in the format of this name (otherwise a usage error), at this place (OSError)."""
     if out is None or out == STDOUT:
         return
     if out.suffix.lower() not in _WRITERS:
@@ -32,12 +32,14 @@ def check_rows_path(out: Path | None) -> None:
 
 
 def write_rows(rows: pa.Table | pa.RecordBatchReader, out: Path) -> int:
-    """Write rows and return their number: to a file, by its suffix, whole or not at all; to "-" as JSON lines.
+    """Write rows and return their number.
+
+    A file is written in the format of its suffix, and appears whole or not at all; "-" gets JSON lines.
 
     Raises
     ------
     ParameterError
-        CSV holds no lists, such as vectors.
+        The file is CSV, which cannot hold lists such as vectors.
 
     """
     reader = rows.to_reader() if isinstance(rows, pa.Table) else rows
@@ -62,7 +64,7 @@ def write_rows(rows: pa.Table | pa.RecordBatchReader, out: Path) -> int:
 
 
 def write_report(report: dict[str, Any], out: Path) -> None:
-    """Write one JSON object to a file, whole or not at all, or to standard output."""
+    """Write one JSON object to standard output, or to a file, which appears whole or not at all."""
     text = json.dumps(report, default=str)
     if out == STDOUT:
         typer.echo(text)
@@ -87,7 +89,7 @@ def _write_arrow(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch
 def _write_csv(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
     nested = [field.name for field in schema if pa.types.is_nested(field.type)]
     if nested:
-        raise ParameterError(f"CSV holds no lists: column {nested[0]!r} needs another format, or --no-vectors")
+        raise ParameterError(f"CSV cannot hold lists: column {nested[0]!r} needs another format, or --no-vectors")
     with pa.csv.CSVWriter(path, schema) as writer:
         for batch in batches:
             writer.write_batch(batch)
@@ -118,7 +120,7 @@ def _json_lines(batches: Iterable[pa.RecordBatch]) -> Iterator[str]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON has it: no NaN, no infinity, bytes in hexadecimal."""
+    """Return a value that JSON can hold: null for NaN and infinity, and bytes in hexadecimal."""
     if isinstance(value, float):
         return value if value - value == 0 else None
     if isinstance(value, list):

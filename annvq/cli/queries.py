@@ -1,4 +1,4 @@
-"""Queries from files and from standard input, with their ids where they have some."""
+"""Queries from files and from standard input, with their ids if they have some."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def read_queries(path: Path, *, vector_column: str | None, id_column: str | None
     Raises
     ------
     DataFormatError
-        A line that is no query, or a file that is damaged.
+        A line is not a query, or the file is damaged.
     ParameterError, MissingExtraError, OSError
-        As `annvq.io.open_vectors`.
+        The file cannot be read, as for `annvq.io.open_vectors`.
 
     """
     if path == STDOUT:
@@ -83,16 +83,16 @@ def _from_stdin(documents: bool) -> Queries:
             vectors.append(np.asarray(vector, dtype=np.float32) if documents else vector)
             ids.append(key)
     if not vectors:
-        raise DataFormatError("standard input: no queries; expected a JSON list of numbers a line, or an npy file")
+        raise DataFormatError("standard input: no queries; expected a JSON list of numbers per line, or an npy file")
     if all(key is None for key in ids):
         return Queries(vectors, None)
     if len({type(key) for key in ids}) > 1:
-        raise DataFormatError("standard input: ids are of one kind, and all queries have one or none does")
+        raise DataFormatError("standard input: either all queries have ids of one type, or none has an id")
     return Queries(vectors, ids)
 
 
 def _query(line: bytes, number: int) -> tuple[list[Any], Any]:
-    """Return vector and id of a line: a list, or an object with "vector" and perhaps "id"."""
+    """Return the vector and the id of a line, which is a list, or an object with "vector" and perhaps "id"."""
     try:
         given = json.loads(line)
     except (ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""``annvq remove``: vectors or documents out of an index."""
+"""``annvq remove``: fewer vectors or documents in an index."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ def command(
             "--from",
             parser=local_path,
             metavar="FILE",
-            help="Ids to remove: a Parquet or Arrow file, or text with an id a line; '-' is standard input.",
+            help="File with ids to remove: Parquet, Arrow, or text with one id per line; '-' is standard input.",
         ),
     ] = None,
     id_column: IdColumn = None,
     where: Where = None,
     json: JsonFile = None,
 ) -> None:
-    """Remove from INDEX the ids that are given, those in a file, or the rows that a filter finds.
+    """Remove rows from INDEX: those whose ids are given or stand in a file, or those that a filter finds.
 
-    An id that INDEX does not hold is an error, and nothing is removed then.
+    If INDEX does not hold one of the ids, the command fails and removes nothing.
     """
     if sum(given is not None for given in (ids or None, file, where)) != 1:
-        raise typer.BadParameter("give ids, --from FILE or --filter EXPR, one of them")
+        raise typer.BadParameter("give exactly one of these: ids, --from FILE, --filter EXPR")
     with open_either(index, "rw") as opened:
         before = len(opened)
         if where is not None:
@@ -66,17 +66,17 @@ def _read_ids(file: Path, id_column: str | None) -> Sequence[Any]:
     if io.FORMATS.get(file.suffix.lower()) == "arrow":
         column = id_column_of(arrow.schema_of(file), id_column)
         if column is None:
-            raise DataFormatError(f"{file}: no column 'id': --id-column names another")
+            raise DataFormatError(f"{file}: no column 'id'; name the column of ids with --id-column")
         return ids_of(arrow.read_columns(file, [column])[column], column).tolist()
     try:
         text = sys.stdin.read() if file == STDOUT else file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise DataFormatError(f"{file}: no text in UTF-8 ({error})") from error
+        raise DataFormatError(f"{file}: not a text in UTF-8 ({error})") from error
     return [line for line in text.splitlines() if line]
 
 
 def _remove(opened: annvq.Index | MultiVectorIndex, ids: Sequence[Any]) -> None:
-    """Remove ids; words of a command line are integers where the index's are."""
+    """Remove ids; words of a command line become integers if the index's ids are integers."""
     try:
         opened.remove(ids)
     except DtypeError:
@@ -86,5 +86,5 @@ def _remove(opened: annvq.Index | MultiVectorIndex, ids: Sequence[Any]) -> None:
             numbers = [int(key) for key in ids]
         except ValueError:
             wrong = next(key for key in ids if not key.lstrip("-").isdigit())
-            raise DataFormatError(f"id {wrong!r}: those of the index are integers") from None
+            raise DataFormatError(f"id {wrong!r}: the ids of the index are integers") from None
         opened.remove(numbers)

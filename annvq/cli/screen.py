@@ -1,4 +1,4 @@
-"""Where tables and lines are printed."""
+"""The console on which tables and lines are printed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _WIDTH = 160
 
 
 def screen(json: Path | None = None) -> Console:
-    """Return stdout, or stderr where the JSON of a command goes to stdout.
+    """Return a console on stdout, or on stderr if the JSON of a command goes to stdout.
 
-    It is as wide as the terminal, and wide enough for every table in files and pipes. Names and paths are printed as
-    they are: "[/b]" is no markup, ":x:" no picture.
+    It is as wide as the terminal or, in files and pipes, wide enough for every table. Names and paths are printed as
+    they are: "[/b]" is not taken for markup, nor ":x:" for an emoji.
     """
     to_stderr = json == STDOUT
     console = Console(markup=False, emoji=False, stderr=to_stderr)
@@ -31,5 +31,5 @@ def say(console: Console, text: str) -> None:
 
 
 def one_line(text: str) -> str:
-    """Return text as it is where a terminal shows it on one line, else quoted and escaped."""
+    """Return text as it is if a terminal shows it on one line; otherwise, it is quoted and escaped."""
     return text if text.isprintable() else repr(text)

@@ -1,4 +1,4 @@
-"""``annvq search``: the nearest rows of every query, as a file, as JSON lines or on the terminal."""
+"""``annvq search``: the nearest rows to every query, as a file, as JSON lines or on the terminal."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _SHOWN = 5  # queries
 def command(
     index: IndexPath,
     queries: QueriesPath,
-    k: Annotated[int, count("-k", help="Hits per query.")] = 10,
+    k: Annotated[int, count("-k", help="Number of hits per query.")] = 10,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -47,12 +47,14 @@ def command(
             "-o",
             parser=local_path,
             metavar="FILE",
-            help="Parquet, Arrow, CSV, JSON or JSON lines, by the suffix; '-' is standard output. Columns: query (the "
-            "row, from 0), rank, id, score, and query_id where the queries have ids.",
+            help="Parquet, Arrow, CSV, JSON or JSON lines, by the suffix; '-' is standard output. The columns are "
+            "query (its row, from 0), rank, id, score and, if the queries have ids, query_id.",
         ),
     ] = None,
-    nprobe: Annotated[int | None, count(help="Number of lists to look into.")] = None,
-    rerank: Annotated[int | None, count(help="Number of candidates that are scored again.")] = None,
+    nprobe: Annotated[int | None, count(help="Number of lists to scan.")] = None,
+    rerank: Annotated[
+        int | None, count(help="Number of candidates that are scored again; of documents, by their vectors.")
+    ] = None,
     where: Where = None,
     id_column: Annotated[
         str | None, typer.Option(metavar="NAME", help="Column of the queries' ids; by default 'id', if there is one.")
@@ -60,9 +62,9 @@ def command(
     vector_column: VectorColumn = None,
     threads: Threads = None,
 ) -> None:
-    """Search INDEX for every one of QUERIES; larger scores are closer.
+    """Search INDEX for the nearest rows to each of QUERIES; a larger score is closer, whatever the metric.
 
-    Without -o a terminal shows the first hits, and a pipe or a file gets all of them as JSON lines.
+    Without -o, a terminal shows the first hits, and a pipe or a file gets all of them as JSON lines.
     """
     check_rows_path(out)
     with open_either(index) as opened:
@@ -82,14 +84,14 @@ def command(
 
 
 def to_arrow(hits: Hits, query_ids: list[Any] | None = None) -> pa.Table:
-    """Return one row a hit: query (row number), rank (from 1), id, score; missing places are left out.
+    """Return one row per hit: query (row number), rank (from 1), id, score; missing places are left out.
 
     Parameters
     ----------
     hits
         (nq, k) ids and scores.
     query_ids
-        Those of the queries, as a fifth column query_id.
+        The ids of the queries, which become a fifth column, query_id.
 
     """
     nq, k = hits.scores.shape

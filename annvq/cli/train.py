@@ -27,35 +27,45 @@ def command(
         typer.Argument(metavar="METHOD", help="How to learn: jpq, repconc or distill-vq."),
     ],
     folder: Annotated[
-        Path, typer.Argument(parser=local_path, metavar="DIR", help="corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv.")
+        Path,
+        typer.Argument(
+            parser=local_path, metavar="DIR", help="Folder with corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv."
+        ),
     ],
-    model: Annotated[str, typer.Option(metavar="MODEL", help="sentence-transformers model: name or folder.")],
+    model: Annotated[str, typer.Option(metavar="MODEL", help="Name or folder of a sentence-transformers model.")],
     out: Annotated[
         Path,
         typer.Option(
-            "--out", "-o", parser=local_path, metavar="OUT", help="Folder for index, encoder and checkpoints."
+            "--out", "-o", parser=local_path, metavar="OUT", help="Folder for the index, encoders and checkpoints."
         ),
     ],
     recipe: Annotated[
-        str, typer.Option(metavar="R", help="Product or residual codes; by default 48 bytes at 384 dimensions.")
+        str,
+        typer.Option(
+            metavar="R",
+            help="Recipe with product or residual codes; by default, 48 bytes per vector of 384 dimensions.",
+        ),
     ] = "",
     both: Annotated[
         bool,
-        typer.Option("--both", help="repconc: train the documents' encoder, too."),
+        typer.Option("--both", help="Train the documents' encoder, too (repconc)."),
     ] = False,
-    split: Annotated[str, typer.Option(metavar="SPLIT", help="Judgements to learn from.")] = "train",
-    epochs: Annotated[int | None, count(help="Passes over the queries, per stage.")] = None,
-    batch: Annotated[int | None, count(help="Queries per step.")] = None,
-    steps: Annotated[int | None, count(help="Most steps, per stage.")] = None,
-    patience: Annotated[int | None, count(help="Measurements without a better one.")] = None,
-    seed: Annotated[int, count(least=0, help="Same seed, same result.")] = 0,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew, whatever checkpoints are there.")] = False,
+    split: Annotated[str, typer.Option(metavar="SPLIT", help="Split whose judgements are learned from.")] = "train",
+    epochs: Annotated[int | None, count(help="Number of passes over the queries per stage.")] = None,
+    batch: Annotated[int | None, count(help="Number of queries per step.")] = None,
+    steps: Annotated[int | None, count(help="Largest number of steps per stage.")] = None,
+    patience: Annotated[
+        int | None, count(help="Number of measurements without a better one after which a stage ends.")
+    ] = None,
+    seed: Annotated[int, count(least=0, help="Seed of everything that is drawn.")] = 0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew, whatever checkpoints there are.")] = False,
     embeddings: Annotated[
         Path | None,
         typer.Option(
             parser=local_path,
             metavar="DIR",
-            help=f"Keeps embeddings; by default {_OF_BENCH}, as bench beir, where it is, else OUT/embeddings.",
+            help=f"Folder that keeps embeddings; by default {_OF_BENCH}, where bench beir keeps them, if it exists, "
+            "and otherwise OUT/embeddings.",
         ),
     ] = None,
     threads: Threads = None,

@@ -32,14 +32,16 @@ def command(
     queries: QueriesPath,
     recall: Annotated[
         float,
-        typer.Option(callback=check_recall, metavar="R", help="Share of the true neighbours to find, above 0."),
+        typer.Option(
+            callback=check_recall, metavar="R", help="Share of the true neighbours that a search is to find, above 0."
+        ),
     ] = 0.95,
-    k: Annotated[int, count("-k", help="Hits per query.")] = 10,
+    k: Annotated[int, count("-k", help="Number of hits per query.")] = 10,
     vector_column: VectorColumn = None,
     threads: Threads = None,
     json: JsonFile = None,
 ) -> None:
-    """Measure settings of INDEX on QUERIES and store the fastest that reaches the recall."""
+    """Measure search parameters of INDEX on QUERIES, and store the fastest that reach the recall."""
     with open_either(index, "rw") as opened:
         documents = isinstance(opened, MultiVectorIndex)
         given = read_queries(queries, vector_column=vector_column, id_column=None, documents=documents)

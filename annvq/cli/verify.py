@@ -1,4 +1,4 @@
-"""``annvq verify``: every byte of an index against its checksums."""
+"""``annvq verify``: every byte of an index compared with its checksums."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EXAMPLES = examples("verify my-index")
 
 
 def command(index: IndexPath, json: JsonFile = None) -> None:
-    """Read every byte of INDEX; fails where one is not what was written."""
+    """Read every byte of INDEX, and fail if one is not what was written."""
     with open_either(index) as opened:
         opened.verify()
         count = len(opened)

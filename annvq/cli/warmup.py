@@ -1,4 +1,4 @@
-"""``annvq warmup``: kernels compiled before their first use, say when a machine is set up."""
+"""``annvq warmup``: kernels compiled before their first use, for example when a machine is set up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXAMPLES = examples("warmup", "warmup --recipe balanced")
 
 
 def command(recipe: Recipes = None) -> None:
-    """Compile the kernels of RECIPEs (by default all) for this machine and keep them on disk."""
+    """Compile the kernels of some recipes (by default of all) for this machine, and keep them on disk."""
     names = list(recipe or (*recipes.names(), *multivector_recipes.names()))
     of_documents = [multivector_recipes.is_multivector(name) for name in names]
     for name, documents in zip(names, of_documents):
@@ -31,4 +31,4 @@ def command(recipe: Recipes = None) -> None:
                 warmup(name)
     typer.echo(f"compiled: {', '.join(names)}")
     folder, reason = cache.where()
-    typer.echo(f"kept in {folder}" if folder else f"kept nowhere, every process compiles them: {reason}")
+    typer.echo(f"kept in {folder}" if folder else f"kept nowhere, so that every process compiles them: {reason}")

@@ -59,7 +59,7 @@ def index(tmp_path, documents, annvq_command):
     build = ("build", folder, "-o", tmp_path / "index", "--recipe", "chamfer-exact", "--attributes", "all")
     code, out, err = annvq_command(*build)
     assert code == 0, err
-    assert "120 documents of 360 vectors of 8 dimensions, recipe chamfer-exact" in out
+    assert "120 documents with 360 vectors of 8 dimensions, recipe chamfer-exact" in out
     assert "MB" in out
     return tmp_path / "index"
 
@@ -123,7 +123,7 @@ def test_documents_are_exported_and_built_again(index, tmp_path, documents, annv
         {"id": "d3", "lang": "de", "year": 1903}
     ]
     code, _, err = annvq_command("export", index, "-o", tmp_path / "rows.csv")
-    assert (code, "CSV holds no lists" in err) == (1, True)
+    assert (code, "CSV cannot hold lists" in err) == (1, True)
 
 
 def test_what_does_not_fit_is_said(index, tmp_path, documents, vectors, annvq_command):

@@ -178,7 +178,7 @@ def test_integer_ids_are_removed_by_their_digits(tmp_path, vectors, annvq_comman
     annvq.build(vectors, "flat").save(tmp_path / "index")
     assert "2 removed" in annvq_command("remove", tmp_path / "index", 3, 499)[1]
     code, _, err = annvq_command("remove", tmp_path / "index", "d5")
-    assert (code, "those of the index are integers" in err) == (1, True)
+    assert (code, "the ids of the index are integers" in err) == (1, True)
 
 
 def test_rows_are_exported_and_built_again(index, tmp_path, vectors, annvq_command):
@@ -196,7 +196,7 @@ def test_rows_are_exported_and_built_again(index, tmp_path, vectors, annvq_comma
     assert piped[0] == {"id": "d3", "lang": "de", "year": 1903}
     assert annvq_command("export", index, "--no-vectors", "-o", tmp_path / "rows.csv")[0] == 0
     code, _, err = annvq_command("export", index, "-o", tmp_path / "all.csv")
-    assert (code, "CSV holds no lists" in err, (tmp_path / "all.csv").exists()) == (1, True, False)
+    assert (code, "CSV cannot hold lists" in err, (tmp_path / "all.csv").exists()) == (1, True, False)
 
 
 def test_an_index_of_documents_is_opened_too(tmp_path, annvq_command, stdin):

@@ -1,1 +1,1 @@
-"""``annvq bench``: one file a benchmark."""
+"""``annvq bench``: one file per benchmark."""

@@ -26,14 +26,20 @@ def command(
     dataset: Annotated[
         Path,
         typer.Argument(
-            parser=local_path, metavar="DATA", help="ann-benchmarks HDF5, or npz with base, query, metric, gt."
+            parser=local_path,
+            metavar="DATA",
+            help="HDF5 file of ann-benchmarks, or npz file with base, query, metric and perhaps gt.",
         ),
     ],
     recipe: Recipes = None,
-    peers: Annotated[str, typer.Option(metavar="NAMES", help=f"Libraries, with commas: {', '.join(PEERS)}.")] = "",
-    threads: Annotated[int, count(help="For building and searching, every library.")] = 1,
-    k: Annotated[int, count("-k", "--k", help="Neighbours per query.")] = 10,
-    single: Annotated[bool, typer.Option("--single/--batch", help="One query per call, or all in one.")] = False,
+    peers: Annotated[
+        str, typer.Option(metavar="NAMES", help=f"Other libraries, separated by commas: {', '.join(PEERS)}.")
+    ] = "",
+    threads: Annotated[int, count(help="Number of threads with which every library builds and searches.")] = 1,
+    k: Annotated[int, count("-k", "--k", help="Number of neighbours per query.")] = 10,
+    single: Annotated[
+        bool, typer.Option("--single/--batch", help="One query per call, or all queries in one call.")
+    ] = False,
     every_mode: Annotated[
         bool,
         typer.Option(
@@ -41,15 +47,17 @@ def command(
             help="Build with THREADS; measure one query per call and a batch on one thread, and a batch on THREADS.",
         ),
     ] = False,
-    queries: Annotated[int, count(least=2, help="Use so many, evenly spaced; half of them are reported.")] = 2000,
+    queries: Annotated[
+        int, count(least=2, help="Number of queries to use, evenly spaced; half of them are reported.")
+    ] = 2000,
     json: JsonFile = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", parser=local_path, metavar="DIR", help="Write a picture there.")
+        Path | None, typer.Option("--out", "-o", parser=local_path, metavar="DIR", help="Folder for a picture.")
     ] = None,
 ) -> None:
-    """Sweep search parameters of recipes and peers on DATA: recall, queries/s, latency, bytes.
+    """Measure recall, queries per second, latency and bytes of recipes and other libraries on DATA.
 
-    Half of the queries choose the parameters, the other half gives the figures.
+    Search parameters are swept. Half of the queries choose among them, and the other half gives the figures.
     """
     names = tuple(dict.fromkeys(name.strip() for name in peers.split(",") if name.strip()))
     for name in names:

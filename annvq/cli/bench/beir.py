@@ -23,12 +23,14 @@ def command(
     folder: Annotated[
         Path,
         typer.Argument(
-            parser=local_path, metavar="DIR", help="corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv (.gz accepted)."
+            parser=local_path,
+            metavar="DIR",
+            help="Folder with corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv (.gz is accepted).",
         ),
     ],
-    model: Annotated[str, typer.Option(metavar="MODEL", help="sentence-transformers model: name or folder.")],
+    model: Annotated[str, typer.Option(metavar="MODEL", help="Name or folder of a sentence-transformers model.")],
     recipe: Recipes = None,
-    split: Annotated[str, typer.Option(metavar="SPLIT", help="Judgements to report.")] = "test",
+    split: Annotated[str, typer.Option(metavar="SPLIT", help="Split whose judgements are reported.")] = "test",
     tune: Annotated[
         float | None,
         typer.Option(
@@ -37,21 +39,24 @@ def command(
             help="Tune each index to this recall@10 on queries that are not reported.",
         ),
     ] = None,
-    queries: Annotated[int | None, count(help="Measure at most so many, evenly spaced; by default all.")] = None,
+    queries: Annotated[
+        int | None, count(help="Largest number of queries to measure, evenly spaced; by default all.")
+    ] = None,
     bfloat16: Annotated[
         bool,
-        typer.Option("--bfloat16", help="Token embeddings, of multi-vector recipes, in bfloat16: faster on some CPUs."),
+        typer.Option(
+            "--bfloat16",
+            help="Compute token embeddings (for multi-vector recipes) in bfloat16, which is faster on some CPUs.",
+        ),
     ] = False,
     threads: Threads = None,
     json: JsonFile = None,
     out: Annotated[
         Path,
-        typer.Option(
-            "--out", "-o", parser=local_path, metavar="DIR", help="Embeddings are kept and a picture written there."
-        ),
+        typer.Option("--out", "-o", parser=local_path, metavar="DIR", help="Folder for embeddings and a picture."),
     ] = DEFAULT_OUT,
 ) -> None:
-    """Embed a judged text collection and measure nDCG, recall, MRR, MAP, bytes and speed of recipes."""
+    """Embed a judged text collection, and measure nDCG, recall, MRR, MAP, bytes and speed of recipes."""
     chosen = tuple(recipe) if recipe else beir.DEFAULT_RECIPES
     picture = out / f"{folder.resolve().name}-{split}-ndcg-bytes.png"
     asked = beir.BeirBench(model, chosen, split=split, threads=threads, tune=tune, queries=queries, bfloat16=bfloat16)

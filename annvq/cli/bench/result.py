@@ -1,4 +1,4 @@
-"""Where a benchmark's result goes: JSON, tables, pictures."""
+"""The result of a benchmark as JSON, tables and pictures."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ DEFAULT_OUT = Path("bench-out")
 
 
 def check_places(*paths: Path | None) -> None:
-    """Fail before minutes go into a result that could not be written."""
+    """Raise OSError before minutes are spent on a result that could not be written."""
     for path in paths:
         if path is not None and path != STDOUT:
             check_place(path)
 
 
 class Result:
-    """Keeps what is measured as JSON, and speaks on stdout, or on stderr where the JSON goes to stdout."""
+    """Keeps what is measured as JSON, and prints on stdout, or on stderr if the JSON goes to stdout."""
 
     def __init__(self, command: str, json: Path | None) -> None:
         self._command, self._json = command, json
         self.console = screen(json)
 
     def keep(self, config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write what there is so far to the file, if there is one: a run can take hours, and be interrupted."""
+        """Write the result so far to the file, if there is one, for a run can take hours and be interrupted."""
         if self._json not in (None, STDOUT):
             write_json(self._json, self._command, config, rows)
 
@@ -41,7 +41,7 @@ class Result:
             write_report(report_of(self._command, config, rows), STDOUT)
 
     def draw(self, path: Path, draw: Callable[[Path], None]) -> None:
-        """Draw a picture where matplotlib is installed, else say what is missing."""
+        """Draw a picture if matplotlib is installed, and otherwise say what is missing."""
 
         def drawn() -> list[Path]:
             draw(path)

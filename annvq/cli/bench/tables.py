@@ -24,31 +24,40 @@ def command(
     folder: Annotated[
         Path,
         typer.Argument(
-            parser=local_path, metavar="DATA", help="Folder of MovieLens 100K, Diabetes 130, or pairs (Gowalla)."
+            parser=local_path, metavar="DATA", help="Folder with MovieLens 100K, Diabetes 130, or pairs (Gowalla)."
         ),
     ],
     method: Annotated[
-        list[str] | None, typer.Option("--method", metavar="M", help="Repeatable; by default all.")
+        list[str] | None,
+        typer.Option(
+            "--method", metavar="M", help="Method of compression; may be given several times; by default all."
+        ),
     ] = None,
     ratio: Annotated[
         list[float] | None,
-        typer.Option("--ratio", metavar="R", help="Times smaller; repeatable; by default 2, 10, 50."),
+        typer.Option(
+            "--ratio",
+            metavar="R",
+            help="How many times smaller tables are to be; may be given several times; by default 2, 10 and 50.",
+        ),
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", metavar="M", help="dlrm, wide-deep, deepfm; bpr-mf, lightgcn. Repeatable."),
+        typer.Option(
+            "--model", metavar="M", help="dlrm, wide-deep, deepfm, bpr-mf or lightgcn; may be given several times."
+        ),
     ] = None,
-    seeds: Annotated[int, count(help="How many trainings of each cell.")] = 5,
-    epochs: Annotated[int | None, count(help="Of every stage, at most.")] = None,
+    seeds: Annotated[int, count(help="Number of trainings per method, ratio and model.")] = 5,
+    epochs: Annotated[int | None, count(help="Largest number of epochs per stage.")] = None,
     json: JsonFile = None,
     out: Annotated[
         Path,
         typer.Option(
-            "--out", "-o", parser=local_path, metavar="DIR", help="Finished cells are kept and a picture written there."
+            "--out", "-o", parser=local_path, metavar="DIR", help="Folder for finished trainings and pictures."
         ),
     ] = DEFAULT_OUT,
 ) -> None:
-    """Train recommenders with compressed embedding tables: quality against bytes.
+    """Train recommenders with compressed embedding tables, and compare their quality and bytes.
 
     A run that was interrupted goes on when the same command is given again.
     """

@@ -25,23 +25,26 @@ def command(
         typer.Argument(
             parser=local_path,
             metavar="DATA",
-            help="Folder of Fashion-MNIST (IDX, gz) or CIFAR-10 as JPEG (tar.gz); by default fashion-mnist in the "
+            help="Folder with Fashion-MNIST (IDX, gz) or CIFAR-10 as JPEG (tar.gz); by default fashion-mnist in the "
             "folder that ANNVQ_DATA names.",
         ),
     ] = None,
     quantizer: Annotated[
-        list[str] | None, typer.Option("--quantizer", metavar="Q", help="Name, or 'every'; repeatable.")
+        list[str] | None,
+        typer.Option("--quantizer", metavar="Q", help="Name of a quantizer, or 'every'; may be given several times."),
     ] = None,
-    seeds: Annotated[int, count(help="Trainings of each quantizer.")] = 3,
-    steps: Annotated[int, count(help="Training steps.")] = 1000,
-    batch: Annotated[int, count(least=2, help="Images of a step.")] = 64,
-    normalize: Annotated[bool, typer.Option(help="Normalize inside the autoencoder, and what is quantized.")] = True,
+    seeds: Annotated[int, count(help="Number of trainings per quantizer.")] = 3,
+    steps: Annotated[int, count(help="Number of training steps.")] = 1000,
+    batch: Annotated[int, count(least=2, help="Number of images per step.")] = 64,
+    normalize: Annotated[
+        bool, typer.Option(help="Normalize activations inside the autoencoder, and the latents that are quantized.")
+    ] = True,
     usage_images: Annotated[
-        int, count(help="Training images over which the use of the codes is counted, at most.")
+        int, count(help="Largest number of training images over which the use of codes is counted.")
     ] = 10_000,
-    test_images: Annotated[int, count(help="Test images over which errors are measured, at most.")] = 10_000,
+    test_images: Annotated[int, count(help="Largest number of test images over which errors are measured.")] = 10_000,
     search: Annotated[
-        bool, typer.Option("--search", help="Search images by their codes alone, with the first seed.")
+        bool, typer.Option("--search", help="Also search images by their codes alone, with the first seed.")
     ] = False,
     json: JsonFile = None,
     out: Annotated[
@@ -51,13 +54,13 @@ def command(
             "-o",
             parser=local_path,
             metavar="DIR",
-            help="Finished trainings are kept and pictures drawn there.",
+            help="Folder for finished trainings and pictures.",
         ),
     ] = DEFAULT_OUT,
 ) -> None:
-    """Train a small autoencoder with each quantizer: bits, PSNR, utilization, perplexity; mean and spread of seeds.
+    """Train a small autoencoder with each quantizer, and measure bits, PSNR, utilization and perplexity.
 
-    A run that was ended goes on where it was.
+    Figures are means and spreads over seeds. A run that was interrupted goes on when the same command is given again.
     """
     from annvq.bench.tokenizers import pictures, run  # which need torch
     from annvq.bench.tokenizers.cell import Setting

@@ -40,7 +40,7 @@ def command(
         typer.Option("--out", "-o", parser=local_path, metavar="TABLE", help="File to write, in safetensors format."),
     ],
     method: Annotated[
-        str, typer.Option(metavar="M", help="Method, such as PQ, RVQ or INT8; an unknown one is told all names.")
+        str, typer.Option(metavar="M", help="Method, such as PQ, RVQ or INT8; an unknown name lists all of them.")
     ] = "PQ",
     ratio: Annotated[
         float | None, typer.Option(metavar="R", help="How many times smaller than float32 the table is to be.")

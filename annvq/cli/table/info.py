@@ -1,4 +1,4 @@
-"""``annvq table info``: what an embedding table is and takes."""
+"""``annvq table info``: figures about an embedding table."""
 
 from __future__ import annotations
 
