@@ -161,6 +161,82 @@ def for_metric(
     return x
 
 
+def accepted(x: Any, metric: str, *, dim: int, name: str = "vectors", zero: str = "error") -> np.ndarray:
+    """Return vectors or queries as an index of this metric takes them, (n, dim) float32.
+
+    Parameters
+    ----------
+    x
+        What `as_matrix` or, for "hamming", `as_bits` accepts.
+    metric, zero
+        As in `for_metric`.
+    dim, name
+        As in `as_matrix`.
+
+    Raises
+    ------
+    ShapeError, DtypeError, NonFiniteError, ZeroVectorError
+        As `as_matrix`, `as_bits` and `for_metric` raise them.
+
+    """
+    if metric == "hamming":
+        return as_bits(x, dim=dim, name=name).astype(_FLOAT32)
+    return for_metric(as_matrix(x, dim=dim, name=name), metric, name, zero=zero)
+
+
+def as_bits(x: Any, *, dim: int | None = None, name: str = "vectors") -> np.ndarray:
+    """Return packed bits as (n, d) uint8 of 0 and 1, where d counts bits and the highest bit of a byte comes first.
+
+    Parameters
+    ----------
+    x
+        (n, d / 8) uint8, as ``numpy.packbits`` and sentence-transformers' ``quantize_embeddings`` (precision "ubinary")
+        make them, or int8, which are the same bytes less 128 (precision "binary"), in any form that `as_matrix` takes
+        and that keeps the dtype.
+    dim
+        The number of bits that the vectors must have; by default any.
+    name
+        As in `as_matrix`.
+
+    Raises
+    ------
+    ShapeError, DtypeError
+        The message says what was given and what is accepted.
+
+    """
+    raw = _as_array(x, None, name)
+    if raw.dtype.kind not in "iu" and len(raw):
+        raise DtypeError(
+            f"{name}: dtype {raw.dtype}, expected packed bits for metric 'hamming': uint8, or int8 as "
+            "quantize_embeddings makes them; numpy.packbits(x > 0, axis=1) packs numbers by their signs"
+        )
+    if dim is not None and 8 * raw.shape[1] != dim and not (len(raw) == 0 and raw.shape[1] == dim):
+        raise ShapeError(f"{name}: {raw.shape[1]} bytes of 8 bits, expected {dim / 8:g} for dimension {dim}")
+    if raw.dtype == np.int8:
+        raw = raw.view(np.uint8) ^ np.uint8(128)
+    return np.unpackbits(raw.astype(np.uint8, copy=False), axis=1)
+
+
+class BitSource:
+    """A source of packed bits, read as vectors of 0 and 1 (`as_bits`)."""
+
+    def __init__(self, packed: VectorSource) -> None:
+        self._packed = packed
+        self.count, self.dim = packed.count, 8 * packed.dim
+
+    def batches(self, rows: int) -> Iterator[np.ndarray]:
+        """Yield blocks (at most ``rows``, d) uint8."""
+        return (as_bits(block) for block in self._packed.batches(rows))
+
+    def sample(self, rows: int, seed: int) -> np.ndarray:
+        """Return up to ``rows`` vectors (rows, d) uint8."""
+        return as_bits(self._packed.sample(rows, seed))
+
+    def ids(self) -> np.ndarray | None:
+        """Return the ids that come with the packed bits, if any."""
+        return self._packed.ids()
+
+
 def check_lengths(x: np.ndarray, name: str = "vectors", *, longest: float = LONGEST, first_row: int = 0) -> None:
     """Check that no row of ``x`` (n, d), as `as_matrix` returns it, is longer than ``longest``.
 

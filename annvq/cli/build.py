@@ -56,8 +56,9 @@ def command(
     metric: Annotated[
         Metric | None,
         typer.Option(
-            metavar="ip|l2|cosine",
-            help="Measure of closeness; by default ip, the inner product. Documents of several vectors have their own.",
+            metavar="ip|l2|cosine|hamming",
+            help="Measure of closeness; by default ip, the inner product; hamming is for packed bits (uint8). "
+            "Documents of several vectors have their own.",
         ),
     ] = None,
     zero: Annotated[

@@ -85,7 +85,7 @@ def check_report(given: Path | None) -> Path | None:
 
 FORMATS = "npy, npz, Parquet, Arrow, fvecs, bvecs or HDF5"
 
-Metric = Literal["ip", "l2", "cosine"]
+Metric = Literal["ip", "l2", "cosine", "hamming"]
 
 IndexPath = Annotated[Path, typer.Argument(parser=local_path, metavar="INDEX", help="Folder that holds an index.")]
 EmbeddingsPaths = Annotated[

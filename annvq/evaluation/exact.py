@@ -1,7 +1,7 @@
 """Exact nearest neighbours by brute force in float64: the ground truth, independent of the engine.
 
-Larger scores are closer: inner product, cosine, or minus squared L2. Neighbours are ordered by descending score,
-then by ascending row.
+Larger scores are closer: inner product, cosine, minus squared L2, or minus Hamming distance. Neighbours are ordered by
+descending score, then by ascending row.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import numpy as np
 from annvq.arguments import as_array, as_choice, as_count, as_integers
 from annvq.errors import DtypeError, NonFiniteError, ParameterError, ShapeError, ZeroVectorError
 from annvq.evaluation.pairs import score_pairs
-from annvq.metrics import METRICS
+from annvq.metrics import INDEX_METRICS
+from annvq.vectors import as_bits
 
 _MOST = 1 << 31  # neighbours of a query
 _QUERY_BLOCK = 256
@@ -37,7 +38,7 @@ def exact_neighbors(base: np.ndarray, queries: np.ndarray, k: int, metric: str =
     k
         Neighbours per query, at least 1.
     metric
-        "ip", "cosine" or "l2".
+        "ip", "cosine", "l2", or "hamming" for packed bits (n, d / 8), uint8 or int8 as `annvq.build` takes them.
 
     Returns
     -------
@@ -54,6 +55,7 @@ def exact_neighbors(base: np.ndarray, queries: np.ndarray, k: int, metric: str =
     """
     k, base, queries = as_count("k", k, most=_MOST), _prepare(base, metric), _prepare(queries, metric)
     _check_dimensions(base, queries)
+    metric = _of_numbers(metric)
     shift = _shift(base)
     parts = [
         _neighbors(base, queries[start : start + _QUERY_BLOCK], shift, k, metric)
@@ -88,8 +90,13 @@ def exact_scores(base: np.ndarray, queries: np.ndarray, rows: np.ndarray, metric
         raise ParameterError(f"rows: {rows.max()} of a base of {len(base)} rows")
     scores = np.full(rows.shape, -np.inf)
     owners, places = np.nonzero(rows >= 0)
-    scores[owners, places] = _checked(*score_pairs(base, queries, rows[owners, places], owners, metric))[0]
+    scores[owners, places] = _checked(*score_pairs(base, queries, rows[owners, places], owners, _of_numbers(metric)))[0]
     return scores
+
+
+def _of_numbers(metric: str) -> str:
+    """Return the metric that compares what `_prepare` returns: squared distances of 0 and 1 are Hamming distances."""
+    return "l2" if metric == "hamming" else metric
 
 
 def _check_dimensions(base: np.ndarray, queries: np.ndarray) -> None:
@@ -99,12 +106,14 @@ def _check_dimensions(base: np.ndarray, queries: np.ndarray) -> None:
 
 def _prepare(vectors: np.ndarray, metric: str) -> np.ndarray:
     """Return (n, d) vectors that the metric can take: of unit length for cosine, else as given."""
-    as_choice("metric", metric, METRICS)
+    as_choice("metric", metric, INDEX_METRICS)
     vectors = as_array("vectors", vectors, "real numbers (n, d)")
     if vectors.ndim != 2:
         raise ShapeError(f"expected vectors of shape (n, d), got {vectors.shape}")
     if vectors.dtype.kind not in "fiu":
         raise DtypeError(f"vectors of {vectors.dtype}, expected real numbers")
+    if metric == "hamming":
+        return as_bits(vectors)
     if metric != "cosine":
         return vectors
     vectors = _finite(vectors.astype(np.float64), 0)

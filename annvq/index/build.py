@@ -22,7 +22,7 @@ from annvq.index.values import settled
 from annvq.index.versions.stream import SegmentStream
 from annvq.index.versions.versioned import VersionedRows
 from annvq.kernels import threads as pool
-from annvq.metrics import METRICS, ZEROS
+from annvq.metrics import INDEX_METRICS, ZEROS
 from annvq.progress import READING, Progress, listening
 from annvq.storage import Store
 
@@ -66,7 +66,9 @@ def build(
     attributes
         An Arrow table of n rows, or what one can be made of, for filters.
     metric
-        "ip", "l2" or "cosine".
+        "ip", "l2", "cosine" or, for packed bits, "hamming": the vectors are then (n, d / 8) uint8, as
+        ``numpy.packbits`` and sentence-transformers' ``quantize_embeddings`` (precision "ubinary") make them, or int8
+        (precision "binary"), the index's dimension d counts bits, and scores are minus the numbers of bits that differ.
     zero
         What becomes of zero vectors under "cosine", for which it is undefined: "error" refuses them, here, in `add` and
         in searches; "score-0" keeps them as they are, so that they score 0 with everything (as precisely as the index
@@ -94,12 +96,12 @@ def build(
         The input cannot be indexed; nothing is left behind.
 
     """
-    if metric not in METRICS:
-        raise ParameterError(f"metric {metric!r}: expected one of {', '.join(METRICS)}")
+    if metric not in INDEX_METRICS:
+        raise ParameterError(f"metric {metric!r}: expected one of {', '.join(INDEX_METRICS)}")
     zero = _zero_policy(metric, zero)
     seed, workers = as_count("seed", seed, least=0), pool.resolve(threads)
     folder = None if path is None else as_path(path)
-    source = door.as_source(vectors)
+    source = _source(vectors, metric if trained is None else getattr(trained, "metric", metric))
     given_ids = source.ids() if ids is None else ids
     with listening(progress) as report:
         if trained is None:
@@ -146,11 +148,16 @@ def train(
         Nothing can be learned from the input, or an argument is not valid.
 
     """
-    zero = _zero_policy(as_choice("metric", metric, METRICS), zero)
+    zero = _zero_policy(as_choice("metric", metric, INDEX_METRICS), zero)
     seed, workers = as_count("seed", seed, least=0), pool.resolve(threads)
     count = None if n is None else as_count("n", n, least=0)
     with listening(progress) as report:
-        return _learn(door.as_source(vectors), recipe, metric, zero, None, seed, workers, report, count)
+        return _learn(_source(vectors, metric), recipe, metric, zero, None, seed, workers, report, count)
+
+
+def _source(vectors: Any, metric: str) -> VectorSource:
+    source = door.as_source(vectors)
+    return door.BitSource(source) if metric == "hamming" else source
 
 
 def _zero_policy(metric: str, zero: str) -> str:
@@ -203,7 +210,7 @@ def _learn(
         dim = source.dim
     resolved = _resolve(recipe, n if count is None else count, dim, metric)
     if given is not None and wanted is None:
-        sample = door.for_metric(door.as_matrix(given, dim=dim, name="train"), metric, "train", zero=zero)
+        sample = door.accepted(given, metric, dim=dim, name="train", zero=zero)
     else:
         size = wanted or sample_size(resolved, n)
         if head is not None and len(head) >= size:  # a stream's sample is its head: do not copy it twice

@@ -37,12 +37,12 @@ class Index(BaseIndex):
 
     @property
     def dim(self) -> int:
-        """Dimension d of the vectors."""
+        """Dimension d of the vectors; for "hamming", the number of their bits."""
         return self.rows.current.trained.dim
 
     @property
     def metric(self) -> str:
-        """Metric: "ip", "l2" or "cosine"."""
+        """Metric: "ip", "l2", "cosine" or "hamming"."""
         return self.rows.current.trained.metric
 
     @property
@@ -146,9 +146,9 @@ class Index(BaseIndex):
     def range_search(self, queries: Any, radius: float, *, nprobe: int | None = None, filter: Any = None) -> RangeHits:
         """Return all rows within a radius, among those of the lists that are probed.
 
-        The radius is the smallest inner product or cosine that counts or, for "l2", the largest squared distance; rows
-        exactly at the radius are returned. Scores are the most precise that the index can compute: from the refine
-        store where there is one, and from the codes otherwise.
+        The radius is the smallest inner product or cosine that counts or, for "l2" and "hamming", the largest squared
+        or Hamming distance; rows exactly at the radius are returned. Scores are the most precise that the index can
+        compute: from the refine store where there is one, and from the codes otherwise.
         """
         now = self.rows.current
         matrix = now.trained.accept(queries, "queries")
@@ -179,7 +179,10 @@ class Index(BaseIndex):
         return report
 
     def reconstruct(self, ids: Any) -> np.ndarray:
-        """Return the decoded vectors (len(ids), d) float32 of these ids; an unknown id raises UnknownIdError."""
+        """Return the decoded vectors (len(ids), d) float32 of these ids; an unknown id raises UnknownIdError.
+
+        Those of an index for "hamming" are packed bits, (len(ids), d / 8) uint8.
+        """
         now = self.rows.current
         rows = now.snapshot.rows_of(ids)
         vectors = np.empty((len(rows), now.trained.dim), np.float32)
@@ -187,7 +190,7 @@ class Index(BaseIndex):
             inside = np.flatnonzero((rows >= segment.base) & (rows < segment.base + segment.n))
             if len(inside):
                 vectors[inside] = now.trained.decode(segment, rows[inside] - segment.base)
-        return vectors
+        return now.trained.given_back(vectors)
 
     def _vector_column(self, now: Version) -> VectorColumn:
         self.rows.check_plain()

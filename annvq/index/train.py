@@ -46,9 +46,9 @@ def train(
     recipe
         Resolved.
     sample
-        (n, d) float32, of unit norm if the metric is cosine.
+        (n, d) float32, of unit norm if the metric is cosine, of 0 and 1 if it is hamming.
     metric
-        "ip", "l2" or "cosine".
+        "ip", "l2", "cosine" or "hamming".
     seed, threads
         The result depends on the seed and not on the threads.
     report

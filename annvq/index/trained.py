@@ -22,7 +22,7 @@ from annvq.index.rows.segment import Segment
 from annvq.index.search.params import SearchParams
 from annvq.kernels.clusters.assign import assign
 from annvq.kernels.scan.coarse import Coarse
-from annvq.metrics import METRICS, ZEROS
+from annvq.metrics import INDEX_METRICS, ZEROS
 
 _LARGEST = 4 * door.LONGEST  # of numbers that are learned: sums of a few, and what codes stand for, are finite
 
@@ -36,9 +36,9 @@ class Trained:
     recipe
         Resolved: every number is given.
     metric
-        "ip", "l2" or "cosine"; vectors of a cosine index are stored with unit norm.
+        "ip", "l2", "cosine" or "hamming"; vectors of a cosine index are stored with unit norm.
     dim
-        Dimension d of the vectors.
+        Dimension d of the vectors; for "hamming" the number of bits, which are floats of 0 and 1 here.
     rotation
         Applied to vectors and queries before lists and codes, or None.
     centroids
@@ -73,8 +73,8 @@ class Trained:
 
     @property
     def l2(self) -> bool:
-        """Whether scores are minus squared distances."""
-        return self.metric == "l2"
+        """Whether scores are minus squared distances; of bits, these are Hamming distances."""
+        return self.metric in ("l2", "hamming")
 
     @property
     def score_metric(self) -> str:
@@ -129,10 +129,13 @@ class Trained:
     def accept(self, vectors: Any, name: str = "vectors") -> np.ndarray:
         """Return vectors or queries that a user gives as the index takes them, (n, d) float32.
 
-        They are checked by `annvq.vectors.as_matrix` and `annvq.vectors.for_metric`, whose errors are raised.
+        They are checked by `annvq.vectors.accepted`, whose errors are raised.
         """
-        matrix = door.as_matrix(vectors, dim=self.dim, name=name)
-        return door.for_metric(matrix, self.metric, name, zero=self.zero)
+        return door.accepted(vectors, self.metric, dim=self.dim, name=name, zero=self.zero)
+
+    def given_back(self, vectors: np.ndarray) -> np.ndarray:
+        """Return decoded vectors (n, d) in the form in which users give them: packed bits for "hamming"."""
+        return np.packbits(vectors > 0.5, axis=1) if self.metric == "hamming" else vectors
 
     def rotate(self, vectors: np.ndarray) -> np.ndarray:
         """Return vectors (n, d) as lists and codes see them."""
@@ -238,7 +241,7 @@ class Trained:
 
     def _check(self) -> None:
         """Raise CorruptIndexError if parts that were read do not fit each other."""
-        if self.metric not in METRICS or type(self.dim) is not int or self.dim < 1:
+        if self.metric not in INDEX_METRICS or type(self.dim) is not int or self.dim < 1:
             raise CorruptIndexError(f"the index names metric {self.metric!r} and dimension {self.dim!r}")
         if self.zero not in ZEROS:
             raise CorruptIndexError(f"the index makes {self.zero!r} of zero vectors, expected {' or '.join(ZEROS)}")
@@ -263,17 +266,23 @@ class Trained:
             raise CorruptIndexError(f"centroids {centroids.dtype} {centroids.shape}, {wanted}")
         self._check_preparation(inner)
         kind = self.kind
-        if type(self.codebook) is not (kind.codebook or type(None)):
-            raise CorruptIndexError(f"a recipe of kind {kind.name!r} with a {type(self.codebook).__name__}")
-        difference = kind.mismatch(self.recipe.codebook, self.codebook)
-        if difference is not None:
-            raise CorruptIndexError(f"a recipe {difference}")
+        self._check_codes(kind)
         refined_with = None if self.refine_codebook is None else self.refine_codebook.kind
         if refined_with != ("sq8" if self.recipe.refine == "sq8" else None):
             raise CorruptIndexError("refine codebook and recipe disagree")
         wants_rotation = self.recipe.rotation is not None and not kind.rotates_itself
         if wants_rotation != (self.rotation is not None):
             raise CorruptIndexError("rotation and recipe disagree")
+
+    def _check_codes(self, kind: Kind) -> None:
+        """Raise CorruptIndexError if codebook or metric does not fit the kind of the codes."""
+        if type(self.codebook) is not (kind.codebook or type(None)):
+            raise CorruptIndexError(f"a recipe of kind {kind.name!r} with a {type(self.codebook).__name__}")
+        if (kind.name == "bits") != (self.metric == "hamming") or (kind.name == "bits" and self.dim % 8):
+            raise CorruptIndexError(f"codes of kind {kind.name!r} with metric {self.metric!r} and dimension {self.dim}")
+        difference = kind.mismatch(self.recipe.codebook, self.codebook)
+        if difference is not None:
+            raise CorruptIndexError(f"a recipe {difference}")
 
     def _check_preparation(self, inner: int) -> None:
         """Raise CorruptIndexError if what is applied before lists are chosen does not fit dimension ``inner``."""

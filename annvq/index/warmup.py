@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from annvq import vectors as door
 from annvq.errors import ParameterError
 from annvq.index import recipe as recipes
 from annvq.index.build import build
@@ -15,7 +14,7 @@ from annvq.index.index import Index
 from annvq.index.recipe import Recipe, SearchDefaults
 from annvq.index.search.params import SearchParams
 from annvq.index.search.stages import search
-from annvq.metrics import METRICS
+from annvq.metrics import INDEX_METRICS, METRICS
 
 _ROWS = 1024  # enough to learn 256 centroids and many lists, few enough to cost nothing
 _DIM = 32
@@ -38,22 +37,25 @@ def warmup(recipe: Recipe | str | os.PathLike[str] | Index, *, metric: str | Non
     recipe
         As for `annvq.build`, or an index, which stays as it is. For documents use `annvq.multivector.warmup`.
     metric
-        "ip", "l2" or "cosine"; by default that of the index, or all three. Kernels do not depend on the dimension.
+        A metric of `annvq.build`; by default that of the index, or "ip", "l2" and "cosine". Kernels do not depend on
+        the dimension.
 
     """
     if isinstance(recipe, Index):
         recipe.rows.check_plain()
         recipe, metric = recipe.recipe, metric or recipe.metric
-    if metric is not None and metric not in METRICS:
-        raise ParameterError(f"metric {metric!r}: expected one of {', '.join(METRICS)}")
+    if metric is not None and metric not in INDEX_METRICS:
+        raise ParameterError(f"metric {metric!r}: expected one of {', '.join(INDEX_METRICS)}")
     small = small_recipe(recipe)
-    for one in METRICS if metric is None else (metric,):
+    of_bits = small.codebook.kind == "bits"
+    for one in (metric,) if metric is not None else ("hamming",) if of_bits else METRICS:
         for ids in ([*range(_ROWS + _ADDED)], [str(i) for i in range(_ROWS + _ADDED)]):
             _run(small, one, ids)
 
 
 def _run(recipe: Recipe, metric: str, ids: list) -> None:
     vectors = np.random.default_rng(0).normal(size=(_ROWS, _DIM)).astype(np.float32)
+    vectors = np.packbits(vectors > 0, axis=1) if metric == "hamming" else vectors
     index = build(vectors, recipe, metric=metric, ids=ids[:_ROWS], threads=1)
     _search(index, vectors, ids)
     index.add(vectors[:_ADDED], ids=ids[_ROWS:])  # a segment of its own
@@ -70,7 +72,7 @@ def _search(index: Index, vectors: np.ndarray, ids: list) -> None:
     index.range_search(vectors[:1], 1.0)
     index.reconstruct(ids[4:5])
     # Threads share one query's lists, as they do when there are many rows.
-    queries = door.for_metric(vectors[:1], index.metric)
+    queries = index.rows.current.trained.accept(vectors[:1], "queries")
     search(index.rows.current.view, queries, 5, SearchParams(_NLIST, 10), 2, split_rows=1)
 
 

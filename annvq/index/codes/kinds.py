@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from annvq.index.codes.bits import BitsKind
 from annvq.index.codes.kind import Kind
 from annvq.index.codes.product import ProductKind
 from annvq.index.codes.rabitq import RaBitQKind
@@ -13,6 +14,7 @@ _ALL: tuple[Kind, ...] = (
     RowKind("fp32", 32, "Flat"),
     RowKind("fp16", 16, "SQfp16"),
     RowKind("sq8", 8, "SQ8"),
+    BitsKind(),
     Scalar4Kind(),
     ProductKind(),
     ResidualKind(),

@@ -18,7 +18,8 @@ class CodebookSpec:
     Parameters
     ----------
     kind
-        ``"fp32"``, ``"fp16"``, ``"sq8"``, ``"sq4"``, ``"pq"``, ``"rvq"`` or ``"rabitq"``.
+        ``"fp32"``, ``"fp16"``, ``"sq8"``, ``"sq4"``, ``"pq"``, ``"rvq"``, ``"rabitq"`` or, for metric "hamming",
+        ``"bits"``.
     M
         Sub-quantizers (pq), a number or ``"d/k"`` for one per k dimensions; stages (rvq), a number.
     nbits

@@ -100,7 +100,7 @@ def choose(n: int, d: int, metric: str, bytes_per_vector: float | None = None) -
     n, d
         Number and dimension of the vectors.
     metric
-        "ip", "cosine" or "l2".
+        "ip", "cosine", "l2" or "hamming"; for the last one, "flat" and "ivf-flat" are all there is.
     bytes_per_vector
         Largest number of bytes per vector for codes and refine store (8 bytes of id not counted), or None.
 
@@ -111,6 +111,11 @@ def choose(n: int, d: int, metric: str, bytes_per_vector: float | None = None) -
 
     """
     is_small = n < LEAST_N_FOR_COMPRESSION
+    if metric == "hamming":
+        recipe = load("flat" if is_small else "ivf-flat").resolve(n, d, metric)
+        if bytes_per_vector is not None and recipe.bytes_per_vector(d, metric) > bytes_per_vector:
+            raise RecipeError(f"{bytes_per_vector} bytes a vector do not hold {d} bits")
+        return recipe
     if bytes_per_vector is None:
         return load("flat" if is_small else "balanced").resolve(n, d, metric)
     for rung in ("flat", *_LADDER) if is_small else _LADDER:

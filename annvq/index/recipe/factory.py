@@ -9,6 +9,7 @@
 | | `RR` | random |
 | lists | `IVF1024`; `IVF` or `IVFauto` | nlist 1024; from n |
 | codes | `Flat`, `SQfp16`, `SQ8`, `SQ4` | scalar |
+| | `BFlat` | bits, for metric "hamming" |
 | | `PQ32`, `PQ32x8`, `PQ32x4` | product, 8 or 4 bits |
 | | `PQ32x4fs`, `PQ32x4fsr` | the same codes and scan as `PQ32x4`; of vectors, of residuals |
 | | `RQ8`, `RQ8x4` | residual quantizer, 8 stages of 8 or 4 bits |
@@ -40,10 +41,10 @@ _SPELLINGS = {
 _ACCEPTED = {
     "rotation": "OPQ{M}, PCA{dims}, RR",
     "lists": "IVF{nlist}, IVF",
-    "codes": "Flat, SQ8, SQ4, SQfp16, PQ{M}, PQ{M}x8, PQ{M}x4, PQ{M}x4fs, PQ{M}x4fsr, RQ{M}x8, RaBitQ{bits}",
+    "codes": "Flat, BFlat, SQ8, SQ4, SQfp16, PQ{M}, PQ{M}x8, PQ{M}x4, PQ{M}x4fs, PQ{M}x4fsr, RQ{M}x8, RaBitQ{bits}",
     "refine": "RFlat, Refine(SQ8), Refine(SQfp16), Refine(Flat)",
 }
-_NEAR = ("OPQ32", "RR", "IVF1024", "Flat", "SQ8", "SQ4", "SQfp16", "PQ32x4fs", "RQ8", "RaBitQ", "RFlat")
+_NEAR = ("OPQ32", "RR", "IVF1024", "Flat", "BFlat", "SQ8", "SQ4", "SQfp16", "PQ32x4fs", "RQ8", "RaBitQ", "RFlat")
 # What Faiss has and annvq lacks, with an alternative.
 _NOT_HERE = (
     (r"OPQ[0-9]+_[0-9]+", "an OPQ that reduces the dimension is not supported; use OPQ{M}, or PCA{dims}"),

@@ -19,7 +19,7 @@ from annvq.index.codes.rowstore import row_layout
 from annvq.index.codes.spec import CodebookSpec
 from annvq.index.recipe import rules
 from annvq.index.values import check_count, check_keys, check_one_of, check_share, toml_value
-from annvq.metrics import METRICS
+from annvq.metrics import INDEX_METRICS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -211,7 +211,8 @@ class Recipe:
         """Return the recipe with every "auto" and "d/k" replaced, checked against the vectors.
 
         If there are too few vectors for lists (`rules.auto_nlist`), the codebook codes the vectors themselves instead
-        of residuals. Score-aware codes are for inner products and are dropped for "l2". If ``dims`` is a share of
+        of residuals. For "hamming", uncompressed vectors are packed bits, and there is no other recipe.
+        Score-aware codes are for inner products and are dropped for "l2". If ``dims`` is a share of
         the variance, what depends on it is left to `settle_dims`.
 
         Parameters
@@ -221,16 +222,18 @@ class Recipe:
         d
             Their dimension.
         metric
-            "ip", "cosine" or "l2".
+            "ip", "cosine", "l2" or "hamming".
 
         Raises
         ------
         RecipeError
-            There are more sub-quantizers than dimensions or more lists than vectors, or the metric is unknown; the
-            message names a way out.
+            There are more sub-quantizers than dimensions or more lists than vectors, or the metric is unknown, or not
+            one of the recipe's; the message names a way out.
 
         """
-        check_one_of("metric", metric, METRICS)
+        check_one_of("metric", metric, INDEX_METRICS)
+        if (metric == "hamming") != (self.codebook.kind == "bits"):
+            return self._of_bits(metric).resolve(n, d, metric)
         nlist = rules.auto_nlist(n) if self.nlist == "auto" else self.nlist
         if nlist is not None and nlist > n:
             raise RecipeError(
@@ -257,6 +260,17 @@ class Recipe:
         if recipe.dims > d:
             raise RecipeError(f"dims = {recipe.dims} components of vectors with d = {d}: use at most {d}")
         return recipe.settle_dims(recipe.dims)
+
+    def _of_bits(self, metric: str) -> Recipe:
+        """Return the recipe for "hamming", whose codes are packed bits; RecipeError unless it keeps vectors whole."""
+        if metric != "hamming":
+            raise RecipeError(f"codes of kind 'bits' are for metric 'hamming', not {metric!r}")
+        if (self.codebook.kind, self.rotation, self.refine) != ("fp32", None, None):
+            raise RecipeError(
+                f"metric 'hamming' is of packed bits, which are kept as they are: recipe {self.name!r} compresses "
+                "vectors of numbers; use 'flat', 'ivf-flat', or a factory string such as 'IVF1024,BFlat'"
+            )
+        return replace(self, codebook=CodebookSpec(kind="bits"))
 
     def settle_dims(self, dims: int) -> Recipe:
         """Return a resolved recipe with the number of components that a share of the variance came to."""
@@ -285,7 +299,7 @@ class Recipe:
 
         ``coded`` is the dimension of rotated vectors, by default ``dims`` or d.
         """
-        check_one_of("metric", metric, METRICS)
+        check_one_of("metric", metric, INDEX_METRICS)
         if coded is None:
             coded = self.dims if isinstance(self.dims, int) else d
         codebook, l2 = self.codebook.settled(coded), metric == "l2"

@@ -36,10 +36,11 @@ def single_vectors(trained: Trained) -> VectorColumn:
     import pyarrow as pa
 
     def decode(segment: Segment, rows: np.ndarray) -> pa.Array:
-        decoded = np.ascontiguousarray(trained.decode(segment, rows), dtype=np.float32)
-        return pa.FixedSizeListArray.from_arrays(decoded.reshape(-1), trained.dim)
+        decoded = np.ascontiguousarray(trained.given_back(trained.decode(segment, rows)))
+        return pa.FixedSizeListArray.from_arrays(decoded.reshape(-1), width)
 
-    return VectorColumn(pa.field("vector", pa.list_(pa.float32(), trained.dim)), decode, 4 * trained.dim)
+    kind, width = (pa.uint8(), trained.dim // 8) if trained.metric == "hamming" else (pa.float32(), trained.dim)
+    return VectorColumn(pa.field("vector", pa.list_(kind, width)), decode, 4 * trained.dim)
 
 
 def record_batches(snapshot: Snapshot, vectors: VectorColumn | None) -> pa.RecordBatchReader:

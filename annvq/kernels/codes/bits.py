@@ -9,6 +9,8 @@ to low, follow each other in `codes_ex (n, (B - 1) D / 8)`.
 integers, the same on every instruction set. Source of the popcounts: Gao and Long, "RaBitQ" (arXiv 2405.12497), section
 3.3.2. The levels of the query are unsigned there; levels that are symmetric around zero, as here, need no popcount of
 the code itself.
+
+`count_flips` compares rows of plain bits with a query of one bit per coordinate: the Hamming distance.
 """
 
 from __future__ import annotations
@@ -72,6 +74,22 @@ def _count_differences(typingctx, words, plane0, plane1, plane2, plane3):
         return total
 
     return _WORDS(_WORDS, _WORDS, _WORDS, _WORDS, _WORDS), codegen
+
+
+@intrinsic
+def _no_counts(typingctx):
+    return _WORDS(), lambda context, builder, sig, args: ir.Constant(_WORDS.llvm, None)
+
+
+@intrinsic
+def _add_flips(typingctx, total, words, plane):
+    """Add popcount(words ^ plane) to every lane."""
+
+    def codegen(context, builder, sig, args):
+        total, words, plane = args
+        return builder.add(total, simd._call(builder, "llvm.ctpop.v8i64", _WORDS.llvm, [builder.xor(words, plane)]))
+
+    return _WORDS(_WORDS, _WORDS, _WORDS), codegen
 
 
 @intrinsic
@@ -202,6 +220,41 @@ def count_differences(codes1, begin, end, planes, counts):
         return
     for word in range(0, words, 8):
         _count_rows(codes1, begin, end, word, planes, counts)
+
+
+@kernel
+def count_flips(codes, begin, end, plane, counts):
+    """Count the bits in which rows ``begin`` to ``end`` differ from a query.
+
+    Parameters
+    ----------
+    codes
+        (n, D / 8) uint8.
+    plane
+        (plane_words(D),) uint64: the query's bits in the order of the rows'; words beyond D are zero.
+    counts
+        Output, int32, with one element per row and a length that is rounded up to a multiple of 8.
+
+    """
+    width = codes.shape[1]
+    words = width // 8
+    last = (end - 1) * width  # in place of rows beyond the end, the last row is read again
+    for row in range(begin, end, 8):
+        at = row * width
+        a = b = c = d = e = f = g = h = _no_counts()
+        for word in range(0, words, 8):
+            place, left, asked = at + 8 * word, words - word, _load_plane(plane, word)
+            end_place = last + 8 * word
+            a = _add_flips(a, _load_words(codes, place, left), asked)
+            b = _add_flips(b, _load_words(codes, min(place + width, end_place), left), asked)
+            c = _add_flips(c, _load_words(codes, min(place + 2 * width, end_place), left), asked)
+            d = _add_flips(d, _load_words(codes, min(place + 3 * width, end_place), left), asked)
+            e = _add_flips(e, _load_words(codes, min(place + 4 * width, end_place), left), asked)
+            f = _add_flips(f, _load_words(codes, min(place + 5 * width, end_place), left), asked)
+            g = _add_flips(g, _load_words(codes, min(place + 6 * width, end_place), left), asked)
+            h = _add_flips(h, _load_words(codes, min(place + 7 * width, end_place), left), asked)
+        sums = _fold(_fold(_fold(a, b), _fold(c, d)), _fold(_fold(e, f), _fold(g, h)))
+        _store_counts(counts, row - begin, sums, False)
 
 
 @kernel
