@@ -129,6 +129,18 @@ def test_other_recipes_are_refused(recipe):
         annvq.build(BASE, "BFlat", metric="l2")
 
 
+def test_shards_that_share_what_was_trained_and_damaged_padding(tmp_path):
+    trained = annvq.train(BASE, "IVF12,BFlat", metric="hamming")
+    whole = annvq.build(BASE, "IVF12,BFlat", metric="hamming")
+    shard = annvq.build(BASE[:700], trained=trained)
+    shard.add(BASE[700:])
+    assert np.array_equal(hits_of(shard), hits_of(whole))
+    codes = whole.rows.current.snapshot.segments[0].arrays["codes"].copy()
+    codes[5, -1] = 1
+    with pytest.raises(CorruptIndexError, match="beyond the dimension"):
+        whole.rows.current.trained.codes.verify({"codes": codes})
+
+
 @pytest.mark.parametrize("given", [BASE.astype(np.float32), BASE[:3].astype(float).tolist(), BASE[:3].tolist()])
 def test_numbers_that_are_not_packed_are_refused(given):
     with pytest.raises(DtypeError, match=r"packed bits for metric 'hamming'.*packbits"):
