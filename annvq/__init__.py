@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from annvq import errors, recipes
+    from annvq.collection import Collection, Record
     from annvq.hits import Hits, RangeHits
     from annvq.index.build import build, train
     from annvq.index.index import Index
@@ -19,15 +20,17 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Hits", "Index", "RangeHits", "Recipe", "SearchParams", "build", "errors", "from_bytes", "merge", "open",
-    "recipes", "train", "warmup",
+    "Collection", "Hits", "Index", "RangeHits", "Recipe", "Record", "SearchParams", "build", "errors", "from_bytes",
+    "merge", "open", "recipes", "train", "warmup",
 ]  # fmt: skip
 
 _HOMES = {
+    "Collection": "annvq.collection",
     "Hits": "annvq.hits",
     "Index": "annvq.index.index",
     "RangeHits": "annvq.hits",
     "Recipe": "annvq.index.recipe",
+    "Record": "annvq.collection",
     "SearchParams": "annvq.index.search.params",
     "build": "annvq.index.build",
     "from_bytes": "annvq.index.opening",

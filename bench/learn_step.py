@@ -17,7 +17,7 @@ from figures import Figures, machine_line
 
 import annvq
 from annvq.learn import JPQ, QuerySet, Relevance, Start
-from annvq.learn.collection import Collection
+from annvq.learn.collection import LearningCollection
 from annvq.learn.parts import encoder as encoders
 from annvq.learn.training.trainer import Run
 
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
     parser.add_argument("--json")
     asked = parser.parse_args()
-    collection = Collection.read(asked.folder, asked.model, asked.out / "embeddings")
+    collection = LearningCollection.read(asked.folder, asked.model, asked.out / "embeddings")
     documents = np.asarray(collection.documents.vectors)
     index = annvq.build(documents, f"OPQ{asked.bytes},PQ{asked.bytes}", metric="ip")
     threads = torch.get_num_threads()

@@ -27,7 +27,7 @@ from annvq.evaluation import BeirDataset, evaluate_per_query, run_from_ids
 from annvq.evaluation.embeddings import cached_embeddings
 from annvq.index.recipe import CodebookSpec, Recipe
 from annvq.learn import JPQ, LEARNING_METHODS, Distillation, Learned, Ranking, RepCONC, Texts
-from annvq.learn.collection import Collection
+from annvq.learn.collection import LearningCollection
 
 METRIC, DEPTH, SAMPLES = "ndcg@10", 10, 10_000
 MIXED = ((1.0, Ranking(cut=200)), (1.0, Distillation(teacher="current")))
@@ -150,7 +150,7 @@ def main() -> None:
     asked = parser.parse_args()
     cache = asked.out / "embeddings"
     dataset = BeirDataset.read(asked.folder, "test")
-    collection = Collection.read(asked.folder, asked.model, cache)
+    collection = LearningCollection.read(asked.folder, asked.model, cache)
     documents = np.asarray(collection.documents.vectors)
     queries = cached_embeddings(cache, asked.model, dataset.queries, "query")
     texts = Texts(tuple(dataset.queries.values()), queries)

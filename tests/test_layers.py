@@ -22,6 +22,7 @@ LAYERS = (
     ("learn",),
     ("evaluation", "hybrid", "interop", "multivector"),
     ("annvq", "recipes"),
+    ("collection",),
     ("index",),
     ("hits",),
     ("codebooks",),

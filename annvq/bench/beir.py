@@ -190,12 +190,12 @@ def _learned(
 
     Checkpoints are kept beside the embeddings, so that an interrupted training resumes.
     """
-    from annvq.learn.collection import Collection  # torch takes seconds to import
+    from annvq.learn.collection import LearningCollection  # torch takes seconds to import
     from annvq.learn.data import Texts
     from annvq.learn.methods import learning_method
 
     method = learning_method(str(recipes.load(recipe).learn))(recipe=recipe)
-    collection = Collection.read(folder, bench.model, cache, progress=progress)
+    collection = LearningCollection.read(folder, bench.model, cache, progress=progress)
     out = cache.parent / "learned" / f"{dataset.name}-{Path(recipe).stem}"
     begin = time.perf_counter()
     learned = collection.learn(method, named=False, out=out, threads=bench.threads, progress=progress)

@@ -75,7 +75,7 @@ def command(
     The best step is chosen on the split dev. OUT then holds the index, the encoder of the queries and, with --both,
     that of the documents. A training that was interrupted goes on when the same command is given again.
     """
-    from annvq.learn.collection import Collection  # torch takes seconds to import
+    from annvq.learn.collection import LearningCollection  # torch takes seconds to import
     from annvq.learn.methods import learning_method
     from annvq.learn.parts.student import check_recipe
 
@@ -90,7 +90,7 @@ def command(
     )  # fmt: skip
     kept = embeddings or (_OF_BENCH if _OF_BENCH.is_dir() else out / "embeddings")
     with shown() as progress:
-        collection = Collection.read(folder, model, kept, split=split, progress=progress)
+        collection = LearningCollection.read(folder, model, kept, split=split, progress=progress)
 
         def report(entry) -> None:
             metric = next(name for name in entry if "@" in name)

@@ -22,7 +22,7 @@ from annvq.progress import Progress
 
 
 @dataclass(frozen=True)
-class Collection:
+class LearningCollection:
     """Documents, train and dev queries as texts and vectors, and pairs of query row and document row.
 
     Without a dev split, `Method.fit` holds out some train queries.
@@ -46,7 +46,7 @@ class Collection:
         *,
         split: str = "train",
         progress: bool | Progress = False,
-    ) -> Collection:
+    ) -> LearningCollection:
         """Read a folder and embed what the cache does not hold.
 
         If there are several processes, the first one embeds and the others read the cache.
@@ -79,7 +79,7 @@ class Collection:
         return cls._read(*given)
 
     @classmethod
-    def _read(cls, folder: Path, model: str, cache: Path, split: str, progress: bool | Progress) -> Collection:
+    def _read(cls, folder: Path, model: str, cache: Path, split: str, progress: bool | Progress) -> LearningCollection:
         dataset = BeirDataset.read(folder, split)
         documents = _texts(cache, model, dataset.documents, "document", progress)
         rows = {name: row for row, name in enumerate(dataset.documents)}

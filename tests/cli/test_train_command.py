@@ -74,12 +74,12 @@ def test_train_leaves_an_index_and_goes_on(annvq_command, folder, tmp_path, meth
 def test_models_and_folders_may_be_paths(folder, tmp_path):
     from annvq.bench.beir import BeirBench
     from annvq.evaluation.tokens import cached_tokens
-    from annvq.learn.collection import Collection
+    from annvq.learn.collection import LearningCollection
     from annvq.learn.parts.encoder import load
 
     path = Path(weights.get_model_path())
-    found = Collection.read(folder, path, tmp_path)
-    same = Collection.read(str(folder), str(path), str(tmp_path))
+    found = LearningCollection.read(folder, path, tmp_path)
+    same = LearningCollection.read(str(folder), str(path), str(tmp_path))
     assert found.model == same.model == str(path)
     assert np.array_equal(found.train.vectors, same.train.vectors)
     assert embeddings.model_key(path) == embeddings.model_key(str(path))
@@ -89,7 +89,7 @@ def test_models_and_folders_may_be_paths(folder, tmp_path):
     assert load(path).encode(["wing"], "query").shape == (1, 384)
     assert BeirBench(path).model == path
     for call in (
-        lambda: Collection.read(folder, 5, tmp_path),
+        lambda: LearningCollection.read(folder, 5, tmp_path),
         lambda: BeirBench(None),
         lambda: embeddings.model_key(b"x"),
     ):

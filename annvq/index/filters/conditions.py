@@ -9,7 +9,7 @@ A row that lacks a value (null, or no such field) fails every comparison, so tha
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 from annvq.errors import FilterError
@@ -91,3 +91,14 @@ def comparisons(condition: Condition) -> Iterator[Comparison | ColumnComparison]
             waiting.append(node.condition)
         else:
             yield node
+
+
+def under(condition: Condition, path: str) -> Condition:
+    """Return the same condition on fields of ``path``: "page" becomes "metadata.page"."""
+    if isinstance(condition, And | Or):
+        return type(condition)(tuple(under(part, path) for part in condition.conditions))
+    if isinstance(condition, Not):
+        return Not(under(condition.condition, path))
+    if isinstance(condition, Comparison):
+        return replace(condition, path=f"{path}.{condition.path}")
+    return replace(condition, left=f"{path}.{condition.left}", right=f"{path}.{condition.right}")

@@ -57,10 +57,9 @@ class Filter:
             With what was given and what is accepted; also for integers that may as well be a mask.
 
         """
-        if isinstance(given, str):
-            return cls(text.read(given))
-        if isinstance(given, Mapping):
-            return cls(dialect.read(given))
+        condition = read(given)
+        if condition is not None:
+            return cls(condition)
         if is_expression(given):
             return cls(given)
         mask = as_mask(given)
@@ -96,6 +95,15 @@ class Filter:
                 for segment, rows in zip(snapshot.segments, passing, strict=True)
             ]
         )
+
+
+def read(given: Any) -> Condition | None:
+    """Return the condition that a filter as data or text stands for; None for filters of other kinds (FilterError)."""
+    if isinstance(given, Condition):
+        return given
+    if isinstance(given, str):
+        return text.read(given)
+    return dialect.read(given) if isinstance(given, Mapping) else None
 
 
 def _as_ids(given: Any) -> IdColumn:
