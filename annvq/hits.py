@@ -32,11 +32,14 @@ class Hits(_Pair):
     attributes
         An Arrow table of nq * k rows, which has the columns that the search was asked for; row q * k + i belongs to
         ``ids[q, i]`` and is null where no hit fills the place. None if the search was asked for none.
+    explain
+        What the search did and how long it took (`annvq.index.search.explain.Explanation`), if it was asked to say so.
 
     """
 
     metric: str | None = None
     attributes: pa.Table | None = None
+    explain: Any = None
 
     @property
     def distances(self) -> np.ndarray:

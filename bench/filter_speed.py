@@ -1,9 +1,10 @@
-"""Measure what filters cost a single query: masks, ids and expressions, given anew or prepared once.
+"""Measure what filters cost a single query, and what recall is left: masks, ids, expressions, conditions on columns.
 
-One thread, one query per call, k = 10; 1,000,000 synthetic vectors of 64 dimensions in as many lists as "fast" makes,
-and the same filter for every query. The table has median microseconds per query for every share of rows that pass; the
-column "of which preparing" is the part of a mask's time in which it is brought into the order of the lists and the rows
-of every list are counted.
+One thread, one query a call, k = 10; n = 1,000,000 made vectors of d = 64 in as many lists as "fast" makes, and the
+same filter for every query. For every share of rows that pass: recall at 10 among them, microseconds a query (medians)
+without a filter, with a prepared one, and with filters that are given anew in every call, on a column of integers,
+strings, lists and JSON, as ids, mask and expression; and which strategy the search chose. A second table has the
+seconds that the first condition on a column takes, and the megabytes that it keeps.
 
     python bench/filter_speed.py [--n N] [--json FILE]
 """
@@ -20,10 +21,11 @@ import pyarrow.compute as pc
 from figures import Figures, machine_line
 
 import annvq
-from annvq.index.filters.given import Filter
+from annvq.evaluation import recall
+from annvq.evaluation.exact import exact_neighbors
 
-D, K, QUERIES, PASSES = 64, 10, 100, 5
-SHARES = (1.0, 0.5, 0.1, 0.01, 0.001)
+D, K, QUERIES, PASSES = 64, 10, 100, 3
+SHARES = (1.0, 0.5, 0.1, 0.03, 0.01, 0.001, 0.0001, 0.00001)
 
 
 def made(n: int, seed: int) -> np.ndarray:
@@ -33,8 +35,37 @@ def made(n: int, seed: int) -> np.ndarray:
     return centres[rng.integers(0, len(centres), n)] + rng.normal(size=(n, D)).astype(np.float32)
 
 
+def columns(order: np.ndarray) -> pa.Table:
+    """Return a number from 0 to n - 1 for every row in four forms; lists name the shares that the row belongs to."""
+    n = len(order)
+    shares = [[name for name, below in named(n) if number < below] for number in range(n)]
+    return pa.table(
+        {
+            "number": order,
+            "text": [f"{number:09d}" for number in order],
+            "list": [shares[number] for number in order],
+            "json": [f'{{"number": {number}, "source": "page {number % 977}"}}' for number in order],
+        }
+    )
+
+
+def named(n: int) -> list[tuple[str, int]]:
+    """Return the name of every share, and the number that is above all of its rows'."""
+    return [(f"share {share}", round(share * n)) for share in SHARES]
+
+
+def conditions(name: str, below: int) -> dict[str, dict[str, Any]]:
+    """Return a filter on every column that the same rows pass."""
+    return {
+        "number": {"number": {"$lt": below}},
+        "text": {"text": {"$lt": f"{below:09d}"}},
+        "list": {"list": {"$contains": name}},
+        "json": {"json.number": {"$lt": below}},
+    }
+
+
 def microseconds(call: Callable[[np.ndarray], Any], queries: np.ndarray) -> float:
-    """Return the median of some calls for each query, one query per call."""
+    """Return the median of some calls for each query, one query a call."""
     call(queries[0])
     spent = []
     for _ in range(PASSES):
@@ -52,28 +83,35 @@ def main() -> None:
     options, rest = parser.parse_known_args()
     n = options.n
     order = np.random.default_rng(1).permutation(n)
-    index = annvq.build(made(n, 2), "fast", metric="l2", attributes=pa.table({"number": order}), seed=0)
-    queries = made(QUERIES, 3)
+    vectors, queries = made(n, 2), made(QUERIES, 3)
+    index = annvq.build(vectors, "fast", metric="l2", attributes=columns(order), seed=0)
+
+    first = Figures(f"first condition on a column, {n:,} rows", ["column", "seconds, first", "microseconds, then"])
+    for column, given in conditions(named(n)[-1][0], 10).items():
+        start = time.perf_counter()
+        index.prepare_filter(given)
+        spent = time.perf_counter() - start
+        first.add(column, spent, microseconds(lambda _, given=given: index.prepare_filter(given), queries))
+    first.show(machine_line(), [])
+
+    kinds = ["number", "text", "list", "json", "ids", "mask", "expression"]
     figures = Figures(
-        f"filters, {n:,} x {D}, microseconds per query",
-        ["share", "no filter", "mask", "of which preparing", "prepared mask", "ids", "prepared ids", "expression",
-         "prepared expression"],
-    )  # fmt: skip
-    whole = index.rows.current.snapshot
-    for share in SHARES:
-        below = round(share * n)
-        mask, ids, expression = order < below, np.flatnonzero(order < below), pc.field("number") < below
+        f"filters, {n:,} x {D}, microseconds a query", ["share", "recall", "strategy", "no filter", "prepared", *kinds]
+    )
+    for name, below in named(n):
+        given = {**conditions(name, below), "ids": np.flatnonzero(order < below), "mask": order < below,
+                 "expression": pc.field("number") < below}  # fmt: skip
 
         def searched(given: Any, some: int = QUERIES) -> float:
             return microseconds(lambda query: index.search(query, K, filter=given, threads=1), queries[:some])
 
-        ready = microseconds(
-            lambda query, mask=mask: Filter.parse(mask, whole).narrowed(whole).searchable_per_list, queries
-        )
-        prepared = [searched(index.prepare_filter(given)) for given in (mask, ids, expression)]
+        rows = given["ids"]
+        truth = rows[exact_neighbors(vectors[rows], queries, min(K, len(rows)), "l2")[0]]
+        prepared = index.prepare_filter(given["number"])
+        hits = index.search(queries, K, filter=prepared, explain=True)
         figures.add(
-            share, searched(None), searched(mask), ready, prepared[0], searched(ids, 5), prepared[1],
-            searched(expression, 5), prepared[2],
+            name.removeprefix("share "), recall(hits.ids, truth), hits.explain.strategy, searched(None),
+            searched(prepared), *(searched(given[kind], 20 if kind in ("ids", "expression") else 50) for kind in kinds),
         )  # fmt: skip
     figures.show(machine_line(), rest)
 

@@ -14,6 +14,7 @@ from annvq.hits import Hits, RangeHits
 from annvq.index.base import BaseIndex
 from annvq.index.recipe import Recipe
 from annvq.index.rows.snapshot import Snapshot
+from annvq.index.search.explain import Explanation, Trace
 from annvq.index.search.params import SearchParams, checked
 from annvq.index.search.rangesearch import range_search
 from annvq.index.search.stages import search
@@ -86,6 +87,7 @@ class Index(BaseIndex):
         filter: Any = None,
         columns: Any = None,
         offset: int = 0,
+        explain: bool = False,
         threads: int | None = None,
     ) -> Hits:
         """Return the k best of every query.
@@ -108,26 +110,34 @@ class Index(BaseIndex):
             Candidates that the refine store rescores, at least k, instead of those of ``params`` and 2 k, whichever is
             more.
         filter
-            Only these rows: ids, a boolean mask over the rows in the order of insertion, or a
-            ``pyarrow.compute`` expression over the attributes; or any of these from `prepare_filter`. Applied
-            in the scan: k hits come back when k rows pass, and those that every row passes are the same as
-            without a filter. Ids that the index does not hold let nothing pass, without an error, for lists of
-            what a user may see name more than one index holds. Null in an expression, or in a mask of Arrow, pandas or
-            polars, is false; None in a list is refused.
-            FilterError for what is none of these, a mask of another length, and as many integers as there
-            are rows that are all 0 or 1, which may as well be a mask.
+            Only these rows: a condition on the attributes as a dict, such as ``{"lang": "de", "page": {"$gte": 3}}``,
+            as a text, such as ``"lang == 'de' and page >= 3"``, or as a ``pyarrow.compute`` expression; ids; a boolean
+            mask over the rows in the order of insertion; or any of these from `prepare_filter`. k hits come back when
+            k rows pass. Where few pass, all of these are scored instead of scanning lists; otherwise the more lists
+            are looked into, the fewer rows pass, so that recall is not lower than without a filter. Hits of a filter
+            that every row passes are the same as without one. Ids that the index does not hold let nothing pass,
+            without an error, for lists of what a user may see name more than one index holds. Null in an expression,
+            or in a mask of Arrow, pandas or polars, is false; None in a list is refused.
+            FilterError for what is none of these, a condition that does not fit the attributes, a mask of another
+            length, and as many integers as there are rows that are all 0 or 1, which may as well be a mask.
         columns
             Names of attributes that come with the hits (`Hits.attributes`); by default none.
         offset
             How many of the best hits to pass over: the second page of ten is ``k=10, offset=10``.
+        explain
+            Whether ``hits.explain`` says what the search did: strategy, lists, rows, seconds
+            (`annvq.index.search.explain.Explanation`).
         threads
             Default: all CPUs of the process for a batch; the result does not depend on it.
 
         """
+        traces = [Trace()] if explain else None
         now = self.rows.current
         view = now.view if filter is None else now.narrowed(filter)
         default = now.depth if params is None else checked(params)
-        if view.fused is not None and columns is None and not offset:
+        if traces is not None:
+            traces[0].ends("filter")
+        elif view.fused is not None and columns is None and not offset:
             hits = view.fused.search_one(queries, k, nprobe, rerank, default, threads)
             if hits is not None:
                 return hits
@@ -140,8 +150,11 @@ class Index(BaseIndex):
         found = min(offset + k, allowed)
         candidates = max(depth.rerank, 2 * (offset + k)) if rerank is None else depth.rerank
         depth = SearchParams(depth.nprobe, min(candidates, allowed))  # pools are as large as they are asked to be
-        scores, rows = search(view, matrix, found, depth, pool.resolve(threads))
-        return shown(snapshot, scores, rows, k, offset, now.trained.metric, columns)
+        scores, rows = search(view, matrix, found, depth, pool.resolve(threads), traces=traces)
+        hits = shown(snapshot, scores, rows, k, offset, now.trained.metric, columns)
+        if traces is not None:
+            hits.explain = Explanation.of(view.strategy, traces, len(matrix))
+        return hits
 
     def range_search(self, queries: Any, radius: float, *, nprobe: int | None = None, filter: Any = None) -> RangeHits:
         """Return all rows within a radius, among those of the lists that are probed.

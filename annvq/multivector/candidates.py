@@ -62,7 +62,7 @@ class Finder:
         """
         snapshot = view.snapshot
         if self.by == "all":
-            rows = np.concatenate([_NONE, *(_allowed(segment) + segment.base for segment in snapshot.segments)])
+            rows = np.concatenate([_NONE, *(segment.allowed() + segment.base for segment in snapshot.segments)])
             return [rows] * len(queries)
         if self.by == "encoding":
             vectors = self.encoder.encode_queries(queries, threads=threads)
@@ -166,14 +166,9 @@ class Finder:
         return held[1:]
 
 
-def _allowed(segment: Segment) -> np.ndarray:
-    """Return the rows of a segment that may be returned, int64."""
-    return np.flatnonzero(segment.allow) if len(segment.allow) else np.arange(segment.n)
-
-
 def _blocks(segment: Segment) -> list[np.ndarray]:
     """Cut a segment's allowed rows into runs of about `_BLOCK` vectors."""
-    rows = _allowed(segment)
+    rows = segment.allowed()
     if len(rows) == 0:
         return []
     ends = np.cumsum(np.diff(segment.arrays[OFFSETS])[rows])

@@ -12,6 +12,7 @@ import pytest
 import annvq
 from annvq.errors import AnnvqError, DtypeError, NonFiniteError, ParameterError, ShapeError, ZeroVectorError
 from annvq.index.recipe import CodebookSpec, Recipe
+from annvq.index.search import view
 from annvq.index.search.fused import Fused
 from annvq.vectors import as_matrix
 
@@ -20,12 +21,20 @@ BASE = (RNG.normal(size=(2500, 40)) * np.linspace(2, 0.1, 40)).astype(np.float32
 QUERIES = (RNG.normal(size=(70, 40)) * np.linspace(2, 0.1, 40)).astype(np.float32)
 
 
+@pytest.fixture(autouse=True)
+def lists_are_scanned():
+    """Let rows that pass a filter never be so few that each is scored, which needs no scan."""
+    with pytest.MonkeyPatch.context() as patch:  # of its own, for tests undo theirs
+        patch.setattr(view, "_PER_ROW", np.inf)
+        yield
+
+
 def watched(index: annvq.Index, monkeypatch) -> list[tuple[bool, bool]]:
     """Return a list that gets, for every search in one call, whether its queries are as given, and what it returns."""
     calls, make = [], Fused.of
 
-    def of(trained, snapshot):
-        made = make(trained, snapshot)
+    def of(trained, snapshot, widening=1.0):
+        made = make(trained, snapshot, widening)
         assert made is not None
 
         def spy(*arguments):
@@ -35,8 +44,8 @@ def watched(index: annvq.Index, monkeypatch) -> list[tuple[bool, bool]]:
         return replace(made, search=replace(made.search, kernel=spy))
 
     monkeypatch.setattr(Fused, "of", of)
-    view = index.rows.current.view
-    monkeypatch.setitem(view.__dict__, "fused", of(view.trained, view.snapshot))
+    whole = index.rows.current.view
+    monkeypatch.setitem(whole.__dict__, "fused", of(whole.trained, whole.snapshot))
     return calls
 
 

@@ -31,6 +31,13 @@ class Pools:
         return cls(scores, rows, counts, thresholds, keep)
 
     @classmethod
+    def of(cls, rows: np.ndarray, nq: int) -> Pools:
+        """Make the pools of ``nq`` queries that all hold the same rows (m,) int64, whose scores are yet to be found."""
+        m = len(rows)
+        counts, thresholds = np.full(nq, m, np.int64), np.zeros(nq, np.float32)
+        return cls(np.zeros((nq, m), np.float32), np.tile(rows, (nq, 1)), counts, thresholds, m)
+
+    @classmethod
     def merged(cls, parts: list[Pools], keys: np.ndarray) -> Pools:
         """Join the pools that several threads filled for the same queries."""
         if len(parts) == 1:

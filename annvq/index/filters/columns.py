@@ -6,7 +6,6 @@ attributes do; of each segment, the last `_MOST_KEPT` paths are kept.
 
 from __future__ import annotations
 
-import json
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from annvq.index.filters.jsontexts import parsed_texts
 from annvq.index.filters.orders import Numbers, Strings
 from annvq.index.filters.paths import Path
 from annvq.index.filters.rowset import RowSet
@@ -85,11 +85,11 @@ def _read(column: pa.ChunkedArray, path: Path) -> Column:
         lists = pa.chunked_array([chunk.flatten() for chunk in held.chunks], column.type.value_type)
         owners = np.repeat(rows, pc.list_value_length(held).to_numpy())
         valid = lists.is_valid().to_numpy()
-        return Column(present, items=_ordered(lists.drop_null(), owners[valid]))
-    return Column(present, values=_ordered(held, rows))
+        return Column(present, items=_ordered(lists.drop_null(), owners[valid], repeat=True))
+    return Column(present, values=_ordered(held, rows, repeat=False))
 
 
-def _ordered(column: pa.ChunkedArray, rows: np.ndarray) -> dict[str, list[Ordered]]:
+def _ordered(column: pa.ChunkedArray, rows: np.ndarray, *, repeat: bool) -> dict[str, list[Ordered]]:
     """Return a column without null in order, by its kind; nothing for structs, lists and maps."""
     import pyarrow as pa
 
@@ -97,10 +97,10 @@ def _ordered(column: pa.ChunkedArray, rows: np.ndarray) -> dict[str, list[Ordere
     if kind == "bytes":
         column = column.cast(pa.large_binary())
     if kind in ("text", "bytes"):
-        return {kind: [Strings.of(column, rows)]}
+        return {kind: [Strings.of(column, rows, repeat)]}
     if kind in ("null", "struct", "list", "other"):
         return {}
-    return {kind: [Numbers.of(_numbers(column, kind), rows, _scale(column.type, kind))]}
+    return {kind: [Numbers.of(_numbers(column, kind), rows, repeat, _scale(column.type, kind))]}
 
 
 def _numbers(column: pa.ChunkedArray, kind: str) -> np.ndarray:
@@ -142,37 +142,26 @@ def _read_json(texts: pa.ChunkedArray, rows: np.ndarray, keys: tuple[str, ...], 
     values = _Collected()
     items = _Collected()
     present = []
-    for row, text in zip(rows.tolist(), _each(texts), strict=True):
-        found = _field(text, keys)
+    for row, held in zip(rows.tolist(), parsed_texts(texts), strict=True):
+        found = _field(held, keys)
         if found is None:
             continue
         present.append(row)
-        if isinstance(found, list):
+        if type(found) is list:
             for item in found:
                 items.add(row, item)
         else:
             values.add(row, found)
-    return Column(RowSet.of(np.array(present, np.int64), n), values.ordered(), items.ordered())
+    return Column(RowSet.of(np.array(present, np.int64), n), values.ordered(repeat=False), items.ordered(repeat=True))
 
 
-def _each(texts: pa.ChunkedArray) -> Any:
-    """Yield the texts of a column, some at a time, so that not all of them are copied at once."""
-    for chunk in texts.chunks:
-        for start in range(0, len(chunk), 1 << 14):
-            yield from chunk.slice(start, 1 << 14).to_pylist()
-
-
-def _field(text: str, keys: Sequence[str]) -> Any:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
+def _field(held: Any, keys: Sequence[str]) -> Any:
     while keys:
-        if not isinstance(found, dict):
+        if type(held) is not dict:
             return None
-        key, keys = _longest(found, keys)
-        found = found.get(key)
-    return found
+        key, keys = (keys[0], ()) if len(keys) == 1 else _longest(held, keys)
+        held = held.get(key)
+    return held
 
 
 def _longest(found: dict[str, Any], keys: Sequence[str]) -> tuple[str, Sequence[str]]:
@@ -198,33 +187,34 @@ class _Collected:
             found[0].append(row)
             found[1].append(value)
 
-    def ordered(self) -> dict[str, list[Ordered]]:
+    def ordered(self, *, repeat: bool) -> dict[str, list[Ordered]]:
         """Return the values in order."""
         made: dict[str, list[Ordered]] = {}
         for (kind, (rows, values)), name in zip(self._found.items(), ("bool", "number", "number", "text"), strict=True):
             if values:
-                made.setdefault(name, []).extend(_in_order(kind, values, np.array(rows, np.uint32)))
+                made.setdefault(name, []).extend(_in_order(kind, values, np.array(rows, np.uint32), repeat))
         return made
 
 
-def _in_order(kind: type, values: list[Any], rows: np.ndarray) -> list[Ordered]:
+def _in_order(kind: type, values: list[Any], rows: np.ndarray, repeat: bool) -> list[Ordered]:
     if kind is str:
-        return [_texts_in_order(values, rows)]
+        return [_texts_in_order(values, rows, repeat)]
     if kind is not int:
-        return [Numbers.of(np.array(values, kind), rows)]
+        return [Numbers.of(np.array(values, kind), rows, repeat)]
     if _INT64.min <= min(values) and max(values) <= _INT64.max:
-        return [Numbers.of(np.array(values, np.int64), rows)]
+        return [Numbers.of(np.array(values, np.int64), rows, repeat)]
     wide = np.array([not _INT64.min <= value <= _INT64.max for value in values])
     numbers = np.array(values, object)
-    return [Numbers.of(numbers[~wide].astype(np.int64), rows[~wide]), Numbers.of(numbers[wide], rows[wide])]
+    narrow = Numbers.of(numbers[~wide].astype(np.int64), rows[~wide], repeat)
+    return [narrow, Numbers.of(numbers[wide], rows[wide], repeat)]
 
 
-def _texts_in_order(values: list[str], rows: np.ndarray) -> Strings:
+def _texts_in_order(values: list[str], rows: np.ndarray, repeat: bool) -> Strings:
     import pyarrow as pa
 
     try:
-        return Strings.of(pa.chunked_array([pa.array(values, pa.large_string())]), rows)
+        return Strings.of(pa.chunked_array([pa.array(values, pa.large_string())]), rows, repeat)
     except UnicodeEncodeError:  # half of a pair of code units is no text, and equal to none
         whole = [place for place, value in enumerate(values) if not any("\ud800" <= c <= "\udfff" for c in value)]
         texts = pa.array([values[place] for place in whole], pa.large_string())
-        return Strings.of(pa.chunked_array([texts]), rows[whole])
+        return Strings.of(pa.chunked_array([texts]), rows[whole], repeat)

@@ -39,17 +39,17 @@ class Lookup:
         found = []
         for kind, values in self.values.items():
             if self.operator in ("contains", "contains_any"):
-                found += [RowSet.of(_looked_up(order, "in", values), n) for order in column.items.get(kind, ())]
+                found += [_looked_up(order, "in", values, n) for order in column.items.get(kind, ())]
                 if self.operator == "contains_any" or kind != "text":
                     continue
-            found += [RowSet.of(_looked_up(order, self.operator, values), n) for order in column.values.get(kind, ())]
+            found += [_looked_up(order, self.operator, values, n) for order in column.values.get(kind, ())]
         return RowSet.union(found, n)
 
 
-def _looked_up(order: Ordered, operator: str, values: list[Any]) -> Any:
-    if operator == "in":
-        return order.among(values)
-    return order.compared(operator, values[0])
+def _looked_up(order: Ordered, operator: str, values: list[Any], n: int) -> RowSet:
+    if operator == "in" and len(values) > 1:
+        return order.among(values, n)
+    return order.compared("eq" if operator == "in" else operator, values[0], n)
 
 
 @dataclass(frozen=True)

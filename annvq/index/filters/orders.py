@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from annvq.arrays import offsets_of
 from annvq.errors import FilterError
+from annvq.index.filters.rowset import RowSet, is_few
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,19 +24,45 @@ _SEARCHED = 64  # more texts than these are looked up together, by hashing
 
 
 @dataclass(frozen=True, eq=False)
-class Numbers:
-    """Rows ordered by numbers; a row stands several times where it has several values, and not at all without one.
+class OrderedRows:
+    """Row numbers (m,) uint32 in the order of values; ``repeat`` says whether a row may stand several times."""
 
-    ``values`` (m,) are ascending integers, floats without NaN, or Python's integers (dtype object), and ``rows`` (m,)
-    uint32 the rows that have them. A value that is compared is first multiplied by ``scale``.
+    rows: np.ndarray
+    repeat: bool
+
+    @cached_property
+    def _places(self) -> np.ndarray:
+        """(last row + 1,) uint32: where each row stands; the largest integer for those that stand nowhere."""
+        places = np.full(int(self.rows.max(initial=0)) + 1, _NOWHERE, np.uint32)
+        places[self.rows] = np.arange(len(self.rows), dtype=np.uint32)
+        return places
+
+    def rows_between(self, begin: int, end: int, n: int) -> RowSet:
+        """Return the set of rows, of ``n``, that stand at ``begin:end``."""
+        if self.repeat or is_few(end - begin, n):
+            return RowSet.of(self.rows[begin:end], n, repeat=self.repeat)
+        mask = np.zeros(n, bool)
+        places = self._places  # from first to last, which is faster than from value to value
+        np.less(places - np.uint32(begin), np.uint32(end - begin), out=mask[: len(places)])
+        return RowSet(n, None, mask)
+
+
+_NOWHERE = np.uint32(2**32 - 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Numbers(OrderedRows):
+    """Rows ordered by numbers.
+
+    ``values`` (m,) are ascending integers, floats without NaN, or Python's integers (dtype object). A value that is
+    compared is first multiplied by ``scale``.
     """
 
     values: np.ndarray
-    rows: np.ndarray
     scale: Fraction | int = 1
 
     @classmethod
-    def of(cls, values: np.ndarray, rows: np.ndarray, scale: Fraction | int = 1) -> Numbers:
+    def of(cls, values: np.ndarray, rows: np.ndarray, repeat: bool, scale: Fraction | int = 1) -> Numbers:
         """Order values (m,) of rows (m,), ascending; NaN compares with nothing."""
         if values.dtype == bool:
             values = values.view(np.uint8)
@@ -42,21 +70,22 @@ class Numbers:
             held = ~np.isnan(values)
             values, rows = values[held].astype(np.float64), rows[held]
         order = np.argsort(values, kind="stable")
-        return cls(values[order], rows[order], scale)
+        return cls(rows[order], repeat, values[order], scale)
 
-    def compared(self, operator: str, value: Any) -> np.ndarray:
-        """Return the rows whose value is equal to, less than, ... a number; a row may stand twice."""
+    def compared(self, operator: str, value: Any, n: int) -> RowSet:
+        """Return the rows, of ``n``, whose value is equal to, less than, ... a number."""
         if value != value:
-            return self.rows[:0]
+            return RowSet.none(n)
         if self.scale != 1:
             value = Fraction(value) * self.scale if _is_finite(value) else value
-        return _cut(self.rows, operator, lambda: self._place(value, False), lambda: self._place(value, True))
+        begin, end = _span(operator, len(self.rows), lambda after: self._place(value, after))
+        return self.rows_between(begin, end, n)
 
-    def among(self, values: Sequence[Any]) -> np.ndarray:
+    def among(self, values: Sequence[Any], n: int) -> RowSet:
         """Return the rows whose value is one of some numbers."""
         wanted = self._as_stored(values)
         begins = np.searchsorted(self.values, wanted, "left")
-        return self.rows[spans(begins, np.searchsorted(self.values, wanted, "right"))]
+        return RowSet.of(self.rows[spans(begins, np.searchsorted(self.values, wanted, "right"))], n)
 
     def _place(self, value: Any, after: bool) -> int:
         """Return how many values are less than a number, or also equal to it (``after``)."""
@@ -114,19 +143,17 @@ class Numbers:
 
 
 @dataclass(frozen=True, eq=False)
-class Strings:
+class Strings(OrderedRows):
     """Rows grouped by their texts, or bytes.
 
-    ``values`` (u,) are different, ascending by code points; the rows of value i are ``rows[starts[i]:starts[i + 1]]``,
-    uint32. A row stands several times where it has several values.
+    ``values`` (u,) are different, ascending by code points; the rows of value i are ``rows[starts[i]:starts[i + 1]]``.
     """
 
     values: pa.Array
     starts: np.ndarray
-    rows: np.ndarray
 
     @classmethod
-    def of(cls, column: pa.ChunkedArray, rows: np.ndarray) -> Strings:
+    def of(cls, column: pa.ChunkedArray, rows: np.ndarray, repeat: bool) -> Strings:
         """Group the rows (m,) of a column of m texts without null."""
         import pyarrow as pa
         import pyarrow.compute as pc
@@ -141,37 +168,33 @@ class Strings:
         ranks[order] = np.arange(len(order))
         ranked = ranks[codes]
         starts = offsets_of(np.bincount(ranked, minlength=len(order)))
-        return cls(found.take(pa.array(order)), starts, rows[np.argsort(ranked, kind="stable")])
+        return cls(rows[np.argsort(ranked, kind="stable")], repeat, found.take(pa.array(order)), starts)
 
-    def compared(self, operator: str, value: Any) -> np.ndarray:
-        """Return the rows whose text is equal to, less than, ... another, or starts or ends with it or contains it."""
+    def compared(self, operator: str, value: Any, n: int) -> RowSet:
+        """Return the rows, of ``n``, whose text is equal to, less than, ... another, begins or ends with it, ..."""
         if operator in _MATCHES:
-            return self._matching(operator, value)
+            return self._matching(operator, value, n)
         if operator == "starts_with":
-            begin = self.starts[self._place(value, after=False)]
-            return self.rows[begin : self.starts[self._place(value, after=True, length=len(value))]]
-        return _cut(
-            self.rows,
-            operator,
-            lambda: self.starts[self._place(value, after=False)],
-            lambda: self.starts[self._place(value, after=True)],
-        )
+            places = self._place(value, False), self._place(value, True, len(value))
+        else:
+            places = _span(operator, len(self.values), lambda after: self._place(value, after))
+        return self.rows_between(int(self.starts[places[0]]), int(self.starts[places[1]]), n)
 
-    def among(self, values: Sequence[Any]) -> np.ndarray:
+    def among(self, values: Sequence[Any], n: int) -> RowSet:
         """Return the rows whose text is one of some texts."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
         if len(values) <= _SEARCHED:
-            return np.concatenate([self.rows[:0], *(self.compared("eq", value) for value in set(values))])
-        return self._of_values(pc.is_in(self.values, value_set=pa.array(values, self.values.type)))
+            return RowSet.union([self.compared("eq", value, n) for value in set(values)], n)
+        return self._of_values(pc.is_in(self.values, value_set=pa.array(values, self.values.type)), n)
 
     def _place(self, value: Any, after: bool, length: int | None = None) -> int:
         """Return how many texts are less than one, or also equal to it (``after``), by their first ``length`` signs."""
         bisect = bisect_right if after else bisect_left
         return bisect(range(len(self.values)), value, key=lambda i: self.values[i].as_py()[:length])
 
-    def _matching(self, operator: str, value: str) -> np.ndarray:
+    def _matching(self, operator: str, value: str, n: int) -> RowSet:
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -179,11 +202,11 @@ class Strings:
             found = getattr(pc, _MATCHES[operator])(self.values, value)
         except pa.ArrowException as error:
             raise FilterError(f"filter: a pattern of {len(value):,} characters: {error}") from error
-        return self._of_values(found)
+        return self._of_values(found, n)
 
-    def _of_values(self, chosen: pa.Array) -> np.ndarray:
+    def _of_values(self, chosen: pa.Array, n: int) -> RowSet:
         places = np.flatnonzero(chosen.to_numpy(zero_copy_only=False))
-        return self.rows[spans(self.starts[places], self.starts[places + 1])]
+        return RowSet.of(self.rows[spans(self.starts[places], self.starts[places + 1])], n)
 
 
 _MATCHES = {"contains": "match_substring", "ends_with": "ends_with", "like": "match_like"}
@@ -193,13 +216,13 @@ def _is_finite(value: Any) -> bool:
     return isinstance(value, int) or math.isfinite(value)
 
 
-def _cut(rows: np.ndarray, operator: str, before: Any, after: Any) -> np.ndarray:
-    """Return the rows of a comparison; ``before`` and ``after`` return where those that are equal begin and end."""
+def _span(operator: str, count: int, place: Callable[[bool], int]) -> tuple[int, int]:
+    """Return where the values begin and end that compare so; ``place(after)`` is where equal ones begin, or end."""
     if operator == "eq":
-        return rows[before() : after()]
+        return place(False), place(True)
     if operator in ("lt", "le"):
-        return rows[: before() if operator == "lt" else after()]
-    return rows[after() if operator == "gt" else before() :]
+        return 0, place(operator == "le")
+    return place(operator == "gt"), count
 
 
 def spans(begins: np.ndarray, ends: np.ndarray) -> np.ndarray:

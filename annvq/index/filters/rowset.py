@@ -10,6 +10,11 @@ import numpy as np
 _FEW = 32  # a set of less than one row in so many is kept as row numbers
 
 
+def is_few(count: int, n: int) -> bool:
+    """Return whether so many rows of ``n`` are kept as numbers rather than as a mask."""
+    return count * _FEW < n
+
+
 @dataclass(frozen=True, eq=False)
 class RowSet:
     """A set of rows of ``n``: sorted numbers ``few`` (m,) int64 or, if that is None, a ``mask`` (n,) bool."""
@@ -29,12 +34,15 @@ class RowSet:
         return cls(n, None, np.ones(n, bool))
 
     @classmethod
-    def of(cls, rows: np.ndarray, n: int) -> RowSet:
-        """Return the set of row numbers in any order, which may repeat."""
-        if len(rows) * _FEW < n:
-            return cls(n, np.unique(rows).astype(np.int64, copy=False))
+    def of(cls, rows: np.ndarray, n: int, *, repeat: bool = True) -> RowSet:
+        """Return the set of row numbers in any order, which may ``repeat``."""
+        if is_few(len(rows), n):
+            ascending = np.sort(rows).astype(np.int64, copy=False)
+            if repeat and len(ascending):
+                ascending = ascending[np.append(True, ascending[1:] != ascending[:-1])]
+            return cls(n, ascending)
         mask = np.zeros(n, bool)
-        mask[rows] = True
+        mask[rows.astype(np.int64, copy=False)] = True  # NumPy takes other integers some at a time
         return cls(n, None, mask)
 
     def as_mask(self) -> np.ndarray:

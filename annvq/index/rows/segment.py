@@ -112,6 +112,12 @@ class Segment:
         kernels.count_per_list(self.allow, self.offsets, counts)
         return counts
 
+    def allowed(self) -> np.ndarray:
+        """Return the rows that a search may return, int64, ascending."""
+        if self.few is not None:
+            return self.few
+        return np.flatnonzero(self.allow != 0) if len(self.allow) else np.arange(self.n)
+
     def labels(self) -> np.ndarray:
         """Return every row's list, (n,) int64."""
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +33,8 @@ _CHECKED = np.float32(0)  # queries are not checked again
 class Fused:
     """The search of an index's snapshot in one kernel call.
 
-    ``count`` rows may be returned; a query that searches ``most_lists`` or more is worth sharing among threads.
+    ``count`` rows may be returned; a query that searches ``most_lists`` or more is worth sharing among threads. One
+    query searches ``widening`` times as many lists as it asks for, see `annvq.index.search.view.View`.
     """
 
     trained: Trained
@@ -41,9 +43,10 @@ class Fused:
     with_ids: bool
     count: int
     most_lists: float
+    widening: float
 
     @classmethod
-    def of(cls, trained: Trained, snapshot: Snapshot) -> Fused | None:
+    def of(cls, trained: Trained, snapshot: Snapshot, widening: float = 1.0) -> Fused | None:
         """Prepare an index's snapshot, which a filter may narrow; None if it is searched stage by stage."""
         if trained.coarse is None or len(snapshot.segments) != 1:
             return None
@@ -67,7 +70,7 @@ class Fused:
         if search is None:
             return None
         most_lists = SPLIT_ROWS * trained.nlist / max(1, snapshot.rows)
-        return cls(trained, snapshot, search, with_ids, snapshot.searchable_count, most_lists)
+        return cls(trained, snapshot, search, with_ids, snapshot.searchable_count, most_lists, widening)
 
     def search_block(self, queries: np.ndarray, k: int, keep: int, nprobe: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the best k scores and rows of queries (nq, d), as `annvq.index.search.stages` does."""
@@ -97,6 +100,8 @@ class Fused:
             nprobe = depth.nprobe
         elif not (type(nprobe) is int and nprobe > 0):
             return None
+        if self.widening != 1.0:
+            nprobe = math.ceil(nprobe * self.widening)
         if rerank is None:
             rerank = max(depth.rerank, 2 * k)
         elif not (type(rerank) is int and rerank > 0):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -56,7 +55,7 @@ class PreparedFilter:
 
 def narrowed(view: View, passing: Filter) -> View:
     """Return a view of the rows that pass a filter."""
-    return replace(view, snapshot=passing.narrowed(view.snapshot))
+    return View(view.trained, passing.narrowed(view.snapshot), view.snapshot.live_count)
 
 
 def _have_same_rows(a: Snapshot, b: Snapshot) -> bool:

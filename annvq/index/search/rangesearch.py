@@ -21,13 +21,7 @@ def range_search(view: View, query: np.ndarray, least: float, nprobe: int) -> tu
     rotated = trained.rotate(query)
     probes = probe(trained, rotated, nprobe, 0, snapshot.searchable_per_list)
     rows = np.concatenate([_rows(snapshot, probes), np.empty(0, np.int64)])
-    pools = Pools(
-        np.zeros((1, len(rows)), np.float32),
-        rows[None].copy(),
-        np.array([len(rows)], np.int64),
-        np.zeros(1, np.float32),
-        len(rows),
-    )
+    pools = Pools.of(rows, 1)
     rescore(trained, snapshot, query, trained.codes.prepare(rotated, probes), pools)
     if trained.zero != "error" and not query.any():
         pools.scores[:] = 0.0

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from annvq.index.codes import spill
 from annvq.index.codes.pools import Pools
 from annvq.index.codes.probes import Probes
 from annvq.index.rows.snapshot import Snapshot
+from annvq.index.search.explain import Trace
 from annvq.index.search.fused import SPLIT_ROWS
 from annvq.index.search.params import SearchParams
 from annvq.index.search.view import View
@@ -22,12 +24,20 @@ _POOL_BYTES = 1 << 26  # of one block's pools
 
 
 def search(
-    view: View, queries: np.ndarray, k: int, depth: SearchParams, threads: int, *, split_rows: int | None = None
+    view: View,
+    queries: np.ndarray,
+    k: int,
+    depth: SearchParams,
+    threads: int,
+    *,
+    split_rows: int | None = None,
+    traces: list[Trace] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the best k rows of every query.
 
     Lists are probed until they hold as many rows that may be returned as the pool takes. The answer depends on
-    these rows alone, and not on whether others were removed or do not pass a filter.
+    these rows alone, and not on whether others were removed. If few rows pass a filter (`View.few`), all of them are
+    scored; otherwise more lists are probed, the fewer rows pass.
 
     Parameters
     ----------
@@ -43,6 +53,8 @@ def search(
         Number of threads, which share blocks of queries or, for few queries, parts of the lists.
     split_rows
         The least number of rows in a part, `SPLIT_ROWS` if None.
+    traces
+        To which what was done for each block of queries is added, if it is a list.
 
     Returns
     -------
@@ -53,9 +65,14 @@ def search(
     if k == 0 or len(queries) == 0:
         return np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
     keep = _pool_depth(view.trained, k, depth)
+    few, nprobe = view.few, view.lists(depth.nprobe)
+    if few is not None:
+        keep = max(1, len(few))
     fused = view.fused
-    if fused is not None and threads >= 2 * len(queries) and (split_rows or depth.nprobe >= fused.most_lists):
-        fused = None
+    if traces is not None or (
+        fused is not None and threads >= 2 * len(queries) and (split_rows or nprobe >= fused.most_lists)
+    ):
+        fused = None  # stage by stage
     most = _BLOCK if fused is None else _FUSED_BLOCK
     size = max(1, min(most, -(-len(queries) // threads), _POOL_BYTES // (12 * capacity_for(keep))))
     blocks = [slice(start, start + size) for start in range(0, len(queries), size)]
@@ -63,8 +80,13 @@ def search(
 
     def run_block(block: slice) -> tuple[np.ndarray, np.ndarray]:
         if fused is not None:
-            return fused.search_block(queries[block], k, keep, depth.nprobe)
-        return _search_block(view.trained, view.snapshot, queries[block], k, keep, depth.nprobe, spare, split_rows)
+            return fused.search_block(queries[block], k, keep, nprobe)
+        trace = None
+        if traces is not None:
+            traces.append(trace := Trace())
+        if few is not None:
+            return _score_rows(view, queries[block], k, few, trace)
+        return _search_block(view, queries[block], k, keep, nprobe, spare, split_rows, trace)
 
     found = [run_block(blocks[0])] if len(blocks) == 1 else pool.run(run_block, blocks, threads)
     scores, rows = found[0]
@@ -93,21 +115,49 @@ def _pool_depth(trained: Trained, k: int, depth: SearchParams) -> int:
     return trained.codes.pool_depth(k)
 
 
+def _score_rows(
+    view: View, queries: np.ndarray, k: int, rows: np.ndarray, trace: Trace | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the best of ``rows`` (m,) int64 for each query, every one of which is scored."""
+    trained, snapshot = view.trained, view.snapshot
+    prepared = None
+    if trained.refine is None:
+        rotated = trained.rotate(queries)
+        every = probe(trained, rotated, trained.nlist, 0, snapshot.searchable_per_list)
+        prepared = trained.codes.prepare(rotated, every)
+    if trace is not None:
+        trace.ends("prepare")
+    pools = Pools.of(rows, len(queries))
+    rescore(trained, snapshot, queries, prepared, pools)
+    if trace is not None:
+        trace.rows_rescored += len(queries) * len(rows)
+        trace.ends("rescore")
+    best = pools.best(k, snapshot.keys)
+    if trace is not None:
+        trace.ends("sort")
+    return best
+
+
 def _search_block(
-    trained: Trained,
-    snapshot: Snapshot,
+    view: View,
     queries: np.ndarray,
     k: int,
     keep: int,
     nprobe: int,
     threads: int,
     split_rows: int | None,
+    trace: Trace | None,
 ) -> tuple[np.ndarray, np.ndarray]:
+    trained, snapshot = view.trained, view.snapshot
     rotated = trained.rotate(queries)
     live = snapshot.searchable_per_list
     probes = probe(trained, rotated, nprobe, keep, live)
     prepared: Any = trained.codes.prepare(rotated, probes)
     share = _parts(live, probes, threads, split_rows or SPLIT_ROWS)
+    if trace is not None:
+        trace.lists += int(probes.counts.sum())
+        trace.rows_scanned += _rows_in(probes, trained, snapshot)
+        trace.ends("prepare")
 
     def scan(part: Probes) -> Pools:
         pools = Pools.empty(len(queries), keep * trained.codes.copies)
@@ -119,10 +169,27 @@ def _search_block(
     pools = Pools.merged(parts, snapshot.keys)
     if trained.codes.copies > 1:
         pools.drop_repeats(keep)
+    if trace is not None:
+        trace.ends("scan")
     if trained.refine is not None or not trained.codes.scan_is_final:
         pools.cut(snapshot.keys)
         rescore(trained, snapshot, queries, prepared, pools)
-    return pools.best(k, snapshot.keys)
+        if trace is not None:
+            trace.rows_rescored += int(pools.counts.sum())
+            trace.ends("rescore")
+    best = pools.best(k, snapshot.keys)
+    if trace is not None:
+        trace.ends("sort")
+    return best
+
+
+def _rows_in(probes: Probes, trained: Trained, snapshot: Snapshot) -> int:
+    """Return how many codes the probed lists hold, for all queries in all."""
+    offsets = [segment.offsets for segment in snapshot.segments]
+    if trained.codes.copies > 1:
+        offsets += [segment.arrays[spill.OFFSETS] for segment in snapshot.segments]
+    per_list = sum((np.diff(starts) for starts in offsets), np.zeros(probes.lists.shape[1], np.int64))
+    return sum(int(per_list[lists[:count]].sum()) for lists, count in zip(probes.lists, probes.counts, strict=True))
 
 
 def probe(trained: Trained, rotated: np.ndarray, nprobe: int, need: int, live: np.ndarray) -> Probes:
