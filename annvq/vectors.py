@@ -217,6 +217,12 @@ def as_bits(x: Any, *, dim: int | None = None, name: str = "vectors") -> np.ndar
     return np.unpackbits(raw.astype(np.uint8, copy=False), axis=1)
 
 
+def integers_of(x: Any) -> np.dtype | None:
+    """Return the dtype of vectors, as `as_matrix` takes them, if it is int8 or uint8, else None."""
+    raw = x if isinstance(x, np.ndarray) else _as_array(x, None, "vectors")
+    return np.dtype(raw.dtype) if raw.dtype in (np.int8, np.uint8) else None
+
+
 class BitSource:
     """A source of packed bits, read as vectors of 0 and 1 (`as_bits`)."""
 
@@ -332,11 +338,6 @@ def batches(source: Any, *, rows: int, dim: int | None = None, name: str = "vect
                 waiting, waiting_rows = [], 0
     if waiting:
         yield np.concatenate(waiting)
-
-
-def sample(source: VectorSource, rows: int, seed: int, *, name: str = "vectors") -> np.ndarray:
-    """Return up to ``rows`` vectors of a source as `as_matrix` returns them; see `VectorSource.sample`."""
-    return as_matrix(source.sample(rows, seed), name=name)
 
 
 # Conversion of what users pass to arrays of any accepted dtype

@@ -12,10 +12,14 @@ from hypothesis import strategies as st
 from annvq import errors
 from annvq.io import MatrixSource, VectorSource
 from annvq.kernels.vectors.finite import first_non_finite
-from annvq.vectors import as_matrix, as_source, batches, normalized, sample
+from annvq.vectors import as_matrix, as_source, batches, normalized
 
 BASE = np.random.default_rng(0).normal(size=(33, 7)).astype(np.float32)
 SMALL = np.arange(-12, 12).reshape(6, 4)  # exact in every dtype
+
+
+def sample(source, rows, seed):
+    return as_matrix(source.sample(rows, seed))
 
 
 def fixed_size_lists(matrix):

@@ -66,6 +66,12 @@ class Rotation:
         return cls(frozen(_random(d, d, generator(seed))))
 
     @classmethod
+    def truncation(cls, d: int, dims: int) -> Rotation:
+        """Return the projection (dims, d) on the first ``dims`` dimensions."""
+        d = as_count("d", d, most=_LARGEST_DIM)
+        return cls(frozen(np.eye(as_count("dims", dims, most=d), d)))
+
+    @classmethod
     def opq(
         cls,
         vectors: Any,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from annvq.arguments import as_choice, as_flag
+from annvq.arguments import as_choice, as_count, as_flag
 from annvq.codebooks.arrays import (
     as_codes,
     as_rows,
@@ -22,7 +22,7 @@ from annvq.codebooks.arrays import (
     workers,
 )
 from annvq.codebooks.tables import as_centroids, check_metric, constants_of_rows, product_tables
-from annvq.errors import CorruptIndexError, NonFiniteError, ParameterError, ShapeError, StateError
+from annvq.errors import CorruptIndexError, DtypeError, NonFiniteError, ParameterError, ShapeError, StateError
 from annvq.kernels import threads as pool
 from annvq.kernels.codes.encode import scalar_decode, scalar_encode
 from annvq.kernels.registers.tiles import readonly
@@ -97,6 +97,22 @@ class ScalarCodebook:
             return cls(kind, frozen(np.zeros(d)), frozen(np.ones(d)))
         low, high = rows.min(axis=0).astype(np.float64), rows.max(axis=0).astype(np.float64)
         return cls(kind, frozen(low), frozen((high - low) / (_LEVELS[kind] - 1)))
+
+    @classmethod
+    def of_integers(cls, dtype: Any, dim: int) -> ScalarCodebook:
+        """Return the codebook "sq8" that keeps vectors (n, dim) of int8 or uint8 as they are, without loss.
+
+        Raises
+        ------
+        DtypeError
+            ``dtype`` is another one.
+
+        """
+        dtype = np.dtype(dtype)
+        if dtype not in (np.int8, np.uint8):
+            raise DtypeError(f"integers of {dtype}, expected int8 or uint8, which 8 bits hold")
+        dim = as_count("dim", dim)
+        return cls("sq8", frozen(np.full(dim, np.iinfo(dtype).min)), frozen(np.ones(dim)))
 
     @property
     def dim(self) -> int:

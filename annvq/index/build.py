@@ -203,28 +203,31 @@ def _learn(
     wanted = int(given) if isinstance(given, int | np.integer) and not isinstance(given, bool) else None
     if wanted is not None and wanted < 1:
         raise ParameterError(f"train = {wanted}: expected vectors or a number of at least 1")
-    head = None
+    head = integers = None
     if n is None:  # learn the length from the head of the stream
-        head = _sample(source, wanted or 1 << 17, seed, metric, zero)
+        head, integers = _sample(source, wanted or 1 << 17, seed, metric, zero)
         n = len(head) if len(head) < (wanted or 1 << 17) else _UNKNOWN_FACTOR * len(head)
         dim = source.dim
     resolved = _resolve(recipe, n if count is None else count, dim, metric)
     if given is not None and wanted is None:
         sample = door.accepted(given, metric, dim=dim, name="train", zero=zero)
+        integers = door.integers_of(given)
     else:
         size = wanted or sample_size(resolved, n)
         if head is not None and len(head) >= size:  # a stream's sample is its head: do not copy it twice
             sample = head[:size]
         else:
-            sample = _sample(source, size, seed, metric, zero)
+            sample, integers = _sample(source, size, seed, metric, zero)
     if resolved.nlist is not None and len(sample) < settled(resolved.nlist):
         raise RecipeError(f"nlist = {resolved.nlist} lists cannot be learned from {len(sample)} vectors")
-    return learn(resolved, sample, metric, seed=seed, threads=threads, report=report, zero=zero)
+    return learn(resolved, sample, metric, seed=seed, threads=threads, report=report, zero=zero, integers=integers)
 
 
-def _sample(source: VectorSource, rows: int, seed: int, metric: str, zero: str) -> np.ndarray:
+def _sample(source: VectorSource, rows: int, seed: int, metric: str, zero: str) -> tuple[np.ndarray, np.dtype | None]:
+    """Return a sample as the index takes it, and the dtype of the vectors if it is int8 or uint8."""
+    drawn = source.sample(rows, seed)
     try:
-        return door.for_metric(door.sample(source, rows, seed), metric, zero=zero)
+        return door.for_metric(door.as_matrix(drawn), metric, zero=zero), door.integers_of(drawn)
     except (NonFiniteError, ZeroVectorError):
         if source.count is not None and source.count > rows:  # a row of the sample has another number in the source
             _look_at_all(source, metric, zero)

@@ -38,6 +38,7 @@ def train(
     threads: int,
     report: Progress | None = None,
     zero: str = "error",
+    integers: np.dtype | None = None,
 ) -> Trained:
     """Learn rotation, centroids and codebooks.
 
@@ -55,6 +56,8 @@ def train(
         Told what is being learned.
     zero
         What the index makes of zero vectors, see `Trained`.
+    integers
+        int8 or uint8 if the vectors are such numbers, which 8-bit scalars then keep without loss; else None.
 
     """
     report = report or Progress()
@@ -81,12 +84,18 @@ def train(
     elif kind.needs_centre:
         centroids = rotated.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
     report.begin("training codes")
-    codebook = kind.train(spec, rotated, centroids, metric, seed=seed, threads=threads)
+    whole = None if integers is None or metric == "cosine" else integers
+    if whole is not None and spec.kind == "sq8" and recipe.rotation in (None, "truncate"):
+        codebook = ScalarCodebook.of_integers(whole, rotated.shape[1])
+    else:
+        codebook = kind.train(spec, rotated, centroids, metric, seed=seed, threads=threads)
     coarse = None
     if centroids is not None and len(centroids) >= _MANY_LISTS:
         M = -(-centroids.shape[1] // 2)
         coarse = ProductCodebook.train(centroids, M=M, nbits=4, seed=seed, threads=threads)
-    refine = ScalarCodebook.train(sample, kind="sq8") if recipe.refine == "sq8" else None
+    refine = None
+    if recipe.refine == "sq8":
+        refine = ScalarCodebook.train(sample) if whole is None else ScalarCodebook.of_integers(whole, dim)
     return Trained(recipe, metric, dim, rotation, centroids, codebook, refine, coarse, center, zero=zero)
 
 
@@ -117,6 +126,8 @@ def _rotation(
         report.begin("training a projection")
         dsub = int(spec.M.removeprefix("d/")) if isinstance(spec.M, str) else -(-int(recipe.dims) // settled(spec.M))
         return Rotation.pca(sample[:CODEBOOK_ROWS], recipe.dims, dsub=dsub, keep_mean=metric != "l2", seed=seed)
+    if recipe.rotation == "truncate":
+        return Rotation.truncation(sample.shape[1], int(recipe.dims or 0))
     if recipe.rotation == "opq":
         report.begin("training a rotation", OPQ_ITERATIONS)
         return Rotation.opq(

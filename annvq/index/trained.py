@@ -100,7 +100,7 @@ class Trained:
     def codes(self) -> Codes:
         """How rows are coded and scanned."""
         return self.kind.codes(
-            self.recipe.codebook, self.codebook, self.dim, self.score_metric, self.centroids, self.recipe.spill
+            self.recipe.codebook, self.codebook, self._coded_dim, self.score_metric, self.centroids, self.recipe.spill
         )
 
     @cached_property
@@ -113,7 +113,12 @@ class Trained:
     @cached_property
     def layout(self) -> Layout:
         """The sections of codes, constants and refine store."""
-        return self.recipe.layout(self.dim, self.metric, self.dim if self.rotation is None else self.rotation.dim_out)
+        return self.recipe.layout(self.dim, self.metric, self._coded_dim)
+
+    @property
+    def _coded_dim(self) -> int:
+        """The dimension of rotated vectors."""
+        return self.dim if self.rotation is None else self.rotation.dim_out
 
     @property
     def bytes_per_vector(self) -> int:

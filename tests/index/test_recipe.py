@@ -53,14 +53,15 @@ def recipes(draw):
     codebook = draw(codebooks(nlist is not None))
     stronger = {"fp32": (), "fp16": ("fp32",), "sq8": ("fp16", "fp32")}.get(codebook.kind, ("sq8", "fp16", "fp32"))
     refine = draw(st.sampled_from([None, *stronger]))
-    rotations = {"pq": [None, "opq", "random", "pca"], "rabitq": ["random"], "fp32": [None], "fp16": [None]}
-    rotation = draw(st.sampled_from(rotations.get(codebook.kind, [None, "random"])))
+    whole = [None, "truncate"]
+    rotations = {"pq": [*whole, "opq", "random", "pca"], "rabitq": ["random"], "fp32": whole, "fp16": whole}
+    rotation = draw(st.sampled_from(rotations.get(codebook.kind, [*whole, "random"])))
     share = st.nothing() if isinstance(codebook.M, int) else st.floats(0.001, 0.999)
     return Recipe(
         name=draw(st.text(max_size=8)),
         summary=draw(st.text(max_size=8)),
         rotation=rotation,
-        dims=draw(numbers | share) if rotation == "pca" else None,
+        dims=draw(numbers | share if rotation == "pca" else numbers) if rotation in ("pca", "truncate") else None,
         nlist=nlist,
         codebook=codebook,
         refine=refine,

@@ -1,11 +1,12 @@
 """Factory strings: Faiss's short names for indexes, as far as annvq has the parts.
 
-    [OPQ{M} | PCA{dims} | RR,] [IVF{nlist},] codes [,RFlat | ,Refine({codes})]
+    [OPQ{M} | PCA{dims} | Truncate{dims} | RR,] [IVF{nlist},] codes [,RFlat | ,Refine({codes})]
 
 | part | spelling | recipe |
 |---|---|---|
 | rotation | `OPQ32` | learned, M = 32 as in the PQ that follows |
 | | `PCA64` | to 64 principal components |
+| | `Truncate64` | the first 64 dimensions |
 | | `RR` | random |
 | lists | `IVF1024`; `IVF` or `IVFauto` | nlist 1024; from n |
 | codes | `Flat`, `SQfp16`, `SQ8`, `SQ4` | scalar |
@@ -34,17 +35,31 @@ from annvq.index.values import did_you_mean
 _NUMBER = r"[0-9]{1,9}"
 _STAGES = ("rotation", "lists", "codes", "refine")
 _SPELLINGS = {
-    "rotation": re.compile(rf"OPQ(?P<M>{_NUMBER})|PCA(?P<dims>{_NUMBER})|RR"),
+    "rotation": re.compile(rf"OPQ(?P<M>{_NUMBER})|(?:PCA|(?P<first>Truncate))(?P<dims>{_NUMBER})|RR"),
     "lists": re.compile(rf"IVF(?P<nlist>{_NUMBER}|auto)?"),
     "refine": re.compile(r"RFlat|Refine\((?P<kind>Flat|SQfp16|SQ8)\)"),
 }
 _ACCEPTED = {
-    "rotation": "OPQ{M}, PCA{dims}, RR",
+    "rotation": "OPQ{M}, PCA{dims}, Truncate{dims}, RR",
     "lists": "IVF{nlist}, IVF",
     "codes": "Flat, BFlat, SQ8, SQ4, SQfp16, PQ{M}, PQ{M}x8, PQ{M}x4, PQ{M}x4fs, PQ{M}x4fsr, RQ{M}x8, RaBitQ{bits}",
     "refine": "RFlat, Refine(SQ8), Refine(SQfp16), Refine(Flat)",
 }
-_NEAR = ("OPQ32", "RR", "IVF1024", "Flat", "BFlat", "SQ8", "SQ4", "SQfp16", "PQ32x4fs", "RQ8", "RaBitQ", "RFlat")
+_NEAR = (
+    "OPQ32",
+    "Truncate256",
+    "RR",
+    "IVF1024",
+    "Flat",
+    "BFlat",
+    "SQ8",
+    "SQ4",
+    "SQfp16",
+    "PQ32x4fs",
+    "RQ8",
+    "RaBitQ",
+    "RFlat",
+)
 # What Faiss has and annvq lacks, with an alternative.
 _NOT_HERE = (
     (r"OPQ[0-9]+_[0-9]+", "an OPQ that reduces the dimension is not supported; use OPQ{M}, or PCA{dims}"),
@@ -106,8 +121,8 @@ def to_factory(recipe: Recipe) -> str:
     parts = []
     if recipe.rotation == "opq":
         parts.append(f"OPQ{codebook.M}")
-    elif recipe.rotation == "pca":
-        parts.append(f"PCA{recipe.dims}")
+    elif recipe.rotation in ("pca", "truncate"):
+        parts.append(f"{'PCA' if recipe.rotation == 'pca' else 'Truncate'}{recipe.dims}")
     elif recipe.rotation == "random" and not KINDS[codebook.kind].rotates_itself:
         parts.append("RR")
     if recipe.nlist is not None:
@@ -165,7 +180,9 @@ def _assemble(found: dict[str, re.Match[str]], text: str) -> Recipe:
         raise RecipeError(f"{rotation[0]} needs a PQ of the same number behind it, given {codes[0]}")
     turned = None
     if rotation:
-        turned = "opq" if rotation["M"] else "pca" if rotation["dims"] else "random"
+        turned = (
+            "opq" if rotation["M"] else "truncate" if rotation["first"] else "pca" if rotation["dims"] else "random"
+        )
     return Recipe(
         name=text.strip(),
         rotation="random" if KINDS[codebook.kind].rotates_itself and turned is None else turned,

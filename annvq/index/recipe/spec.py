@@ -28,7 +28,7 @@ else:
 
 Auto = Literal["auto"]
 
-ROTATIONS = ("opq", "pca", "random")
+ROTATIONS = ("opq", "pca", "random", "truncate")
 REFINES = ("sq8", "fp16", "fp32")
 LEARNED = ("jpq", "repconc", "distill-vq")
 
@@ -92,9 +92,12 @@ class Recipe:
         Texts for human readers; ``cost`` is the formula for the bytes per vector.
     rotation
         None, ``"opq"`` (learned with the product codebook), ``"random"``, or ``"pca"``: lists and codes see
-        only ``dims`` principal components, the refine store the whole vectors.
+        only ``dims`` principal components, the refine store the whole vectors. ``"truncate"`` does so with the first
+        ``dims`` dimensions, for embeddings whose first dimensions are good by themselves (Matryoshka); for "cosine"
+        these are of the vector of length one, and are not scaled again, so that their score is a part of the whole.
     dims
-        Components kept by ``"pca"``: a number, or the share of the variance (0 to 1) that they must hold.
+        Components kept by ``"pca"``: a number, or the share of the variance (0 to 1) that they must hold. Dimensions
+        kept by ``"truncate"``: a number.
     nlist
         Number of coarse lists, ``"auto"`` (from n), or None: no lists, every code is scanned.
     codebook
@@ -169,11 +172,16 @@ class Recipe:
             raise RecipeError(f"rotation 'opq' is learned with a pq codebook, not with kind {kind!r}")
         if self.rotation == "pca" and kind != "pq":
             raise RecipeError(f"rotation 'pca' goes with a pq codebook, not with kind {kind!r}")
-        if (self.rotation == "pca") != (self.dims is not None):
+        if self.rotation == "truncate" and kind == "bits":
+            raise RecipeError("rotation 'truncate' goes with vectors of numbers, not with packed bits")
+        if (self.rotation in ("pca", "truncate")) != (self.dims is not None):
             raise RecipeError(
-                f"rotation = {self.rotation!r} with dims = {self.dims!r}: 'pca' needs dims, no other has it"
+                f"rotation = {self.rotation!r} with dims = {self.dims!r}: "
+                "'pca' and 'truncate' need dims, no other has it"
             )
         if isinstance(self.dims, float):
+            if self.rotation == "truncate":
+                raise RecipeError(f"dims = {self.dims} of rotation 'truncate': expected a number of dimensions")
             check_share("dims", self.dims, open_interval=True)
             if isinstance(self.codebook.M, int):
                 raise RecipeError(f"dims = {self.dims} as a share needs codebook.M = 'd/k', not {self.codebook.M}")
@@ -188,7 +196,7 @@ class Recipe:
         if self.refine is None:
             return
         check_one_of("refine", self.refine, REFINES)
-        if KINDS[self.refine].bits <= KINDS[self.codebook.kind].bits:
+        if self.rotation != "truncate" and KINDS[self.refine].bits <= KINDS[self.codebook.kind].bits:
             raise RecipeError(
                 f"refine {self.refine!r} is not more exact than the codes ({self.codebook.kind!r}): "
                 "leave refine out or choose a stronger one"
@@ -259,6 +267,8 @@ class Recipe:
             return recipe
         if recipe.dims > d:
             raise RecipeError(f"dims = {recipe.dims} components of vectors with d = {d}: use at most {d}")
+        if recipe.rotation == "truncate":
+            return recipe._settle_codes(recipe.dims, d)
         return recipe.settle_dims(recipe.dims)
 
     def _of_bits(self, metric: str) -> Recipe:
@@ -276,11 +286,16 @@ class Recipe:
         """Return a resolved recipe with the number of components that a share of the variance came to."""
         return replace(self, dims=dims)._settle_codes(dims)
 
-    def _settle_codes(self, d: int) -> Recipe:
-        """Put numbers for M and rerank, which depend on the dimension d that is coded."""
+    def _settle_codes(self, d: int, whole: int | None = None) -> Recipe:
+        """Put numbers for M and rerank, which depend on the dimension d that is coded.
+
+        What is truncated is searched with the bits that it has for each of the ``whole`` vector's dimensions.
+        """
         codebook, search = self.codebook.settled(d), self.search
         if search.rerank == "auto":
-            search = replace(search, rerank=rules.auto_rerank(8 * KINDS[codebook.kind].telling_bytes(codebook, d) / d))
+            search = replace(
+                search, rerank=rules.auto_rerank(8 * KINDS[codebook.kind].telling_bytes(codebook, d) / (whole or d))
+            )
         return replace(self, codebook=codebook, search=search)
 
     def bytes_per_vector(self, d: int, metric: str = "ip") -> int:
