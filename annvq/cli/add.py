@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
+import typer
 
 from annvq.cli.inputs import Columns, open_documents, open_embeddings
 from annvq.cli.opening import open_either
@@ -24,6 +27,7 @@ from annvq.progress import shown
 EXAMPLES = examples(
     "add my-index more.npy",
     "add my-index new.parquet --id-column url --attributes all",
+    "add my-index changed.parquet --id-column url --attributes all --replace",
 )
 
 
@@ -33,6 +37,9 @@ def command(
     id_column: IdColumn = None,
     vector_column: VectorColumn = None,
     attributes: Attributes = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the place of rows that INDEX holds under the same ids.")
+    ] = False,
     threads: Threads = None,
     json: JsonFile = None,
 ) -> None:
@@ -52,7 +59,8 @@ def command(
                 given = open_embeddings(columns, progress)
                 blocks = list(given.source.batches(max(1, given.source.count or 1)))
                 rows = np.concatenate(blocks) if blocks else np.empty((0, given.source.dim), np.float32)
-        opened.add(rows, ids=given.source.ids(), attributes=given.attributes, threads=threads)
+        change = opened.upsert if replace else opened.add
+        change(rows, ids=given.source.ids(), attributes=given.attributes, threads=threads)
         stats = opened.stats()
     if json is not None:
         write_report({"added": len(rows), **stats}, json)

@@ -25,12 +25,14 @@ from annvq.cli.options import (
 from annvq.cli.output import check_rows_path, write_rows
 from annvq.cli.queries import read_queries
 from annvq.cli.screen import one_line, say, screen
+from annvq.errors import StateError
 from annvq.hits import Hits
 from annvq.multivector import MultiVectorIndex
 
 EXAMPLES = examples(
     "search my-index queries.npy -k 10 -o hits.parquet",
     "search my-index queries.parquet --filter 'lang == \"de\" and year >= 2000'",
+    "search my-index queries.npy --columns title,year | jq .title",
     "search my-index - < queries.jsonl | jq .id",
 )
 _SHOWN = 5  # queries
@@ -48,8 +50,12 @@ def command(
             parser=local_path,
             metavar="FILE",
             help="Parquet, Arrow, CSV, JSON or JSON lines, by the suffix; '-' is standard output. The columns are "
-            "query (its row, from 0), rank, id, score and, if the queries have ids, query_id.",
+            "query (its row, from 0), rank, id, score, those of --columns and, if the queries have ids, query_id.",
         ),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMNS|all", help="Attributes that come with the hits, by names with commas between."),
     ] = None,
     nprobe: Annotated[int | None, count(help="Number of lists to scan.")] = None,
     rerank: Annotated[
@@ -72,7 +78,9 @@ def command(
         given = read_queries(queries, vector_column=vector_column, id_column=id_column, documents=documents)
         more: dict[str, Any] = {"nprobe": nprobe, "filter": where, "threads": threads}
         more["candidates" if documents else "rerank"] = rerank
-        hits = opened.search(given.vectors, k=k, **more)
+        held = opened.rows.current.snapshot.columns()
+        named = None if columns is None else list(held) if columns == "all" else columns.split(",")
+        hits = opened.search(given.vectors, k=k, columns=named, **more)
     console = screen()
     if out is None and console.is_terminal:
         say(console, f"first {min(_SHOWN, len(given))} of {len(given):,} queries (-o FILE for all)")
@@ -84,14 +92,19 @@ def command(
 
 
 def to_arrow(hits: Hits, query_ids: list[Any] | None = None) -> pa.Table:
-    """Return one row per hit: query (row number), rank (from 1), id, score; missing places are left out.
+    """Return one row per hit: query (row number), rank (from 1), id, score, attributes; missing places are left out.
 
     Parameters
     ----------
     hits
         (nq, k) ids and scores.
     query_ids
-        The ids of the queries, which become a fifth column, query_id.
+        The ids of the queries, which become another column, query_id.
+
+    Raises
+    ------
+    StateError
+        An attribute has the name of another column.
 
     """
     nq, k = hits.scores.shape
@@ -104,6 +117,11 @@ def to_arrow(hits: Hits, query_ids: list[Any] | None = None) -> pa.Table:
         "id": pa.array(ids.tolist(), pa.string()) if ids.dtype == object else ids,
         "score": hits.scores.ravel()[present],
     }
+    if hits.attributes is not None:
+        if taken := {*columns, "query_id"} & set(hits.attributes.schema.names):
+            raise StateError(f"attribute {min(taken)!r} has the name of another column of the hits")
+        held = hits.attributes.take(pa.array(np.flatnonzero(present)))
+        columns |= dict(zip(held.schema.names, held.columns, strict=True))
     if query_ids is not None:
         columns["query_id"] = pa.array(query_ids).take(pa.array(queries))
     return pa.table(columns)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from annvq.arguments import as_count
+from annvq.arguments import as_count, as_path
 from annvq.errors import DtypeError, StorageError
 from annvq.index.rows.ids import IdColumn
 from annvq.index.search.prepared import PreparedFilter
 from annvq.index.versions.commit import Version
 from annvq.index.versions.export import VectorColumn, id_column, named, record_batches, vector_column
 from annvq.index.versions.versioned import VersionedRows
+from annvq.io.rows import write as write_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,6 +60,24 @@ class BaseIndex:
     def version(self) -> int:
         """The number of the version, which grows by one with every change; for an index on disk, the folder's."""
         return self.rows.current.number
+
+    def _repr_html_(self) -> str:
+        """Return a small table for notebooks."""
+        if self.rows.closed:
+            return f"<code>{escape(repr(self))}</code>"
+        shown = self.stats()
+        size = sum(shown["bytes"].values())
+        cells = {
+            "rows": f"{shown['n']:,}", "dimension": shown["dim"], "metric": shown["metric"], "recipe": shown["recipe"],
+            "size": f"{size / 1e6:,.1f} MB", "attributes": ", ".join(self.rows.current.snapshot.columns()) or "none",
+            "version": shown["version"], "path": shown["path"] or "in memory",
+        }  # fmt: skip
+        lines = "".join(f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in cells.items())
+        return f"<table><caption>annvq.{type(self).__name__}</caption>{lines}</table>"
+
+    def stats(self) -> dict[str, Any]:
+        """Return figures about the index."""
+        raise NotImplementedError
 
     # -- rows ---------------------------------------------------------------------------------
 
@@ -127,15 +147,27 @@ class BaseIndex:
         view = self.rows.current.view
         return filter if isinstance(filter, PreparedFilter) else PreparedFilter(filter, view)
 
-    def to_arrow(self, *, filter: Any = None, vectors: bool = True) -> pa.RecordBatchReader:
+    def to_arrow(self, *, filter: Any = None, columns: Any = None, vectors: bool = True) -> pa.RecordBatchReader:
         """Return all rows, in the order of insertion, as Arrow record batches that are made one at a time.
 
-        The columns are those of `get`; ``vectors`` says whether vectors are among them. The filter is the same as for
+        The columns are those of `get`, with the vectors unless ``vectors`` is False. The filter is the same as for
         `search`. The rows are those of the present version, whatever changes while they are read. StateError is raised
         if an attribute has the name of another column.
         """
         now = self.rows.current
-        return record_batches(now.narrowed(filter).snapshot, self._vector_column(now) if vectors else None)
+        column = self._vector_column(now) if vectors else None
+        return record_batches(now.narrowed(filter).snapshot, column, now.snapshot.columns(columns))
+
+    def export(
+        self, path: str | os.PathLike[str], *, filter: Any = None, columns: Any = None, vectors: bool = True
+    ) -> int:
+        """Write what `to_arrow` returns to a file, which appears whole or not at all; return the number of rows.
+
+        The suffix chooses the format: .parquet, .arrow, .json, .jsonl or, without vectors, .csv. ParameterError is
+        raised for others, and StorageError or OSError if the file cannot be written.
+        """
+        reader = self.to_arrow(filter=filter, columns=columns, vectors=vectors)
+        return write_rows(reader, as_path(path))
 
     def _vector_column(self, now: Version) -> VectorColumn:
         """Return how the vectors of rows become a column."""

@@ -174,6 +174,22 @@ def test_an_index_is_changed(index, parts, tmp_path, vectors, annvq_command, std
         assert (len(opened), opened.stats()["deleted"]) == (247, 0)
 
 
+def test_attributes_come_with_hits_and_rows_are_replaced(index, tmp_path, vectors, annvq_command):
+    np.save(tmp_path / "queries.npy", vectors[[3, 9]])
+    found = lines(annvq_command("search", index, tmp_path / "queries.npy", "-k", 1, "--columns", "year")[1])
+    assert [(hit["id"], hit["year"]) for hit in found] == [("d3", 1903), ("d9", 1909)]
+    code, _, err = annvq_command("search", index, tmp_path / "queries.npy", "--columns", "years")
+    assert (code, "it has: lang, year" in err) == (1, True)
+    columns = {"doc_id": ["d3", "new"], "lang": ["it", "fr"], "year": [2003, 2004]}
+    vector = pa.FixedSizeListArray.from_arrays(vectors[[9, 3]].ravel() + 5, 16)
+    pq.write_table(pa.table({**columns, "vector": vector}), tmp_path / "more.parquet")
+    add = ("add", index, tmp_path / "more.parquet", "--id-column", "doc_id", "--attributes", "all")
+    assert annvq_command(*add)[0] == 1
+    assert annvq_command(*add, "--replace")[0] == 0
+    with annvq.open(index) as opened:
+        assert (len(opened), opened.get(["d3", "new"], columns=["year"])["year"].to_pylist()) == (501, [2003, 2004])
+
+
 def test_integer_ids_are_removed_by_their_digits(tmp_path, vectors, annvq_command):
     annvq.build(vectors, "flat").save(tmp_path / "index")
     assert "2 removed" in annvq_command("remove", tmp_path / "index", 3, 499)[1]

@@ -396,3 +396,39 @@ def test_documents_come_back_and_change():
     with pytest.raises(StateError):
         annvq.from_bytes(index.to_bytes())
     assert index.remove(filter=["d1", "d2"]) == 2
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".jsonl", ".json", ".csv"])
+def test_exported_rows(suffix, tmp_path, grown):
+    import json
+
+    import pyarrow.csv  # noqa: F401
+    import pyarrow.parquet as pq
+
+    path = tmp_path / f"rows{suffix}"
+    assert grown.export(path, filter={"n": {"$lt": 5}}, columns=["n", "more"], vectors=False) == 9
+    expected = grown.get(filter={"n": {"$lt": 5}}, columns=["n", "more"]).to_pylist()
+    read = {
+        ".parquet": lambda: pq.read_table(path).to_pylist(),
+        ".arrow": lambda: pa.ipc.open_file(path).read_all().to_pylist(),
+        ".jsonl": lambda: [json.loads(line) for line in path.read_text().splitlines()],
+        ".json": lambda: json.loads(path.read_text()),
+        ".csv": lambda: pa.csv.read_csv(path).to_pylist(),
+    }
+    assert read[suffix]() == expected
+    with pytest.raises(ParameterError, match="suffix"):
+        grown.export(tmp_path / "rows.xlsx")
+    if suffix == ".csv":
+        with pytest.raises(ParameterError, match="lists"):
+            grown.export(path)
+        assert read[suffix]() == expected
+
+
+def test_shown_in_notebooks(grown):
+    html = grown._repr_html_()
+    assert f"<td>{len(grown)}</td>" in html
+    assert "n, lang, tags, more" in html
+    named = annvq.build(ROWS[:3], "Flat", attributes={"<b>": [1, 2, 3]})
+    assert "&lt;b&gt;" in named._repr_html_()
+    named.close()
+    assert "closed" in named._repr_html_()

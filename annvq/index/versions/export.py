@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -43,8 +43,8 @@ def single_vectors(trained: Trained) -> VectorColumn:
     return VectorColumn(pa.field("vector", pa.list_(kind, width)), decode, 4 * trained.dim)
 
 
-def record_batches(snapshot: Snapshot, vectors: VectorColumn | None) -> pa.RecordBatchReader:
-    """Return the rows of a snapshot in the order of insertion: columns id, ``vectors`` (if given) and attributes.
+def record_batches(snapshot: Snapshot, vectors: VectorColumn | None, names: Sequence[str]) -> pa.RecordBatchReader:
+    """Return the rows of a snapshot in the order of insertion: columns id, ``vectors`` (if given), some attributes.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def record_batches(snapshot: Snapshot, vectors: VectorColumn | None) -> pa.Recor
     fields = [pa.field("id", pa.string() if of_strings else pa.int64())]
     if vectors is not None:
         fields.append(vectors.field)
-    attributes = snapshot.schema or pa.schema([])
+    attributes = pa.schema([] if snapshot.schema is None else [snapshot.schema.field(name) for name in names])
     if taken := {field.name for field in fields} & set(attributes.names):
         raise StateError(f"attribute {min(taken)!r} has the name of another column of the rows")
     schema = pa.schema([*fields, *attributes])
