@@ -161,7 +161,7 @@ def for_metric(
     return x
 
 
-def accepted(x: Any, metric: str, *, dim: int, name: str = "vectors", zero: str = "error") -> np.ndarray:
+def as_indexed(x: Any, metric: str, *, dim: int, name: str = "vectors", zero: str = "error") -> np.ndarray:
     """Return vectors or queries as an index of this metric takes them, (n, dim) float32.
 
     Parameters

@@ -202,7 +202,7 @@ SAME = {
     "of a command's file": {"command"},
     "of a format's file": {"open_file", "read_single", "write_file"},
     "of a peer's file": {"variants"},
-    "of a kernel for one kind of codes": {"pack", "unpack", "rescore", "scan_lists", "scan_rows"},
+    "of a kernel for one kind of codes": {"pack", "unpack", "rescore", "scan_all", "scan_lists", "scan_rows"},
     "of a kernel that runs a whole search": {"search_block", "search_planned"},
     "of a benchmark": {"measure", "run"},
     "a stage of a search, as a kernel and for an index": {"probe", "search"},

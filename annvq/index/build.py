@@ -210,7 +210,7 @@ def _learn(
         dim = source.dim
     resolved = _resolve(recipe, n if count is None else count, dim, metric)
     if given is not None and wanted is None:
-        sample = door.accepted(given, metric, dim=dim, name="train", zero=zero)
+        sample = door.as_indexed(given, metric, dim=dim, name="train", zero=zero)
         integers = door.integers_of(given)
     else:
         size = wanted or sample_size(resolved, n)

@@ -136,7 +136,7 @@ class Trained:
 
         They are checked by `annvq.vectors.accepted`, whose errors are raised.
         """
-        return door.accepted(vectors, self.metric, dim=self.dim, name=name, zero=self.zero)
+        return door.as_indexed(vectors, self.metric, dim=self.dim, name=name, zero=self.zero)
 
     def given_back(self, vectors: np.ndarray) -> np.ndarray:
         """Return decoded vectors (n, d) in the form in which users give them: packed bits for "hamming"."""
