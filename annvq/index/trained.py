@@ -134,7 +134,7 @@ class Trained:
     def accept(self, vectors: Any, name: str = "vectors") -> np.ndarray:
         """Return vectors or queries that a user gives as the index takes them, (n, d) float32.
 
-        They are checked by `annvq.vectors.accepted`, whose errors are raised.
+        They are checked by `annvq.vectors.as_indexed`, whose errors are raised.
         """
         return door.as_indexed(vectors, self.metric, dim=self.dim, name=name, zero=self.zero)
 
