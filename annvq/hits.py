@@ -45,8 +45,8 @@ class Hits(_Pair):
     def distances(self) -> np.ndarray:
         """Distances (nq, k) float32, smaller is closer; infinite where no hit fills the place.
 
-        They are squared Euclidean distances under "l2", 1 - cosine under "cosine", and minus the inner product under
-        "ip". StateError is raised if no search made the hits.
+        They are squared Euclidean distances under "l2", Hamming distances under "hamming", 1 - cosine under "cosine",
+        and minus the inner product under "ip". StateError is raised if no search made the hits.
         """
         if self._known_metric() == "cosine":
             return np.maximum(np.float32(0), np.float32(1) - self.scores)  # rounding may take a score above 1
@@ -56,8 +56,8 @@ class Hits(_Pair):
     def similarities(self) -> np.ndarray:
         """Similarities (nq, k) float32 from 0 to 1, larger is closer; 0 where no hit fills the place.
 
-        They rise with the scores: (1 + s) / 2 under "cosine", 1 / (1 + d) of the distance d under "l2", and the
-        logistic function 1 / (1 + exp(-s)) under "ip". StateError is raised if no search made the hits.
+        They rise with the scores: (1 + s) / 2 under "cosine", 1 / (1 + d) of the distance d under "l2" and "hamming",
+        and the logistic function 1 / (1 + exp(-s)) under "ip". StateError is raised if no search made the hits.
         """
         scores, metric = self.scores.astype(np.float64), self._known_metric()
         missing = np.isneginf(scores)

@@ -11,6 +11,7 @@ import numpy as np
 
 from annvq.arguments import as_count, as_path
 from annvq.errors import DtypeError, StorageError
+from annvq.index.recipe import Recipe
 from annvq.index.rows.ids import IdColumn
 from annvq.index.search.prepared import PreparedFilter
 from annvq.index.versions.commit import Version
@@ -55,6 +56,16 @@ class BaseIndex:
         """
         snapshot = self.rows.current.snapshot
         return snapshot.take_ids(snapshot.rows_in_order())
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe with every number given; of an index of documents, that of their encodings."""
+        return self.rows.current.trained.recipe
+
+    @property
+    def nprobe(self) -> int:
+        """The number of lists that a search scans by default."""
+        return self.rows.current.depth.nprobe
 
     @property
     def version(self) -> int:

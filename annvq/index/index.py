@@ -12,7 +12,6 @@ from annvq.arrays import offsets_of
 from annvq.errors import ParameterError
 from annvq.hits import Hits, RangeHits
 from annvq.index.base import BaseIndex
-from annvq.index.recipe import Recipe
 from annvq.index.rows.snapshot import Snapshot
 from annvq.index.search.explain import Explanation, Trace
 from annvq.index.search.params import SearchParams, checked
@@ -45,16 +44,6 @@ class Index(BaseIndex):
     def metric(self) -> str:
         """Metric: "ip", "l2", "cosine" or "hamming"."""
         return self.rows.current.trained.metric
-
-    @property
-    def recipe(self) -> Recipe:
-        """The recipe with every number given."""
-        return self.rows.current.trained.recipe
-
-    @property
-    def nprobe(self) -> int:
-        """The number of lists that a search scans by default."""
-        return self.rows.current.depth.nprobe
 
     @property
     def rerank(self) -> int:

@@ -15,7 +15,6 @@ from annvq.errors import CorruptIndexError, ParameterError, StateError
 from annvq.hits import Hits
 from annvq.index.base import BaseIndex
 from annvq.index.index import shown
-from annvq.index.recipe import Recipe
 from annvq.index.rows.segment import Segment
 from annvq.index.rows.snapshot import Snapshot
 from annvq.index.search import tune as tuning
@@ -132,19 +131,9 @@ class MultiVectorIndex(BaseIndex):
         return self._current()[1].encoder
 
     @property
-    def recipe(self) -> Recipe:
-        """The recipe of the index of encodings, under the name of the multi-vector recipe."""
-        return self.rows.current.trained.recipe
-
-    @property
     def candidates(self) -> int:
         """The number of documents that a search scores by default."""
         return self.rows.current.depth.rerank
-
-    @property
-    def nprobe(self) -> int:
-        """The number of lists that a search for candidates scans by default."""
-        return self.rows.current.depth.nprobe
 
     def __repr__(self) -> str:
         if self.rows.closed:
