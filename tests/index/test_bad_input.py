@@ -91,7 +91,7 @@ def test_error_and_nothing_changed(index, change, error, words):
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ({"vectors": BASE, "metric": "hamming"}, errors.ParameterError, ("hamming", "cosine")),
+        ({"vectors": BASE, "metric": "jaccard"}, errors.ParameterError, ("jaccard", "hamming")),
         ({"vectors": BASE, "recipe": "no-such"}, errors.RecipeError, ("no-such",)),
         ({"vectors": BASE, "recipe": "PQ32x8"}, errors.RecipeError, ("32", "16")),
         ({"vectors": BASE, "recipe": "IVF1000,Flat"}, errors.RecipeError, ("1000", "200")),

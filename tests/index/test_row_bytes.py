@@ -25,6 +25,7 @@ FACTORIES = (
     "RaBitQ",
     "RaBitQ4",
     "IVF3,RaBitQ2,Refine(SQ8)",
+    "Truncate3,SQ8,Refine(SQ8)",
 )
 SHIPPED = tuple(name for name in recipes.names() if recipes.load(name).learn is None)
 
@@ -78,8 +79,18 @@ def test_segments_have_the_sections_that_the_kind_of_code_states(name, metric):
     assert arrays == stated
 
 
+@pytest.mark.parametrize("name", ["BFlat", "IVF3,BFlat"])
+@pytest.mark.parametrize("width", [1, 8, 9])
+def test_bits_take_what_the_arrays_hold(name, width):
+    bits = np.random.default_rng(width).integers(0, 256, (70, width), dtype=np.uint8)
+    index = annvq.build(bits, name, metric="hamming", threads=1)
+    stats = index.stats()
+    assert stats["bytes_per_vector"] == held(index) == -(-width // 8) * 8
+    assert index.recipe.bytes_per_vector(8 * width, "hamming") == stats["bytes_per_vector"]
+
+
 def test_every_kind_of_code_is_among_these():
-    assert {recipes.load(name).codebook.kind for name in FACTORIES} == set(KINDS)
+    assert {recipes.load(name).codebook.kind for name in FACTORIES} | {"bits"} == set(KINDS)
 
 
 def formula(text):
