@@ -11,6 +11,7 @@ from annvq.errors import (
     CorruptIndexError,
     DtypeError,
     DuplicateIdError,
+    FilterError,
     ParameterError,
     ShapeError,
     StateError,
@@ -432,3 +433,109 @@ def test_shown_in_notebooks(grown):
     assert "&lt;b&gt;" in named._repr_html_()
     named.close()
     assert "closed" in named._repr_html_()
+
+
+def test_updated_rows_are_inserted_in_the_order_given(grown):
+    """Whatever segments they lie in: masks and pages follow this order."""
+    given = ["e3", "d9", "e0", "d200", "d1"]
+    grown.update(given, {"lang": ["fr"] * 5})
+    assert grown.ids[-5:].tolist() == given
+    assert grown.get(filter={"lang": "fr"}).column("id").to_pylist() == given
+    mask = np.zeros(len(grown), bool)
+    mask[-4] = True
+    assert grown.get(filter=mask, columns=["lang"]).to_pylist() == [{"id": "d9", "lang": "fr"}]
+    grown.compact()
+    assert grown.ids[-5:].tolist() == given
+
+
+def test_hits_without_columns_keep_their_number(index):
+    hits = index.search(ROWS[:2], 3, columns=[])
+    assert (hits.attributes.num_rows, hits.attributes.num_columns) == (6, 0)
+    assert hits.to_arrow().num_rows == 6
+
+
+def test_columns_are_names(index):
+    assert index.get(["d1"], columns=iter(["n", "lang"])).schema.names == ["id", "n", "lang"]
+    for wrong in (5, 2.5, True, object(), "n", [b"n"], [None], [["n"]]):
+        with pytest.raises(ParameterError, match="list of names"):
+            index.get(columns=wrong)
+        with pytest.raises(ParameterError, match="list of names"):
+            index.search(ROWS[:1], columns=wrong)
+    for call in (index.get, lambda **given: index.remove(filter=["d1"], **given)):
+        with pytest.raises(ParameterError, match="missing"):
+            call(missing="skip")
+    for name in (None, 5):
+        with pytest.raises(FilterError, match="expected str"):
+            index.update(["d1"], {name: [1]})
+    assert len(index) == 300
+
+
+def test_long_ids_are_shortened_in_messages(index):
+    long = "k" * 100_000
+    for call in (
+        lambda: index.get([long]),
+        lambda: index.upsert(ROWS[:2], [long, long]),
+        lambda: index.update([long], {"n": [1]}),
+    ):
+        with pytest.raises((UnknownIdError, DuplicateIdError)) as raised:
+            call()
+        assert len(str(raised.value)) < 200
+    index.upsert(ROWS[:1], [long], {"n": [1], "text": ["t" * 1_000_000]})
+    assert long in annvq.from_bytes(index.to_bytes())
+    assert index.get([long], columns=["text"]).column("text")[0].as_py() == "t" * 1_000_000
+
+
+def test_many_columns():
+    """An index may have very many columns; the time does not grow with the square of their number."""
+    index = annvq.build(ROWS[:5], "Flat", attributes={"n": range(5)})
+    index.upsert(ROWS[:1], [0], [{f"c{number}": number for number in range(10_000)}])
+    index.update([1], {"c7": [5]})
+    assert index.get([0, 1, 2], columns=["c9999", "n", "c7"]).to_pylist() == [
+        {"id": 0, "c9999": 9999, "n": None, "c7": 7},
+        {"id": 1, "c9999": None, "n": 1, "c7": 5},
+        {"id": 2, "c9999": None, "n": 2, "c7": None},
+    ]
+    assert index.get().num_columns == 10_002
+
+
+@pytest.mark.parametrize("names", [["a.b", 'q"x', "n\nl", "", "日", " ", "$and", "'; DROP", "a" * 10_000, "\t", "[0]"]])
+def test_columns_of_any_name(tmp_path, names):
+    rows = [{name: 10 * i + place for place, name in enumerate(names)} for i in range(3)]
+    annvq.build(ROWS[:3], "Flat", attributes=rows[:1] * 3).save(tmp_path / "x")
+    with annvq.open(tmp_path / "x", "rw") as index:
+        index.update([1], rows[1:2])
+        index.upsert(ROWS[2:3], [2], rows[2:])
+        index.compact()
+        assert index.get(columns=names).drop_columns(["id"]).to_pylist() == [rows[0], rows[1], rows[2]]
+        hits = index.search(ROWS[:1], 3, columns=names)
+        assert hits.attributes.to_pylist() == [rows[i] for i in hits.ids[0]]
+
+
+def test_unchanged_segments_stay_as_they_are(tmp_path, index):
+    """What was made of ids and attributes, such as their order, is not made again after every change."""
+    index.save(tmp_path / "x")
+    with annvq.open(tmp_path / "x", "rw") as writer:
+        before = writer.rows.current.snapshot.segments[0]
+        writer.upsert(ROWS[:1], ["d5"])
+        writer.update(["d6"], {"n": [1]})
+        after = writer.rows.current.snapshot.segments[0]
+        assert after.ids is before.ids
+        assert after.attributes is before.attributes
+        assert after.live_count == 298
+    with annvq.open(tmp_path / "x") as reader:
+        np.testing.assert_array_equal(reader.rows.current.snapshot.segments[0].live, after.live)
+
+
+def test_a_few_ids_find_their_places_among_many():
+    from annvq.index.rows.ids import IdColumn, rank_across
+
+    letters = ["", "a", "aa", "b", "é", "日", "𝄞", "z" * 50, "\0"]
+    many = sorted({x + y + z for x in letters for y in letters for z in letters})
+    shuffled = [many[i] for i in RNG.permutation(len(many))]
+    few = [["", many[3]], [many[-1] + "z"], [many[40] + "!", many[40], many[40] + '"']]
+    columns = [IdColumn.of(names) for names in (few[0], shuffled, *few[1:])]
+    held = [*few[0], *shuffled, *few[1], *few[2]]
+    keys = np.concatenate(rank_across(columns))
+    by_key, by_text = np.argsort(keys, kind="stable"), sorted(range(len(held)), key=lambda row: held[row])
+    assert [held[row] for row in by_key] == [held[row] for row in by_text]
+    assert len(set(keys.tolist())) == len(set(held))  # equal ids have equal keys

@@ -35,6 +35,7 @@ import kills  # noqa: E402
 import memory  # noqa: E402
 import power  # noqa: E402
 import readers  # noqa: E402
+import rows  # noqa: E402
 
 KINDS = {
     "changes": changes.trial,
@@ -46,6 +47,7 @@ KINDS = {
     "files": files.trial,
     "memory": memory.trial,
     "hostile": hostile.trial,
+    "rows": rows.trial,
 }
 MOST_SECONDS = 300  # of one trial; kernels may be compiled in it
 

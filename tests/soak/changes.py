@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
-from model import EVERY, Model, Source, perform
+from model import EVERY, Model, Source, content, perform
 
 import annvq
 from annvq.index import recipe as recipes
@@ -103,6 +103,8 @@ def check(rng: np.random.Generator, index: annvq.Index, model: Model, source: So
     k, threads = int(rng.choice([1, 2, 10, 70])), int(rng.integers(1, 4))
     queries = source.queries(int(rng.choice([1, 2, 33])))
     assert len(index) == len(model.rows)
+    assert content(index) == model.content()
+    assert index.ids.tolist() == list(model.rows)
     whole = agrees(index, model, queries, k, threads=threads)
     same(whole, agrees(index, model, queries, k, threads=1))
     one = [index.search(query, k, nprobe=EVERY, rerank=EVERY, threads=1) for query in queries]
@@ -116,6 +118,7 @@ def check(rng: np.random.Generator, index: annvq.Index, model: Model, source: So
     with annvq.open(folder / "copy", "rw") as copy:
         copy.verify()
         copy.compact()
+        assert content(copy) == model.content()
         same(usual, copy.search(queries, k))
         same(whole, copy.search(queries, k, nprobe=EVERY, rerank=EVERY))
     some = source.some(model, 30)

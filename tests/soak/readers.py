@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from changes import METRICS, agrees, built
 from kills import plan
-from model import perform
+from model import content, perform
 
 import annvq
 
@@ -33,7 +33,7 @@ def trial(rng: np.random.Generator, folder: Path) -> Counter:
         model.apply(change)
         models[version + 1 + number] = model.copy()
     # A version is known by what it holds: a compaction of what is compact already makes none.
-    held = {frozenset(one.rows): one for one in models.values()}
+    held = {str(one.content()): one for one in models.values()}
     writer = os.fork()
     if writer == 0:
         _write(path, planned)
@@ -77,8 +77,7 @@ def _read(path: Path, held: dict, queries: np.ndarray, rng: np.random.Generator)
     begin, searches = time.monotonic(), 0
     index = annvq.open(path)
     while time.monotonic() - begin < _SECONDS:
-        hits = index.search(queries[:1], len(index) + 3)
-        model = held[frozenset(name for name in hits.ids[0].tolist() if name not in (-1, None))]
+        model = held[str(content(index))]
         for _ in range(int(rng.integers(1, 6))):
             agrees(index, model, queries, 7)
             searches += 1

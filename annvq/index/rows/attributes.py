@@ -77,9 +77,12 @@ def new_attributes(given: Any, n: int, held: pa.Schema | None) -> pa.Table | Non
         return table
     import pyarrow as pa
 
-    known = [name for name in held.names if name in table.schema.names]
-    columns = {name: types.fitted(table.column(name), held.field(name).type, name) for name in known}
-    new = {name: table.column(name) for name in table.schema.names if name not in columns}
+    names = table.schema.names
+    known = set(names).intersection(held.names)
+    columns = {
+        name: types.fitted(table.column(name), held.field(name).type, name) for name in held.names if name in known
+    }
+    new = {name: table.column(name) for name in names if name not in known}
     return pa.table(columns | new)
 
 
@@ -109,7 +112,7 @@ def widened(table: pa.Table | None, schema: pa.Schema, n: int) -> pa.Table:
 
     if table is not None and table.schema == schema:
         return table
-    held = [] if table is None else table.schema.names
+    held = set() if table is None else set(table.schema.names)
     columns = [
         types.widened(table.column(field.name), field.type, field.name)
         if table is not None and field.name in held
@@ -164,6 +167,9 @@ def _as_table(x: Any) -> pa.Table:
     if isinstance(x, list | tuple):
         return _from_rows(x)
     if isinstance(x, dict):
+        for name in x:
+            if not isinstance(name, str):  # Arrow makes the text 'None' of None
+                raise FilterError(f"attributes: a column named {name!r}, expected str")
         return pa.table({name: _column_of(values, name) for name, values in x.items()})
     if _is_pandas(x) and hasattr(x, "columns"):
         return _from_pandas(x)

@@ -5,6 +5,7 @@ Ids of one index are all of one kind. -1 is no id: it marks missing places in re
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,6 +25,7 @@ Kind = Literal["int", "str"]
 _NONE = np.frombuffer(b"", np.int64)  # read-only, as all arrays here
 _NO_BYTES = np.frombuffer(b"", np.uint8)
 _LARGEST = int(np.iinfo(np.int64).max)
+_MOST_SHOWN = 100  # characters of an id, in messages
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -89,8 +91,9 @@ class IdColumn:
         return ids.reshape(rows.shape)
 
     def shown(self, row: int) -> str:
-        """Return the id of a row as messages print it: 5 or 'abc'."""
-        return repr(self.take(np.array([row])).tolist()[0])
+        """Return the id of a row as messages print it: 5 or 'abc', long ones shortened."""
+        text = repr(self.take(np.array([row])).tolist()[0])
+        return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 3]}..."
 
     # Ids to rows
 
@@ -297,12 +300,42 @@ def as_ids(ids: Any, n: int | None, start: int = 0, *, kind: Kind | None = None)
 def rank_across(columns: Sequence[IdColumn]) -> list[np.ndarray]:
     """Return keys (n,) int64 for every column that sort as all their ids together do.
 
-    Integers are their own keys; str ids get dense ranks, an id that is in two columns the same one.
+    Integers are their own keys; str ids get ranks, an id that is in two columns the same one.
     """
     if not columns or columns[0].kind == "int":
         return [column.values for column in columns]
+    longest = max(range(len(columns)), key=lambda number: len(columns[number]))
+    rest = [column for number, column in enumerate(columns) if number != longest]
+    if rest and sum(map(len, rest)) * _MANY_TIMES <= len(columns[longest]):
+        ranks, others = _ranked_among(columns[longest], IdColumn.concat(rest))
+        parts = iter(np.split(others, np.cumsum([len(column) for column in rest])[:-1]))
+        return [ranks if number == longest else next(parts) for number in range(len(columns))]
     ranks = IdColumn.concat(columns).order_keys()
     return np.split(ranks, np.cumsum([len(column) for column in columns])[:-1])
+
+
+_MANY_TIMES = 256  # as many ids: then one sort of all takes longer than to look for a place for each of the few
+
+
+def _ranked_among(many: IdColumn, few: IdColumn) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `rank_across` does for two columns of str ids; the order of the first is not made again."""
+    (ranks, _), order, step = many._ranks, many.order, len(few) + 1
+    starts, data = many._starts, many.data
+    last = len(many) - 1
+
+    def text(place: int) -> bytes:
+        row = order[place]
+        return data[starts[row] : starts[row + 1]].tobytes()
+
+    keys = np.empty(len(few), np.int64)
+    for row, rank in enumerate(few.order_keys().tolist()):
+        wanted = few.data[few._starts[row] : few._starts[row + 1]].tobytes()
+        place = bisect_left(range(len(many)), wanted, key=text)
+        if place > last:
+            keys[row] = (int(ranks[order[last]]) + 1) * step + rank
+        else:  # below the id at this place, unless it is this id
+            keys[row] = int(ranks[order[place]]) * step + (step - 1 if text(place) == wanted else rank)
+    return ranks * step + (step - 1), keys
 
 
 def _arrow_parts(array: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -106,19 +107,24 @@ class Snapshot:
         held = () if self.schema is None else tuple(self.schema.names)
         if names is None:
             return held
-        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        given = tuple(names) if isinstance(names, Iterable) and not isinstance(names, str) else None
+        if given is None or not all(isinstance(name, str) for name in given):
             raise ParameterError(f"columns: {names!r}, expected a list of names")
-        wanted = tuple(dict.fromkeys(names))
-        missing = [name for name in wanted if name not in held]
-        if missing:
-            raise ParameterError(f"columns: the index has no {missing[0]!r}, it has: {', '.join(held) or 'none'}")
+        wanted = tuple(dict.fromkeys(given))
+        known = set(held)
+        missing = next((name for name in wanted if name not in known), None)
+        if missing is not None:
+            all_names = ", ".join(held) or "none"
+            raise ParameterError(f"columns: the index has no {missing!r}, it has: {all_names}")
         return wanted
 
     def attributes(self, rows: np.ndarray, names: tuple[str, ...]) -> pa.Table:
         """Return some columns of index-wide rows (m,) int64, in their order; all null where a row is -1."""
         import pyarrow as pa
 
-        schema = pa.schema([] if self.schema is None else [self.schema.field(name) for name in names])
+        if self.schema is None or not names:
+            return pa.table({"rows": pa.nulls(len(rows))}).select([])  # without columns, the number of rows is kept
+        schema = pa.schema([self.schema.field(name) for name in names])
         parts, places = [schema.empty_table()], np.full(len(rows), -1, np.int64)
         done = 0
         for segment in self.segments:
@@ -126,7 +132,8 @@ class Snapshot:
             if len(inside):
                 held = None
                 if segment.attributes is not None:
-                    known = [name for name in names if name in segment.attributes.schema.names]
+                    of_segment = set(segment.attributes.schema.names)
+                    known = [name for name in names if name in of_segment]
                     held = taken(segment.attributes, rows[inside] - segment.base, known) if known else None
                 parts.append(widened(held, schema, len(inside)))
                 places[inside] = np.arange(done, done + len(inside))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from annvq.arguments import as_count
+from annvq.arguments import as_choice, as_count
 from annvq.errors import CorruptIndexError, DtypeError, StorageError
 from annvq.index.filters.given import Filter
 from annvq.index.rows.segment import Segment
@@ -67,6 +67,7 @@ class Version:
 
         Without ids all rows are meant, without a filter all pass; ``missing`` is the same as for `Snapshot.rows_of`.
         """
+        as_choice("missing", missing, ("error", "ignore"))
         snapshot = self.narrowed(filter).snapshot
         if ids is None:
             return snapshot.rows_in_order()
@@ -202,8 +203,10 @@ def write(store: Store | MemoryStore, version: Version, *, moved: bool) -> Versi
     except BaseException:
         store.discard([name for name in staged if name not in held])
         raise
-    segments = [
-        segment if (segment.name, segment.live_name) == pair and not moved else _segment(store, version.trained, *pair)
-        for segment, pair in zip(version.snapshot.segments, names, strict=True)
-    ]
+    segments = []
+    for segment, (name, live_name) in zip(version.snapshot.segments, names, strict=True):
+        if segment.name == name and not moved:  # it keeps what was made of its ids and attributes
+            segments.append(segment if segment.live_name == live_name else replace(segment, live_name=live_name))
+        else:
+            segments.append(_segment(store, version.trained, name, live_name))
     return replace(version, snapshot=Snapshot.of(segments), number=store.version, trained_name=trained_name)

@@ -21,10 +21,16 @@ def merge(trained: Trained, segments: list[Segment]) -> Segment:
     return gathered(trained, [(segment, segment.insertion_order()) for segment in segments])
 
 
-def gathered(trained: Trained, parts: list[tuple[Segment, np.ndarray]], attributes: pa.Table | None = None) -> Segment:
-    """Return one segment with some rows (int64) of segments, in the order given.
+def gathered(
+    trained: Trained,
+    parts: list[tuple[Segment, np.ndarray]],
+    attributes: pa.Table | None = None,
+    places: np.ndarray | None = None,
+) -> Segment:
+    """Return one segment with some rows (int64) of segments.
 
-    ``attributes`` are those of all these rows; by default, they keep their own.
+    ``attributes`` are those of all these rows; by default, they keep their own. ``places`` are the rows' places in the
+    order of insertion; by default, it is the order given.
     """
     labels, batches, ids, tables = [], [], [], []
     for segment, rows in parts:
@@ -34,7 +40,7 @@ def gathered(trained: Trained, parts: list[tuple[Segment, np.ndarray]], attribut
         if attributes is None:
             tables.append(None if segment.attributes is None else intact(segment.attributes).take(rows))
     lists = np.concatenate(labels)
-    positions = np.arange(len(lists), dtype=np.uint32)
+    positions = np.arange(len(lists), dtype=np.uint32) if places is None else places.astype(np.uint32)
     table = _concatenated(tables, ids) if attributes is None else attributes
     return make_segment(trained, lists, joined(batches), IdColumn.concat(ids), positions, table)
 

@@ -279,7 +279,7 @@ class VersionedRows:
             places = np.concatenate(order)
             held = now.snapshot.attributes(rows[places], now.snapshot.columns())
             table = replaced(held, given.take(places))
-            changed = gathered(now.trained, parts, table)
+            changed = gathered(now.trained, parts, table, places)
             self.change(snapshot=Snapshot.of(self._merge_small([*_without(now.snapshot, rows), changed])))
 
     def remove(self, ids: Any = None, filter: Any = None, missing: str = "error") -> int:
