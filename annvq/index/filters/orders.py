@@ -42,11 +42,14 @@ class OrderedRows:
         if self.repeat or is_few(end - begin, n):
             return RowSet.of(self.rows[begin:end], n, repeat=self.repeat)
         mask = np.zeros(n, bool)
-        places = self._places  # from first to last, which is faster than from value to value
-        np.less(places - np.uint32(begin), np.uint32(end - begin), out=mask[: len(places)])
+        places = self._places  # from row to row, which is faster than from value to value
+        for start in range(0, len(places), _CACHED):
+            some = slice(start, min(len(places), start + _CACHED))
+            np.less(places[some] - np.uint32(begin), np.uint32(end - begin), out=mask[some])
         return RowSet(n, None, mask)
 
 
+_CACHED = 1 << 16  # rows that are compared at a time
 _NOWHERE = np.uint32(2**32 - 1)
 
 
