@@ -4,7 +4,7 @@ One thread, one query a call, k = 10; n = 1,000,000 made vectors of d = 64 in as
 same filter for every query. For every share of rows that pass: recall at 10 among them, microseconds a query (medians)
 without a filter, with a prepared one, and with filters that are given anew in every call, on a column of integers,
 strings, lists and JSON, as ids, mask and expression; and which strategy the search chose. A second table has the
-seconds that the first condition on a column takes, and the megabytes that it keeps.
+seconds that the first condition on a column takes.
 
     python bench/filter_speed.py [--n N] [--json FILE]
 """
