@@ -83,7 +83,7 @@ def check_report(given: Path | None) -> Path | None:
     return given
 
 
-FORMATS = "npy, npz, Parquet, Arrow, fvecs, bvecs or HDF5"
+FORMATS = "npy, npz, Parquet, Arrow, fvecs, bvecs, fbin, u8bin, i8bin or HDF5"
 
 Metric = Literal["ip", "l2", "cosine", "hamming"]
 

@@ -4,6 +4,7 @@
     .parquet .pq            Parquet, by row group
     .arrow .feather .ipc    Arrow IPC files and streams, by record batch
     .fvecs .ivecs .bvecs    TEXMEX; mapped
+    .fbin .u8bin .i8bin .ibin    big-ann-benchmarks; mapped
     .hdf5 .h5               HDF5, also of ann-benchmarks (extra "hdf5")
 
 Every format is one module, imported when it is needed, with ``open_file``, ``write_file`` and, if a file can hold an
@@ -36,8 +37,10 @@ __all__ = [
     "open_vectors",
     "read",
     "read_ann_dataset",
+    "read_ground_truth",
     "read_queries",
     "write",
+    "write_ground_truth",
 ]
 
 FORMATS = {
@@ -51,6 +54,10 @@ FORMATS = {
     ".fvecs": "vecs",
     ".ivecs": "vecs",
     ".bvecs": "vecs",
+    ".fbin": "xbin",
+    ".u8bin": "xbin",
+    ".i8bin": "xbin",
+    ".ibin": "xbin",
     ".hdf5": "hdf5",
     ".h5": "hdf5",
 }
@@ -146,6 +153,52 @@ def read_ann_dataset(path: str | os.PathLike[str]) -> AnnDataset:
     from annvq.io import ann_dataset
 
     return ann_dataset.read_ann_dataset(path)
+
+
+def read_ground_truth(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the true neighbours of a big-ann-benchmarks file, whatever its suffix.
+
+    Returns
+    -------
+    ids
+        (nq, k) int64.
+    distances
+        (nq, k) float32 as they stand in the file, or None if it holds ids only.
+
+    Raises
+    ------
+    DataFormatError
+        The file's size is not what its header says; this is found before anything large is allocated.
+    ParameterError, OSError
+        The path is not a path, or the file cannot be opened.
+
+    """
+    from annvq.io import xbin
+
+    return xbin.read_ground_truth(as_file(path))
+
+
+def write_ground_truth(path: str | os.PathLike[str], ids: Any, distances: Any = None) -> None:
+    """Write true neighbours as big-ann-benchmarks does; the file appears whole or not at all.
+
+    Parameters
+    ----------
+    path
+        The file; the format needs no suffix, and .ibin is usual.
+    ids
+        (nq, k) integers from 0 to 4,294,967,295.
+    distances
+        (nq, k) float32; without them, the file holds ids only.
+
+    Raises
+    ------
+    ShapeError, DtypeError, ParameterError
+        The format cannot hold such arrays.
+
+    """
+    from annvq.io import xbin
+
+    xbin.write_ground_truth(as_file(path), np.asarray(ids), None if distances is None else np.asarray(distances))
 
 
 def _format_of(path: Path) -> ModuleType:

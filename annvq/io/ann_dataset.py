@@ -26,7 +26,10 @@ _METRICS = {
     "dot": "ip",
     "ip": "ip",
 }
-_OTHER_FORMATS = (".npy", ".parquet", ".pq", ".arrow", ".feather", ".ipc", ".fvecs", ".ivecs", ".bvecs")
+_OTHER_FORMATS = (
+    ".npy", ".parquet", ".pq", ".arrow", ".feather", ".ipc", ".fvecs", ".ivecs", ".bvecs", ".fbin", ".u8bin", ".i8bin",
+    ".ibin",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

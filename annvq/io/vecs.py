@@ -5,7 +5,7 @@ This is the format of the TEXMEX data sets (http://corpus-texmex.irisa.fr). Numb
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from annvq.io.replacing import replacing
 from annvq.io.source import VectorSource, sample_rows
 
 DTYPES = {".fvecs": np.dtype("<f4"), ".ivecs": np.dtype("<i4"), ".bvecs": np.dtype("u1")}
-_MAX_DIM = 1 << 20
+MAX_DIM = 1 << 20
 _BLOCK_ROWS = 4096
 
 
@@ -65,9 +65,14 @@ class VecsSource:
 
 def open_file(path: Path, vector_column: str | None, id_column: str | None) -> VectorSource:
     """Return the rows of a file as a source (DataFormatError; ParameterError for any column)."""
+    no_columns(path, vector_column, id_column)
+    return VecsSource(path)
+
+
+def no_columns(path: Path, vector_column: str | None, id_column: str | None) -> None:
+    """Raise ParameterError if a column of a file without columns is named."""
     if vector_column or id_column:
         raise ParameterError(f"{path}: a {path.suffix} file has no columns, but one was named")
-    return VecsSource(path)
 
 
 def write_file(path: Path, vectors: np.ndarray, ids: np.ndarray | None) -> None:
@@ -81,11 +86,7 @@ def write_file(path: Path, vectors: np.ndarray, ids: np.ndarray | None) -> None:
         The dtype does not fit, for instance float32 for .bvecs.
 
     """
-    dtype = DTYPES[path.suffix.lower()]
-    if ids is not None:
-        raise ParameterError(f"a {path.suffix} file holds no ids; write .npz, .parquet, .arrow or .hdf5")
-    if not np.can_cast(vectors.dtype, dtype):
-        raise DtypeError(f"{vectors.dtype} vectors do not fit {path.suffix}, which holds {dtype}")
+    dtype = stored_dtype(path, DTYPES, vectors, ids)
     with replacing(path) as temporary, open(temporary, "wb") as file:
         for start in range(0, len(vectors), _BLOCK_ROWS):
             block = np.ascontiguousarray(vectors[start : start + _BLOCK_ROWS], dtype=dtype)
@@ -93,10 +94,20 @@ def write_file(path: Path, vectors: np.ndarray, ids: np.ndarray | None) -> None:
             file.write(np.hstack([dims.view(np.uint8), block.view(np.uint8).reshape(len(block), -1)]).tobytes())
 
 
+def stored_dtype(path: Path, dtypes: Mapping[str, np.dtype], vectors: np.ndarray, ids: np.ndarray | None) -> np.dtype:
+    """Return the number type that a file's suffix names, which must hold the vectors exactly and can hold no ids."""
+    dtype = dtypes[path.suffix.lower()]
+    if ids is not None:
+        raise ParameterError(f"a {path.suffix} file holds no ids; write .npz, .parquet, .arrow or .hdf5")
+    if not np.can_cast(vectors.dtype, dtype):
+        raise DtypeError(f"{vectors.dtype} vectors do not fit {path.suffix}, which holds {dtype}")
+    return dtype
+
+
 def _read_dim(path: Path) -> int:
     with open(path, "rb") as file:
         dim = int.from_bytes(file.read(4), "little", signed=True)
-    if not 1 <= dim <= _MAX_DIM:
+    if not 1 <= dim <= MAX_DIM:
         found = "empty, so the dimension is not known" if path.stat().st_size == 0 else f"dimension {dim} in row 0"
-        raise DataFormatError(f"{path}: {found}; expected 1 to {_MAX_DIM}")
+        raise DataFormatError(f"{path}: {found}; expected 1 to {MAX_DIM}")
     return dim

@@ -19,13 +19,13 @@ from annvq.errors import AnnvqError
 MEMORY, SECONDS = 4 << 30, 10
 ROWS = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
 INTS, TEXTS = np.arange(40) * 3, [f"é{i:03}" for i in range(40)]
-SUFFIXES = (".npy", ".npz", ".parquet", ".arrow", ".fvecs", ".bvecs", ".hdf5")
+SUFFIXES = (".npy", ".npz", ".parquet", ".arrow", ".fvecs", ".bvecs", ".fbin", ".hdf5")
 
 
 def write_seeds(folder, suffixes=SUFFIXES):
     """Write small files, one or more of a format; return their paths."""
     for suffix in suffixes:
-        if suffix in (".npy", ".fvecs"):
+        if suffix in (".npy", ".fvecs", ".fbin"):
             io.write(folder / f"plain{suffix}", ROWS)
         elif suffix == ".bvecs":
             io.write(folder / "plain.bvecs", (ROWS * 9).astype(np.uint8))

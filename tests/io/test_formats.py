@@ -15,7 +15,7 @@ STR_IDS = [f"d{i}" for i in range(32)] + ["ü\N{SNOWMAN}"]
 INT_IDS = np.arange(33) * (1 << 57) - (1 << 62)
 
 WITH_IDS = [".npz", ".parquet", ".pq", ".arrow", ".feather", ".ipc", ".hdf5", ".h5"]
-ALL = [".npy", ".fvecs", *WITH_IDS]
+ALL = [".npy", ".fvecs", ".fbin", *WITH_IDS]
 
 
 @pytest.fixture(autouse=True)
@@ -137,6 +137,9 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         ("x.npy", BASE[:, :0], None, errors.ShapeError, "(33, 0)"),
         ("x.npy", BASE.astype(object), None, errors.DtypeError, "object"),
         ("x.bvecs", BASE, None, errors.DtypeError, "float32"),
+        ("x.fbin", BASE, STR_IDS, errors.ParameterError, "no ids"),
+        ("x.u8bin", BASE, None, errors.DtypeError, "float32"),
+        ("x.ibin", np.zeros((2, 3), np.int64), None, errors.DtypeError, "int64"),
         ("x.ivecs", BASE, None, errors.DtypeError, "float32"),
     ],
 )
@@ -356,6 +359,70 @@ class TestVecs:
         vectors = np.random.default_rng(0).integers(0, 255, (5000, 3)).astype(np.uint8)
         io.write(tmp_path / "x.bvecs", vectors)
         np.testing.assert_array_equal(io.read(tmp_path / "x.bvecs"), vectors)
+
+
+class TestXbin:
+    @pytest.mark.parametrize(
+        ("suffix", "dtype"), [(".fbin", "f4"), (".u8bin", "u1"), (".i8bin", "i1"), (".ibin", "i4")]
+    )
+    def test_layout(self, tmp_path, suffix, dtype):
+        vectors = (np.arange(15).reshape(3, 5) * 16).astype(dtype)
+        raw = np.array([3, 5], np.uint32).tobytes() + vectors.tobytes()
+        (tmp_path / f"x{suffix}").write_bytes(raw)
+        found = io.read(tmp_path / f"x{suffix}")
+        assert found.dtype == dtype
+        assert isinstance(found, np.memmap)
+        np.testing.assert_array_equal(found, vectors)
+        io.write(tmp_path / f"y{suffix}", vectors)
+        assert (tmp_path / f"y{suffix}").read_bytes() == raw
+
+    def test_more_rows_than_a_block(self, tmp_path):
+        vectors = np.random.default_rng(0).integers(-128, 128, (5000, 3)).astype(np.int8)
+        io.write(tmp_path / "x.i8bin", vectors)
+        np.testing.assert_array_equal(io.read(tmp_path / "x.i8bin"), vectors)
+        np.testing.assert_array_equal(
+            np.concatenate(list(io.open_vectors(tmp_path / "x.i8bin").batches(4999))), vectors
+        )
+
+    def test_no_rows(self, tmp_path):
+        io.write(tmp_path / "x.fbin", BASE[:0])
+        assert io.read(tmp_path / "x.fbin").shape == (0, 7)
+
+    @pytest.mark.parametrize("name", ["gt.ibin", "gt.bin", "gt100"])
+    def test_true_neighbours(self, tmp_path, name):
+        ids = np.array([[5, 2**32 - 1, 0], [1, 2, 3]])
+        distances = np.array([[0, 0.5, 2], [-1, 3, 4]], np.float32)
+        raw = np.array([2, 3], np.uint32).tobytes() + ids.astype(np.uint32).tobytes()
+        io.write_ground_truth(tmp_path / name, ids)
+        assert (tmp_path / name).read_bytes() == raw
+        found, missing = io.read_ground_truth(tmp_path / name)
+        assert found.dtype == np.int64
+        np.testing.assert_array_equal(found, ids)
+        assert missing is None
+        io.write_ground_truth(tmp_path / name, ids, distances)
+        assert (tmp_path / name).read_bytes() == raw + distances.tobytes()
+        found, measured = io.read_ground_truth(tmp_path / name)
+        np.testing.assert_array_equal(found, ids)
+        assert measured is not None
+        assert measured.dtype == np.float32
+        np.testing.assert_array_equal(measured, distances)
+
+    @pytest.mark.parametrize(
+        ("ids", "distances", "error", "words"),
+        [
+            ([[-1, 2]], None, errors.ParameterError, "ids -1 to 2"),
+            ([[2**32, 2]], None, errors.ParameterError, "4294967295"),
+            ([[0.5, 2]], None, errors.DtypeError, "float64"),
+            ([1, 2], None, errors.ShapeError, r"\(2,\)"),
+            (np.zeros((2, 0), int), None, errors.ShapeError, "nq, k"),
+            ([[1, 2]], np.zeros((1, 3), np.float32), errors.ShapeError, r"\(1, 3\)"),
+            ([[1, 2]], np.zeros((1, 2)), errors.DtypeError, "float64"),
+        ],
+    )
+    def test_true_neighbours_that_do_not_fit(self, tmp_path, ids, distances, error, words):
+        with pytest.raises(error, match=words):
+            io.write_ground_truth(tmp_path / "gt.ibin", ids, distances)
+        assert list(tmp_path.iterdir()) == []
 
 
 class TestHdf5:

@@ -226,6 +226,36 @@ class TestVecs:
             list(source.batches(16))
 
 
+@pytest.mark.usefixtures("memory")
+class TestXbin:
+    @pytest.mark.parametrize(
+        ("header", "values", "words"),
+        [
+            (b"", b"", "0 bytes, expected a header"),
+            (b"\1\0\0", b"", "3 bytes, expected a header"),
+            ((1, 0), b"", "rows of 0 values"),
+            ((1, 2**32 - 1), b"", "rows of 4294967295 values"),
+            ((2**32 - 1, 1 << 20), b"", "0 bytes after the header, expected 18014398505287680"),
+            ((2, 3), b"x" * 23, "23 bytes after the header, expected 24"),
+            ((2, 3), b"x" * 25, "25 bytes after the header, expected 24"),
+            ((2, 3), b"x" * 47, "47 bytes"),
+            ((0, 3), b"x", "1 bytes after the header, expected 0"),
+        ],
+    )
+    def test_headers(self, tmp_path, header, values, words):
+        raw = (header if isinstance(header, bytes) else np.array(header, np.uint32).tobytes()) + values
+        path = tmp_path / "x.ibin"
+        path.write_bytes(raw)
+        for read in (io.read, io.read_ground_truth):
+            with pytest.raises(errors.DataFormatError, match=words):
+                read(path)
+
+    def test_true_neighbours_are_not_vectors(self, tmp_path):
+        io.write_ground_truth(tmp_path / "x.ibin", [[1, 2]], np.zeros((1, 2), np.float32))
+        with pytest.raises(errors.DataFormatError, match="read_ground_truth"):
+            io.read(tmp_path / "x.ibin")
+
+
 class TestArrow:
     @pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
     @pytest.mark.parametrize("kept", [0, 3, 6, 100, -1])
@@ -252,9 +282,9 @@ class TestArrow:
     @given(st.data())
     def test_flipped_bytes_never_do_worse_than_an_error(self, tmp_path_factory, data):
         folder = tmp_path_factory.getbasetemp()
-        suffix = data.draw(st.sampled_from([".npy", ".npz", ".parquet", ".arrow", ".fvecs"]))
+        suffix = data.draw(st.sampled_from([".npy", ".npz", ".parquet", ".arrow", ".fvecs", ".fbin"]))
         path = folder / f"flip{suffix}"
-        ids = None if suffix in (".npy", ".fvecs") else [f"d{i}" for i in range(33)]
+        ids = None if suffix in (".npy", ".fvecs", ".fbin") else [f"d{i}" for i in range(33)]
         io.write(path, BASE, ids)
         raw = bytearray(path.read_bytes())
         place = data.draw(st.integers(0, len(raw) - 1))

@@ -9,7 +9,7 @@ import pytest
 SCRIPT = Path(__file__).parent / "mutations.py"
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".npz", ".parquet", ".arrow", ".fvecs", ".bvecs", ".hdf5"])
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".parquet", ".arrow", ".fvecs", ".bvecs", ".fbin", ".hdf5"])
 def test_mutated_files(suffix, tmp_path):
     if suffix == ".hdf5":
         pytest.importorskip("h5py")

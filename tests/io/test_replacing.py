@@ -75,7 +75,10 @@ def write_hits(path):
 
 
 WRITERS = {
-    **{f"x{suffix}": write_vectors(suffix) for suffix in (".npy", ".npz", ".fvecs", ".parquet", ".arrow", ".hdf5")},
+    **{
+        f"x{suffix}": write_vectors(suffix)
+        for suffix in (".npy", ".npz", ".fvecs", ".fbin", ".parquet", ".arrow", ".hdf5")
+    },
     "codebook": lambda path: codebooks.save(path, codebooks.ScalarCodebook.train(VECTORS)),
     "result.json": lambda path: write_json(path, "bench ann", {}, []),
     "table.safetensors": write_table,
