@@ -12,6 +12,10 @@ DEMO_READY := $(VENV)/.ready-demo
 TEST_READY := $(VENV)/.ready-test
 BENCH_READY := $(VENV)/.ready-bench
 DOCS_READY := $(VENV)/.ready-docs
+INTEGRATIONS ?= .venv-integrations
+INTEGRATIONS_READY := $(INTEGRATIONS)/.ready
+# What the pages on integrations show beside the packages of the extra.
+ALSO_SHOWN := bertopic umap-learn
 LOWEST ?= .venv-lowest
 LOWEST_READY := $(LOWEST)/.ready
 # What has no dependency but those of `pip install annvq`.
@@ -22,7 +26,7 @@ MULTIVECTOR := $(foreach r,flat muvera muvera-4bit centroid-interaction chamfer-
 ANN := --every-mode --threads $$(nproc) --recipe fast
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-lowest test-paths lint docs soak bench tables clean
+.PHONY: help demo test test-integrations test-lowest test-paths lint docs soak bench tables clean
 
 help: ## Say what there is to make
 	@grep -hE '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -32,6 +36,9 @@ demo: $(DEMO_READY) ## Build and search indexes over an embedded text collection
 
 test: $(TEST_READY) ## Run the tests
 	$(BIN)/python -m pytest -m "not data and not slow" -n auto --maxprocesses 4 --dist worksteal
+
+test-integrations: $(INTEGRATIONS_READY) ## Run other libraries' own tests over annvq, and the pages about these libraries
+	$(INTEGRATIONS)/bin/python -m pytest tests/integrations tests/docs/test_pages.py -k integrations
 
 test-lowest: $(LOWEST_READY) ## Run the tests of the core with the lowest versions that pyproject.toml declares
 	NUMBA_CACHE_DIR=$(abspath $(LOWEST)/kernels) $(LOWEST)/bin/python -m pytest -m "not data and not slow" \
@@ -113,7 +120,7 @@ tables: $(BENCH_READY) ## Measure all embedding tables in all recommenders, in b
 		--json $(OUT)/tables-gowalla.json --out $(OUT)
 
 clean: ## Remove what the other targets made, the environment included
-	rm -rf $(VENV) $(LOWEST) demo-out bench-out site build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) $(INTEGRATIONS) demo-out bench-out site build dist .pytest_cache .ruff_cache .hypothesis
 	find annvq tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -128,6 +135,12 @@ $(DEMO_READY): pyproject.toml constraints.txt | $(BIN)/python
 $(TEST_READY): pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) -e '.[dev]'
 	@touch $(DEMO_READY) $@
+
+$(INTEGRATIONS_READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(INTEGRATIONS)
+	$(INTEGRATIONS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		-e '.[integrations]' pytest $(ALSO_SHOWN)
+	@touch $@
 
 $(LOWEST_READY): pyproject.toml tests/lowest_versions.py
 	$(PYTHON) -m venv $(LOWEST)

@@ -43,6 +43,7 @@ ALSO = {
     "cli": {"pyarrow", "typer", "rich"},
     "bench": {"numba", "rich"},
     "demo": {"rich"},
+    "integrations": {"scipy", "sklearn", "txtai"},  # whoever imports such a module uses that library
     "learn": {"torch"},
     "tables": {"torch"},
 }
@@ -121,6 +122,12 @@ def test_benchmarks_are_for_commands_only():
         parts = {part_of(name) for name in imported(ast.walk(tree_of(path))) if name.startswith("annvq.")}
         for part in parts & set(above):
             assert part_of(name_of(path)) in {*above[part], "__main__"}, f"{name_of(path)} imports {part}"
+
+
+def test_integrations_are_imported_by_nothing():
+    for path in SOURCES:
+        parts = {part_of(name) for name in imported(ast.walk(tree_of(path))) if name.startswith("annvq.")}
+        assert "integrations" not in parts, name_of(path)
 
 
 def named_in_text(tree):

@@ -1,6 +1,7 @@
 """Names such as ``annvq.index.build`` in docstrings, comments and pages, and files that sources name, exist."""
 
 import ast
+import importlib
 import io
 import pkgutil
 import re
@@ -8,6 +9,8 @@ import tokenize
 from pathlib import Path
 
 import pytest
+
+from annvq.errors import MissingExtraError
 
 pytest.importorskip("torch", reason="half of the public modules need torch")
 
@@ -43,7 +46,18 @@ def leads_nowhere(name):
     try:
         pkgutil.resolve_name(name)
     except (ImportError, AttributeError):
+        return not needs_an_extra(name)
+    return False
+
+
+def needs_an_extra(name):
+    """Return whether a name is in a module of `annvq.integrations` whose library is not installed."""
+    try:
+        importlib.import_module(".".join(name.split(".")[:3]))
+    except MissingExtraError:
         return True
+    except ImportError:
+        pass
     return False
 
 
