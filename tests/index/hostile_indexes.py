@@ -97,6 +97,12 @@ def read(index, kind):
     yield "filter by mask", lambda: index.search(many, 3, filter=np.arange(len(index)) % 2 == 0)
     yield "filter by ids", lambda: index.search(many, 3, filter=held_ids(kind))
     yield "reconstruct", lambda: index.reconstruct(held_ids(kind))
+    yield "ids", lambda: index.ids
+    yield "is held", lambda: held_ids(kind)[0] in index
+    yield "count", lambda: index.count({"year": {"$gt": 2}})
+    yield "get some", lambda: index.get(held_ids(kind), columns=["name", "year"]).to_pylist()
+    yield "get all", lambda: index.get(filter={"year": {"$lt": 7}}, vectors=True).to_pylist()
+    yield "search with attributes", lambda: index.search(many, 9, columns=["name", "tags"]).attributes.to_pylist()
     yield "stats", index.stats
     if not is_multi(kind):
         yield "range search", lambda: index.range_search(one, 1.0, nprobe=3)
@@ -109,6 +115,10 @@ def write(index, kind, folder):
     yield "save elsewhere", lambda: index.save(folder / "elsewhere")
     yield "remove", lambda: index.remove(held_ids(kind)[:2])
     yield "add", lambda: index.add(vectors[:2], ids=new_ids(kind, 50, 2), attributes=table[:2])
+    yield "update", lambda: index.update(held_ids(kind)[2:5], {"name": ["a", None, "b"], "new": [1, 2, 3]})
+    yield "upsert", lambda: index.upsert(vectors[:2], held_ids(kind)[3:5], table[:2])
+    yield "remove by filter", lambda: index.remove(filter={"name": "n4"})
+    yield "to bytes", index.to_bytes
     yield "add and merge", lambda: index.add(vectors, ids=new_ids(kind, 60, 40), attributes=table)
     yield "compact", index.compact
     yield from ((f"{name} afterwards", action) for name, action in read(index, kind))

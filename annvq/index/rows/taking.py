@@ -80,12 +80,15 @@ def _texts_of(chunk: pa.Array, rows: np.ndarray, name: str) -> list[pa.Array]:
 
     validity, offsets, data = chunk.buffers()
     is_wide = "large" in str(chunk.type)
-    every = np.frombuffer(offsets, np.int64 if is_wide else np.int32)
+    width = 8 if is_wide else 4
+    every = np.frombuffer(offsets, f"i{width}", offsets.size // width)
     begins = every[rows + chunk.offset].astype(np.int64)
     ends = every[rows + chunk.offset + 1].astype(np.int64)
     held = np.empty(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)
     if len(rows) and (begins.min() < 0 or (ends < begins).any() or ends.max() > len(held)):
         raise CorruptIndexError(f"attribute {name!r}: offsets that lead astray")
+    if (ends - begins).sum() > len(held) and (ends - begins)[np.unique(rows, return_index=True)[1]].sum() > len(held):
+        raise CorruptIndexError(f"attribute {name!r}: texts that overlap")  # they would take any amount of memory
     places = offsets_of(ends - begins)
     if places[-1] > _MOST_BYTES and not is_wide:
         half = len(rows) // 2
