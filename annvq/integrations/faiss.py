@@ -67,8 +67,10 @@ class FaissLike:
     def of(cls, index: annvq.Index) -> FaissLike:
         """Return an index of annvq under Faiss's names; it is shared, not copied.
 
-        DtypeError is raised for string ids, ParameterError for metric "hamming".
+        DtypeError is raised for string ids, ParameterError for metric "hamming" and for what is no `annvq.Index`.
         """
+        if not isinstance(index, annvq.Index):
+            raise ParameterError(f"index: {type(index).__name__}, expected an annvq.Index")
         if index.ids.dtype == object:
             raise DtypeError("the index has string ids, and those of Faiss are integers")
         made = cls(index.dim, index.recipe, metric=index.metric)

@@ -1,5 +1,8 @@
 """FaissLike beside Faiss itself, call by call, and under the `datasets` library."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -158,6 +161,17 @@ def test_an_index_that_is_there_is_shared():
     assert like.search(Q, 1)[1][:, 0].tolist() == list(range(N, N + len(Q)))
 
 
+def test_an_index_is_copied_and_pickled():
+    index = FaissLike(D, "balanced", metric="l2")
+    index.train(X)
+    index.add(X)
+    index.nprobe = 2
+    for again in (copy.deepcopy(index), pickle.loads(pickle.dumps(index))):
+        assert_same(again.search(Q, 5), index.search(Q, 5))
+        again.remove_ids([0])
+        assert (again.ntotal, index.ntotal) == (N - 1, N)
+
+
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
@@ -166,6 +180,7 @@ def test_an_index_that_is_there_is_shared():
         (lambda: FaissLike(D, "no such"), errors.RecipeError, "no such"),
         (lambda: FaissLike(D, n=0), errors.ParameterError, "n must"),
         (lambda: FaissLike.of(annvq.build(X[:2], ids=["a", "b"])), errors.DtypeError, "string ids"),
+        (lambda: FaissLike.of("index"), errors.ParameterError, "str, expected an annvq.Index"),
         (lambda: FaissLike(D, "flat").add(X[:, 1:]), errors.ShapeError, "11"),
         (lambda: FaissLike(D, "flat").reconstruct(0), errors.UnknownIdError, "0"),
     ],
