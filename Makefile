@@ -14,8 +14,8 @@ BENCH_READY := $(VENV)/.ready-bench
 DOCS_READY := $(VENV)/.ready-docs
 INTEGRATIONS ?= .venv-integrations
 INTEGRATIONS_READY := $(INTEGRATIONS)/.ready
-# What the pages on integrations show beside the packages of the extra.
-ALSO_SHOWN := bertopic umap-learn
+# What the tests and pages of integrations use beside the packages of the extra.
+ALSO_SHOWN := bertopic langchain-tests pytest-asyncio umap-learn
 LOWEST ?= .venv-lowest
 LOWEST_READY := $(LOWEST)/.ready
 # What has no dependency but those of `pip install annvq`.

@@ -19,7 +19,9 @@ from annvq.arguments import as_count
 from annvq.errors import DtypeError, FilterError, ParameterError, ShapeError, StateError
 from annvq.hits import Hits
 from annvq.index.build import build
-from annvq.index.filters.conditions import And, Comparison, Condition, under
+from annvq.index.filters.conditions import And, Comparison, Condition, renamed
+from annvq.index.filters.dialect import TEXT
+from annvq.index.filters.distinct import distinct_values
 from annvq.index.filters.given import read
 from annvq.index.index import Index
 from annvq.index.opening import open_index
@@ -126,6 +128,30 @@ class Collection:
         except BaseException:
             index.close()
             raise
+
+    @classmethod
+    def open_or_create(
+        cls,
+        path: str | os.PathLike[str] | None,
+        encoder: Any = None,
+        *,
+        dim: int | None = None,
+        recipe: Recipe | str | os.PathLike[str] = "flat",
+        metric: str = "cosine",
+    ) -> Collection:
+        """Open a collection's folder for changes or, where there is none, create it; the arguments are `create`'s.
+
+        ParameterError is raised if the collection that is there has another metric, or another dimension than ``dim``;
+        its recipe is the one that it has.
+        """
+        if path is None or not os.path.isdir(path) or not os.listdir(path):
+            return cls.create(encoder, dim=dim, recipe=recipe, metric=metric, path=path)
+        opened = cls.open(path, encoder, "rw")
+        held, asked = (opened.index.dim, opened.index.metric), (dim or opened.index.dim, metric)
+        if held != asked:
+            opened.close()
+            raise ParameterError(f"the collection in {os.fspath(path)} has dimension and metric {held}, not {asked}")
+        return opened
 
     def __len__(self) -> int:
         return len(self.index)
@@ -258,7 +284,8 @@ class Collection:
             At most so many rows, after so many of the best that are passed over.
         filter
             A condition on the metadata, as data (``{"lang": "de", "page": {"$gte": 3}}``) or as text
-            (``lang == "de" and page >= 3``); fields of dicts are named by dots.
+            (``lang == "de" and page >= 3``); fields of dicts are named by dots. ``{"$text": {"$contains": "word"}}``
+            is a condition on the texts.
 
         """
         if not isinstance(query, str):
@@ -266,10 +293,20 @@ class Collection:
         return self.search_vectors(self.embed([query], "query"), k, filter, offset=offset)[0]
 
     def search_vectors(
-        self, vectors: Any, k: int = 10, filter: Any = None, *, offset: int = 0, with_vectors: bool = False
+        self,
+        vectors: Any,
+        k: int = 10,
+        filter: Any = None,
+        *,
+        offset: int = 0,
+        with_vectors: bool = False,
+        ids: Sequence[str] | None = None,
     ) -> list[list[Record]]:
-        """Return the k rows nearest to every vector (nq, d); see `search`."""
-        condition = self._filter(filter, embedded=True)
+        """Return the k rows nearest to every vector (nq, d), of all or of those with some ids; see `search`."""
+        condition: Any = self._filter(filter, embedded=True)
+        if ids is not None:
+            known = self.index.get(_listed("ids", ids), filter=condition, columns=(), missing="ignore")
+            condition = known.column("id")
         hits = self.index.search(vectors, k, filter=condition, columns=self._columns(), offset=offset)
         decoded = None
         if with_vectors:
@@ -302,6 +339,13 @@ class Collection:
     def count(self, filter: Any = None) -> int:
         """Return how many rows pass a filter on metadata; all rows without one."""
         return self.index.count(self._filter(filter))
+
+    def values(self, field: str, filter: Any = None) -> list[Any]:
+        """Return the different values of a field of the metadata, for rows that pass a filter, in no particular order.
+
+        Of lists, these are the items; dicts and None are left out. 1, 1.0 and True are different values.
+        """
+        return distinct_values(self.index.rows.current.narrowed(self._filter(filter)).snapshot, _attribute(field))
 
     def embed(self, texts: Sequence[str], side: str = "document") -> np.ndarray:
         """Return the encoder's vectors (n, d) float32 of texts, as "document" or "query" (StateError without one)."""
@@ -337,7 +381,7 @@ class Collection:
             condition = read(given)
             if condition is None:
                 raise FilterError(f"filter: {type(given).__name__}, expected a dict or a text about the metadata")
-            parts.append(under(condition, "metadata"))
+            parts.append(renamed(condition, _attribute))
         if not self._columns():
             return None
         if embedded and self._holds_rows_without_vector():
@@ -389,6 +433,11 @@ class Collection:
 
 
 _WITHOUT_VECTOR = Comparison("embedded", "eq", False)
+
+
+def _attribute(field: str) -> str:
+    """Return the path, in the rows' attributes, of a field that a filter on a collection names."""
+    return "text" if field == TEXT else f"metadata.{field}"
 
 
 def _listed(name: str, given: Any, n: int | None = None) -> list[Any]:

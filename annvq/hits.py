@@ -59,16 +59,7 @@ class Hits(_Pair):
         They rise with the scores: (1 + s) / 2 under "cosine", 1 / (1 + d) of the distance d under "l2" and "hamming",
         and the logistic function 1 / (1 + exp(-s)) under "ip". StateError is raised if no search made the hits.
         """
-        scores, metric = self.scores.astype(np.float64), self._known_metric()
-        missing = np.isneginf(scores)
-        scores[missing] = 0
-        if metric == "cosine":
-            found = np.clip((1 + scores) / 2, 0, 1)
-        elif metric == "ip":
-            found = np.exp(-np.logaddexp(0, -scores))
-        else:
-            found = 1 / (1 + np.maximum(0, -scores))
-        return np.where(missing, 0, found).astype(np.float32)
+        return similarities(self.scores, self._known_metric())
 
     def _known_metric(self) -> str:
         if self.metric is None:
@@ -111,6 +102,20 @@ class Hits(_Pair):
         except ImportError as error:
             raise MissingExtraError("pandas", "pandas") from error
         return self.to_arrow().to_pandas()
+
+
+def similarities(scores: np.ndarray, metric: str) -> np.ndarray:
+    """Return scores of a metric as similarities, float32 of the same shape, as `Hits.similarities` has them."""
+    scores = np.array(scores, np.float64)
+    missing = np.isneginf(scores)
+    scores[missing] = 0
+    if metric == "cosine":
+        found = np.clip((1 + scores) / 2, 0, 1)
+    elif metric == "ip":
+        found = np.exp(-np.logaddexp(0, -scores))
+    else:
+        found = 1 / (1 + np.maximum(0, -scores))
+    return np.where(missing, 0, found).astype(np.float32)
 
 
 class RangeHits(NamedTuple):

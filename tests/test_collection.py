@@ -140,6 +140,49 @@ def test_optimized_for_many_rows(on_disk, tmp_path):
     assert len(made) == 3001
 
 
+def test_filters_on_texts_and_empty_lists(filled):
+    assert ids(filled.get(filter={"$text": {"$contains": "cat"}, "lang": "en"})) == ["a", "b"]
+    assert ids(filled.get(filter={"$text": "a car"})) == ["c"]
+    assert ids(filled.search("sea", filter='column("$text").startswith("the")')) == ["e"]
+    filled.add(["x", "y"], [{"tags": []}, {"tags": {}}], ["f", "g"])
+    assert ids(filled.get(filter={"tags": []})) == ["f"]
+    assert ids(filled.get(filter={"tags": {"$exists": True, "$ne": []}})) == ["a", "b", "g"]
+    with pytest.raises(FilterError, match=r"no column '\$text'"):
+        annvq.build(np.eye(2), "Flat", attributes={"a": [1, 2]}).count({"$text": "x"})
+
+
+def test_values_of_a_field(filled):
+    assert sorted(filled.values("lang")) == ["de", "en", "fr"]
+    assert sorted(map(repr, filled.values("page"))) == ["'three'", "1", "2.5"]
+    assert sorted(filled.values("tags")) == ["pet", "two"]
+    assert filled.values("more.deep.x") == [True]
+    assert (filled.values("nothing"), filled.values("big"), Collection.create(dim=2).values("x")) == ([], [2**60], [])
+    assert filled.values("page", {"lang": "en", "tags": {"$contains": "two"}}) == [2.5]
+    filled.add(["x", "y", "z"], [{"n": 1}, {"n": 1.0}, {"n": True}])
+    assert {(type(value), value) for value in filled.values("n")} == {(int, 1), (float, 1.0), (bool, True)}
+    filled.remove(["c"])
+    assert sorted(filled.values("lang")) == ["en", "fr"]
+    assert sorted(filled.values("$text", {"lang": {"$exists": True}})) == [TEXTS[i] for i in (0, 1, 4)]
+
+
+def test_search_among_some_ids(filled):
+    query = encode(["cat"])
+    assert ids(filled.search_vectors(query, 9, ids=["c", "b", "nowhere"])[0]) == ["b", "c"]
+    assert ids(filled.search_vectors(query, 9, {"lang": "de"}, ids=["c", "b"])[0]) == ["c"]
+    assert filled.search_vectors(query, 9, ids=[]) == [[]]
+
+
+def test_opened_or_created(tmp_path):
+    for count in range(1, 3):
+        with Collection.open_or_create(tmp_path / "x", encode) as made:
+            made.add(["a cat"])
+            assert len(made) == count
+    for wrong in ({"metric": "l2"}, {"dim": 4}):
+        with pytest.raises(ParameterError, match="dimension and metric"):
+            Collection.open_or_create(tmp_path / "x", encode, **wrong)
+    assert len(Collection.open_or_create(None, dim=3)) == 0
+
+
 def test_bad_input_changes_nothing(filled):
     for error, call in (
         (DtypeError, lambda: filled.add("text")),

@@ -43,7 +43,8 @@ ALSO = {
     "cli": {"pyarrow", "typer", "rich"},
     "bench": {"numba", "rich"},
     "demo": {"rich"},
-    "integrations": {"scipy", "sklearn", "txtai"},  # whoever imports such a module uses that library
+    # Whoever imports such a module uses that library.
+    "integrations": {"haystack", "langchain_core", "llama_index", "scipy", "sklearn", "txtai"},
     "learn": {"torch"},
     "tables": {"torch"},
 }

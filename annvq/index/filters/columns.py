@@ -36,12 +36,14 @@ Ordered = Numbers | Strings
 class Column:
     """The values of n rows: ``values`` by kind ("number", "text", ...), and ``items`` of lists by kind.
 
-    ``present`` are the rows that have a value of any kind.
+    ``present`` are the rows that have a value of any kind, ``empty`` those of them whose value is an empty
+    list, None if there are none.
     """
 
     present: RowSet
     values: dict[str, list[Ordered]] = field(default_factory=dict)
     items: dict[str, list[Ordered]] = field(default_factory=dict)
+    empty: RowSet | None = None
 
 
 def column_of(attributes: pa.Table | None, n: int, path: Path) -> Column:
@@ -83,9 +85,10 @@ def _read(column: pa.ChunkedArray, path: Path) -> Column:
     present = RowSet.of(rows, n)
     if kind == "list":
         lists = pa.chunked_array([chunk.flatten() for chunk in held.chunks], column.type.value_type)
-        owners = np.repeat(rows, pc.list_value_length(held).to_numpy())
-        valid = lists.is_valid().to_numpy()
-        return Column(present, items=_ordered(lists.drop_null(), owners[valid], repeat=True))
+        lengths = pc.list_value_length(held).to_numpy()
+        owners, valid = np.repeat(rows, lengths), lists.is_valid().to_numpy()
+        items = _ordered(lists.drop_null(), owners[valid], repeat=True)
+        return Column(present, items=items, empty=RowSet.of(rows[lengths == 0], n))
     return Column(present, values=_ordered(held, rows, repeat=False))
 
 
@@ -141,18 +144,23 @@ def _read_json(texts: pa.ChunkedArray, rows: np.ndarray, keys: tuple[str, ...], 
     """Look into JSON objects; where a text is none, or lacks the field or has null there, the value is missing."""
     values = _Collected()
     items = _Collected()
-    present = []
+    present, empty = [], []
     for row, held in zip(rows.tolist(), parsed_texts(texts), strict=True):
         found = _field(held, keys)
         if found is None:
             continue
         present.append(row)
         if type(found) is list:
+            if not found:
+                empty.append(row)
             for item in found:
                 items.add(row, item)
         else:
             values.add(row, found)
-    return Column(RowSet.of(np.array(present, np.int64), n), values.ordered(repeat=False), items.ordered(repeat=True))
+    return Column(
+        RowSet.of(np.array(present, np.int64), n), values.ordered(repeat=False), items.ordered(repeat=True),
+        RowSet.of(np.array(empty, np.int64), n),
+    )  # fmt: skip
 
 
 def _field(held: Any, keys: Sequence[str]) -> Any:

@@ -8,7 +8,7 @@ A row that lacks a value (null, or no such field) fails every comparison, so tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -18,7 +18,19 @@ MOST_DEPTH = 100  # conditions within conditions
 
 Order = Literal["eq", "lt", "le", "gt", "ge"]
 Operator = Literal[
-    "eq", "lt", "le", "gt", "ge", "in", "contains", "contains_any", "starts_with", "ends_with", "like", "exists"
+    "eq",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "in",
+    "contains",
+    "contains_any",
+    "starts_with",
+    "ends_with",
+    "like",
+    "exists",
+    "empty",
 ]
 
 
@@ -38,7 +50,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """A path compared with a value; "in" and "contains_any" take a list of values, "exists" takes none."""
+    """A path compared with a value; "in" and "contains_any" take a list of values, "exists" and "empty" none."""
 
     path: str
     operator: Operator
@@ -93,12 +105,12 @@ def comparisons(condition: Condition) -> Iterator[Comparison | ColumnComparison]
             yield node
 
 
-def under(condition: Condition, path: str) -> Condition:
-    """Return the same condition on fields of ``path``: "page" becomes "metadata.page"."""
+def renamed(condition: Condition, rename: Callable[[str], str]) -> Condition:
+    """Return the same condition on other paths: those that ``rename`` makes of its own."""
     if isinstance(condition, And | Or):
-        return type(condition)(tuple(under(part, path) for part in condition.conditions))
+        return type(condition)(tuple(renamed(part, rename) for part in condition.conditions))
     if isinstance(condition, Not):
-        return Not(under(condition.condition, path))
+        return Not(renamed(condition.condition, rename))
     if isinstance(condition, Comparison):
-        return replace(condition, path=f"{path}.{condition.path}")
-    return replace(condition, left=f"{path}.{condition.left}", right=f"{path}.{condition.right}")
+        return replace(condition, path=rename(condition.path))
+    return replace(condition, left=rename(condition.left), right=rename(condition.right))

@@ -5,7 +5,8 @@
     {a: ..., b: ...}                    all must hold, as in {"$and": [{a: ...}, {b: ...}]}
     {"$and": [filter, ...]}, {"$or": [filter, ...]}, {"$not": filter}
 
-None stands for a missing value: ``{"lang": None}`` holds for rows without a language.
+None stands for a missing value: ``{"lang": None}`` holds for rows without a language. An empty list is equal to empty
+lists alone. The path "$text" is the text of a row of a collection (`annvq.Collection`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any, cast
 from annvq.errors import FilterError
 from annvq.index.filters.conditions import MOST_DEPTH, And, Comparison, Condition, Not, Operator, Or
 from annvq.index.filters.values import plain_value, shown
+
+TEXT = "$text"
 
 
 def read(given: Mapping[Any, Any]) -> Condition:
@@ -41,7 +44,7 @@ def _filter(given: Any, depth: int) -> Condition:
             parts.append(And(inner) if key == "$and" else Or(inner))
         elif key == "$not":
             parts.append(Not(_filter(value, depth - 1)))
-        elif key.startswith("$"):
+        elif key.startswith("$") and key != TEXT:
             raise FilterError(f"filter: {shown(key)} where a column is expected, or '$and', '$or' or '$not'")
         else:
             parts.append(_field(key, value, depth - 1))
@@ -74,6 +77,8 @@ def _field(path: str, given: Any, depth: int) -> Condition:
 
 def _equal(path: str, value: Any) -> Condition:
     value = plain_value(value)
+    if isinstance(value, list | tuple) and not value:
+        return Comparison(path, "empty")
     return Not(Comparison(path, "exists")) if value is None else Comparison(path, "eq", value)
 
 

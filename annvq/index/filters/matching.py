@@ -36,6 +36,8 @@ class Lookup:
         n = column.present.n
         if self.operator == "exists":
             return column.present
+        if self.operator == "empty":
+            return RowSet.none(n) if column.empty is None else column.empty
         found = []
         for kind, values in self.values.items():
             if self.operator in ("contains", "contains_any"):
@@ -101,7 +103,9 @@ def _lookup(comparison: Comparison, schema: pa.Schema) -> Lookup:
     operator, value = comparison.operator, comparison.value
     if operator == "exists":
         return Lookup(path, operator, {})
-    values = value if operator in ("in", "contains_any") else [value]
+    if operator == "empty" and (path.keys or kind_of(column) in ("list", "null")):
+        return Lookup(path, operator, {})
+    values = value if operator in ("in", "contains_any") else [[] if operator == "empty" else value]
     try:
         if path.keys:
             return _in_json(path, operator, values)

@@ -75,6 +75,10 @@ class Numbers(OrderedRows):
         order = np.argsort(values, kind="stable")
         return cls(rows[order], repeat, values[order], scale)
 
+    def distinct(self, passing: np.ndarray) -> list[Any]:
+        """Return the different numbers, unscaled, of the rows for which ``passing`` (n,) bool is true."""
+        return np.unique(self.values[passing[self.rows]]).tolist()
+
     def compared(self, operator: str, value: Any, n: int) -> RowSet:
         """Return the rows, of ``n``, whose value is equal to, less than, ... a number."""
         if value != value:
@@ -172,6 +176,11 @@ class Strings(OrderedRows):
         ranked = ranks[codes]
         starts = offsets_of(np.bincount(ranked, minlength=len(order)))
         return cls(rows[np.argsort(ranked, kind="stable")], repeat, found.take(pa.array(order)), starts)
+
+    def distinct(self, passing: np.ndarray) -> list[Any]:
+        """Return the different texts of the rows for which ``passing`` (n,) bool is true."""
+        before = offsets_of(passing[self.rows])  # rows that pass, before each place
+        return self.values.take(np.flatnonzero(before[self.starts[1:]] > before[self.starts[:-1]])).to_pylist()
 
     def compared(self, operator: str, value: Any, n: int) -> RowSet:
         """Return the rows, of ``n``, whose text is equal to, less than, ... another, begins or ends with it, ..."""
