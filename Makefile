@@ -38,7 +38,8 @@ test: $(TEST_READY) ## Run the tests
 	$(BIN)/python -m pytest -m "not data and not slow" -n auto --maxprocesses 4 --dist worksteal
 
 test-integrations: $(INTEGRATIONS_READY) ## Run other libraries' own tests over annvq, and the pages about these libraries
-	$(INTEGRATIONS)/bin/python -m pytest tests/integrations tests/docs/test_pages.py -k integrations
+	$(INTEGRATIONS)/bin/python -m pytest tests/integrations tests/docs/test_pages.py tests/test_examples.py \
+		-k 'integrations or langchain'
 
 test-lowest: $(LOWEST_READY) ## Run the tests of the core with the lowest versions that pyproject.toml declares
 	NUMBA_CACHE_DIR=$(abspath $(LOWEST)/kernels) $(LOWEST)/bin/python -m pytest -m "not data and not slow" \

@@ -22,6 +22,7 @@ NEEDS = {
     "07_learn_codes": ("torch", "pytrec_eval"),
     "09_embedding_tables": ("torch", "safetensors"),
     "10_hybrid_search": ("bm25s", "pytrec_eval"),
+    "12_langchain": ("langchain_core",),
 }
 
 

@@ -25,6 +25,8 @@ NEEDS = {  # of pages; their blocks say so in their titles
     "extending.md": ("torch", "safetensors"),
     "howto/hybrid.md": ("bm25s",),
     "migrating/faiss.md": ("faiss",),
+    "migrating/faiss-and-a-dict.md": ("faiss",),
+    "integrations/frameworks.md": ("haystack", "langchain_core", "llama_index"),
     "integrations/numerics.md": ("bertopic", "datasets", "faiss", "sklearn", "txtai", "umap"),
 }
 
