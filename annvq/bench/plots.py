@@ -22,7 +22,7 @@ from annvq.bench.sweep import Point, pareto
 from annvq.errors import MissingExtraError
 
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F", "#882255")
-_MARKERS = "osD^vP*Xh"
+MARKERS = "osD^vP*Xh"
 _LEAST_RECALL = 0.8  # lower recalls are of little use, and would squeeze the rest
 _RECALLS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 1.0)
 _FLOOR = 5e-4  # of 1 - recall, so that a recall of 1 has a place on the axis, too
@@ -56,8 +56,8 @@ def recall_against_speed(groups: Sequence[Sequence[Point]], path: Path, title: s
     own = other = 0
     for points, front in zip(groups, fronts):
         is_own = points[0].lib == "annvq"
-        shade = color(own) if is_own else _grey(other)
-        marker = _MARKERS[(own if is_own else other) % len(_MARKERS)]
+        shade = color(own) if is_own else grey(other)
+        marker = MARKERS[(own if is_own else other) % len(MARKERS)]
         own, other = own + is_own, other + (not is_own)
         if not front:
             continue
@@ -71,7 +71,7 @@ def recall_against_speed(groups: Sequence[Sequence[Point]], path: Path, title: s
         texts.append(name if is_own or name.lower().startswith(points[0].lib) else f"{points[0].lib} {name}")
         colors.append(shade)
     axes.set_yscale("log")
-    _label_log_axis(axes.yaxis, (1, 2, 5))
+    label_log_axis(axes.yaxis, (1, 2, 5))
     _open_towards_one(axes, "x", [point.recall for front in fronts for point in front] or [1.0])
     axes.set_xlabel("recall: share of the nearest neighbours found (the axis opens towards 1)")
     axes.set_ylabel("queries per second (log scale)")
@@ -140,7 +140,7 @@ def _draw_points(
                 low, high = bars[row]
                 axes.vlines(x, low, high, color=color(row), linewidth=1.2, alpha=0.6, zorder=2)
             axes.plot(
-                x, y, marker=_MARKERS[row % len(_MARKERS)] if ring == 0 else "o", markersize=7 + 5 * ring,
+                x, y, marker=MARKERS[row % len(MARKERS)] if ring == 0 else "o", markersize=7 + 5 * ring,
                 markerfacecolor=color(row) if ring == 0 else "none", markeredgecolor=color(row), markeredgewidth=1.4,
                 linestyle="none", zorder=5, clip_on=False,
             )  # fmt: skip
@@ -207,7 +207,7 @@ def quality_against_bytes(rows: Sequence[Mapping[str, Any]], path: Path, title: 
     waiting = []
     for axes, (family, names) in zip(panels, families.items()):
         axes.set_xscale("log", base=10)
-        _label_log_axis(axes.xaxis, (1, 3), _bytes)
+        label_log_axis(axes.xaxis, (1, 3), _bytes)
         for row in rows:  # other families in grey, so that panels can be compared
             if row["ratio"] != 1 and row["method"] not in names:
                 axes.plot(row["bytes"], row[measure], marker=".", color="0.85", linestyle="none", zorder=0)
@@ -219,7 +219,7 @@ def quality_against_bytes(rows: Sequence[Mapping[str, Any]], path: Path, title: 
             axes.errorbar(
                 [row["bytes"] for row in own], [row[measure] for row in own],
                 yerr=[row[f"{measure}_std"] for row in own] if seeds != 1 else None,
-                marker=_MARKERS[number % len(_MARKERS)], markersize=5, linewidth=1.3, capsize=2, color=color(number),
+                marker=MARKERS[number % len(MARKERS)], markersize=5, linewidth=1.3, capsize=2, color=color(number),
             )  # fmt: skip
             ends.append((own[-1]["bytes"], own[-1][measure]))
         _adorn(axes, family)
@@ -280,7 +280,7 @@ def _plain(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def _label_log_axis(axis: Any, digits: tuple[int, ...], shown: Callable[[float], str] = _plain) -> None:
+def label_log_axis(axis: Any, digits: tuple[int, ...], shown: Callable[[float], str] = _plain) -> None:
     """Write plain numbers at these leading digits of each decade, not only powers of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -294,7 +294,8 @@ def color(number: int) -> str:
     return _COLORS[number % len(_COLORS)]
 
 
-def _grey(number: int) -> str:
+def grey(number: int) -> str:
+    """Return the grey of another library's line with this number."""
     return ("0.2", "0.4", "0.52")[number % 3]
 
 

@@ -19,19 +19,19 @@ def variants(n: int, dim: int, metric: str) -> list[Peer]:
 
 
 class FaissHnsw:
-    """``HNSW16,Flat`` with efConstruction 200."""
+    """``HNSW16,Flat`` with efConstruction 200 by default."""
 
     lib = "faiss"
     recipe = f"HNSW{_M},Flat"
 
-    def __init__(self, dim: int) -> None:
-        self._dim = dim
+    def __init__(self, dim: int, ef_construction: int = _EF_CONSTRUCTION) -> None:
+        self._dim, self._ef_construction = dim, ef_construction
         self._index: Any = None
 
     def build(self, base: np.ndarray, metric: str, threads: int) -> None:
         """Build the graph."""
         self._index = faiss_runtime.make(self._dim, self.recipe, metric)
-        self._index.hnsw.efConstruction = _EF_CONSTRUCTION
+        self._index.hnsw.efConstruction = self._ef_construction
         faiss_runtime.build(self._index, base, threads)
 
     def settings(self, k: int) -> list[list[Params]]:

@@ -27,19 +27,19 @@ def _load() -> Any:
 
 
 class Hnswlib:
-    """M = 16, ef_construction = 200."""
+    """M = 16, ef_construction = 200 by default."""
 
     lib = "hnswlib"
-    recipe = f"HNSW M={_M} efc={_EF_CONSTRUCTION}"
 
-    def __init__(self, n: int, dim: int) -> None:
-        self._n, self._dim = n, dim
+    def __init__(self, n: int, dim: int, ef_construction: int = _EF_CONSTRUCTION) -> None:
+        self.recipe = f"HNSW M={_M} efc={ef_construction}"
+        self._n, self._dim, self._ef_construction = n, dim, ef_construction
         self._index: Any = None
 
     def build(self, base: np.ndarray, metric: str, threads: int) -> None:
         """Build the graph."""
         self._index = _load().Index(space=metric, dim=self._dim)
-        self._index.init_index(max_elements=self._n, M=_M, ef_construction=_EF_CONSTRUCTION, random_seed=0)
+        self._index.init_index(max_elements=self._n, M=_M, ef_construction=self._ef_construction, random_seed=0)
         self._index.set_num_threads(threads)
         self._index.add_items(base, num_threads=threads)
 

@@ -27,13 +27,13 @@ def _load() -> Any:
 
 
 class USearch:
-    """Connectivity 16, expansion_add 200 (USearch's words for M and efConstruction)."""
+    """Connectivity 16, expansion_add 200 by default (USearch's words for M and efConstruction)."""
 
     lib = "usearch"
 
-    def __init__(self, dim: int, dtype: str) -> None:
-        self.recipe = f"HNSW M={_CONNECTIVITY} efc={_EXPANSION} {dtype}"
-        self._dim = dim
+    def __init__(self, dim: int, dtype: str, expansion_add: int = _EXPANSION) -> None:
+        self.recipe = f"HNSW M={_CONNECTIVITY} efc={expansion_add} {dtype}"
+        self._dim, self._expansion_add = dim, expansion_add
         self._dtype = dtype
         self._index: Any = None
 
@@ -44,7 +44,7 @@ class USearch:
             metric={"l2": "l2sq", "ip": "ip"}[metric],
             dtype=self._dtype,
             connectivity=_CONNECTIVITY,
-            expansion_add=_EXPANSION,
+            expansion_add=self._expansion_add,
         )
         self._index.add(np.arange(len(base), dtype=np.uint64), base, threads=threads)
 
