@@ -103,7 +103,8 @@ class Index(BaseIndex):
             as a text, such as ``"lang == 'de' and page >= 3"``, or as a ``pyarrow.compute`` expression; ids; a boolean
             mask over the rows in the order of insertion; or any of these from `prepare_filter`. k hits come back when
             k rows pass. Where few pass, all of these are scored instead of scanning lists; otherwise the more lists
-            are looked into, the fewer rows pass, so that recall is not lower than without a filter. Hits of a filter
+            are looked into, and the more candidates rescored, the fewer rows pass, so that recall is not lower than
+            without a filter. Hits of a filter
             that every row passes are the same as without one. Ids that the index does not hold let nothing pass,
             without an error, for lists of what a user may see name more than one index holds. Null in an expression,
             or in a mask of Arrow, pandas or polars, is false; None in a list is refused.

@@ -34,7 +34,8 @@ class Fused:
     """The search of an index's snapshot in one kernel call.
 
     ``count`` rows may be returned; a query that searches ``most_lists`` or more is worth sharing among threads. One
-    query searches ``widening`` times as many lists as it asks for, see `annvq.index.search.view.View`.
+    query searches ``widening`` times as many lists, and rescores as many candidates, as it asks for, see
+    `annvq.index.search.view.View`.
     """
 
     trained: Trained
@@ -100,12 +101,12 @@ class Fused:
             nprobe = depth.nprobe
         elif not (type(nprobe) is int and nprobe > 0):
             return None
-        if self.widening != 1.0:
-            nprobe = math.ceil(nprobe * self.widening)
         if rerank is None:
             rerank = max(depth.rerank, 2 * k)
         elif not (type(rerank) is int and rerank > 0):
             return None
+        if self.widening != 1.0:
+            nprobe, rerank = math.ceil(nprobe * self.widening), math.ceil(rerank * self.widening)
         if threads is None:
             if nprobe >= self.most_lists:
                 return None

@@ -64,7 +64,7 @@ def search(
     """
     if k == 0 or len(queries) == 0:
         return np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
-    keep = _pool_depth(view.trained, k, depth)
+    keep = _pool_depth(view, k, depth)
     few, nprobe = view.few, view.lists(depth.nprobe)
     if few is not None:
         keep = max(1, len(few))
@@ -109,10 +109,10 @@ def _answer_zero_queries(snapshot: Snapshot, queries: np.ndarray, scores: np.nda
         scores[zero], rows[zero] = 0.0, passing[least]
 
 
-def _pool_depth(trained: Trained, k: int, depth: SearchParams) -> int:
-    if trained.refine is not None:
-        return max(k, depth.rerank)
-    return trained.codes.pool_depth(k)
+def _pool_depth(view: View, k: int, depth: SearchParams) -> int:
+    if view.trained.refine is not None:
+        return max(k, view.candidates(depth.rerank))
+    return view.trained.codes.pool_depth(k)
 
 
 def _score_rows(

@@ -61,9 +61,10 @@ class View:
 
     @cached_property
     def widening(self) -> float:
-        """By how much more lists are searched than without a filter.
+        """By how much more lists are searched, and candidates rescored, than without a filter.
 
-        The best of the rows that pass lie farther away, in more lists, the fewer pass.
+        The best of the rows that pass lie farther away, in more lists, the fewer pass; and there, codes tell the near
+        from the far less well.
         """
         if self.whole is None:
             return 1.0
@@ -72,6 +73,12 @@ class View:
     def lists(self, nprobe: int) -> int:
         """Return how many lists are searched where ``nprobe`` were asked for."""
         return nprobe if self.whole is None else min(self.trained.nlist, math.ceil(nprobe * self.widening))
+
+    def candidates(self, rerank: int) -> int:
+        """Return how many candidates are rescored where ``rerank`` were asked for, at most as many as pass."""
+        if self.whole is None:
+            return rerank
+        return min(math.ceil(rerank * self.widening), self.snapshot.searchable_count)
 
     @cached_property
     def fused(self) -> Fused | None:

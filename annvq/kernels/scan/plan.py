@@ -35,7 +35,7 @@ def plan_of(tree: tuple) -> np.ndarray:
     """Return the plan, flat int64, of a tree of named tuples of C-contiguous arrays and whole numbers."""
     words: list[int] = []
     for leaf in _leaves(tree):
-        words += [leaf.ctypes.data, *leaf.shape] if isinstance(leaf, np.ndarray) else [int(leaf)]
+        words += [leaf.__array_interface__["data"][0], *leaf.shape] if isinstance(leaf, np.ndarray) else [int(leaf)]
     return np.array(words, np.int64)
 
 
