@@ -44,7 +44,7 @@ ALSO = {
     "bench": {"numba", "rich"},
     "demo": {"rich"},
     # Whoever imports such a module uses that library.
-    "integrations": {"haystack", "langchain_core", "llama_index", "scipy", "sklearn", "txtai"},
+    "integrations": {"beir", "haystack", "langchain_core", "llama_index", "pylate", "scipy", "sklearn", "txtai"},
     "learn": {"torch"},
     "tables": {"torch"},
 }
