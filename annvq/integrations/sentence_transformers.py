@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
+import annvq
 from annvq.arguments import as_choice, as_count
 from annvq.errors import MissingExtraError, ParameterError
-from annvq.index.build import build
-from annvq.index.index import Index
 
 _SCALAR = ("int8", "uint8")
 _BITS = ("binary", "ubinary")
@@ -19,7 +18,7 @@ _BITS = ("binary", "ubinary")
 def semantic_search_annvq(
     query_embeddings: Any,
     corpus_embeddings: Any = None,
-    corpus_index: Index | None = None,
+    corpus_index: annvq.Index | None = None,
     corpus_precision: str = "float32",
     top_k: int = 10,
     ranges: Any = None,
@@ -109,10 +108,10 @@ def _array(given: Any) -> np.ndarray:
     return given.detach().cpu().numpy() if hasattr(given, "detach") else np.asarray(given)
 
 
-def _built(embeddings: np.ndarray, precision: str, exact: bool) -> Index:
+def _built(embeddings: np.ndarray, precision: str, exact: bool) -> annvq.Index:
     if precision in _BITS:
-        return build(embeddings, "flat", metric="hamming")
-    return build(embeddings, "flat" if exact else "auto", metric="ip")
+        return annvq.build(embeddings, "flat", metric="hamming")
+    return annvq.build(embeddings, "flat" if exact else "auto", metric="ip")
 
 
 def _ranges(embeddings: np.ndarray) -> np.ndarray:
@@ -128,7 +127,7 @@ def _quantized(queries: np.ndarray, precision: str, ranges: Any) -> np.ndarray:
 
 
 def _rescored(
-    index: Index, query: np.ndarray, ids: list[Any], precision: str, ranges: Any, k: int
+    index: annvq.Index, query: np.ndarray, ids: list[Any], precision: str, ranges: Any, k: int
 ) -> list[dict[str, Any]]:
     """Return the k of these ids whose decoded embeddings have the largest inner products with a float query."""
     if not ids:

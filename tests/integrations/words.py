@@ -5,11 +5,14 @@ similarities are positive, and libraries that pad documents with zeros compute M
 inner products are exact, whoever computes them.
 """
 
+import os
 import zlib
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
+import pytest
 
 DIM = 24
 
@@ -54,3 +57,11 @@ def judged_texts():
         queries[name] = " ".join(rng.choice(" ".join(texts).split(), size=6))
         qrels[name] = {f"d{one}": int(grade) for one, grade in zip(source, (2, 1, 1), strict=True)}
     return Judged(corpus, queries, qrels)
+
+
+def real_data(name):
+    """Return the folder of a data set; the test is skipped where it is missing."""
+    folder = Path(os.environ.get("ANNVQ_DATA", "nowhere")) / name
+    if not folder.is_dir():
+        pytest.skip(f"there is no {folder}: ANNVQ_DATA names the folder of data sets")
+    return folder
