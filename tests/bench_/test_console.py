@@ -69,5 +69,5 @@ def test_tables_say_what_was_reached_beside_what_was_asked(width):
     config = {"data": "x", "rows": 1000, "dim": 16, "seeds": 2}
     result = grid.TablesResult(config, cells)
     text = shown(width, lambda narrow: tables_table(result, "dlrm", narrow))
-    assert re.search(r"PEP\W+10x\W+14\.6x\W+4,384\b", text)
+    assert re.search(r"PEP\W+10x\W+14\.6x\W+0\.0044 MB", text)
     assert [row["reached"] for row in result.rows()] == [1.0, pytest.approx(64_000 / 4_384)]
