@@ -240,12 +240,20 @@ def shown(
     Scores (nq, found) and index-wide rows (nq, found) may be fewer than ``offset + k``.
     """
     scores, rows = scores[:, offset : offset + k], rows[:, offset : offset + k]
-    if scores.shape[1] < k:
-        missing = ((0, 0), (0, k - scores.shape[1]))
-        scores = np.pad(scores, missing, constant_values=-np.inf)
-        rows = np.pad(rows, missing, constant_values=-1)
-    hits = Hits(snapshot.take_ids(rows), np.ascontiguousarray(scores))
+    ids, found = snapshot.take_ids(rows), rows.shape[1]
+    if found < k:
+        scores = _filled(scores, k, np.float32(-np.inf))
+        ids = _filled(ids, k, None if ids.dtype == object else -1)
+    hits = Hits(ids, np.ascontiguousarray(scores))
     hits.metric = metric
     if columns is not None:
-        hits.attributes = snapshot.attributes(rows.reshape(-1), snapshot.columns(columns))
+        every = rows if found == k else _filled(rows, k, -1)
+        hits.attributes = snapshot.attributes(every.reshape(-1), snapshot.columns(columns))
     return hits
+
+
+def _filled(array: np.ndarray, k: int, missing: Any) -> np.ndarray:
+    """Return rows (nq, found) with ``missing`` in the places up to k."""
+    made = np.full((len(array), k), missing, array.dtype)
+    made[:, : array.shape[1]] = array
+    return made

@@ -102,10 +102,10 @@ def test_a_search_that_is_under_way_ends(tmp_path, monkeypatch):
 
     search = module.search
 
-    def waiting(*given):
+    def waiting(*given, **named):
         begun.set()
         closed.wait(60)
-        return search(*given)
+        return search(*given, **named)
 
     monkeypatch.setattr(module, "search", waiting)
     thread = threading.Thread(target=lambda: results.append(index.search(ROWS[:40], 5)))

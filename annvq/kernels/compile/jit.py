@@ -112,11 +112,29 @@ class _Whole(JITCodeLibrary):
             for needed in library._linking_libraries:
                 self.add_linking_library(needed)
 
+    def _link_missing(self) -> None:
+        """Link libraries once more, as long as that defines functions that are only declared.
+
+        LLVM leaves out whatever nothing refers to yet, and the order of the libraries is that of Numba's lowering.
+        """
+        missing: set[str] = set()
+        while (found := self._declared_only()) and found != missing:
+            missing = found
+            for library in self._linking_libraries:
+                module = library._get_module_for_linking()
+                if any(not function.is_declaration and function.name in found for function in module.functions):
+                    self._final_module.link_in(module, preserve=True)
+
+    def _declared_only(self) -> set[str]:
+        functions = self._final_module.functions
+        return {one.name for one in functions if one.is_declaration and one.name.startswith("_ZN")}
+
     def _optimize_final_module(self) -> None:
         """Optimize all parts together, once.
 
         Numba's first, cheap round is left out: it serves counted references, of which kernels have few.
         """
+        self._link_missing()
         made = self._codegen._module_pass_manager()
         passes, *builder = made if isinstance(made, tuple) else (made,)  # before Numba 0.62, there is no builder
         passes.run(self._final_module, *builder)
