@@ -240,8 +240,8 @@ class Collection:
     def optimize(self, recipe: Recipe | str | os.PathLike[str] = "auto", *, threads: int | None = None) -> None:
         """Build the index anew with a recipe that suits the number of rows, from the vectors that it keeps.
 
-        With "flat", which new collections have, these are the vectors that were added. On disk, the new index takes the
-        place of the old one as a whole, or not at all.
+        With "flat", which new collections have, these are the vectors that were added. It is one version, as every
+        change is; changes by other threads wait for it.
 
         Raises
         ------
@@ -252,24 +252,19 @@ class Collection:
 
         """
         rows = self.index.rows
-        rows.check_writable()
-        held, trained = self.index.get(vectors=True), rows.current.trained
-        vectors = held.column("vector").combine_chunks()
-        made = build(
-            vectors.flatten().to_numpy(zero_copy_only=False).reshape(-1, trained.dim),
-            recipe,
-            ids=held.column("id"),
-            attributes=held.select(list(_COLUMNS)),
-            metric=trained.metric,
-            zero="score-0",
-            threads=threads,
-        )
-        path = rows.path
-        if path is not None:
-            self.index.close()
-            made.save(path)
-            made = open_index(path, "rw")
-        self.index = made
+        with rows.changing():
+            held, trained = self.index.get(vectors=True), rows.current.trained
+            vectors = held.column("vector").combine_chunks()
+            made = build(
+                vectors.flatten().to_numpy(zero_copy_only=False).reshape(-1, trained.dim),
+                recipe,
+                ids=held.column("id"),
+                attributes=held.select(list(_COLUMNS)),
+                metric=trained.metric,
+                zero="score-0",
+                threads=threads,
+            )
+            rows.take_over(made.rows)
 
     # -- reading ------------------------------------------------------------------------------
 

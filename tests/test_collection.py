@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import numpy as np
 import pytest
 
 import annvq
-from annvq import Collection
+from annvq import Collection, collection
 from annvq.errors import (
     DtypeError,
     DuplicateIdError,
@@ -138,6 +141,32 @@ def test_optimized_for_many_rows(on_disk, tmp_path):
     assert made.get(filter={"n": 7})[0].text == "7"
     made.add(["more"], vectors=vectors[:1])
     assert len(made) == 3001
+    if on_disk:
+        version = made.index.version
+        made.close()
+        with Collection.open(tmp_path / "x") as reader:
+            reader.index.verify()
+            assert (len(reader), reader.index.version, reader.index.recipe.name) == (3001, version, "balanced")
+
+
+def test_rows_added_while_it_is_optimized_are_kept(monkeypatch):
+    made = Collection.create(dim=16)
+    vectors = np.random.default_rng(0).normal(size=(300, 16)).astype(np.float32)
+    made.add([str(i) for i in range(300)], vectors=vectors)
+    build, adding = (
+        collection.build,
+        threading.Thread(target=lambda: made.add(["late"], ids=["x"], vectors=vectors[:1])),
+    )
+
+    def slowly(*given, **named):
+        adding.start()
+        time.sleep(0.2)
+        return build(*given, **named)
+
+    monkeypatch.setattr(collection, "build", slowly)
+    made.optimize("ivf-sq8")
+    adding.join()
+    assert (len(made), made.get(["x"])[0].text, made.index.recipe.name) == (301, "late", "ivf-sq8")
 
 
 def test_filters_on_texts_and_empty_lists(filled):

@@ -292,6 +292,15 @@ class VersionedRows:
                 self.change(snapshot=Snapshot.of(_without(self.current.snapshot, rows)))
             return len(rows)
 
+    def take_over(self, other: VersionedRows) -> None:
+        """Make what ``other`` holds in memory the next version of these rows, in the place of all that they hold."""
+        with self.changing():
+            version = commit.moved_to_memory(other.current)
+            self.change(
+                trained=version.trained, snapshot=version.snapshot, depth=version.depth, next_id=version.next_id,
+                trained_name=None,
+            )  # fmt: skip
+
     def compact(self) -> None:
         """Merge all segments into one and drop removed rows; ids and results stay the same."""
         with self.changing():
