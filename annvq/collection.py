@@ -69,6 +69,17 @@ class Collection:
 
     `Collection.create` and `Collection.open` return collections. The attribute ``index`` is the `annvq.Index` beneath:
     what a collection does not offer, the index does.
+
+    Examples
+    --------
+    >>> def encoder(texts):  # in earnest a model; this one counts letters
+    ...     return np.array([[text.count(letter) for letter in "abcdefgh"] for text in texts])
+    >>> collection = annvq.Collection.create(encoder)
+    >>> collection.add(["a bad cab", "high hedge"], [{"lang": "en"}, {"lang": "de"}], ids=["one", "two"])
+    ['one', 'two']
+    >>> collection.search("bad", k=1, filter={"lang": "en"})[0].text
+    'a bad cab'
+
     """
 
     def __init__(self, index: Index, encoder: Any) -> None:
@@ -121,7 +132,23 @@ class Collection:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], encoder: Any = None, mode: str = "r") -> Collection:
-        """Open a collection's folder; ``mode`` and errors are those of `annvq.open`; StateError for other indexes."""
+        """Open a collection's folder.
+
+        Parameters
+        ----------
+        path, mode
+            The same as for `annvq.open`.
+        encoder
+            What embeds texts, as for `create`: the one that embedded those of the collection, which does not store it.
+
+        Raises
+        ------
+        StateError
+            The folder holds an index that is no collection.
+        StorageError, CorruptIndexError, VersionError, LockedError, ParameterError
+            The same as for `annvq.open`.
+
+        """
         index = open_index(path, mode)
         try:
             return cls(index, encoder)
@@ -139,10 +166,27 @@ class Collection:
         recipe: Recipe | str | os.PathLike[str] = "flat",
         metric: str = "cosine",
     ) -> Collection:
-        """Open a collection's folder for changes or, where there is none, create it; the arguments are `create`'s.
+        """Open a collection's folder for changes or, where there is none, create it.
 
-        ParameterError is raised if the collection that is there has another metric, or another dimension than ``dim``;
-        its recipe is the one that it has.
+        Parameters
+        ----------
+        path
+            The folder; it may be missing or empty. None creates a collection in memory.
+        encoder
+            The same as for `open` and `create`.
+        dim, metric
+            The same as for `create`. A collection that is there must have this metric and, unless ``dim`` is None,
+            this dimension.
+        recipe
+            The recipe of a collection that is created; one that is there keeps its own.
+
+        Raises
+        ------
+        ParameterError
+            The collection that is there has another metric or dimension; or as for `create`.
+        StateError, StorageError, CorruptIndexError, VersionError, LockedError
+            The same as for `open`.
+
         """
         if path is None or not os.path.isdir(path) or not os.listdir(path):
             return cls.create(encoder, dim=dim, recipe=recipe, metric=metric, path=path)
@@ -221,7 +265,23 @@ class Collection:
         *,
         vectors: Any = None,
     ) -> list[str]:
-        """Add texts in the place of those that the collection holds under the same ids; see `add`."""
+        """Add texts in the place of those that the collection holds under the same ids; return these ids.
+
+        It is one version, as for `annvq.Index.upsert`.
+
+        Parameters
+        ----------
+        texts, metadatas, vectors
+            The same as for `add`. A row that is replaced loses its metadata where None is given.
+        ids
+            n strings, no two alike.
+
+        Raises
+        ------
+        ShapeError, DtypeError, NonFiniteError, DuplicateIdError, ParameterError
+            The input does not fit; nothing is changed.
+
+        """
         return self.add(texts, metadatas, ids, vectors=vectors, replace=True)
 
     def update(self, ids: Sequence[str], metadatas: Sequence[Mapping[str, Any]]) -> None:
@@ -232,7 +292,21 @@ class Collection:
             self.index.update(ids, {"metadata": written})
 
     def remove(self, ids: Sequence[str] | None = None, *, filter: Any = None, missing: str = "error") -> int:
-        """Remove rows by ids, by a filter on metadata, or by both, as `annvq.Index.remove` does; return how many."""
+        """Remove rows by ids, by a filter on metadata, or by both; return how many there were.
+
+        Parameters
+        ----------
+        ids, missing
+            The same as for `annvq.Index.remove`.
+        filter
+            A condition on the metadata, as for `search`; together with ``ids``, only the rows of these that pass.
+
+        Raises
+        ------
+        UnknownIdError, FilterError, ParameterError
+            The same as for `annvq.Index.remove`; nothing is removed.
+
+        """
         if len(self) == 0 and ids is None:
             return 0
         return self.index.remove(ids, filter=self._filter(filter), missing=missing)
@@ -282,6 +356,15 @@ class Collection:
             (``lang == "de" and page >= 3``); fields of dicts are named by dots. ``{"$text": {"$contains": "word"}}``
             is a condition on the texts.
 
+        Raises
+        ------
+        DtypeError
+            The query is not a text.
+        StateError
+            The collection has no encoder.
+        FilterError, ParameterError
+            The filter, or a number, is not one that is accepted.
+
         """
         if not isinstance(query, str):
             raise DtypeError(f"query: {type(query).__name__}, expected str; search_vectors takes several at once")
@@ -297,7 +380,27 @@ class Collection:
         with_vectors: bool = False,
         ids: Sequence[str] | None = None,
     ) -> list[list[Record]]:
-        """Return the k rows nearest to every vector (nq, d), of all or of those with some ids; see `search`."""
+        """Return the k rows nearest to every vector, best first: one list of records per vector.
+
+        Parameters
+        ----------
+        vectors
+            (nq, d), or (d,) for one.
+        k, filter, offset
+            The same as for `search`.
+        with_vectors
+            Whether the records hold their vectors, as precisely as the index keeps them.
+        ids
+            Only rows of these ids; those that the collection does not hold are passed over. Default: all rows.
+
+        Raises
+        ------
+        ShapeError, DtypeError, NonFiniteError
+            The vectors do not fit the collection, or the ids are no list of strings.
+        FilterError, ParameterError
+            The filter, or a number, is not one that is accepted.
+
+        """
         condition: Any = self._filter(filter, embedded=True)
         if ids is not None:
             known = self.index.get(_listed("ids", ids), filter=condition, columns=(), missing="ignore")
@@ -318,7 +421,23 @@ class Collection:
         with_vectors: bool = False,
         missing: str = "error",
     ) -> list[Record]:
-        """Return rows by ids, in their order, by a filter on metadata, or by both; see `annvq.Index.get`."""
+        """Return rows by ids, in their order, by a filter on metadata, or by both.
+
+        Parameters
+        ----------
+        ids, limit, offset, missing
+            The same as for `annvq.Index.get`.
+        filter
+            A condition on the metadata, as for `search`; together with ``ids``, only the rows of these that pass.
+        with_vectors
+            Whether the records hold their vectors, as precisely as the index keeps them.
+
+        Raises
+        ------
+        UnknownIdError, FilterError, ParameterError
+            The same as for `annvq.Index.get`.
+
+        """
         if ids is not None:
             ids = _listed("ids", ids)
         table = self.index.get(

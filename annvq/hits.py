@@ -119,9 +119,17 @@ def similarities(scores: np.ndarray, metric: str) -> np.ndarray:
 
 
 class RangeHits(NamedTuple):
-    """All rows within a radius: those of query q stand at ``offsets[q]:offsets[q + 1]``, in the order of `Hits`.
+    """All rows within a radius of every query, in the order of `Hits`.
 
-    ``offsets`` (nq + 1,) are int64, ``ids`` (total,) as in `Hits`, ``scores`` (total,) float32.
+    Attributes
+    ----------
+    offsets
+        (nq + 1,) int64: the hits of query q stand at ``offsets[q]:offsets[q + 1]``.
+    ids
+        (total,) int64 or, for string ids, objects.
+    scores
+        (total,) float32; larger is closer.
+
     """
 
     offsets: np.ndarray

@@ -58,6 +58,13 @@ def reciprocal_rank_fusion(*rankings: Any, k: int = 10, constant: float = RANK_C
     ParameterError, ShapeError, DtypeError, NonFiniteError
         The rankings are none, or of different numbers of queries or kinds of ids, or not best first.
 
+    Examples
+    --------
+    >>> of_vectors = [[("a", 0.9), ("b", 0.8), ("c", 0.1)]]
+    >>> of_words = [[("b", 7.5), ("d", 2.0)]]
+    >>> annvq.hybrid.reciprocal_rank_fusion(of_vectors, of_words, k=2).ids.tolist()
+    [['b', 'a']]
+
     """
     constant = as_weight("constant", constant)
     return _joined([[_by_rank(hits, constant) for hits in ranking] for ranking in _read(rankings)], k)
@@ -89,6 +96,13 @@ def weighted_scores(*rankings: Any, weights: Sequence[float], k: int = 10) -> Hi
     ------
     ParameterError, ShapeError, DtypeError, NonFiniteError
         As for `reciprocal_rank_fusion`; or the weights do not fit the rankings.
+
+    Examples
+    --------
+    >>> of_vectors = [[("a", 0.9), ("b", 0.8), ("c", 0.1)]]
+    >>> of_words = [[("b", 7.5), ("d", 2.0)]]
+    >>> annvq.hybrid.weighted_scores(of_vectors, of_words, weights=[0.5, 0.5], k=2).to_lists()
+    [[('b', 0.9375), ('a', 0.5)]]
 
     """
     shares = [as_weight("weights", weight) for weight in _listed("weights", weights)]

@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ PUBLIC = (
     "annvq",
     "annvq.codebooks",
     "annvq.evaluation",
+    "annvq.hybrid",
     "annvq.interop.faiss",
     "annvq.io",
     "annvq.learn",
@@ -31,6 +33,8 @@ SYNONYMS = {
     "n_probe": "nprobe",
     "nprobes": "nprobe",
     "n_bits": "nbits",
+    "num_bits": "nbits",
+    "bits": "nbits",
     "n_jobs": "threads",
     "num_threads": "threads",
     "n_threads": "threads",
@@ -112,8 +116,12 @@ def test_there_is_much_to_look_at():
 
 
 def test_parameters_have_the_names_that_they_have_everywhere():
-    scored = "annvq.Record"  # its similarity is a number
-    assert all_that(lambda name, parameter: parameter.name in SYNONYMS and name != scored) == []
+    def is_wrong(name, one):
+        is_number = name == "annvq.Record"  # its similarity
+        are_bits = name.startswith("annvq.tokenizers.") and name.endswith(".values")  # and not how many
+        return one.name in SYNONYMS and not is_number and not are_bits
+
+    assert all_that(is_wrong) == []
 
 
 def test_verbs_are_those_of_the_table():
@@ -126,6 +134,21 @@ def test_threads_are_all_by_default_and_said_by_name():
     def is_wrong(name, parameter):
         wanted = parameter.default is None and parameter.kind is inspect.Parameter.KEYWORD_ONLY
         return parameter.name == "threads" and not wanted and not name.endswith("_trusted")
+
+    assert all_that(is_wrong) == []
+
+
+# What a metric compares, what says how it is laid out, and how many neighbours it is to find.
+COMPARED = {
+    "base", "centroids", "codes", "d", "encoded", "k", "labels", "n", "queries", "rows", "self", "tokenizer", "vectors",
+}  # fmt: skip
+
+
+def test_metrics_stand_right_behind_what_they_compare_or_are_said_by_name():
+    def is_wrong(name, one):
+        words = list(parameters_of(FUNCTIONS[name]))
+        is_second = one.name != "metric" or set(words[: words.index("metric")]) <= COMPARED
+        return not is_second and one.kind is not inspect.Parameter.KEYWORD_ONLY
 
     assert all_that(is_wrong) == []
 
@@ -152,8 +175,43 @@ def test_everything_public_says_what_it_is():
 SECTIONS = ("Parameters", "Attributes", "Returns", "Yields", "Raises", "Examples")
 
 
+HEADING = rf"(?m)^({'|'.join(SECTIONS)})\n-+$"
+ERRORS = {name for name, value in vars(annvq.errors).items() if isinstance(value, type) and name.endswith("Error")}
+CHECKS = {"as_choice", "as_count", "as_flag", "as_number", "as_weight"}  # of annvq.arguments
+MANY = 3  # parameters, from which on each is described
+
+
 def headings_of(function):
-    return re.findall(rf"(?m)^({'|'.join(SECTIONS)})\n-+$", inspect.getdoc(function) or "")
+    return re.findall(HEADING, inspect.getdoc(function) or "")
+
+
+def section(text, heading):
+    """Return what stands under a heading of a docstring."""
+    found = re.search(rf"(?ms)^{heading}\n-+\n(.*?)(?=^\w+\n-+$|\Z)", text)
+    return found[1] if found else ""
+
+
+def words_under(text, heading):
+    """Return the names that a section describes, which begin its lines."""
+    lines = re.findall(r"(?m)^(\S.*)$", section(text, heading))
+    return [word.strip(" *") for line in lines for word in line.split(",")]
+
+
+def taken_by(function):
+    return [word for word in parameters_of(function) if word not in ("self", "cls")]
+
+
+def docstrings_of(name):
+    """Return the docstrings that say what a public name takes: its own, and those of what it derives from."""
+    thing = FUNCTIONS[name]
+    if inspect.isclass(thing):
+        held = [one for base in inspect.getmro(thing) for one in (base, base.__init__)]
+    elif name.rpartition(".")[0] in FUNCTIONS:
+        owner, _, member = name.rpartition(".")
+        held = [vars(base)[member] for base in inspect.getmro(FUNCTIONS[owner]) if member in vars(base)]
+    else:
+        held = [thing]
+    return [inspect.cleandoc(one.__doc__ or "") for one in held]
 
 
 def test_sections_of_docstrings_come_once_and_in_one_order():
@@ -168,12 +226,56 @@ def test_all_parameters_are_described_or_none():
     for name, function in FUNCTIONS.items():
         if not inspect.isfunction(function) or "Parameters" not in headings_of(function):
             continue
-        section = re.search(r"(?ms)^Parameters\n-+\n(.*?)(?=^\w+\n-+$|\Z)", inspect.getdoc(function))[1]
-        lines = re.findall(r"(?m)^(\S.*)$", section)
-        described = [word.strip(" *") for line in lines for word in line.split(",")]
-        taken = [word for word in parameters_of(function) if word not in ("self", "cls")]
+        described, taken = words_under(inspect.getdoc(function), "Parameters"), taken_by(function)
         if sorted(described) != sorted(taken):
             wrong[name] = set(described) ^ set(taken)
+    assert wrong == {}
+
+
+def test_what_takes_several_parameters_describes_each():
+    """A subclass or an override need not repeat what is said of the other; nor a ``*_trusted``, of its checked twin."""
+    wrong = {}
+    for name, function in FUNCTIONS.items():
+        twin = name.removesuffix("_trusted")
+        if twin != name and inspect.getdoc(function).startswith(f"Do what `{twin.rpartition('.')[2]}` does"):
+            continue
+        texts, taken = docstrings_of(name), [word for word in taken_by(function) if not word.startswith("_")]
+        described = {word for text in texts for part in SECTIONS[:2] for word in words_under(text, part)}
+        if len(taken) >= MANY and not described.issuperset(taken):
+            wrong[name] = set(taken) - described
+    assert wrong == {}
+
+
+def raised_by(thing):
+    """Return the names of annvq's errors that the code of a function or a constructor raises, itself or by a check."""
+    if inspect.isclass(thing):
+        made = [vars(thing)[name] for name in ("__init__", "__post_init__") if name in vars(thing)]
+        made = [function for function in made if inspect.isfunction(function) and not is_generated(function)]
+        return set().union(*(raised_by(function) for function in made))
+    tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(thing))))
+    called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    return ERRORS & called | ({"ParameterError"} if called & CHECKS else set())
+
+
+def is_generated(function):
+    """Return whether a dataclass made a method, which has no source."""
+    return inspect.unwrap(function).__code__.co_filename.startswith("<")
+
+
+def test_errors_are_named():
+    """Whatever takes several parameters has a section for them, or its class has; the prose of others may name them."""
+    wrong = {}
+    for name, function in FUNCTIONS.items():
+        is_code = inspect.isfunction(function) or inspect.isclass(function)
+        if not is_code or not function.__module__.startswith("annvq."):
+            continue
+        texts = docstrings_of(name)
+        if len(taken_by(function)) >= MANY:
+            texts = [section(text, "Raises") for text in texts]
+        of_class = FUNCTIONS.get(name.rpartition(".")[0])
+        said = "\n".join([*texts, section(inspect.getdoc(of_class) or "", "Raises") if of_class else ""])
+        if unnamed := {error for error in raised_by(function) if error not in said}:
+            wrong[name] = unnamed
     assert wrong == {}
 
 

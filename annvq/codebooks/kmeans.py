@@ -54,6 +54,14 @@ class KMeans:
         In the constructor and all methods: the arrays, vectors or arguments given do not fit or are outside their
         range.
 
+    Examples
+    --------
+    >>> vectors = np.random.default_rng(0).normal(size=(1000, 32))
+    >>> lists = annvq.codebooks.KMeans.train(vectors, 16)
+    >>> labels, scores = lists.assign(vectors)
+    >>> labels.shape, lists.centroids.shape
+    ((1000,), (16, 32))
+
     """
 
     centroids: np.ndarray

@@ -59,6 +59,14 @@ class ProductCodebook:
         In the constructor and all methods: the arrays, vectors, codes or arguments given do not fit; NonFiniteError
         also if scores overflow. Methods named ``*_trusted`` check nothing.
 
+    Examples
+    --------
+    >>> vectors = np.random.default_rng(0).normal(size=(1000, 32))
+    >>> codebook = annvq.codebooks.ProductCodebook.train(vectors, M=8, nbits=4)
+    >>> codes = codebook.encode(vectors)
+    >>> codes.shape, codebook.code_bytes, codebook.decode(codes).shape
+    ((1000, 8), 4, (1000, 32))
+
     """
 
     codebooks: np.ndarray
@@ -199,10 +207,23 @@ class ProductCodebook:
         return vectors
 
     def lookup_tables(self, queries: Any, metric: str, *, residual: bool = False) -> np.ndarray:
-        """Return tables (nq, M, ksub) float32 for queries (nq, d).
+        """Return the look-up tables of queries: what each centroid adds to a score.
 
-        Entries are <q_m, c_mj> for "ip", -|q_m - c_mj|^2 for "l2", and 2 <q_m, c_mj> for "l2" with
-        ``residual``, in which case `residual_constants` supply the rest.
+        Parameters
+        ----------
+        queries
+            (nq, d), finite.
+        metric
+            "ip" or "l2".
+        residual
+            Whether codes stand for the residuals of vectors from their lists' centroids.
+
+        Returns
+        -------
+        np.ndarray
+            (nq, M, ksub) float32. Entries are <q_m, c_mj> for "ip", -|q_m - c_mj|^2 for "l2", and 2 <q_m, c_mj> for
+            "l2" with ``residual``, in which case `residual_constants` supply the rest.
+
         """
         metric, residual = check_metric(metric), as_flag("residual", residual)
         tables = self.lookup_tables_trusted(as_rows(queries, self.dim, "queries"), metric, residual=residual)

@@ -64,6 +64,14 @@ class RaBitQCodebook:
         In the constructor and all methods: the arrays, vectors, codes or arguments given do not fit; NonFiniteError
         also if factors overflow. Methods named ``*_trusted`` check nothing.
 
+    Examples
+    --------
+    >>> vectors = np.random.default_rng(0).normal(size=(1000, 64))
+    >>> codebook = annvq.codebooks.RaBitQCodebook.train(vectors, nbits=4)
+    >>> encoded = codebook.encode(vectors)
+    >>> {name: array.shape for name, array in encoded.items()}
+    {'codes1': (1000, 8), 'codes_ex': (1000, 24), 'factors': (1000, 5)}
+
     """
 
     dim: int

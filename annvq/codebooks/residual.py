@@ -58,6 +58,13 @@ class ResidualCodebook:
         In the constructor and all methods: the arrays, vectors, codes or arguments given do not fit; NonFiniteError
         also if sums or scores overflow. Methods named ``*_trusted`` check nothing.
 
+    Examples
+    --------
+    >>> vectors = np.random.default_rng(0).normal(size=(1000, 32))
+    >>> codebook = annvq.codebooks.ResidualCodebook.train(vectors, M=2, nbits=4)
+    >>> codebook.encode(vectors).shape, codebook.code_bytes
+    ((1000, 2), 1)
+
     """
 
     codebooks: np.ndarray
@@ -184,10 +191,21 @@ class ResidualCodebook:
         return vectors
 
     def lookup_tables(self, queries: Any, metric: str, *, residual: bool = False) -> np.ndarray:
-        """Return tables (nq, M, ksub) float32 for queries (nq, d).
+        """Return the look-up tables of queries: what each centroid adds to a score.
 
-        Entries are <q, c_mj> for "ip" and 2 <q, c_mj> for "l2", for which `residual_constants` supply the
-        rest, with or without lists.
+        Parameters
+        ----------
+        queries, metric
+            The same as for `ProductCodebook.lookup_tables`.
+        residual
+            Accepted as for every codebook; it changes nothing here.
+
+        Returns
+        -------
+        np.ndarray
+            (nq, M, ksub) float32. Entries are <q, c_mj> for "ip" and 2 <q, c_mj> for "l2", for which
+            `residual_constants` supply the rest, with or without lists.
+
         """
         metric, residual = check_metric(metric), as_flag("residual", residual)
         tables = self.lookup_tables_trusted(as_rows(queries, self.dim, "queries"), metric, residual=residual)

@@ -50,6 +50,14 @@ class ScalarCodebook:
         In the constructor and all methods: the arrays, vectors, codes or arguments given do not fit; NonFiniteError
         also if scores overflow. Methods named ``*_trusted`` check nothing.
 
+    Examples
+    --------
+    >>> vectors = np.random.default_rng(0).normal(size=(1000, 32))
+    >>> codebook = annvq.codebooks.ScalarCodebook.train(vectors, kind="sq8")
+    >>> decoded = codebook.decode(codebook.encode(vectors))
+    >>> bool((abs(vectors - decoded) <= 0.51 * codebook.step).all())
+    True
+
     """
 
     kind: str
@@ -171,7 +179,17 @@ class ScalarCodebook:
         return vectors
 
     def lookup_tables(self, queries: Any, metric: str, *, residual: bool = False) -> np.ndarray:
-        """Return tables (nq, d, 16 or 256) float32, as `ProductCodebook.lookup_tables` does with M = d.
+        """Return the look-up tables of queries: what each level of each dimension adds to a score.
+
+        Parameters
+        ----------
+        queries, metric, residual
+            The same as for `ProductCodebook.lookup_tables`.
+
+        Returns
+        -------
+        np.ndarray
+            (nq, d, 16 or 256) float32, as of a product codebook with M = d.
 
         Raises
         ------

@@ -52,6 +52,13 @@ def exact_neighbors(base: np.ndarray, queries: np.ndarray, k: int, metric: str =
     NonFiniteError
         Vectors hold NaN or infinity, or scores overflow float64.
 
+    Examples
+    --------
+    >>> base = np.array([[0.0, 0.0], [3.0, 4.0], [1.0, 0.0]])
+    >>> rows, scores = annvq.evaluation.exact_neighbors(base, np.array([[0.0, 1.0]]), k=2, metric="l2")
+    >>> rows, scores
+    (array([[0, 2]]), array([[-1., -2.]]))
+
     """
     k, base, queries = as_count("k", k, most=_MOST), _prepare(base, metric), _prepare(queries, metric)
     _check_dimensions(base, queries)
@@ -79,6 +86,13 @@ def exact_scores(base: np.ndarray, queries: np.ndarray, rows: np.ndarray, metric
     -------
     scores
         (nq, k) float64, -inf for missing rows; they equal those of `exact_neighbors`.
+
+    Raises
+    ------
+    ShapeError, DtypeError, NonFiniteError, ZeroVectorError
+        The vectors are none that `exact_neighbors` takes, or ``rows`` does not have a row of integers for each query.
+    ParameterError
+        A row is beyond the last of ``base``, or the metric is unknown.
 
     """
     base, queries = _prepare(base, metric), _prepare(queries, metric)

@@ -64,6 +64,13 @@ def evaluate(
     MissingExtraError
         pytrec_eval is not installed.
 
+    Examples
+    --------
+    >>> qrels = {"q1": {"d1": 1, "d2": 0}, "q2": {"d3": 1}}
+    >>> run = annvq.evaluation.run_from_ids(["q1", "q2"], [["d1", "d2"], ["d1", "d3"]])
+    >>> annvq.evaluation.evaluate(qrels, run, ["mrr@10", "recall@1"])
+    {'mrr@10': 0.75, 'recall@1': 0.5}
+
     """
     metrics = _as_names(metrics)
     values = evaluate_per_query(qrels, run, metrics, ignore_identical_ids=ignore_identical_ids)
@@ -79,7 +86,24 @@ def evaluate_per_query(
     *,
     ignore_identical_ids: bool = False,
 ) -> dict[str, dict[str, float]]:
-    """Return ``{query id: {metric: value}}`` for every judged query; see `evaluate`."""
+    """Return every measure of every judged query.
+
+    Parameters
+    ----------
+    qrels, run, metrics, ignore_identical_ids
+        The same as for `evaluate`.
+
+    Returns
+    -------
+    dict
+        ``{query id: {metric: value}}``.
+
+    Raises
+    ------
+    ParameterError, MissingExtraError
+        The same as for `evaluate`.
+
+    """
     kinds = {metric: _parse(metric) for metric in _as_names(metrics)}
     ignore_identical_ids = as_flag("ignore_identical_ids", ignore_identical_ids)
     qrels, run = _as_mappings("qrels", qrels), _as_mappings("run", run)
@@ -103,17 +127,55 @@ def evaluate_per_query(
 
 
 def ndcg(qrels: Qrels, run: Run, k: int = 10) -> float:
-    """Return the mean normalized discounted cumulative gain at rank k (linear gains)."""
+    """Return the mean normalized discounted cumulative gain at rank k (linear gains).
+
+    Parameters
+    ----------
+    qrels, run
+        Judgements and results, as for `evaluate`.
+    k
+        The number of documents of each query that count, best first; at least 1.
+
+    Raises
+    ------
+    ParameterError, MissingExtraError
+        The same as for `evaluate`.
+
+    """
     return evaluate(qrels, run, [f"ndcg@{k}"])[f"ndcg@{k}"]
 
 
 def mrr(qrels: Qrels, run: Run, k: int = 10) -> float:
-    """Return the mean reciprocal rank of the first relevant document, which is 0 beyond rank k."""
+    """Return the mean reciprocal rank of the first relevant document, which is 0 beyond rank k.
+
+    Parameters
+    ----------
+    qrels, run, k
+        The same as for `ndcg`.
+
+    Raises
+    ------
+    ParameterError, MissingExtraError
+        The same as for `evaluate`.
+
+    """
     return evaluate(qrels, run, [f"mrr@{k}"])[f"mrr@{k}"]
 
 
 def mean_average_precision(qrels: Qrels, run: Run, k: int = 100) -> float:
-    """Return the mean average precision at rank k."""
+    """Return the mean average precision at rank k.
+
+    Parameters
+    ----------
+    qrels, run, k
+        The same as for `ndcg`.
+
+    Raises
+    ------
+    ParameterError, MissingExtraError
+        The same as for `evaluate`.
+
+    """
     return evaluate(qrels, run, [f"map@{k}"])[f"map@{k}"]
 
 
@@ -121,6 +183,17 @@ def qrel_recall(qrels: Qrels, run: Run, k: int = 100) -> float:
     """Return the mean share of the relevant documents that are found among the first k.
 
     `annvq.evaluation.recall` is another measure: it compares with exact neighbours and knows no judgements.
+
+    Parameters
+    ----------
+    qrels, run, k
+        The same as for `ndcg`.
+
+    Raises
+    ------
+    ParameterError, MissingExtraError
+        The same as for `evaluate`.
+
     """
     return evaluate(qrels, run, [f"recall@{k}"])[f"recall@{k}"]
 

@@ -28,6 +28,12 @@ def recall(found: np.ndarray, exact: np.ndarray, k: int | None = None) -> float:
     Raises
     ------
     ShapeError, ParameterError
+        The arrays are not (nq, k) for as many queries, or ``k`` is more than the columns of ``exact``.
+
+    Examples
+    --------
+    >>> annvq.evaluation.recall(found=[[4, 7], [2, 9]], exact=[[4, 7], [2, 5]])
+    0.75
 
     """
     found, exact = as_array("found", found, _IDS), as_array("exact", exact, _IDS)
@@ -65,6 +71,13 @@ def recall_with_ties(
         (nq, >= k) scores of the true neighbours, descending; -inf beyond the last.
     k, eps
         How many places are compared, and the relative tolerance.
+
+    Raises
+    ------
+    ShapeError, ParameterError
+        The arrays do not fit each other, or ``k`` is more than the columns of ``exact_scores``.
+    DtypeError
+        Scores are not real numbers.
 
     """
     found, found_scores = as_array("found", found, _IDS), _scores("found_scores", found_scores)

@@ -132,6 +132,15 @@ class BaseIndex:
         StateError
             An attribute to be returned has the name of another column.
 
+        Examples
+        --------
+        >>> vectors = np.eye(3, dtype=np.float32)
+        >>> index = annvq.build(vectors, "flat", ids=["a", "b", "c"], attributes={"page": [1, 2, 3]})
+        >>> index.get(filter="page >= 2").to_pylist()
+        [{'id': 'b', 'page': 2}, {'id': 'c', 'page': 3}]
+        >>> index.get(["c"], columns=[], vectors=True).to_pylist()
+        [{'id': 'c', 'vector': [0.0, 0.0, 1.0]}]
+
         """
         offset = as_count("offset", offset, least=0)
         end = None if limit is None else offset + as_count("limit", limit, least=0)
@@ -161,9 +170,29 @@ class BaseIndex:
     def to_arrow(self, *, filter: Any = None, columns: Any = None, vectors: bool = True) -> pa.RecordBatchReader:
         """Return all rows, in the order of insertion, as Arrow record batches that are made one at a time.
 
-        The columns are those of `get`, with the vectors unless ``vectors`` is False. The filter is the same as for
-        `search`. The rows are those of the present version, whatever changes while they are read. StateError is raised
-        if an attribute has the name of another column.
+        The rows are those of the present version, whatever changes while they are read.
+
+        Parameters
+        ----------
+        filter
+            Only the rows that pass, as for `search`.
+        columns
+            The names of the attributes to return; by default all of them.
+        vectors
+            Whether to return the vectors too, float32, as precisely as the index keeps them.
+
+        Returns
+        -------
+        pyarrow.RecordBatchReader
+            The columns are those of `get`.
+
+        Raises
+        ------
+        FilterError, ParameterError
+            The filter is not valid, or the index has no such column.
+        StateError
+            An attribute has the name of another column.
+
         """
         now = self.rows.current
         column = self._vector_column(now) if vectors else None
@@ -174,8 +203,22 @@ class BaseIndex:
     ) -> int:
         """Write what `to_arrow` returns to a file, which appears whole or not at all; return the number of rows.
 
-        The suffix chooses the format: .parquet, .arrow, .json, .jsonl or, without vectors, .csv. ParameterError is
-        raised for others, and StorageError or OSError if the file cannot be written.
+        Parameters
+        ----------
+        path
+            The file. The suffix chooses the format: .parquet, .arrow, .json, .jsonl or, without vectors, .csv.
+        filter, columns, vectors
+            The same as for `to_arrow`.
+
+        Raises
+        ------
+        ParameterError
+            The suffix is another one, or the index has no such column.
+        FilterError, StateError
+            The same as for `to_arrow`.
+        StorageError, OSError
+            The file cannot be written.
+
         """
         reader = self.to_arrow(filter=filter, columns=columns, vectors=vectors)
         return write_rows(reader, as_path(path))

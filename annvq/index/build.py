@@ -95,6 +95,17 @@ def build(
     ShapeError, DtypeError, NonFiniteError, ZeroVectorError, DuplicateIdError, RecipeError, ParameterError
         The input cannot be indexed; nothing is left behind.
 
+    Examples
+    --------
+    >>> vectors = np.random.default_rng(0).normal(size=(1000, 32))
+    >>> index = annvq.build(vectors, "flat", metric="l2")
+    >>> index
+    Index(n=1000, dim=32, metric='l2', recipe='flat')
+    >>> ids, scores = index.search(vectors[:2], k=1)
+    >>> ids
+    array([[0],
+           [1]])
+
     """
     if metric not in INDEX_METRICS:
         raise ParameterError(f"metric {metric!r}: expected one of {', '.join(INDEX_METRICS)}")
@@ -146,6 +157,13 @@ def train(
     ------
     ShapeError, DtypeError, NonFiniteError, ZeroVectorError, RecipeError, ParameterError
         Nothing can be learned from the input, or an argument is not valid.
+
+    Examples
+    --------
+    >>> vectors = np.random.default_rng(0).normal(size=(1000, 32))
+    >>> trained = annvq.train(vectors[:500], "IVF16,Flat", n=1000, metric="l2")
+    >>> annvq.build(vectors, trained=trained)
+    Index(n=1000, dim=32, metric='l2', recipe='IVF16,Flat')
 
     """
     zero = _zero_policy(as_choice("metric", metric, INDEX_METRICS), zero)

@@ -31,6 +31,16 @@ class Index(BaseIndex):
     """Vectors with ids, searched by inner product, cosine or squared Euclidean distance.
 
     `annvq.build` and `annvq.open` return indexes.
+
+    Examples
+    --------
+    >>> vectors = np.random.default_rng(0).normal(size=(1000, 32))
+    >>> index = annvq.build(vectors, "flat", metric="l2")
+    >>> index.remove([3])
+    1
+    >>> len(index), 3 in index
+    (999, False)
+
     """
 
     # -- what it is ---------------------------------------------------------------------------
@@ -108,8 +118,6 @@ class Index(BaseIndex):
             that every row passes are the same as without one. Ids that the index does not hold let nothing pass,
             without an error, for lists of what a user may see name more than one index holds. Null in an expression,
             or in a mask of Arrow, pandas or polars, is false; None in a list is refused.
-            FilterError for what is none of these, a condition that does not fit the attributes, a mask of another
-            length, and as many integers as there are rows that are all 0 or 1, which may as well be a mask.
         columns
             Names of attributes that come with the hits (`Hits.attributes`); by default none.
         offset
@@ -119,6 +127,27 @@ class Index(BaseIndex):
             (`annvq.index.search.explain.Explanation`).
         threads
             Default: all CPUs of the process for a batch; the result does not depend on it.
+
+        Raises
+        ------
+        ShapeError, DtypeError, NonFiniteError, ZeroVectorError
+            The queries are not finite vectors of the index's dimension, or one that is zero has no cosine.
+        FilterError
+            The filter is none of these, a condition that does not fit the attributes, a mask of another length, or as
+            many integers as there are rows that are all 0 or 1, which may as well be a mask.
+        ParameterError
+            The index has no such column, or another argument is not one that is accepted.
+
+        Examples
+        --------
+        >>> vectors = np.random.default_rng(0).normal(size=(1000, 32))
+        >>> index = annvq.build(vectors, "flat", metric="l2", attributes={"page": np.arange(1000) % 5})
+        >>> hits = index.search(vectors[:2], k=3, filter="page >= 1", columns=["page"])
+        >>> hits.ids
+        array([[631, 109, 581],
+               [  1, 949, 826]])
+        >>> hits.attributes["page"].to_pylist()
+        [1, 4, 1, 1, 4, 1]
 
         """
         traces = [Trace()] if explain else None
@@ -149,9 +178,40 @@ class Index(BaseIndex):
     def range_search(self, queries: Any, radius: float, *, nprobe: int | None = None, filter: Any = None) -> RangeHits:
         """Return all rows within a radius, among those of the lists that are probed.
 
-        The radius is the smallest inner product or cosine that counts or, for "l2" and "hamming", the largest squared
-        or Hamming distance; rows exactly at the radius are returned. Scores are the most precise that the index can
-        compute: from the refine store where there is one, and from the codes otherwise.
+        Parameters
+        ----------
+        queries
+            (nq, d), or (d,) for one; what `search` takes.
+        radius
+            The smallest inner product or cosine that counts or, for "l2" and "hamming", the largest squared Euclidean
+            or Hamming distance; rows exactly at the radius are returned.
+        nprobe
+            Lists to look into, at least 1; above nlist, all are. Default: as many as `search` looks into.
+        filter
+            Only these rows, as for `search`.
+
+        Returns
+        -------
+        RangeHits
+            The scores are the most precise that the index can compute: from the refine store where there is one, and
+            from the codes otherwise.
+
+        Raises
+        ------
+        ShapeError, DtypeError, NonFiniteError, ZeroVectorError, FilterError
+            The queries or the filter do not fit the index, as for `search`.
+        ParameterError
+            The radius is not a finite number, or ``nprobe`` is below 1.
+
+        Examples
+        --------
+        >>> index = annvq.build([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]], "flat", metric="l2")
+        >>> offsets, ids, scores = index.range_search([[0.0, 0.0], [9.0, 9.0]], radius=25.0)
+        >>> offsets
+        array([0, 2, 3])
+        >>> ids[offsets[0] : offsets[1]]  # of the first query
+        array([0, 1])
+
         """
         now = self.rows.current
         matrix = now.trained.accept(queries, "queries")
@@ -165,11 +225,44 @@ class Index(BaseIndex):
         return RangeHits(offsets, view.snapshot.take_ids(rows), scores)
 
     def tune(self, queries: Any, k: int = 10, recall: float = 0.95, *, threads: int | None = None) -> TuneReport:
-        """Find the fastest nprobe and rerank that reach ``recall`` at k on these queries, and make them the default.
+        """Find the fastest nprobe and rerank that reach a recall on some queries, and make them the default.
 
-        Recall is measured against exhaustive search with the most precise scores that the index has. The setting is
-        stored in memory and, if the index is open for writing, on disk. On an index that is open for reading it belongs
-        to this object alone, and the version stays the same. An index of documents raises StateError.
+        The setting is stored in memory and, if the index is open for writing, on disk. On an index that is open for
+        reading it belongs to this object alone, and the version stays the same.
+
+        Parameters
+        ----------
+        queries
+            (nq, d), nq >= 1; what `search` takes.
+        k
+            The number of neighbours that count, at least 1.
+        recall
+            The share of them to be found, above 0 and at most 1. It is measured against exhaustive search with the most
+            precise scores that the index has.
+        threads
+            Default: all CPUs of the process.
+
+        Returns
+        -------
+        TuneReport
+            What was chosen, its recall and speed, and all that was measured. If no setting reaches the recall, the one
+            that comes nearest is chosen.
+
+        Raises
+        ------
+        ParameterError
+            There are no queries, or no more than k vectors, or a number is not one that is accepted.
+        ShapeError, DtypeError, NonFiniteError, ZeroVectorError
+            The queries do not fit the index.
+
+        Examples
+        --------
+        >>> vectors = np.random.default_rng(0).normal(size=(1000, 32))
+        >>> index = annvq.build(vectors, "IVF16,Flat", metric="l2")
+        >>> report = index.tune(vectors[:50], k=5, recall=0.9)
+        >>> report.reached, report.params.nprobe == index.nprobe
+        (True, True)
+
         """
         self.rows.check_plain()
         now = self.rows.current
@@ -202,22 +295,72 @@ class Index(BaseIndex):
     # -- changing -----------------------------------------------------------------------------
 
     def add(self, vectors: Any, ids: Any = None, attributes: Any = None, *, threads: int | None = None) -> None:
-        """Add vectors (n, d); on an index that was opened "rw", they are on disk when the call returns.
+        """Add vectors; on an index that was opened "rw", they are on disk when the call returns.
 
-        The ids are of the same type as those of the index, and new to it (DuplicateIdError). By default they are those
-        that come with the vectors in a table, as for `annvq.build`, and otherwise the integers after the largest one.
-        Attributes are given as for `annvq.build`. Columns that are left out become null; new columns are accepted, and
-        are null for all earlier rows. A value whose type differs from that of its column raises DtypeError.
+        Parameters
+        ----------
+        vectors
+            (n, d), what `annvq.build` takes except for batches.
+        ids
+            n unique ids, of the type of those of the index, and new to it. Default: those that come with the vectors in
+            a table, as for `annvq.build`, and otherwise the integers after the largest one.
+        attributes
+            The same as for `annvq.build`. Columns that are left out become null; new columns are accepted, and are null
+            for all earlier rows.
+        threads
+            Default: all CPUs of the process; the result does not depend on it.
+
+        Raises
+        ------
+        DuplicateIdError
+            The index holds an id already, or one is given twice. Nothing is added.
+        ShapeError, DtypeError, NonFiniteError, ZeroVectorError
+            Vectors, ids or attributes do not fit the index, such as a value whose type differs from that of its column.
+            Nothing is added.
+        StateError
+            The index is open for reading.
+
+        Examples
+        --------
+        >>> index = annvq.build(np.eye(3), "flat", ids=["a", "b", "c"])
+        >>> index.add(2 * np.eye(3)[:1], ids=["d"], attributes={"lang": ["de"]})
+        >>> index.search([1.0, 0.0, 0.0], k=2).to_lists()
+        [[('d', 2.0), ('a', 1.0)]]
+
         """
         self._insert(vectors, ids, attributes, threads, replacing=False)
 
     def upsert(self, vectors: Any, ids: Any = None, attributes: Any = None, *, threads: int | None = None) -> None:
         """Add vectors (n, d), in the place of those that the index holds under the same ids.
 
-        It is one version: a reader, also in another process, sees for each id either the old row or the new one. A row
-        that is replaced loses all of its attributes, and those that are not given become null. Parameters and errors
-        are those of `add`, but ids must be given or come with the vectors, and may be held already; a repeated one
-        raises DuplicateIdError.
+        It is one version: a reader, also in another process, sees for each id either the old row or the new one.
+
+        Parameters
+        ----------
+        vectors, threads
+            The same as for `add`.
+        ids
+            n unique ids, of the type of those of the index. They must be given, or come with the vectors.
+        attributes
+            The same as for `add`. A row that is replaced loses all of its attributes: those that are not given become
+            null.
+
+        Raises
+        ------
+        DuplicateIdError
+            An id is given twice.
+        ParameterError
+            There are no ids.
+        ShapeError, DtypeError, NonFiniteError, ZeroVectorError, StateError
+            The same as for `add`; nothing is changed.
+
+        Examples
+        --------
+        >>> index = annvq.build(np.eye(3), "flat", ids=["a", "b", "c"])
+        >>> index.upsert([[0.0, 5.0, 0.0], [0.0, 4.0, 0.0]], ids=["b", "d"])
+        >>> index.search([0.0, 1.0, 0.0], k=2).to_lists()
+        [[('b', 5.0), ('d', 4.0)]]
+
         """
         self._insert(vectors, ids, attributes, threads, replacing=True)
 

@@ -47,6 +47,15 @@ def merge(indexes: Iterable[AnyIndex], *, path: str | os.PathLike[str] | None = 
     CorruptIndexError
         A file is damaged; all are read and checked first.
 
+    Examples
+    --------
+    >>> vectors = np.random.default_rng(0).normal(size=(1000, 32))
+    >>> trained = annvq.train(vectors, "IVF16,Flat", metric="l2")
+    >>> first = annvq.build(vectors[:600], trained=trained)
+    >>> second = annvq.build(vectors[600:], trained=trained, ids=np.arange(600, 1000))
+    >>> len(annvq.merge([first, second]))
+    1000
+
     """
     given = list(indexes)
     if not given:

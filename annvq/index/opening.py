@@ -28,6 +28,16 @@ def open_index(path: str | os.PathLike[str], mode: str = "r", *, verify: bool = 
     ------
     StorageError, CorruptIndexError, VersionError, LockedError
         The folder holds no index, or one that is damaged, was written by a newer annvq, or is being written.
+    ParameterError
+        The path or the mode is not one that is accepted.
+
+    Examples
+    --------
+    >>> vectors = np.random.default_rng(0).normal(size=(1000, 32))
+    >>> annvq.build(vectors, "flat", metric="l2").save("index")
+    >>> with annvq.open("index") as index:
+    ...     index.search(vectors[7], k=1).ids
+    array([[7]])
 
     """
     return Index(VersionedRows.open(path, mode, verify=verify))

@@ -40,6 +40,15 @@ def warmup(recipe: Recipe | str | os.PathLike[str] | Index, *, metric: str | Non
         A metric of `annvq.build`; by default that of the index, or "ip", "l2" and "cosine". Kernels do not depend on
         the dimension.
 
+    Raises
+    ------
+    ParameterError
+        The metric is unknown.
+    RecipeError
+        The recipe is not valid, or not for this metric.
+    StateError
+        It is an index of documents.
+
     """
     if isinstance(recipe, Index):
         recipe.rows.check_plain()

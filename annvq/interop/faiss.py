@@ -1,7 +1,9 @@
 """Convert indexes and codebooks to and from Faiss (extra "faiss"); codes are kept, nothing is trained again.
 
+>>> index = annvq.build(np.eye(4), "flat", metric="l2")
 >>> faiss_index = annvq.interop.faiss.to_faiss(index)
->>> index = annvq.interop.faiss.from_faiss(faiss.read_index("index.faiss"))
+>>> annvq.interop.faiss.from_faiss(faiss_index)
+Index(n=4, dim=4, metric='l2', recipe='from-faiss')
 """
 
 from annvq.interop.faiss_codebooks import (

@@ -41,6 +41,15 @@ def pack_codes(codes: np.ndarray, nbits: int) -> np.ndarray:
 def unpack_codes(packed: np.ndarray, M: int, nbits: int) -> np.ndarray:
     """Return codes (n, M) uint8, one per byte, from what `pack_codes` returns.
 
+    Parameters
+    ----------
+    packed
+        (n, ceil(M * nbits / 8)) uint8.
+    M
+        Codes per row.
+    nbits
+        Bits per code: 4 or 8.
+
     Raises
     ------
     ParameterError

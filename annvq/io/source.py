@@ -162,7 +162,7 @@ class StreamSource:
             yield from _cut(block, rows)
 
     def sample(self, rows: int, seed: int) -> np.ndarray:
-        """Return the first ``rows`` vectors of the stream, whatever the seed."""
+        """Return the first ``rows`` vectors of the stream, whatever the seed (StateError once it has been read)."""
         if self._consumed:
             raise StateError("the stream of vectors has been read already; sample it before")
         seen = sum(len(block) for block in self._head)

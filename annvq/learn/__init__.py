@@ -1,7 +1,10 @@
 """Codes learned for ranking: JPQ, RepCONC and Distill-VQ on one trainer (extra "train").
 
->>> learned = annvq.learn.DistillVQ(recipe="OPQ48,PQ48").fit(documents, queries)
->>> hits = learned.index.search(learned.queries(queries), k=10)
+>>> rng = np.random.default_rng(0)
+>>> documents, queries = rng.normal(size=(300, 32)), rng.normal(size=(60, 32))
+>>> learned = annvq.learn.DistillVQ(recipe="OPQ8,PQ8x4", most_steps=5).fit(documents, queries)
+>>> learned.index.search(learned.queries(queries), k=10).ids.shape
+(60, 10)
 """
 
 from annvq.learn.codes.health import CodeHealth

@@ -37,7 +37,14 @@ class Relevance:
 
     @classmethod
     def of(cls, pairs: Any, queries: int, documents: int) -> Relevance:
-        """Build from pairs (m, 2) of query row and document row.
+        """Build from pairs of a query and a document that is relevant to it.
+
+        Parameters
+        ----------
+        pairs
+            (m, 2) integers, each a query's row and a document's row; repeated ones count once.
+        queries, documents
+            The numbers of queries and documents.
 
         Raises
         ------
@@ -96,7 +103,29 @@ class QuerySet:
 
     @classmethod
     def of(cls, vectors: Any, texts: Sequence[str] | None, pairs: Any, documents: int, dim: int, name: str) -> QuerySet:
-        """Check and take what a user gives; errors as `annvq.vectors` and `Relevance.of` raise them."""
+        """Check and take what a user gives.
+
+        Parameters
+        ----------
+        vectors
+            (nq, dim), what `annvq.vectors.as_matrix` takes.
+        texts
+            nq texts, or None.
+        pairs
+            Pairs (m, 2) as for `Relevance.of`, or None without labels.
+        documents
+            The number of documents.
+        dim
+            The dimension that the vectors must have.
+        name
+            What messages of errors call the vectors.
+
+        Raises
+        ------
+        ShapeError, DtypeError, NonFiniteError, ParameterError
+            The vectors are none, or do not fit the dimension or the texts; or as for `Relevance.of`.
+
+        """
         rows = door.as_matrix(vectors, dim=dim, name=name)
         if texts is not None and len(texts) != len(rows):
             raise ShapeError(f"{len(rows)} {name} with {len(texts)} texts")
@@ -124,7 +153,14 @@ class QuerySet:
         return self.part(np.flatnonzero(np.diff(self.relevance.offsets) > 0))
 
     def split(self, seed: int) -> tuple[QuerySet, QuerySet]:
-        """Return training queries and a tenth (20 to 1,000) as dev queries, drawn at random."""
+        """Return training queries and a tenth (20 to 1,000) as dev queries, drawn at random.
+
+        Raises
+        ------
+        ParameterError
+            There are fewer than 40 queries.
+
+        """
         held = min(max(_LEAST_DEV, round(_DEV_SHARE * len(self))), _MOST_DEV)
         if len(self) < 2 * _LEAST_DEV:
             raise ParameterError(

@@ -54,7 +54,18 @@ class Learned:
 
     @classmethod
     def of(cls, method: str, start: Index, runs: list[Run]) -> Learned:
-        """Build from the untrained index and the finished stages."""
+        """Build from the untrained index and the finished stages.
+
+        Parameters
+        ----------
+        method
+            Its name.
+        start
+            The index before training, of one segment.
+        runs
+            The finished stages, at least one, in their order.
+
+        """
         first, last = runs[0], runs[-1]
         (segment,) = start.rows.current.snapshot.segments
         ids = segment.ids.reorder(np.argsort(segment.positions))

@@ -121,6 +121,8 @@ class Method:
 
         Raises
         ------
+        ParameterError
+            The metric is one for which no codes are learned.
         AnnvqError
             The input cannot be learned from, see `Trainer.fit`; the message says what is wrong.
 

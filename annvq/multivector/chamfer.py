@@ -53,6 +53,12 @@ def chamfer(
     ShapeError, DtypeError, NonFiniteError
         The input is not sets of vectors, or the sets differ in dimension.
 
+    Examples
+    --------
+    >>> query, documents = [[1.0, 0.0], [0.0, 1.0]], [[[1.0, 0.0]], [[0.5, 0.5], [0.0, 2.0]]]
+    >>> annvq.multivector.chamfer([query], documents)
+    array([[1. , 2.5]], dtype=float32)
+
     """
     asked = Ragged.of(queries, query_offsets, name="queries").floats()
     given = Ragged.of(documents, document_offsets)

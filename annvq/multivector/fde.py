@@ -55,6 +55,13 @@ class FixedDimensionalEncoder:
     ParameterError
         A parameter is out of bounds.
 
+    Examples
+    --------
+    >>> documents = np.random.default_rng(0).normal(size=(100, 4, 16))  # or a list of arrays (t, 16)
+    >>> encoder = annvq.multivector.FixedDimensionalEncoder(16, repetitions=4, simhash_bits=3, projection_dim=8)
+    >>> encoder.encode_documents(documents).shape, encoder.encode_queries(documents[:2]).shape
+    ((100, 256), (2, 256))
+
     """
 
     dim: int
@@ -130,7 +137,24 @@ class FixedDimensionalEncoder:
     def encode_queries(
         self, vectors: Any, offsets: Any = None, *, dtype: Any = np.float32, threads: int | None = None
     ) -> np.ndarray:
-        """Encode queries' sets of vectors (m, output_dim); parameters and errors are those of `encode_documents`."""
+        """Encode queries' sets of vectors, whose sums stand in the cells instead of means.
+
+        Parameters
+        ----------
+        vectors, offsets, dtype, threads
+            The same as for `encode_documents`.
+
+        Returns
+        -------
+        np.ndarray
+            (m, output_dim).
+
+        Raises
+        ------
+        ShapeError, DtypeError, NonFiniteError, ParameterError
+            The same as for `encode_documents`.
+
+        """
         return self._encode(Ragged.of(vectors, offsets, dim=self.dim, name="queries"), False, dtype, threads)
 
     def _encode(self, sets: Ragged, of_documents: bool, dtype: Any, threads: int | None) -> np.ndarray:

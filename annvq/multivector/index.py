@@ -52,6 +52,14 @@ class MultiVectorIndex(BaseIndex):
     `MultiVectorIndex.build` and `MultiVectorIndex.open` return such indexes. A search first finds candidates, by
     default in an ordinary index of one vector per document (`FixedDimensionalEncoder`), and then scores them by the
     documents' own vectors, which are kept, coded, in the same segments.
+
+    Examples
+    --------
+    >>> documents = np.random.default_rng(0).normal(size=(100, 4, 16))  # or a list of arrays (t, 16)
+    >>> index = annvq.multivector.MultiVectorIndex.build(documents, "chamfer-exact")
+    >>> index.search(documents[7, :2], k=1).ids
+    array([[7]])
+
     """
 
     def __init__(self, rows: VersionedRows) -> None:
@@ -110,7 +118,21 @@ class MultiVectorIndex(BaseIndex):
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], mode: str = "r", *, verify: bool = False) -> MultiVectorIndex:
-        """Open a saved index of documents, memory-mapped; parameters and errors are those of `annvq.open`."""
+        """Open a saved index of documents, memory-mapped.
+
+        Parameters
+        ----------
+        path, mode, verify
+            The same as for `annvq.open`.
+
+        Raises
+        ------
+        StateError
+            The folder holds an index of single vectors: `annvq.open` takes it.
+        StorageError, CorruptIndexError, VersionError, LockedError, ParameterError
+            The same as for `annvq.open`.
+
+        """
         return _of(VersionedRows.open(path, mode, verify=verify))
 
     @classmethod
@@ -197,6 +219,13 @@ class MultiVectorIndex(BaseIndex):
         threads
             Default: all CPUs of the process; the result does not depend on it.
 
+        Raises
+        ------
+        ShapeError, DtypeError, NonFiniteError
+            The queries are not sets of finite vectors of the index's dimension.
+        FilterError, ParameterError
+            The filter, or another argument, is not one that is accepted.
+
         """
         most = max(1 << 24, len(self))
         k, offset = as_count("k", k, most=most), as_count("offset", offset, least=0, most=most)
@@ -215,9 +244,23 @@ class MultiVectorIndex(BaseIndex):
         filter: Any = None,
         threads: int | None = None,
     ) -> list[np.ndarray]:
-        """Return the ids of the documents that `search` would score, one array per query.
+        """Return the ids of the documents that `search` would score.
 
-        They are ordered from the best to the worst, unless they are simply all documents.
+        Parameters
+        ----------
+        queries, candidates, k, nprobe, filter, threads
+            The same as for `search`.
+
+        Returns
+        -------
+        list of np.ndarray
+            One array of ids per query, ordered from the best to the worst unless they are simply all documents.
+
+        Raises
+        ------
+        ShapeError, DtypeError, NonFiniteError, FilterError, ParameterError
+            The same as for `search`.
+
         """
         k = as_count("k", k, most=max(1 << 24, len(self)))
         finder, view, sets, depth = self._asked(queries, k, candidates, nprobe, filter)
@@ -225,10 +268,34 @@ class MultiVectorIndex(BaseIndex):
         return [view.snapshot.take_ids(rows) for rows in found]
 
     def tune(self, queries: Any, k: int = 10, recall: float = 0.95, *, threads: int | None = None) -> TuneReport:
-        """Find the fastest nprobe and candidates that reach ``recall`` at k on these queries; make them the default.
+        """Find the fastest nprobe and candidates that reach a recall on some queries, and make them the default.
 
-        Recall is measured against a search that scores every document by the vectors that the index keeps. The setting
-        is stored as by `annvq.Index.tune`; in the report, ``rerank`` is the number of candidates.
+        The setting is stored as by `annvq.Index.tune`.
+
+        Parameters
+        ----------
+        queries
+            nq sets of vectors, nq >= 1, as for `search`.
+        k
+            The number of documents that count, at least 1.
+        recall
+            The share of them to be found, above 0 and at most 1. It is measured against a search that scores every
+            document by the vectors that the index keeps.
+        threads
+            Default: all CPUs of the process.
+
+        Returns
+        -------
+        TuneReport
+            The same as for `annvq.Index.tune`; ``rerank`` is the number of candidates.
+
+        Raises
+        ------
+        ParameterError
+            There are no queries, or no more than k documents, or a number is not one that is accepted.
+        ShapeError, DtypeError, NonFiniteError
+            The queries do not fit the index.
+
         """
         now, finder = self._current()
         k, recall = as_count("k", k), as_number("recall", recall, above=0, most=1)
@@ -281,11 +348,39 @@ class MultiVectorIndex(BaseIndex):
     # -- changing -----------------------------------------------------------------------------
 
     def add(self, documents: Any, ids: Any = None, attributes: Any = None, *, threads: int | None = None) -> None:
-        """Add documents, which are sets of vectors, none empty; all else is the same as for `annvq.Index.add`."""
+        """Add documents; on an index that was opened "rw", they are on disk when the call returns.
+
+        Parameters
+        ----------
+        documents
+            m sets of vectors, none empty, as `Ragged.of` takes them.
+        ids, attributes, threads
+            The same as for `annvq.Index.add`, for m documents.
+
+        Raises
+        ------
+        ShapeError, DtypeError, NonFiniteError, DuplicateIdError, StateError
+            The same as for `annvq.Index.add`; nothing is added.
+
+        """
         self._insert(documents, ids, attributes, threads, replacing=False)
 
     def upsert(self, documents: Any, ids: Any, attributes: Any = None, *, threads: int | None = None) -> None:
-        """Add documents in the place of those that the index holds under the same ids; see `annvq.Index.upsert`."""
+        """Add documents in the place of those that the index holds under the same ids, as one version.
+
+        Parameters
+        ----------
+        documents
+            m sets of vectors, none empty, as `Ragged.of` takes them.
+        ids, attributes, threads
+            The same as for `annvq.Index.upsert`, for m documents.
+
+        Raises
+        ------
+        ShapeError, DtypeError, NonFiniteError, DuplicateIdError, ParameterError, StateError
+            The same as for `annvq.Index.upsert`; nothing is changed.
+
+        """
         self._insert(documents, ids, attributes, threads, replacing=True)
 
     def _insert(self, documents: Any, ids: Any, attributes: Any, threads: int | None, *, replacing: bool) -> None:

@@ -56,6 +56,8 @@ class Ragged:
         ------
         ShapeError, DtypeError, NonFiniteError
             The message says what was given and what is accepted, and names the first bad set.
+        ParameterError
+            ``dim`` is not a whole number of at least 1.
 
         """
         dim = None if dim is None else as_count("dim", dim)

@@ -64,6 +64,11 @@ class MultiVectorRecipe:
     candidates
         How many documents are rescored by Chamfer similarity, unless `search` or `tune` says otherwise.
 
+    Raises
+    ------
+    RecipeError
+        A part is of another kind, or the parts do not fit each other.
+
     """
 
     name: str = field(default="custom", compare=False)

@@ -36,6 +36,11 @@ def pool_tokens(documents: Any, factor: int, *, offsets: Any = None, threads: in
     Ragged
         The pooled vectors, float32; clusters are in the order of their first vectors.
 
+    Raises
+    ------
+    ShapeError, DtypeError, NonFiniteError, ParameterError
+        The documents are none that `Ragged.of` takes, or ``factor`` is not a whole number of at least 1.
+
     """
     factor = as_count("factor", factor)
     sets = Ragged.of(documents, offsets).floats()
@@ -64,6 +69,11 @@ def carve_queries(queries: Any, threshold: float, *, offsets: Any = None, thread
     -------
     Ragged
         float32.
+
+    Raises
+    ------
+    ShapeError, DtypeError, NonFiniteError, ParameterError
+        The queries are none that `Ragged.of` takes, or ``threshold`` is outside its range.
 
     """
     least = np.float64(as_number("threshold", threshold, above=-1, most=1))

@@ -1,9 +1,12 @@
 """Embedding tables in a fraction of their bytes, in place of nn.Embedding and nn.EmbeddingBag.
 
->>> layer = annvq.tables.CompoEmb(1_000_000, 64, ratio=10)          # trained from scratch (extra "train")
->>> table = annvq.tables.compress(embedding, "PQ", ratio=20)        # of what is trained already
+>>> import torch
+>>> layer = annvq.tables.CompoEmb(100_000, 64, ratio=10)            # trained from scratch (extra "train")
+>>> embedding = torch.nn.Embedding(1000, 64)
+>>> table = annvq.tables.compress(embedding, "PQ", ratio=4)         # of what is trained already
 >>> table.export("table.safetensors")
->>> annvq.tables.open("table.safetensors")([3, 14])                 # NumPy alone (extra "tables")
+>>> annvq.tables.open("table.safetensors")([3, 14]).shape           # NumPy alone (extra "tables")
+(2, 64)
 """
 
 # pyright: reportUnsupportedDunderAll=false

@@ -50,6 +50,11 @@ class TableBag(torch.nn.Module):
     include_last_offset
         Whether the offsets end with the number of ids.
 
+    Raises
+    ------
+    ParameterError
+        The mode is another one.
+
     """
 
     def __init__(self, table: BagTable, mode: str = "mean", *, include_last_offset: bool = False) -> None:

@@ -157,7 +157,7 @@ class Table(torch.nn.Module, ABC):
         Raises
         ------
         ParameterError
-            The method has to be trained.
+            The method, or a mode of it, has to be trained.
 
         """
         raise ParameterError(f"{self.method} cannot be made from a trained table: it is trained with its model")

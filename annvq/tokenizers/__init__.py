@@ -1,7 +1,11 @@
 """Vector quantizers of generative tokenizers, composed of small parts (extra "train").
 
->>> tokenizer = annvq.tokenizers.VectorQuantizer(64, 1024, Learning(start=KMeansStart(), revival=Revival()))
->>> z_q, codes, loss, stats = tokenizer(z)
+>>> import torch
+>>> from annvq.tokenizers import KMeansStart, Learning, Revival, VectorQuantizer
+>>> tokenizer = VectorQuantizer(64, 256, Learning(start=KMeansStart(), revival=Revival()))
+>>> z_q, codes, loss, stats = tokenizer(torch.randn(2, 200, 64))
+>>> codes.shape
+torch.Size([2, 200])
 """
 
 from annvq.tokenizers.choosing.choices import Balanced, Nearest, Stochastic

@@ -30,6 +30,11 @@ class Tokenizer(torch.nn.Module):
     num_codebooks
         M, the length of the codes' last axis; None for one code per vector and no such axis.
 
+    Raises
+    ------
+    ParameterError
+        In the constructors of all quantizers: an argument is outside its range, or of another kind.
+
     """
 
     def __init__(self, dim: int, codebook_size: int, num_codebooks: int | None = None) -> None:
@@ -98,7 +103,10 @@ class Tokenizer(torch.nn.Module):
         return spread(z_q, keep, 0.0).reshape(*shape, self.dim)
 
     def flat_codes(self, codes: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-        """Return checked codes as (n,) or (n, M) int64, and the shape (batch, ...) they had; errors as of `decode`."""
+        """Return checked codes as (n,) or (n, M) int64, and the shape (batch, ...) that they had.
+
+        ShapeError, DtypeError and ParameterError are raised as by `decode`.
+        """
         if not is_integers(codes):
             kind = codes.dtype if isinstance(codes, torch.Tensor) else type(codes).__name__
             raise DtypeError(f"codes: {kind}, expected a torch tensor of an integer dtype")
@@ -188,7 +196,14 @@ class Tokenizer(torch.nn.Module):
 
 
 def mask_of_lengths(lengths: Tensor, most: int) -> Tensor:
-    """Return the mask (batch, most) of sequences of these lengths (batch,): True where there is a vector."""
+    """Return the mask (batch, most) of sequences of these lengths (batch,): True where there is a vector.
+
+    Raises
+    ------
+    DtypeError, ParameterError
+        The lengths are no tensor of integers, or not all from 0 to ``most``.
+
+    """
     if not is_integers(lengths):
         raise DtypeError("lengths: expected a torch tensor of an integer dtype")
     if lengths.numel() and not (lengths.min() >= 0 and lengths.max() <= most):

@@ -312,7 +312,20 @@ class Recipe:
     def layout(self, d: int, metric: str, coded: int | None = None) -> Layout:
         """Return the sections of codes, their constants and the refine store.
 
-        ``coded`` is the dimension of rotated vectors, by default ``dims`` or d.
+        Parameters
+        ----------
+        d
+            Dimension of the vectors.
+        metric
+            "ip", "cosine", "l2" or "hamming".
+        coded
+            Dimension of rotated vectors, which is that of the codes. Default: ``dims`` if it is a number, otherwise d.
+
+        Raises
+        ------
+        RecipeError
+            The metric is unknown, or the codebook does not fit the dimension.
+
         """
         check_one_of("metric", metric, INDEX_METRICS)
         if coded is None:

@@ -21,6 +21,13 @@ class SearchParams:
         Candidates that the refine store scores again, or documents that are scored by their vectors. A search for k
         takes at least 2 k.
 
+    Examples
+    --------
+    >>> vectors = np.random.default_rng(0).normal(size=(1000, 32))
+    >>> index = annvq.build(vectors, "IVF16,Flat", metric="l2")
+    >>> index.search(vectors[7], k=1, params=annvq.SearchParams(nprobe=4, rerank=10)).ids
+    array([[7]])
+
     """
 
     nprobe: int

@@ -27,7 +27,7 @@ class CodeHealth:
 
     @classmethod
     def of(cls, codes: np.ndarray, ksub: int) -> CodeHealth:
-        """Measure codes (n, M) of 0 to ksub - 1."""
+        """Measure codes (n, M) of 0 to ksub - 1 (ShapeError for others)."""
         if codes.ndim != 2:
             raise ShapeError(f"codes of shape {codes.shape}, expected (n, M)")
         counts = np.stack([np.bincount(column, minlength=ksub) for column in codes.T]) if codes.shape[1] else codes.T

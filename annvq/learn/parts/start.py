@@ -74,7 +74,22 @@ class Start:
         texts: tuple[str, ...] | None = None,
         threads: int | None = None,
     ) -> Start:
-        """Take an index of the documents (n, d) apart."""
+        """Take an index of the documents apart.
+
+        Parameters
+        ----------
+        index
+            The untrained index.
+        documents
+            (n, d) float32, as for the class.
+        encoder
+            The queries' encoder, or None.
+        texts
+            The documents as n texts, or None.
+        threads
+            Default: all CPUs of the process.
+
+        """
         trained = index.rows.current.trained
         labels, arrays = trained.encode(documents, pool.resolve(threads))
         codes = arrays.get("codes", labels[:, None])

@@ -47,6 +47,11 @@ class Ranking:
         Whether only documents that are relevant to another training query count as negatives. With few queries, most
         documents are relevant to none, and that is all that would be learned about them.
 
+    Raises
+    ------
+    ParameterError
+        A number is outside its range.
+
     """
 
     cut: int = 100
@@ -70,7 +75,18 @@ class Ranking:
 class Contrast:
     """Contrasts relevant documents with all others of the batch (`annvq.learn.step.losses.contrastive`).
 
-    ``judged`` as for `Ranking`.
+    Parameters
+    ----------
+    temperature
+        Temperature of the scores, above 0.
+    judged
+        The same as for `Ranking`.
+
+    Raises
+    ------
+    ParameterError
+        The temperature is not above 0.
+
     """
 
     temperature: float = 0.05
@@ -101,6 +117,11 @@ class Distillation:
         Temperature of teacher and student.
     lists
         Weight of the lists' own loss, which there is only if the index has lists.
+
+    Raises
+    ------
+    ParameterError
+        A word is none that is accepted, or a number is outside its range.
 
     """
 

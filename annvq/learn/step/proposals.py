@@ -27,6 +27,11 @@ class Proposals:
         Number of the live index's and of the teacher's that are used per step, drawn at random; None: all. Ranks are
         still those among all of them.
 
+    Raises
+    ------
+    ParameterError
+        A number is outside its range, or no documents are proposed at all.
+
     """
 
     live: int = 0

@@ -74,6 +74,11 @@ class Trainer:
     seed
         The same seed, data and machine give the same result.
 
+    Raises
+    ------
+    ParameterError
+        There are no objectives, a word or a part is none that is accepted, or a number is outside its range.
+
     """
 
     objectives: tuple[tuple[float, Objective], ...]

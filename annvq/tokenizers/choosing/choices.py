@@ -20,7 +20,23 @@ class Nearest:
     """The nearest code."""
 
     def choose(self, rows: Tensor, codes: Tensor, search: CodeSearch) -> Tensor:
-        """Return codes (n,) for rows (n, d) and a codebook (k, d)."""
+        """Return the codes of rows.
+
+        Parameters
+        ----------
+        rows
+            (n, d) floats.
+        codes
+            (k, d), the codebook.
+        search
+            What finds the nearest codes.
+
+        Returns
+        -------
+        Tensor
+            (n,) int64.
+
+        """
         return search(rows, codes, moving=True)
 
 
@@ -33,6 +49,11 @@ class Stochastic:
     temperature
         Above 0; towards 0 the nearest is drawn.
 
+    Raises
+    ------
+    ParameterError
+        The temperature is not above 0.
+
     """
 
     temperature: float = 1.0
@@ -41,7 +62,21 @@ class Stochastic:
         as_number("temperature", self.temperature, above=0)
 
     def choose(self, rows: Tensor, codes: Tensor, search: CodeSearch) -> Tensor:
-        """Return codes (n,) for rows (n, d) and a codebook (k, d)."""
+        """Return the codes of rows.
+
+        Parameters
+        ----------
+        rows, codes
+            The same as for `Nearest.choose`.
+        search
+            Not used: all codes are compared.
+
+        Returns
+        -------
+        Tensor
+            (n,) int64.
+
+        """
         rows, codes = centred(rows, codes)
         return argmax(rows, *distance_logits(codes, self.temperature), seed=noise_seed())
 
@@ -58,6 +93,11 @@ class Balanced:
     epsilon, iterations
         Parameters of the plan; epsilon is at least 0.002.
 
+    Raises
+    ------
+    ParameterError
+        A number is outside its range.
+
     """
 
     epsilon: float = EPSILON
@@ -69,7 +109,21 @@ class Balanced:
         as_count("iterations", self.iterations)
 
     def choose(self, rows: Tensor, codes: Tensor, search: CodeSearch) -> Tensor:
-        """Return codes (n,) for rows (n, d) and a codebook (k, d)."""
+        """Return the codes of rows.
+
+        Parameters
+        ----------
+        rows, codes
+            The same as for `Nearest.choose`.
+        search
+            Not used: all codes are compared.
+
+        Returns
+        -------
+        Tensor
+            (n,) int64.
+
+        """
         rows, codes = centred(rows, codes)
         products = rows @ codes.T
         distances = rows.square().sum(1, keepdim=True) - 2 * products + codes.square().sum(1)

@@ -200,10 +200,22 @@ def _unpacked(rows: np.ndarray, layout: CodesLayout) -> np.ndarray:
 def write_codes(
     path: str | os.PathLike[str], batches: Iterable[Tensor], codebook_size: int, *, packed: bool = False
 ) -> int:
-    """Write batches of codes (n, ...) to an Arrow IPC file, one at a time in memory; return how many rows.
+    """Write batches of codes to an Arrow IPC file, one at a time in memory; return how many rows.
 
-    The file appears only once it is complete. Parameters and errors are those of `codes_to_arrow`; all batches have the
-    same shape except for n (ShapeError), and there is at least one (ParameterError).
+    Parameters
+    ----------
+    path
+        The file, which appears only once it is complete.
+    batches
+        At least one batch of codes (n, ...), as for `codes_to_arrow`; they have the same shape except for n.
+    codebook_size, packed
+        The same as for `codes_to_arrow`.
+
+    Raises
+    ------
+    ShapeError, DtypeError, ParameterError
+        There are no batches, or their shapes differ, or as for `codes_to_arrow`.
+
     """
     import pyarrow as pa
 

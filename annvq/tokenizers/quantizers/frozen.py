@@ -23,14 +23,20 @@ class KMeansTokenizer(Tokenizer):
 
     Nothing is learned by gradients: z_q carries none, and the loss is 0.
 
-    >>> tokenizer = KMeansTokenizer(768, 8192).fit(features)
-
     Parameters
     ----------
     dim, codebook_size
         Dimension of the vectors, and number of codes.
     exact
         Whether all codes are compared, see `annvq.tokenizers.choosing.nearest.CodeSearch`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> features = torch.randn(500, 16)
+    >>> tokenizer = annvq.tokenizers.KMeansTokenizer(16, 64).fit(features)
+    >>> tokenizer(features).codes.shape
+    torch.Size([500])
 
     """
 

@@ -25,7 +25,8 @@ _MARGIN = 1e-3  # beyond the outermost levels, so that tanh reaches them
 class FSQ(Tokenizer):
     """Finite scalar quantization (Mentzer et al. 2023): a tanh bound, rounding, straight-through gradients.
 
-    A code is the number whose digits, least first, are the levels of the dimensions.
+    A code is the number whose digits, least first, are the levels of the dimensions. If ``dim`` is not the number of
+    these dimensions, linear maps lead there and back.
 
     Parameters
     ----------
@@ -36,8 +37,6 @@ class FSQ(Tokenizer):
     levels
         Number of levels of each code dimension, at least 3 (with 2, tanh would hardly reach the lower one). If they are
         given, codebook_size is their product and may be left out.
-
-    If dim is not the number of code dimensions, linear maps project to it and back.
 
     """
 

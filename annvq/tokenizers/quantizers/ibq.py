@@ -91,7 +91,7 @@ class IBQ(Tokenizer):
 
     @classmethod
     def from_codebook(cls, codebook: KMeans) -> IBQ:
-        """Return a quantizer that starts at the centroids of a k-means by inner product."""
+        """Return a quantizer that starts at the centroids of a k-means by inner product (ParameterError for others)."""
         check_kind("codebook", codebook, KMeans)
         if codebook.metric != "ip":
             raise ParameterError("IBQ takes the code of largest inner product: expected a KMeans of metric 'ip'")

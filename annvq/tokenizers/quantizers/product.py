@@ -82,7 +82,7 @@ class ProductVQ(Tokenizer):
 
     @classmethod
     def from_codebook(cls, codebook: ProductCodebook, learning: Learning = PLAIN) -> ProductVQ:
-        """Return a quantizer that starts at a product codebook; its dimension must be a multiple of M."""
+        """Return a quantizer that starts at a product codebook, whose dimension is M * dsub (ParameterError)."""
         check_kind("codebook", codebook, ProductCodebook)
         M, ksub, dsub = codebook.codebooks.shape
         if codebook.dim != M * dsub:

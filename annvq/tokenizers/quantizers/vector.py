@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 class VectorQuantizer(Tokenizer):
     """The nearest of k codes represents a vector (van den Oord, Vinyals and Kavukcuoglu 2017).
 
-    >>> quantizer = VectorQuantizer(64, 1024, Learning(start=KMeansStart(), revival=Revival()))
-    >>> z_q, codes, loss, stats = quantizer(z)
-
     In training mode `forward` also moves the codebook (`EMA`) and revives codes; in eval mode nothing changes.
 
     Parameters
@@ -38,6 +35,15 @@ class VectorQuantizer(Tokenizer):
         How the codebook is learned.
     code_dim
         Dimension of the codes, between two linear maps; None for that of the vectors.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from annvq.tokenizers import KMeansStart, Learning, Revival, VectorQuantizer
+    >>> quantizer = VectorQuantizer(64, 256, Learning(start=KMeansStart(), revival=Revival()))
+    >>> z_q, codes, loss, stats = quantizer(torch.randn(2, 200, 64))
+    >>> torch.equal(quantizer.eval().decode(codes), quantizer.codebook[codes])
+    True
 
     """
 
@@ -108,7 +114,7 @@ class VectorQuantizer(Tokenizer):
 
     @torch.no_grad()
     def set_codes(self, codes: np.ndarray) -> None:
-        """Take codes (k, code_dim); moving averages and use counts are reset."""
+        """Take codes (k, code_dim) (ParameterError for another shape); moving averages and use counts are reset."""
         if codes.shape != tuple(self.codebook.shape):
             raise ParameterError(f"codes of shape {codes.shape}, expected {tuple(self.codebook.shape)}")
         self._start_at(torch.tensor(codes, dtype=torch.float32))

@@ -41,6 +41,11 @@ class Learning:
     exact
         Whether all codes are compared, see `annvq.tokenizers.choosing.nearest.CodeSearch`.
 
+    Raises
+    ------
+    ParameterError
+        A part is of another kind, or a number is outside its range.
+
     """
 
     update: EMA | Gradient = _EMA

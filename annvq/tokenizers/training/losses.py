@@ -31,6 +31,11 @@ class Entropy:
     temperature
         Above 0.
 
+    Raises
+    ------
+    ParameterError
+        A number is outside its range.
+
     """
 
     weight: float = 0.1

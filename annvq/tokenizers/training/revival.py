@@ -28,6 +28,11 @@ class Revival:
     decay
         Decay of the average, above 0 and below 1; with `EMA`, the codebook's own decay is used.
 
+    Raises
+    ------
+    ParameterError
+        A number is outside its range.
+
     """
 
     share: float = 0.1

@@ -28,6 +28,11 @@ class KMeansStart:
     seed
         Seed of its initialization.
 
+    Raises
+    ------
+    ParameterError
+        A number is outside its range.
+
     """
 
     niter: int = 10

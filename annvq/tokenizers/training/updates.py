@@ -27,6 +27,11 @@ class EMA:
     epsilon
         Smoothing constant, above 0.
 
+    Raises
+    ------
+    ParameterError
+        A number is outside its range.
+
     """
 
     decay: float = 0.99
@@ -63,6 +68,11 @@ class Gradient:
     ----------
     weight
         Weight of the codebook loss, above 0.
+
+    Raises
+    ------
+    ParameterError
+        The weight is not above 0.
 
     """
 
