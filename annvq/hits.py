@@ -35,6 +35,17 @@ class Hits(_Pair):
     explain
         What the search did and how long it took (`annvq.index.search.explain.Explanation`), if it was asked to say so.
 
+    Examples
+    --------
+    >>> index = annvq.build([[0.0, 0.0], [3.0, 4.0]], "flat", metric="l2", ids=["a", "b"])
+    >>> hits = index.search([0.0, 1.0], k=3)
+    >>> hits.ids
+    array([['a', 'b', None]], dtype=object)
+    >>> hits.distances
+    array([[ 1., 18., inf]], dtype=float32)
+    >>> hits.to_lists()
+    [[('a', -1.0), ('b', -18.0)]]
+
     """
 
     metric: str | None = None
@@ -129,6 +140,13 @@ class RangeHits(NamedTuple):
         (total,) int64 or, for string ids, objects.
     scores
         (total,) float32; larger is closer.
+
+    Examples
+    --------
+    >>> index = annvq.build([[0.0, 0.0], [3.0, 4.0]], "flat", metric="l2")
+    >>> hits = index.range_search([[0.0, 1.0], [3.0, 5.0]], radius=20.0)
+    >>> hits.ids[hits.offsets[1] : hits.offsets[2]]  # of the second query
+    array([1])
 
     """
 

@@ -130,6 +130,12 @@ def from_bm25s(results: Any, ids: Any = None) -> Hits:
     ShapeError, ParameterError, DtypeError
         The results are not arrays (nq, k), or name rows that ``ids`` does not have.
 
+    Examples
+    --------
+    >>> documents, scores = np.array([[2, 0, 1]]), np.array([[7.5, 2.0, 0.0]])  # as retriever.retrieve returns them
+    >>> annvq.hybrid.from_bm25s((documents, scores), ids=["a", "b", "c"]).to_lists()
+    [[('c', 7.5), ('a', 2.0)]]
+
     """
     found, scores = _pair(results)
     missing = np.asarray(scores) == 0  # bm25s fills up with documents that score 0

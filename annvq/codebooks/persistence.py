@@ -49,6 +49,13 @@ def save(path: str | os.PathLike[str], codebook: Storable) -> None:
     ParameterError
         The object is not a codebook, or the path is not one.
 
+    Examples
+    --------
+    >>> vectors = np.random.default_rng(0).normal(size=(1000, 32))
+    >>> annvq.codebooks.save("lists", annvq.codebooks.KMeans.train(vectors, 16))
+    >>> annvq.codebooks.open("lists").k
+    16
+
     """
     from annvq.storage import write_container  # a layer above: only these two functions need it
 
@@ -69,6 +76,13 @@ def open_codebook(path: str | os.PathLike[str]) -> Any:
         The file is not what was written, or holds something other than a codebook.
     ParameterError
         The path is not one.
+
+    Examples
+    --------
+    >>> vectors = np.random.default_rng(0).normal(size=(1000, 32))
+    >>> annvq.codebooks.save("lists", annvq.codebooks.KMeans.train(vectors, 16))
+    >>> annvq.codebooks.open("lists").assign(vectors)[0].shape
+    (1000,)
 
     """
     from annvq.storage import read_container

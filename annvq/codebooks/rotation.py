@@ -52,6 +52,15 @@ class Rotation:
     ShapeError, DtypeError, NonFiniteError, ParameterError
         In the constructor and all methods: the matrix, vectors or arguments given do not fit.
 
+    Examples
+    --------
+    >>> vectors = np.random.default_rng(0).normal(size=(1000, 32))
+    >>> turn = annvq.codebooks.Rotation.random(32)
+    >>> np.allclose(turn.inverse(turn.apply(vectors)), vectors, atol=1e-4)
+    True
+    >>> annvq.codebooks.Rotation.pca(vectors, keep=8).apply(vectors).shape
+    (1000, 8)
+
     """
 
     matrix: np.ndarray

@@ -141,6 +141,13 @@ def ndcg(qrels: Qrels, run: Run, k: int = 10) -> float:
     ParameterError, MissingExtraError
         The same as for `evaluate`.
 
+    Examples
+    --------
+    >>> qrels = {"q1": {"d1": 1, "d2": 0}, "q2": {"d3": 1}}
+    >>> run = {"q1": {"d1": 0.9, "d2": 0.4}, "q2": {"d1": 0.7, "d3": 0.6}}
+    >>> round(annvq.evaluation.ndcg(qrels, run), 3)
+    0.815
+
     """
     return evaluate(qrels, run, [f"ndcg@{k}"])[f"ndcg@{k}"]
 
@@ -158,6 +165,13 @@ def mrr(qrels: Qrels, run: Run, k: int = 10) -> float:
     ParameterError, MissingExtraError
         The same as for `evaluate`.
 
+    Examples
+    --------
+    >>> qrels = {"q1": {"d1": 1, "d2": 0}, "q2": {"d3": 1}}
+    >>> run = {"q1": {"d1": 0.9, "d2": 0.4}, "q2": {"d1": 0.7, "d3": 0.6}}
+    >>> round(annvq.evaluation.mrr(qrels, run), 3)
+    0.75
+
     """
     return evaluate(qrels, run, [f"mrr@{k}"])[f"mrr@{k}"]
 
@@ -174,6 +188,13 @@ def mean_average_precision(qrels: Qrels, run: Run, k: int = 100) -> float:
     ------
     ParameterError, MissingExtraError
         The same as for `evaluate`.
+
+    Examples
+    --------
+    >>> qrels = {"q1": {"d1": 1, "d2": 0}, "q2": {"d3": 1}}
+    >>> run = {"q1": {"d1": 0.9, "d2": 0.4}, "q2": {"d1": 0.7, "d3": 0.6}}
+    >>> round(annvq.evaluation.mean_average_precision(qrels, run), 3)
+    0.75
 
     """
     return evaluate(qrels, run, [f"map@{k}"])[f"map@{k}"]
@@ -193,6 +214,13 @@ def qrel_recall(qrels: Qrels, run: Run, k: int = 100) -> float:
     ------
     ParameterError, MissingExtraError
         The same as for `evaluate`.
+
+    Examples
+    --------
+    >>> qrels = {"q1": {"d1": 1, "d2": 0}, "q2": {"d3": 1}}
+    >>> run = {"q1": {"d1": 0.9, "d2": 0.4}, "q2": {"d1": 0.7, "d3": 0.6}}
+    >>> round(annvq.evaluation.qrel_recall(qrels, run, k=1), 3)
+    0.5
 
     """
     return evaluate(qrels, run, [f"recall@{k}"])[f"recall@{k}"]
@@ -219,6 +247,11 @@ def run_from_ids(query_ids: Sequence[str], found: Iterable[Iterable[Any]]) -> di
         Two queries have the same name, there are not as many names as rows, or an id is neither an integer nor text.
     ShapeError
         ``found`` does not have a row of ids for each query.
+
+    Examples
+    --------
+    >>> annvq.evaluation.run_from_ids(["q1", "q2"], [["d1", "d2"], ["d3", None]])
+    {'q1': {'d1': -0.0, 'd2': -1.0}, 'q2': {'d3': -0.0}}
 
     """
     names, rows = _listed(query_ids, found)

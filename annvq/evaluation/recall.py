@@ -79,6 +79,11 @@ def recall_with_ties(
     DtypeError
         Scores are not real numbers.
 
+    Examples
+    --------
+    >>> annvq.evaluation.recall_with_ties(found=[[4, 9]], found_scores=[[3.0, 2.0]], exact_scores=[[3.0, 2.0]])
+    1.0
+
     """
     found, found_scores = as_array("found", found, _IDS), _scores("found_scores", found_scores)
     exact_scores, eps = _scores("exact_scores", exact_scores), as_weight("eps", eps)

@@ -154,7 +154,15 @@ class BaseIndex:
         return named(made, held)
 
     def count(self, filter: Any = None) -> int:
-        """Return how many rows pass a filter, which is given as for `search`; all rows without one."""
+        """Return how many rows pass a filter, which is given as for `search`; all rows without one.
+
+        Examples
+        --------
+        >>> index = annvq.build(np.eye(3), "flat", ids=["a", "b", "c"], attributes={"page": [1, 2, 3]})
+        >>> index.count("page >= 2")
+        2
+
+        """
         now = self.rows.current
         return now.snapshot.live_count if filter is None else now.narrowed(filter).snapshot.searchable_count
 
@@ -163,6 +171,14 @@ class BaseIndex:
 
         The parameter is the same as for `search` (FilterError). After the index changes, ids and expressions are
         applied to the rows that are there then; a mask is valid only until a row is added or removed (FilterError).
+
+        Examples
+        --------
+        >>> index = annvq.build(np.eye(3), "flat", ids=["a", "b", "c"], attributes={"page": [1, 2, 3]})
+        >>> late = index.prepare_filter("page >= 2")
+        >>> [index.search(query, k=1, filter=late).ids.item() for query in np.eye(3)]
+        ['b', 'b', 'c']
+
         """
         view = self.rows.current.view
         return filter if isinstance(filter, PreparedFilter) else PreparedFilter(filter, view)
@@ -193,6 +209,12 @@ class BaseIndex:
         StateError
             An attribute has the name of another column.
 
+        Examples
+        --------
+        >>> index = annvq.build(np.eye(3), "flat", ids=["a", "b", "c"], attributes={"page": [1, 2, 3]})
+        >>> index.to_arrow(filter="page >= 2").read_all().column_names
+        ['id', 'vector', 'page']
+
         """
         now = self.rows.current
         column = self._vector_column(now) if vectors else None
@@ -219,6 +241,12 @@ class BaseIndex:
         StorageError, OSError
             The file cannot be written.
 
+        Examples
+        --------
+        >>> index = annvq.build(np.eye(3), "flat", ids=["a", "b", "c"], attributes={"page": [1, 2, 3]})
+        >>> index.export("late.jsonl", filter="page >= 2", vectors=False)
+        2
+
         """
         reader = self.to_arrow(filter=filter, columns=columns, vectors=vectors)
         return write_rows(reader, as_path(path))
@@ -241,6 +269,13 @@ class BaseIndex:
             The index lacks an id, or one is given twice. Nothing is changed.
         ShapeError, DtypeError, FilterError
             The attributes do not fit the ids or the index's columns. Nothing is changed.
+
+        Examples
+        --------
+        >>> index = annvq.build(np.eye(3), "flat", ids=["a", "b", "c"], attributes={"page": [1, 2, 3]})
+        >>> index.update(["b"], {"page": [7]})
+        >>> index.get(["b"])["page"].to_pylist()
+        [7]
 
         """
         self.rows.update(ids, attributes)
@@ -265,6 +300,16 @@ class BaseIndex:
             As above, or the filter is not valid.
         ParameterError
             Neither ids nor a filter is given.
+
+        Examples
+        --------
+        >>> index = annvq.build(np.eye(3), "flat", ids=["a", "b", "c"], attributes={"page": [1, 2, 3]})
+        >>> index.remove(["b"])
+        1
+        >>> index.remove(filter="page >= 3")
+        1
+        >>> index.ids
+        array(['a'], dtype=object)
 
         """
         removed = self.rows.remove(ids, filter, missing)

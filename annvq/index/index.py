@@ -278,6 +278,14 @@ class Index(BaseIndex):
         """Return the decoded vectors (len(ids), d) float32 of these ids; an unknown id raises UnknownIdError.
 
         Those of an index for "hamming" are packed bits, (len(ids), d / 8) uint8.
+
+        Examples
+        --------
+        >>> index = annvq.build(np.eye(3), "flat", ids=["a", "b", "c"])
+        >>> index.reconstruct(["c", "a"])
+        array([[0., 0., 1.],
+               [1., 0., 0.]], dtype=float32)
+
         """
         now = self.rows.current
         rows = now.snapshot.rows_of(ids)

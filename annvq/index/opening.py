@@ -57,6 +57,12 @@ def from_bytes(content: bytes) -> Index:
     StateError
         It is an index of documents: `annvq.multivector.MultiVectorIndex.from_bytes` takes it.
 
+    Examples
+    --------
+    >>> content = annvq.build(np.eye(4), "flat").to_bytes()
+    >>> annvq.from_bytes(content)
+    Index(n=4, dim=4, metric='ip', recipe='flat')
+
     """
     rows = VersionedRows.from_bytes(content)
     rows.check_plain()

@@ -1,5 +1,6 @@
 """Convert indexes and codebooks to and from Faiss (extra "faiss"); codes are kept, nothing is trained again.
 
+>>> import annvq.interop.faiss
 >>> index = annvq.build(np.eye(4), "flat", metric="l2")
 >>> faiss_index = annvq.interop.faiss.to_faiss(index)
 >>> annvq.interop.faiss.from_faiss(faiss_index)

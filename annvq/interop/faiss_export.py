@@ -65,6 +65,16 @@ def to_faiss(index: Index) -> Any:
     MissingExtraError
         Faiss is not installed.
 
+    Examples
+    --------
+    >>> import annvq.interop.faiss
+    >>> vectors = np.random.default_rng(0).normal(size=(1000, 32)).astype(np.float32)
+    >>> index = annvq.build(vectors, "IVF16,Flat", metric="l2")
+    >>> distances, ids = annvq.interop.faiss.to_faiss(index).search(vectors[:2], 1)
+    >>> ids
+    array([[0],
+           [1]])
+
     """
     faiss = faiss_module()
     if not isinstance(index, Index):

@@ -71,6 +71,14 @@ def from_faiss(faiss_index: Any) -> Index:
     MissingExtraError
         Faiss is not installed.
 
+    Examples
+    --------
+    >>> import annvq.interop.faiss, faiss
+    >>> faiss_index = faiss.IndexFlatIP(4)
+    >>> faiss_index.add(np.eye(4, dtype=np.float32))
+    >>> annvq.interop.faiss.from_faiss(faiss_index)
+    Index(n=4, dim=4, metric='ip', recipe='from-faiss')
+
     """
     if not isinstance(faiss_index, faiss_module().Index):
         raise ParameterError(f"{type(faiss_index).__name__}, expected an index of Faiss over float vectors")

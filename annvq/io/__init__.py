@@ -89,6 +89,13 @@ def open_vectors(
     OSError
         The file cannot be opened.
 
+    Examples
+    --------
+    >>> annvq.io.write("base.parquet", np.eye(4, dtype=np.float32), ids=["a", "b", "c", "d"])
+    >>> source = annvq.io.open_vectors("base.parquet")
+    >>> source.count, source.dim, source.ids().tolist()
+    (4, 4, ['a', 'b', 'c', 'd'])
+
     """
     path = as_file(path)
     return _format_of(path).open_file(path, vector_column, id_column)
@@ -98,6 +105,13 @@ def read(path: str | os.PathLike[str], *, vector_column: str | None = None) -> n
     """Return all vectors of a file, (n, d), in the file's number type; they are mapped if the format allows it.
 
     Parameters and errors are those of `open_vectors`.
+
+    Examples
+    --------
+    >>> annvq.io.write("base.fvecs", np.eye(4, dtype=np.float32))
+    >>> annvq.io.read("base.fvecs").shape
+    (4, 4)
+
     """
     source = open_vectors(path, vector_column=vector_column)
     if isinstance(source, MatrixSource):
@@ -110,6 +124,13 @@ def read_queries(path: str | os.PathLike[str], *, vector_column: str | None = No
     """Return the queries of a file, (nq, d), as `read` does; an array saved as (d,) is one query.
 
     In Arrow and Parquet files, a column of floating-point numbers is one query if it is the only one or is named.
+
+    Examples
+    --------
+    >>> np.save("query.npy", np.ones(4, np.float32))
+    >>> annvq.io.read_queries("query.npy").shape
+    (1, 4)
+
     """
     path = as_file(path)
     single = getattr(_format_of(path), "read_single", None)
@@ -138,6 +159,12 @@ def write(path: str | os.PathLike[str], vectors: np.ndarray, ids: Any = None) ->
     MissingExtraError
         The format's package is not installed.
 
+    Examples
+    --------
+    >>> annvq.io.write("base.parquet", np.eye(4, dtype=np.float32), ids=["a", "b", "c", "d"])
+    >>> annvq.io.read("base.parquet").shape
+    (4, 4)
+
     """
     path = as_file(path)
     vectors = np.asarray(vectors)
@@ -149,7 +176,15 @@ def write(path: str | os.PathLike[str], vectors: np.ndarray, ids: Any = None) ->
 
 
 def read_ann_dataset(path: str | os.PathLike[str]) -> AnnDataset:
-    """Return base vectors, queries, metric and true neighbours; see `annvq.io.ann_dataset`."""
+    """Return base vectors, queries, metric and true neighbours; see `annvq.io.ann_dataset`.
+
+    Examples
+    --------
+    >>> np.savez("small.npz", base=np.eye(4), query=np.ones((2, 4)), metric="ip")
+    >>> annvq.io.read_ann_dataset("small.npz").base.shape
+    (4, 4)
+
+    """
     from annvq.io import ann_dataset
 
     return ann_dataset.read_ann_dataset(path)
@@ -171,6 +206,13 @@ def read_ground_truth(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndar
         The file's size is not what its header says; this is found before anything large is allocated.
     ParameterError, OSError
         The path is not a path, or the file cannot be opened.
+
+    Examples
+    --------
+    >>> annvq.io.write_ground_truth("gt.ibin", [[0, 2], [1, 0]])
+    >>> ids, distances = annvq.io.read_ground_truth("gt.ibin")
+    >>> ids.tolist(), distances
+    ([[0, 2], [1, 0]], None)
 
     """
     from annvq.io import xbin
@@ -194,6 +236,13 @@ def write_ground_truth(path: str | os.PathLike[str], ids: Any, distances: Any = 
     ------
     ShapeError, DtypeError, ParameterError
         The format cannot hold such arrays.
+
+    Examples
+    --------
+    >>> annvq.io.write_ground_truth("gt.ibin", [[0, 2], [1, 0]], np.array([[0, 1], [0, 2]], np.float32))
+    >>> annvq.io.read_ground_truth("gt.ibin")[1]
+    array([[0., 1.],
+           [0., 2.]], dtype=float32)
 
     """
     from annvq.io import xbin

@@ -229,6 +229,15 @@ def JPQ(*, recipe: Recipe | str | os.PathLike[str] = "jpq", metric: str = "ip", 
     ParameterError
         Fields that `Trainer` does not have or refuses.
 
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> documents, queries = rng.normal(size=(300, 32)), rng.normal(size=(60, 32))
+    >>> relevant = [(query, query) for query in range(60)]  # rows of a query and a document
+    >>> learned = annvq.learn.JPQ(recipe="OPQ8,PQ8x4", most_steps=5).fit(documents, queries, relevance=relevant)
+    >>> learned.index
+    Index(n=300, dim=32, metric='ip', recipe='OPQ8,PQ8x4')
+
     """
     return _method("jpq", _jpq, recipe, metric, changes)
 
@@ -316,6 +325,14 @@ def DistillVQ(*, recipe: Recipe | str | os.PathLike[str] = "distill-vq", metric:
     ------
     ParameterError
         Fields that `Trainer` does not have or refuses.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> documents, queries = rng.normal(size=(300, 32)), rng.normal(size=(60, 32))
+    >>> learned = annvq.learn.DistillVQ(recipe="OPQ8,PQ8x4", most_steps=5).fit(documents, queries)
+    >>> learned.index
+    Index(n=300, dim=32, metric='ip', recipe='OPQ8,PQ8x4')
 
     """
     return _method("distill-vq", _distill_vq, recipe, metric, changes, uses_labels=False)

@@ -108,6 +108,13 @@ class MultiVectorIndex(BaseIndex):
         ShapeError, DtypeError, NonFiniteError, DuplicateIdError, RecipeError, ParameterError
             The input cannot be indexed; nothing is left behind.
 
+        Examples
+        --------
+        >>> documents = [np.eye(4)[:2], np.eye(4)[1:]]
+        >>> index = annvq.multivector.MultiVectorIndex.build(documents, "chamfer-exact", ids=["a", "b"])
+        >>> index.search([np.eye(4)[2:]], k=2).to_lists()
+        [[('b', 2.0), ('a', 0.0)]]
+
         """
         return cls(
             build(

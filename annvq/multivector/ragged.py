@@ -28,6 +28,12 @@ class Ragged:
     offsets
         (m + 1,) int64: set i is ``vectors[offsets[i]:offsets[i + 1]]``.
 
+    Examples
+    --------
+    >>> sets = annvq.multivector.Ragged.of([np.ones((3, 4)), np.ones((2, 4))])
+    >>> len(sets), sets.vectors.shape, sets.offsets
+    (2, (5, 4), array([0, 3, 5]))
+
     """
 
     vectors: np.ndarray

@@ -41,6 +41,12 @@ def pool_tokens(documents: Any, factor: int, *, offsets: Any = None, threads: in
     ShapeError, DtypeError, NonFiniteError, ParameterError
         The documents are none that `Ragged.of` takes, or ``factor`` is not a whole number of at least 1.
 
+    Examples
+    --------
+    >>> documents = np.random.default_rng(0).normal(size=(100, 8, 16))  # or a list of arrays (t, 16)
+    >>> annvq.multivector.pool_tokens(documents, 2).vectors.shape
+    (400, 16)
+
     """
     factor = as_count("factor", factor)
     sets = Ragged.of(documents, offsets).floats()
@@ -74,6 +80,13 @@ def carve_queries(queries: Any, threshold: float, *, offsets: Any = None, thread
     ------
     ShapeError, DtypeError, NonFiniteError, ParameterError
         The queries are none that `Ragged.of` takes, or ``threshold`` is outside its range.
+
+    Examples
+    --------
+    >>> query = [[1.0, 0.0], [0.75, 0.25], [0.0, 1.0]]
+    >>> annvq.multivector.carve_queries([query], 0.8).vectors
+    array([[1.75, 0.25],
+           [0.  , 1.  ]], dtype=float32)
 
     """
     least = np.float64(as_number("threshold", threshold, above=-1, most=1))

@@ -54,6 +54,15 @@ class Table(torch.nn.Module, ABC):
     ParameterError
         padding_idx is outside the table, or the method has no sparse gradients.
 
+    Examples
+    --------
+    >>> import torch
+    >>> layer = annvq.tables.CompoEmb(100_000, 64, ratio=10)
+    >>> layer(torch.tensor([3, 14])).shape
+    torch.Size([2, 64])
+    >>> layer.nbytes <= 4 * 100_000 * 64 / 10
+    True
+
     """
 
     method: ClassVar[str]

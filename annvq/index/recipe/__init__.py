@@ -56,6 +56,13 @@ def load(recipe: Recipe | str | os.PathLike[str]) -> Recipe:
         It is none of these, or what it names is not a valid recipe. ``"auto"`` is refused because it depends
         on the vectors, see `choose`.
 
+    Examples
+    --------
+    >>> annvq.recipes.load("fast").codebook.kind
+    'pq'
+    >>> annvq.recipes.load("IVF64,Flat").nlist
+    64
+
     """
     if isinstance(recipe, Recipe):
         return recipe
@@ -108,6 +115,13 @@ def choose(n: int, d: int, metric: str, bytes_per_vector: float | None = None) -
     ------
     RecipeError
         The budget does not hold the shortest code.
+
+    Examples
+    --------
+    >>> annvq.recipes.choose(1000, 64, "ip").name
+    'flat'
+    >>> annvq.recipes.choose(1_000_000, 64, "ip", bytes_per_vector=80).name
+    'balanced'
 
     """
     is_small = n < LEAST_N_FOR_COMPRESSION

@@ -113,6 +113,12 @@ def to_factory(recipe: Recipe) -> str:
     RecipeError
         The recipe holds something that factory strings cannot express.
 
+    Examples
+    --------
+    >>> recipe = annvq.recipes.load("IVF64,PQ16x4fs,Refine(SQ8)")
+    >>> annvq.recipes.to_factory(recipe)
+    'IVF64,PQ16x4fs,Refine(SQ8)'
+
     """
     untold = _untold(recipe)
     if untold:

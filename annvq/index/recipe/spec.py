@@ -120,6 +120,14 @@ class Recipe:
     RecipeError
         The parts do not fit each other.
 
+    Examples
+    --------
+    >>> recipe = annvq.recipes.load("IVF64,PQ16x4fs,Refine(SQ8)")
+    >>> recipe.codebook.M, recipe.refine, recipe.bytes_per_vector(64)
+    (16, 'sq8', 72)
+    >>> recipe.resolve(10_000, 64, "ip").nlist
+    64
+
     """
 
     name: str = field(default="custom", compare=False)

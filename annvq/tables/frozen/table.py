@@ -37,6 +37,12 @@ class FrozenTable:
     padding_idx
         The row that is zeros and does not count in bags, or None.
 
+    Examples
+    --------
+    >>> table = annvq.tables.Hash(1000, 64, ratio=4).freeze()
+    >>> table([3, 14]).shape, table.nbytes
+    ((2, 64), 64000)
+
     """
 
     method: str
@@ -165,6 +171,12 @@ def open_table(path: str | os.PathLike[str]) -> FrozenTable:
         The file is damaged; a newer version wrote it; it is not a regular file; it cannot be read.
     MissingExtraError
         safetensors is not installed.
+
+    Examples
+    --------
+    >>> annvq.tables.Hash(1000, 64, ratio=4).export("table.safetensors")
+    >>> annvq.tables.open("table.safetensors")([3, 14]).shape
+    (2, 64)
 
     """
     place = as_file(path)

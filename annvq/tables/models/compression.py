@@ -75,6 +75,20 @@ def compress(
         The budget cannot be met; a method or an argument is outside its range; a table cannot stand in for the
         embedding; weights have NaN or infinity.
 
+    Examples
+    --------
+    >>> import torch
+    >>> embedding = torch.nn.Embedding(1000, 64)
+    >>> table = annvq.tables.compress(embedding, "PQ", ratio=4)
+    >>> table.nbytes, table(torch.tensor([3, 14])).shape
+    (36096, torch.Size([2, 64]))
+    >>> model = torch.nn.Sequential(embedding, torch.nn.Linear(64, 1))
+    >>> annvq.tables.compress(model, "INT8", min_bytes=0)
+    Sequential(
+      (0): INT8(1000, 64, nbytes=68000)
+      (1): Linear(in_features=64, out_features=1, bias=True)
+    )
+
     """
     cls = table_method(method)
     seed = as_count("seed", seed, least=0, most=2**30)

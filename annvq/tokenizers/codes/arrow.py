@@ -216,6 +216,15 @@ def write_codes(
     ShapeError, DtypeError, ParameterError
         There are no batches, or their shapes differ, or as for `codes_to_arrow`.
 
+    Examples
+    --------
+    >>> import torch
+    >>> batches = [torch.randint(256, (100, 16)) for _ in range(3)]
+    >>> annvq.tokenizers.write_codes("codes.arrow", batches, 256, packed=True)
+    300
+    >>> sum(len(batch) for batch in annvq.tokenizers.read_codes("codes.arrow"))
+    300
+
     """
     import pyarrow as pa
 
@@ -248,6 +257,15 @@ def read_codes(path: str | os.PathLike[str]) -> Iterator[Tensor]:
         The file is damaged, or something else.
     OSError
         It cannot be read.
+
+    Examples
+    --------
+    >>> import torch
+    >>> codes = torch.randint(256, (100, 16))
+    >>> annvq.tokenizers.write_codes("codes.arrow", [codes], 256)
+    100
+    >>> torch.equal(next(annvq.tokenizers.read_codes("codes.arrow")), codes)
+    True
 
     """
     import pyarrow as pa

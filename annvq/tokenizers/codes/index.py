@@ -55,6 +55,15 @@ def to_index(tokenizer: Tokenizer, codes: Tensor, metric: str | None = None, *, 
     ShapeError, DtypeError
         Not codes of this tokenizer.
 
+    Examples
+    --------
+    >>> import torch
+    >>> tokenizer = annvq.tokenizers.KMeansTokenizer(8, 16).fit(torch.randn(500, 8))
+    >>> codes = tokenizer.encode(torch.randn(100, 4, 8))
+    >>> index = annvq.tokenizers.to_index(tokenizer, codes, "l2")
+    >>> index.search(tokenizer.decode(codes[:1]).flatten(1), k=1).ids
+    array([[0]])
+
     """
     metric = as_choice("metric", unstated_metric("l2") if metric is None else metric, CODE_METRICS)
     flat, shape = tokenizer.flat_codes(codes)

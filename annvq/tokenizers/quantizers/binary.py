@@ -27,6 +27,15 @@ class BinaryQuantizer(BitTokenizer):
     codebook_size
         2^K.
 
+    Examples
+    --------
+    >>> import torch
+    >>> quantizer = annvq.tokenizers.BinaryQuantizer(32, 1024)
+    >>> z = torch.randn(2, 200, 32)
+    >>> z_q, codes, loss, stats = quantizer(z)
+    >>> codes.shape
+    torch.Size([2, 200])
+
     """
 
     @property

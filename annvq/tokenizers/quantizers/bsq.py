@@ -16,6 +16,16 @@ class BSQ(LFQ):
 
     It is `LFQ` with vectors scaled to norm 1 (after the linear map) and the corners of {-1, 1}^K / sqrt(K) for codes,
     so that no vector is far from its code. Parameters are those of `LFQ`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> quantizer = annvq.tokenizers.BSQ(32, 1024)
+    >>> z = torch.randn(2, 200, 32)
+    >>> z_q, codes, loss, stats = quantizer(z)
+    >>> codes.shape
+    torch.Size([2, 200])
+
     """
 
     @property

@@ -38,6 +38,15 @@ class FactorizedVQ(Tokenizer):
     disentanglement
         Weight of this regularization, at least 0.
 
+    Examples
+    --------
+    >>> import torch
+    >>> quantizer = annvq.tokenizers.FactorizedVQ(32, 64, num_codebooks=2)
+    >>> z = torch.randn(2, 200, 32)
+    >>> z_q, codes, loss, stats = quantizer(z)
+    >>> codes.shape
+    torch.Size([2, 200, 2])
+
     """
 
     def __init__(

@@ -38,6 +38,15 @@ class FSQ(Tokenizer):
         Number of levels of each code dimension, at least 3 (with 2, tanh would hardly reach the lower one). If they are
         given, codebook_size is their product and may be left out.
 
+    Examples
+    --------
+    >>> import torch
+    >>> quantizer = annvq.tokenizers.FSQ(32, levels=[8, 5, 5])
+    >>> z = torch.randn(2, 200, 32)
+    >>> z_q, codes, loss, stats = quantizer(z)
+    >>> codes.shape
+    torch.Size([2, 200])
+
     """
 
     def __init__(self, dim: int, codebook_size: int | None = None, *, levels: Sequence[int] | None = None) -> None:

@@ -35,6 +35,15 @@ class GroupedResidualVQ(Tokenizer):
     learning, code_dim, quantizer_dropout
         As for `ResidualVQ`; each group draws its own number of stages.
 
+    Examples
+    --------
+    >>> import torch
+    >>> quantizer = annvq.tokenizers.GroupedResidualVQ(32, 64, num_quantizers=2, groups=2)
+    >>> z = torch.randn(2, 200, 32)
+    >>> z_q, codes, loss, stats = quantizer(z)
+    >>> codes.shape
+    torch.Size([2, 200, 4])
+
     """
 
     def __init__(

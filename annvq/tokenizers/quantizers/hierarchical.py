@@ -34,6 +34,15 @@ class HierarchicalVQ(Tokenizer):
     factor
         Length of a window along each of them, at least 2.
 
+    Examples
+    --------
+    >>> import torch
+    >>> quantizer = annvq.tokenizers.HierarchicalVQ(32, 64, axes=2, factor=2)
+    >>> z = torch.randn(2, 8, 8, 32)
+    >>> z_q, codes, loss, stats = quantizer(z)
+    >>> codes.shape
+    torch.Size([2, 8, 8, 2])
+
     """
 
     def __init__(

@@ -31,6 +31,15 @@ class LatentQuantizer(Tokenizer):
     quantization, commitment
         Weights of mean |sg(z) - z_q|^2, which moves the scalars, and of mean |z - sg(z_q)|^2; at least 0.
 
+    Examples
+    --------
+    >>> import torch
+    >>> quantizer = annvq.tokenizers.LatentQuantizer(32, 8)
+    >>> z = torch.randn(2, 200, 32)
+    >>> z_q, codes, loss, stats = quantizer(z)
+    >>> codes.shape
+    torch.Size([2, 200, 32])
+
     """
 
     def __init__(self, dim: int, codebook_size: int, *, quantization: float = 0.01, commitment: float = 0.01) -> None:

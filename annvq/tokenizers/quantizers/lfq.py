@@ -37,6 +37,15 @@ class LFQ(BitTokenizer):
     group
         Bits within which the entropy of the mean is exact, at most 16; see `annvq.tokenizers.codes.bits.bit_entropies`.
 
+    Examples
+    --------
+    >>> import torch
+    >>> quantizer = annvq.tokenizers.LFQ(32, 1024)
+    >>> z = torch.randn(2, 200, 32)
+    >>> z_q, codes, loss, stats = quantizer(z)
+    >>> codes.shape
+    torch.Size([2, 200])
+
     """
 
     def __init__(

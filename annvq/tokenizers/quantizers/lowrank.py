@@ -35,6 +35,15 @@ class LowRankVQ(Tokenizer):
     subspace
         Weight of the squared error outside the subspace, which moves B and b, at least 0.
 
+    Examples
+    --------
+    >>> import torch
+    >>> quantizer = annvq.tokenizers.LowRankVQ(32, 256, rank=8)
+    >>> z = torch.randn(2, 200, 32)
+    >>> z_q, codes, loss, stats = quantizer(z)
+    >>> codes.shape
+    torch.Size([2, 200])
+
     """
 
     def __init__(

@@ -39,6 +39,15 @@ class GaussianMixtureVQ(Tokenizer):
     likelihood, commitment
         Weights of the negative log-likelihood and of mean |z - sg(z_q)|^2, at least 0.
 
+    Examples
+    --------
+    >>> import torch
+    >>> quantizer = annvq.tokenizers.GaussianMixtureVQ(32, 64, num_codebooks=4)
+    >>> z = torch.randn(2, 200, 32)
+    >>> z_q, codes, loss, stats = quantizer(z)
+    >>> codes.shape
+    torch.Size([2, 200, 4])
+
     """
 
     def __init__(

@@ -35,6 +35,15 @@ class ProductVQ(Tokenizer):
     shared
         Whether all heads have the same codebook.
 
+    Examples
+    --------
+    >>> import torch
+    >>> quantizer = annvq.tokenizers.ProductVQ(32, 64, num_codebooks=4)
+    >>> z = torch.randn(2, 200, 32)
+    >>> z_q, codes, loss, stats = quantizer(z)
+    >>> codes.shape
+    torch.Size([2, 200, 4])
+
     """
 
     def __init__(

@@ -43,6 +43,15 @@ class ResidualVQ(Tokenizer):
         Codes of the stages left out are -1, which add nothing: any number of first stages can be decoded. With
         `Gradient` or code_dim, DistributedDataParallel then needs ``find_unused_parameters=True``.
 
+    Examples
+    --------
+    >>> import torch
+    >>> quantizer = annvq.tokenizers.ResidualVQ(32, 64, num_quantizers=4)
+    >>> z = torch.randn(2, 200, 32)
+    >>> z_q, codes, loss, stats = quantizer(z)
+    >>> codes.shape
+    torch.Size([2, 200, 4])
+
     """
 
     def __init__(

@@ -41,6 +41,15 @@ class SimVQ(Tokenizer):
     exact
         Whether all codes are compared, see `annvq.tokenizers.choosing.nearest.CodeSearch`.
 
+    Examples
+    --------
+    >>> import torch
+    >>> quantizer = annvq.tokenizers.SimVQ(32, 256)
+    >>> z = torch.randn(2, 200, 32)
+    >>> z_q, codes, loss, stats = quantizer(z)
+    >>> codes.shape
+    torch.Size([2, 200])
+
     """
 
     def __init__(
