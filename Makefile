@@ -29,6 +29,7 @@ CORE := tests/contract tests/io tests/storage tests/index/test_attributes.py tes
 MULTIVECTOR := $(foreach r,flat muvera muvera-4bit centroid-interaction chamfer-exact $(wildcard bench/encodings/*.toml),\
 	--recipe $(r))
 ANN := --every-mode --threads $$(nproc) --recipe fast
+PEERS := symphonyqg,lorann,rabitqlib,glass,vsag,faiss,scann,hnswlib,usearch,svs
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-integrations test-lowest test-paths lint docs soak bench tables clean
@@ -73,7 +74,9 @@ bench: $(BENCH_READY) ## Measure the tables of README and docs/performance.md, i
 	test -e $(OUT)/minilm-tokens.npz || $(BIN)/python bench/make_minilm_tokens.py $(OUT)/minilm-tokens.npz
 	for data in fashion-mnist minilm-debian; do \
 		$(BIN)/annvq bench ann $(OUT)/$$data.npz $(ANN) --recipe balanced --queries 1000 \
-			--peers faiss,scann,hnswlib,usearch,svs --json $(OUT)/$$data.json --out $(OUT)/$$data || exit 1; \
+			--peers $(PEERS) --json $(OUT)/$$data.json --out $(OUT)/$$data || exit 1; \
+		$(BIN)/annvq bench ann $(OUT)/$$data.npz $(ANN) --recipe balanced --queries 1000 --n 10000 \
+			--peers $(PEERS) --json $(OUT)/$$data-10000.json --out $(OUT)/$$data-10000 || exit 1; \
 	done
 	$(BIN)/annvq bench ann $(OUT)/minilm-tokens.npz $(ANN) --queries 500 --peers faiss-ivfpq,scann,hnswlib \
 		--json $(OUT)/minilm-tokens.json --out $(OUT)/minilm-tokens

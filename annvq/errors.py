@@ -100,7 +100,8 @@ class DataFormatError(AnnvqError, ValueError):
 class MissingExtraError(AnnvqError, ImportError):
     """An optional dependency is not installed."""
 
-    def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed; it comes with: pip install 'annvq[{extra}]'")
+    def __init__(self, package: str, extra: str, note: str = "") -> None:
+        reason = f" ({note})" if note else ""
+        super().__init__(f"{package} is not installed; it comes with: pip install 'annvq[{extra}]'{reason}")
         self.package = package
         self.extra = extra

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from annvq.bench.compare import SideBySide, set_beside
+from annvq.bench.cpu import Watch
 from annvq.bench.peers import Peer, check_name, load_peers, version_of
 from annvq.bench.peers.annvq_ import AnnvqPeer
-from annvq.bench.sweep import TARGETS, Half, Mode, Point, Problem, chosen, sweep
+from annvq.bench.sweep import TARGETS, Half, Mode, Point, Problem, chosen, sweep, tuning_front
 from annvq.errors import MissingExtraError, ParameterError
 from annvq.evaluation import exact_neighbors, exact_scores
 from annvq.index import recipe as recipes
@@ -41,6 +43,8 @@ class AnnBench:
     queries
         The largest number of the data set's queries to use, evenly spaced, both halves together. With a thousand
         reported queries recall is accurate to about 0.002, and a sweep has hundreds of settings.
+    n
+        The largest number of the data set's vectors to use, evenly spaced; by default all.
 
     """
 
@@ -50,6 +54,7 @@ class AnnBench:
     modes: tuple[Mode, ...] = (Mode(single=False, threads=1),)
     build_threads: int = 1
     queries: int = 2000
+    n: int | None = None
 
     def __post_init__(self) -> None:
         for name in self.peers:
@@ -57,7 +62,7 @@ class AnnBench:
         for recipe in self.recipes:
             recipes.check(recipe)  # before minutes are spent on those ahead of it
         threads = min(self.build_threads, *(mode.threads for mode in self.modes))
-        for name, value in (("k", self.k), ("threads", threads)):
+        for name, value in (("k", self.k), ("threads", threads), ("n", 1 if self.n is None else self.n)):
             if value < 1:
                 raise ParameterError(f"{name} must be at least 1, got {value}")
         if self.queries < 2:
@@ -66,11 +71,12 @@ class AnnBench:
 
 @dataclass(frozen=True)
 class AnnResult:
-    """All points measured, what was asked for, and which libraries were left out and why."""
+    """All points measured, annvq beside every other index, what was asked for, and what was left out and why."""
 
     config: dict[str, Any]
     points: list[Point]
     skipped: dict[str, str] = field(default_factory=dict)
+    comparisons: list[SideBySide] = field(default_factory=list)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row per point."""
@@ -103,25 +109,50 @@ def run(path: Path, bench: AnnBench, progress: Progress, keep: Callable[[AnnResu
 
     """
     problem = _problem(path, bench)
+    watch = Watch()
     skipped: dict[str, str] = {}
     points: list[Point] = []
+    comparisons: list[SideBySide] = []
 
     def result() -> AnnResult:
-        return AnnResult(_config(path, problem, bench, points, skipped), points, skipped)
+        config = _config(path, problem, bench, points, skipped)
+        config["comparisons"] = [comparison.row() for comparison in comparisons]
+        config["use_of_the_machine"] = vars(watch.use())
+        return AnnResult(config, points, skipped, comparisons)
 
+    own: dict[str, Peer] = {}
     for recipe in bench.recipes:
         warmup(recipe, metric=problem.metric)  # compilation is not counted as building
-        points += _measured(AnnvqPeer(recipe), problem, bench, progress)
+        own[recipe] = AnnvqPeer(recipe)
+        points += _measured(own[recipe], problem, bench, progress)
+        kept = _fastest(points, bench.modes) if bench.peers else set()
+        own = {name: index for name, index in own.items() if name in kept}
         keep(result())
-    for peer in _peers(problem, bench, skipped):
+    own_points = [point for point in points if point.recipe in own]
+    peers = _peers(problem, bench, skipped)
+    while peers:
+        peer = peers.pop(0)  # not held here when the next one is built: each takes memory
         try:
-            points += _measured(peer, problem, bench, progress)
+            measured = _measured(peer, problem, bench, progress)
+            points += measured
+            for mode in bench.modes:
+                progress.begin(f"{peer.lib} {peer.recipe}: beside annvq")
+                comparisons += set_beside(peer, _of(mode, measured), own, _of(mode, own_points), problem)
         except Exception as error:  # other people's code: what was measured so far is kept
             skipped[f"{peer.lib} {peer.recipe}"] = f"{type(error).__name__}: {error}"
         keep(result())
     whole = result()
     keep(whole)  # even if no peer could be loaded: the result says so
     return whole
+
+
+def _of(mode: Mode, points: Sequence[Point]) -> list[Point]:
+    return [point for point in points if point.mode == mode]
+
+
+def _fastest(points: Sequence[Point], modes: Sequence[Mode]) -> set[str]:
+    """Return the recipes that no other beats at every recall; the others' indexes need not be kept."""
+    return {point.recipe for mode in modes for point in tuning_front(_of(mode, points))}
 
 
 def _peers(problem: Problem, bench: AnnBench, skipped: dict[str, str]) -> list[Peer]:
@@ -138,10 +169,9 @@ def _peers(problem: Problem, bench: AnnBench, skipped: dict[str, str]) -> list[P
 def _problem(path: Path, bench: AnnBench) -> Problem:
     dataset = read_ann_dataset(path)
     # Copies: a mapped file is read from disk while timed, and not aligned inside an npz.
-    base = np.array(dataset.base, dtype=np.float32, order="C")
-    # Evenly spaced, because consecutive queries may be alike, as tokens of one document are.
-    count = len(dataset.query)
-    chosen_queries = np.unique(np.linspace(0, count - 1, min(bench.queries, count)).round().astype(np.int64))
+    rows = slice(None) if bench.n is None else _evenly(len(dataset.base), bench.n)
+    base = np.array(dataset.base[rows], dtype=np.float32, order="C")
+    chosen_queries = _evenly(len(dataset.query), bench.queries)
     queries = np.array(dataset.query[chosen_queries], dtype=np.float32, order="C")
     if len(queries) < 2 or len(base) < bench.k:
         counts = f"{len(base)} vectors and {len(queries)} queries"
@@ -149,7 +179,7 @@ def _problem(path: Path, bench: AnnBench) -> Problem:
     metric = dataset.metric
     if metric == "cosine":  # every library then gets the same problem: unit vectors, inner product
         base, queries, metric = _normalized(base), _normalized(queries), "ip"
-    truth = dataset.gt
+    truth = dataset.gt if len(base) == len(dataset.base) else None
     if truth is not None and truth.shape[1] >= bench.k:
         exact = exact_scores(base, queries, np.asarray(truth[chosen_queries, : bench.k]), metric)
         exact = -np.sort(-exact, axis=1)
@@ -158,6 +188,11 @@ def _problem(path: Path, bench: AnnBench) -> Problem:
     # Every other query, in case the file's order means something.
     tuning, reporting = (Half(queries[half::2], exact[half::2]) for half in (0, 1))
     return Problem(base, metric, bench.k, tuning, reporting)
+
+
+def _evenly(count: int, wanted: int) -> np.ndarray:
+    """Return at most ``wanted`` of ``count`` rows, evenly spaced, for neighbours may be alike, as tokens of a text."""
+    return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(np.int64))
 
 
 def _normalized(vectors: np.ndarray) -> np.ndarray:
@@ -195,7 +230,10 @@ def _config(
         "tuning_queries": len(problem.tuning.queries),
         "reporting_queries": len(problem.reporting.queries),
         "recall": "places filled with neighbours as close as the k-th exact one (float64, ties count)",
-        "timing": "best of 3 passes, with one query per call for each query; one pass where that takes over a minute",
+        "timing": "best of 3 passes, with one query per call for each query; one pass where that takes over "
+        "a minute; one thread stays on one CPU where the system lets it",
+        "comparing": "annvq's queries/s at the recall that the other index reached, interpolated between two settings "
+        "of annvq's fastest recipe there, measured right before and after the other index; their mean / the other's",
         "recipes": list(bench.recipes),
         "peers": {name: version_of(name) for name in bench.peers if name not in skipped},
         "skipped_peers": skipped,

@@ -12,6 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from annvq.bench.ann import AnnResult
+from annvq.bench.compare import SideBySide
 from annvq.bench.quality import Quality
 from annvq.bench.sweep import TARGETS, Mode, Point, chosen
 
@@ -52,39 +53,90 @@ def _table(title: str, narrow: bool) -> Table:
 
 
 def speed_table(result: AnnResult, mode: Mode, narrow: bool = False) -> Table:
-    """Return queries per second at three recalls for every index in one mode, and how annvq's best compares.
+    """Return queries per second at three recalls for every index in one mode.
 
-    The setting is chosen on the tuning queries; queries per second and recall are measured on the others.
+    The setting is chosen on the tuning queries; queries per second and recall are measured on the others. Indexes are
+    measured one after another, over a long time: `comparison_table` has the speeds that may be compared.
     """
-    config = result.config
-    title = f"{config['data']}: queries/s, {mode} (recall; annvq's best / this)"
-    table = _table(title, narrow)
-    table.add_column("library", no_wrap=True)
-    table.add_column("index", overflow="fold")  # names are broken, never cut
-    for name in ("build s", "bytes/vector", *(f"recall >= {target:.2f}" for target in TARGETS)):
-        table.add_column(_header(name, narrow), justify="right")
-    groups = result.by_index(mode)
-    own = {target: _best_own(groups, target) for target in TARGETS}
-    for (lib, recipe), points in groups.items():
-        cells = [_speed(chosen(points, target), own[target], "\n" if narrow else " ") for target in TARGETS]
-        first = points[0]
-        table.add_row(lib, recipe, f"{first.build_s:.1f}", f"{first.bytes_per_vector:,.0f}", *cells)
+    gap = "\n" if narrow else " "
+
+    def speed(point: Point) -> str:
+        return f"{point.qps:,.0f}{gap}({point.recall:.3f})"
+
+    table = _index_table(result, mode, "queries/s", "(recall)", speed, narrow)
     for name, reason in result.skipped.items():
         lib, _, index = name.partition(" ")
         table.add_row(lib, f"{index} skipped: {reason}".strip(), style="dim")
     return table
 
 
-def _best_own(groups: Mapping[tuple[str, str], Sequence[Point]], target: float) -> Point | None:
-    found = [chosen(points, target) for (lib, _), points in groups.items() if lib == "annvq"]
-    return max((point for point in found if point is not None), key=lambda point: point.qps, default=None)
+def latency_table(result: AnnResult, mode: Mode, narrow: bool = False) -> Table:
+    """Return how long a single query takes with the settings of `speed_table`: mean, median and 99th percentile."""
+    gap = "\n" if narrow else "  "
+
+    def latency(point: Point) -> str:
+        milliseconds = (point.latency_ms_mean, point.latency_ms_p50, point.latency_ms_p99)
+        return gap.join(f"{1000.0 * value:,.1f}" for value in milliseconds)
+
+    return _index_table(result, mode, "µs per query", "(mean, p50, p99)", latency, narrow)
 
 
-def _speed(point: Point | None, own: Point | None, gap: str) -> str:
-    if point is None:
-        return "-"
-    ratio = f"; {own.qps / point.qps:.2f}x" if own is not None and point.lib != "annvq" else ""
-    return f"{point.qps:,.0f}{gap}({point.recall:.3f}{ratio})"
+def _index_table(
+    result: AnnResult, mode: Mode, what: str, how: str, cell: Callable[[Point], str], narrow: bool
+) -> Table:
+    table = _table(f"{_data(result)}: {what}, {mode} {how}", narrow)
+    table.add_column("library", no_wrap=True)
+    table.add_column("index", overflow="fold")  # names are broken, never cut
+    for name in ("build s", "bytes/vector", *(f"recall >= {target:.2f}" for target in TARGETS)):
+        table.add_column(_header(name, narrow), justify="right")
+    for (lib, recipe), points in result.by_index(mode).items():
+        found = [chosen(points, target) for target in TARGETS]
+        cells = ["-" if point is None else cell(point) for point in found]
+        first = points[0]
+        table.add_row(lib, recipe, f"{first.build_s:.1f}", f"{first.bytes_per_vector:,.0f}", *cells)
+    return table
+
+
+def _data(result: AnnResult) -> str:
+    return f"{result.config['data']}, {result.config['n']:,} vectors"
+
+
+def comparison_table(result: AnnResult, mode: Mode, narrow: bool = False) -> Table:
+    """Return annvq's speed beside that of every library's best index, at the recall that this index reached.
+
+    The best index is the one that is fastest beside annvq. The last column is by how much annvq's own speed changed
+    from right before to right after the library was measured.
+    """
+    table = _table(f"{_data(result)}: annvq beside each library's best index, {mode}", narrow)
+    table.add_column("library", no_wrap=True)
+    table.add_column("index", overflow="fold")
+    gap = "\n" if narrow else " "
+    for name in ("recall", "queries/s", "bytes/vector", "annvq", f"annvq's{gap}bytes", f"annvq's{gap}speed", "change"):
+        table.add_column(_header(name, narrow), justify="left" if name == "annvq" else "right", overflow="fold")
+    for comparison in _hardest(result, mode):
+        point, own, ratio = comparison.point, comparison.own, comparison.ratio
+        shown = [point.lib, point.recipe, f"{point.recall:.3f}", f"{point.qps:,.0f}", f"{point.bytes_per_vector:,.0f}"]
+        if own is None or ratio is None:
+            table.add_row(*shown, "recall not reached")
+            continue
+        busy = f"{gap}busy" if comparison.use.is_busy else ""
+        change = f"{comparison.change:.0%}{busy}"
+        table.add_row(*shown, own.recipe, f"{own.bytes_per_vector:,.0f}", f"{ratio:.2f}x", change)
+    return table
+
+
+def _hardest(result: AnnResult, mode: Mode) -> list[SideBySide]:
+    """Return for every library and recall the comparison in which annvq does worst, library by library."""
+    worst: dict[tuple[str, float], SideBySide] = {}
+    for comparison in result.comparisons:
+        key = comparison.point.lib, comparison.target
+        if comparison.point.mode == mode and (key not in worst or _ratio(comparison) < _ratio(worst[key])):
+            worst[key] = comparison
+    return list(worst.values())
+
+
+def _ratio(comparison: SideBySide) -> float:
+    return -1.0 if comparison.ratio is None else comparison.ratio  # annvq does not reach that recall: nothing is worse
 
 
 def _header(name: str, narrow: bool) -> str:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, product
 from typing import Any
 
 import numpy as np
 
+from annvq.bench.cpu import one_cpu
 from annvq.bench.peers import Params, Peer
 from annvq.bench.timing import Timing, time_batches, time_singles
 from annvq.evaluation import exact_scores, recall_with_ties
@@ -71,6 +72,7 @@ class Point:
     tuning_qps: float
     recall: float
     qps: float
+    latency_ms_mean: float
     latency_ms_p50: float
     latency_ms_p99: float
     build_s: float
@@ -84,6 +86,7 @@ class Point:
             "lib": self.lib,
             "recall": round(self.recall, 5),
             "qps": round(self.qps, 1),
+            "latency_ms_mean": round(self.latency_ms_mean, 4),
             "latency_ms_p50": round(self.latency_ms_p50, 4),
             "latency_ms_p99": round(self.latency_ms_p99, 4),
             "build_s": round(self.build_s, 3),
@@ -180,20 +183,7 @@ def _has_ended(recalls: Sequence[float]) -> bool:
 
 
 def _measure(peer: Peer, problem: Problem, mode: Mode, params: Params, build_s: float, size: float) -> Point:
-    def search(queries: np.ndarray) -> np.ndarray:
-        return peer.search(queries, problem.k, mode.threads)
-
-    timed = time_singles if mode.single else time_batches
-    peer.set(params)
-    for q in range(_WARM_QUERIES):  # caches, lazily compiled code, thread pools
-        search(problem.tuning.queries[q % len(problem.tuning.queries)][None])
-    search(problem.tuning.queries[:_WARM_QUERIES])
-    tuning = timed(search, problem.tuning.queries)
-    reporting = timed(search, problem.reporting.queries)
-    latencies = reporting.latencies
-    if not mode.single:
-        latencies = time_singles(search, problem.reporting.queries[:_LATENCY_QUERIES], passes=1).latencies
-    p50, p99 = np.percentile(latencies * 1000.0, [50, 99])
+    (tuning, reporting), latencies = _timed(peer, problem, mode, params, (problem.tuning, problem.reporting))
     return Point(
         lib=peer.lib,
         recipe=peer.recipe,
@@ -201,14 +191,47 @@ def _measure(peer: Peer, problem: Problem, mode: Mode, params: Params, build_s: 
         params=params,
         tuning_recall=_recall(tuning, problem, problem.tuning),
         tuning_qps=tuning.qps,
-        recall=_recall(reporting, problem, problem.reporting),
-        qps=reporting.qps,
-        latency_ms_p50=float(p50),
-        latency_ms_p99=float(p99),
         build_s=build_s,
         bytes_per_vector=size,
         cores_used=max(tuning.cores_used, reporting.cores_used),
+        **_reported(reporting, latencies, problem),
     )
+
+
+def measure_again(peer: Peer, point: Point, problem: Problem) -> Point:
+    """Return a point with its figures of the reporting half measured anew."""
+    (reporting,), latencies = _timed(peer, problem, point.mode, point.params, (problem.reporting,))
+    return replace(point, **_reported(reporting, latencies, problem))
+
+
+def _timed(
+    peer: Peer, problem: Problem, mode: Mode, params: Params, halves: Sequence[Half]
+) -> tuple[list[Timing], np.ndarray]:
+    """Return a timing per half, and the latencies (seconds) of single queries of the last half."""
+
+    def search(queries: np.ndarray) -> np.ndarray:
+        return peer.search(queries, problem.k, mode.threads)
+
+    with one_cpu(mode.threads):
+        peer.set(params)
+        for q in range(_WARM_QUERIES):  # caches, lazily compiled code, thread pools
+            search(problem.tuning.queries[q % len(problem.tuning.queries)][None])
+        search(problem.tuning.queries[:_WARM_QUERIES])
+        timings = [(time_singles if mode.single else time_batches)(search, half.queries) for half in halves]
+        if mode.single:
+            return timings, timings[-1].latencies
+        return timings, time_singles(search, halves[-1].queries[:_LATENCY_QUERIES], passes=1).latencies
+
+
+def _reported(timing: Timing, latencies: np.ndarray, problem: Problem) -> dict[str, float]:
+    p50, p99 = np.percentile(latencies * 1000.0, [50, 99])
+    return {
+        "recall": _recall(timing, problem, problem.reporting),
+        "qps": timing.qps,
+        "latency_ms_mean": float(latencies.mean() * 1000.0),
+        "latency_ms_p50": float(p50),
+        "latency_ms_p99": float(p99),
+    }
 
 
 def _recall(timing: Timing, problem: Problem, half: Half) -> float:
@@ -240,8 +263,13 @@ def chosen(points: Sequence[Point], target: float) -> Point | None:
     recall, and all such settings that reach ``target`` qualify. The one that is fastest on the reporting half is
     returned. So a lower target is never reported as slower than a higher one, however noisy the timing.
     """
-    front = _front(points, lambda point: (point.tuning_recall, point.tuning_qps))
-    return max((point for point in front if point.tuning_recall >= target), key=lambda point: point.qps, default=None)
+    reaching = [point for point in tuning_front(points) if point.tuning_recall >= target]
+    return max(reaching, key=lambda point: point.qps, default=None)
+
+
+def tuning_front(points: Sequence[Point]) -> list[Point]:
+    """Return the points that no other beats in both recall and speed on the tuning half, by rising recall."""
+    return _front(points, lambda point: (point.tuning_recall, point.tuning_qps))
 
 
 def _front(points: Sequence[Point], figures: Callable[[Point], tuple[float, float]]) -> list[Point]:

@@ -1,12 +1,22 @@
 """Tables of results fit a terminal of 80 columns, with every figure and name whole."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from annvq.bench.ann import AnnResult
-from annvq.bench.console import print_fitting, quality_table, speed_table, tables_table
+from annvq.bench.compare import SideBySide
+from annvq.bench.console import (
+    comparison_table,
+    latency_table,
+    print_fitting,
+    quality_table,
+    speed_table,
+    tables_table,
+)
+from annvq.bench.cpu import Use
 from annvq.bench.quality import Quality
 from annvq.bench.sweep import Mode, Point
 
@@ -16,7 +26,7 @@ RECIPES = ("ivf-pq-fastscan", "opq-ivf-pq8", "[/b]")
 
 
 def point(lib, recipe, qps):
-    return Point(lib, recipe, MODE, {}, 0.993, qps, 0.993, qps, 1.0, 1.0, 123.4, 480.0, 1.0)
+    return Point(lib, recipe, MODE, {}, 0.993, qps, 0.993, qps, 0.0214, 0.0201, 0.0456, 123.4, 480.0, 1.0)
 
 
 def shown(width, make):
@@ -38,24 +48,52 @@ def test_qualities_are_whole(width):
     assert all(name in text for name in RECIPES)
 
 
+PEER = "HNSW M=16 efc=200"
+OWN = point("annvq", "IVF1024,PQ64x4fs,Refine(SQ8)", 112345.0)
+CONFIG = {"data": "x.npz", "n": 60216}
+
+
 @pytest.mark.parametrize("width", [80, 200])
 def test_speeds_are_whole(width):
-    points = [point("annvq", "IVF1024,PQ64x4fs,Refine(SQ8)", 112345.0), point("hnswlib", "HNSW M=16 efc=200", 23456.0)]
-    result = AnnResult({"data": "x.npz"}, points, {"scann": "it is not there"})
+    result = AnnResult(CONFIG, [OWN, point("hnswlib", PEER, 23456.0)], {"scann": "it is not there"})
     text = shown(width, lambda narrow: speed_table(result, MODE, narrow))
-    assert text.count("112,345") == text.count("23,456") == 3
-    assert len(re.findall(r"\(0\.993; 4\.79x\)", text)) == 3
+    assert "x.npz, 60,216 vectors" in text
+    assert text.count("112,345") == text.count("23,456") == text.count("(0.993)") / 2 == 3
+    assert "4.79" not in text  # the speeds are of different times
     assert "…" not in text
     assert "skipped: it" in text
 
 
-def test_annvq_s_best_is_the_best_that_is_shown():
-    """Each index is reported with a setting of its own: the best of them is what others are held against."""
-    quick = Point("annvq", "a", MODE, {}, 0.96, 200.0, 0.96, 80.0, 1.0, 1.0, 1.0, 1.0, 1.0)
-    steady = Point("annvq", "b", MODE, {}, 0.96, 100.0, 0.96, 120.0, 1.0, 1.0, 1.0, 1.0, 1.0)
-    other = Point("faiss", "c", MODE, {}, 0.96, 60.0, 0.96, 60.0, 1.0, 1.0, 1.0, 1.0, 1.0)
-    text = shown(200, lambda narrow: speed_table(AnnResult({"data": "x"}, [quick, steady, other]), MODE, narrow))
-    assert text.count("60 (0.960; 2.00x)") == 2
+@pytest.mark.parametrize("width", [80, 200])
+def test_latencies_are_whole(width):
+    result = AnnResult(CONFIG, [OWN, point("hnswlib", PEER, 23456.0)])
+    text = shown(width, lambda narrow: latency_table(result, MODE, narrow))
+    assert text.count("21.4") == text.count("20.1") == text.count("45.6") == 6
+
+
+CALM, BUSY = Use(0.0, 0.0, 1.0), Use(0.0, 0.9, 2.0)
+
+
+def comparison(target, lib, recipe, qps, before, use=CALM):
+    return SideBySide(target, point(lib, recipe, qps), OWN, before, before, use)
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_annvq_is_set_beside_each_librarys_best_index(width):
+    comparisons = [
+        comparison(0.90, "hnswlib", PEER, 20000.0, 50000.0),
+        comparison(0.90, "hnswlib", "HNSW M=32 efc=200", 30000.0, 30000.0, BUSY),
+        comparison(0.95, "hnswlib", PEER, 20000.0, 44000.0),
+        comparison(0.95, "hnswlib", "HNSW M=32 efc=200", 10000.0, 44000.0),
+        SideBySide(0.99, point("hnswlib", PEER, 1000.0)),
+        SideBySide(0.90, replace(point("hnswlib", PEER, 1000.0), mode=Mode(True, 1)), OWN, 1e6, 1e6),
+    ]
+    result = AnnResult(CONFIG, [OWN], {}, comparisons)
+    text = shown(width, lambda narrow: comparison_table(result, MODE, narrow))
+    assert re.findall(r"\d\.\d\dx", text) == ["1.00x", "2.20x"]
+    assert "busy" in text
+    assert "reached" in text
+    assert "…" not in text
 
 
 @pytest.mark.parametrize("width", [80, 200])

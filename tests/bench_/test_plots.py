@@ -12,10 +12,10 @@ PNG = b"\x89PNG"
 
 def test_speed_is_drawn_even_where_nothing_is_good(tmp_path):
     good = [
-        Point("annvq", "fast", Mode(True, 1), {}, 0.9, 5.0, recall, qps, 1, 1, 1, 1, 1)
+        Point("annvq", "fast", Mode(True, 1), {}, 0.9, 5.0, recall, qps, 1, 1, 1, 1, 1, 1)
         for recall, qps in ((0.7, 9.0), (0.9, 5.0))
     ]
-    poor = [Point("faiss", "IVF", Mode(True, 1), {}, 0.1, 5.0, 0.1, 5.0, 1, 1, 1, 1, 1)]
+    poor = [Point("faiss", "IVF", Mode(True, 1), {}, 0.1, 5.0, 0.1, 5.0, 1, 1, 1, 1, 1, 1)]
     plots.recall_against_speed([good, poor], tmp_path / "new" / "speed.png", "title")
     assert (tmp_path / "new" / "speed.png").read_bytes().startswith(PNG)
 

@@ -1,11 +1,12 @@
 """The sweep over a stub index whose recall and speed are known."""
 
+import os
 import time
 
 import numpy as np
 import pytest
 
-from annvq.bench.sweep import Half, Mode, Point, Problem, chosen, near_front, pareto, sweep
+from annvq.bench.sweep import Half, Mode, Point, Problem, chosen, measure_again, near_front, pareto, sweep
 from annvq.evaluation import exact_neighbors
 
 K = 4
@@ -68,8 +69,37 @@ def test_recall_is_measured_on_both_halves(problem):
     points = run(Stub([found(1, 2, 3)]), problem)
     assert [point.recall for point in points] == [0.25, 0.5, 0.75]
     assert [point.tuning_recall for point in points] == [0.25, 0.5, 0.75]
-    assert all(point.qps > 0 and point.latency_ms_p99 >= point.latency_ms_p50 > 0 for point in points)
+    assert all(
+        point.qps > 0 and point.latency_ms_p99 >= point.latency_ms_p50 > 0 < point.latency_ms_mean for point in points
+    )
     assert points[0].build_s >= 0.002
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_measuring_again_changes_the_speed_and_no_choice(problem, single):
+    peer = Stub([found(1, 2)])
+    first, _ = run(peer, problem, single)
+    again = measure_again(peer, first, problem)
+    assert peer.params == {"found": 1}
+    assert (again.recall, again.tuning_recall, again.tuning_qps) == (0.25, 0.25, first.tuning_qps)
+    assert again.qps != first.qps
+    assert again.latency_ms_mean > 0
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no way to choose a CPU")
+def test_one_thread_is_measured_on_one_cpu(problem):
+    class Placed(Stub):
+        def search(self, queries, k, threads):
+            places.add(len(os.sched_getaffinity(0)))
+            self.threads = threads
+            return super().search(queries, k, threads)
+
+    every = len(os.sched_getaffinity(0))
+    for threads, expected in ((1, {1}), (2, {every})):
+        places = set()
+        sweep(Placed([found(4)]), problem, [Mode(True, threads)], threads, lambda ahead: None, lambda done: None)
+        assert places == expected
+    assert len(os.sched_getaffinity(0)) == every
 
 
 def test_a_series_ends_when_recall_is_saturated(problem):
@@ -139,6 +169,7 @@ def test_rows_have_the_published_keys(problem):
         "lib",
         "recall",
         "qps",
+        "latency_ms_mean",
         "latency_ms_p50",
         "latency_ms_p99",
         "build_s",
@@ -152,7 +183,7 @@ def test_rows_have_the_published_keys(problem):
 
 
 def point(recall, qps, tuning_recall=0.0, tuning_qps=0.0):
-    return Point("l", "r", Mode(False, 1), {}, tuning_recall, tuning_qps, recall, qps, 1.0, 1.0, 1.0, 1.0, 1.0)
+    return Point("l", "r", Mode(False, 1), {}, tuning_recall, tuning_qps, recall, qps, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
 
 
 def test_the_front_holds_what_nothing_beats():

@@ -6,7 +6,8 @@ import pytest
 from annvq.evaluation import embeddings
 
 ROW_KEYS = {
-    "ann": "recipe lib recall qps latency_ms_p50 latency_ms_p99 build_s bytes_per_vector params single threads",
+    "ann": "recipe lib recall qps latency_ms_mean latency_ms_p50 latency_ms_p99 build_s bytes_per_vector params single "
+    "threads",
     "beir": "recipe ndcg@10 recall@100 mrr@10 map@100 bytes_per_vector compression qps recall@10_vs_exact",
 }
 
@@ -63,6 +64,27 @@ def test_bench_ann_survives_a_peer_that_fails(tmp_path, vectors, annvq_command, 
     code, out, err = annvq_command("bench", "ann", tmp_path / "data.npz", "--recipe", "flat", "--peers", "hnswlib")
     assert code == 0, err
     assert "skipped: ZeroDivisionError" in out
+
+
+def test_bench_ann_takes_some_vectors_and_sets_annvq_beside_a_peer(tmp_path, vectors, annvq_command):
+    pytest.importorskip("faiss")
+    truth = np.zeros((40, 5), np.int64)  # of the whole base, so wrong for a part of it
+    np.savez(tmp_path / "data.npz", base=vectors, query=vectors[:40], metric=np.array("l2"), gt=truth)
+    arguments = ("--recipe", "flat", "--peers", "faiss-ivfpq", "--k", 5, "--n", 200, "--single")
+    code, out, err = annvq_command("bench", "ann", tmp_path / "data.npz", *arguments, "--json", tmp_path / "r.json")
+    assert code == 0, err
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert result["config"]["n"] == 200
+    assert [row["recall"] for row in result["rows"] if row["lib"] == "annvq"] == [1.0]
+    compared = result["config"]["comparisons"]
+    assert {(row["lib"], row["annvq_recipe"], row["single"]) for row in compared} == {("faiss", "flat", True)}
+    assert {row["recall_at_least"] for row in compared} == {0.90, 0.95, 0.99}
+    for row in compared:
+        speeds = row["annvq_qps_before"] * row["annvq_qps_after"]
+        assert row["annvq_speed_ratio"] == pytest.approx(speeds**0.5 / row["qps"], rel=0.01)
+    assert set(result["config"]["use_of_the_machine"]) == {"steal", "others", "load"}
+    assert "annvq beside each library's best index" in out
+    assert "(mean, p50, p99)" in out
 
 
 class Model:

@@ -18,6 +18,11 @@ PEERS = {
     "hnswlib": ("hnswlib", ("hnswlib",)),
     "usearch": ("usearch", ("usearch",)),
     "svs": ("scalable-vs", ("svs",)),
+    "symphonyqg": ("rabitqlib", ("symphonyqg",)),
+    "rabitqlib": ("rabitqlib", ("rabitqlib_ivf", "rabitqlib_hnsw")),
+    "lorann": ("lorann", ("lorann",)),
+    "glass": ("pyglass-portable", ("glass",)),
+    "vsag": ("pyvsag", ("vsag",)),
 }
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -57,3 +60,11 @@ def doubling(first: int, last: int) -> list[int]:
 def power_of_two_near(value: float) -> int:
     """Return the power of two nearest to ``value`` on a log scale, at least 1."""
     return 2 ** max(0, round(float(np.log2(max(value, 1.0)))))
+
+
+def file_bytes(save: Callable[[str], object]) -> int:
+    """Return the size of the file that ``save``, given a path, writes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "index"
+        save(str(path))
+        return path.stat().st_size
