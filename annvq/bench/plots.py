@@ -23,6 +23,7 @@ from annvq.errors import MissingExtraError
 
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F", "#882255")
 MARKERS = "osD^vP*Xh"
+_DASHES = ("--", ":", "-.")  # of another library's first, second and third index
 _LEAST_RECALL = 0.8  # lower recalls are of little use, and would squeeze the rest
 _RECALLS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 1.0)
 _FLOOR = 5e-4  # of 1 - recall, so that a recall of 1 has a place on the axis, too
@@ -43,7 +44,8 @@ def recall_against_speed(groups: Sequence[Sequence[Point]], path: Path, title: s
     Parameters
     ----------
     groups
-        The points of one index each; annvq's are drawn in colours, others in grey and dashed.
+        The points of one index each; annvq's are drawn in colours, others in grey and dashed, with one marker per
+        library, which is empty for all its indexes but the first.
     path
         The PNG to write; an SVG is written beside it.
     title
@@ -53,18 +55,21 @@ def recall_against_speed(groups: Sequence[Sequence[Point]], path: Path, title: s
     figure, axes = figure_of((10, 6))
     fronts = [[point for point in pareto(points) if point.recall >= _LEAST_RECALL] for points in groups]
     ends, texts, colors = [], [], []
-    own = other = 0
+    libraries: dict[str, int] = {}  # how many of its indexes were drawn
     for points, front in zip(groups, fronts):
-        is_own = points[0].lib == "annvq"
-        shade = color(own) if is_own else grey(other)
-        marker = MARKERS[(own if is_own else other) % len(MARKERS)]
-        own, other = own + is_own, other + (not is_own)
+        lib = points[0].lib
+        is_own = lib == "annvq"
+        nth = libraries[lib] = libraries.get(lib, -1) + 1
+        number = nth if is_own else [name for name in libraries if name != "annvq"].index(lib)
+        shade = color(number) if is_own else grey(number)
         if not front:
             continue
         axes.plot(
-            [point.recall for point in front], [point.qps for point in front], marker=marker,
-            markersize=5 if is_own else 4, linewidth=2.2 if is_own else 1.2, linestyle="-" if is_own else "--",
-            clip_on=False, color=shade, zorder=4 if is_own else 3,
+            [point.recall for point in front], [point.qps for point in front],
+            marker=MARKERS[number % len(MARKERS)], markersize=5 if is_own else 4,
+            markerfacecolor="white" if nth and not is_own else shade, linewidth=2.2 if is_own else 1.2,
+            linestyle="-" if is_own else _DASHES[nth % len(_DASHES)], clip_on=False, color=shade,
+            zorder=4 if is_own else 3,
         )  # fmt: skip
         ends.append((front[-1].recall, front[-1].qps))
         name = points[0].recipe
@@ -76,7 +81,7 @@ def recall_against_speed(groups: Sequence[Sequence[Point]], path: Path, title: s
     axes.set_xlabel("recall: share of the nearest neighbours found (the axis opens towards 1)")
     axes.set_ylabel("queries per second (log scale)")
     below = [points[0].recipe for points, front in zip(groups, fronts) if not front]
-    note = "one run on half of the queries; settings chosen on the other half" + (
+    note = "one run, one index after the other, on half of the queries; settings chosen on the other half" + (
         f"; below a recall of {_LEAST_RECALL}: {', '.join(below)}" if below else ""
     )
     _adorn(axes, title)

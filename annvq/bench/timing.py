@@ -29,7 +29,7 @@ class Timing:
     cores_used
         CPU time divided by wall time of the fastest pass: about 1 if one thread did all the work.
     latencies
-        (nq,) seconds of each call in that pass; empty if all queries went into one call.
+        (nq,) fastest time of each call, in seconds; empty if all queries went into one call.
 
     """
 
@@ -66,7 +66,7 @@ def time_singles(search: Search, queries: np.ndarray, passes: int = PASSES) -> T
 
     timings = _timed(one_by_one, passes)
     fastest = np.min([timing.latencies for timing in timings], axis=0)
-    return replace(min(timings, key=_seconds), seconds=float(fastest.sum()))
+    return replace(min(timings, key=_seconds), seconds=float(fastest.sum()), latencies=fastest)
 
 
 def _seconds(timing: Timing) -> float:

@@ -20,6 +20,21 @@ def test_speed_is_drawn_even_where_nothing_is_good(tmp_path):
     assert (tmp_path / "new" / "speed.png").read_bytes().startswith(PNG)
 
 
+def test_indexes_of_one_library_share_a_marker(monkeypatch, tmp_path):
+    def line(lib, recipe):
+        return [Point(lib, recipe, Mode(True, 1), {}, 0.9, 5.0, 0.9, 5.0, 1, 1, 1, 1, 1, 1)]
+
+    kept = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: kept.append(figure))
+    groups = [line(*index) for index in (("annvq", "a"), ("annvq", "b"), ("x", "1"), ("y", "1"), ("x", "2"))]
+    plots.recall_against_speed(groups, tmp_path / "speed.png", "title")
+    drawn = kept[0].axes[0].get_lines()
+    a, b, x, y, other_x = [(line.get_color(), line.get_marker()) for line in drawn]
+    assert x == other_x
+    assert len({a, b, x, y}) == 4
+    assert [line.get_markerfacecolor() == "white" for line in drawn] == [False, False, False, False, True]
+
+
 def test_quality_is_drawn_for_more_recipes_than_colours(tmp_path):
     values = {"ndcg@10": np.linspace(0, 1, 50), "recall@10_vs_exact": np.ones(50)}
     qualities = [Quality(f"r{i}", {"ndcg@10": 0.5}, 10.0 + i // 2, 3.0, 1.0, 1.0, 1.0, values) for i in range(13)]
