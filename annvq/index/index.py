@@ -224,7 +224,7 @@ class Index(BaseIndex):
         rows = np.concatenate([np.empty(0, np.int64), *(rows for _, rows in found)])
         return RangeHits(offsets, view.snapshot.take_ids(rows), scores)
 
-    def tune(self, queries: Any, k: int = 10, recall: float = 0.95, *, threads: int | None = None) -> TuneReport:
+    def tune(self, queries: Any = None, k: int = 10, recall: float = 0.95, *, threads: int | None = None) -> TuneReport:
         """Find the fastest nprobe and rerank that reach a recall on some queries, and make them the default.
 
         The setting is stored in memory and, if the index is open for writing, on disk. On an index that is open for
@@ -233,7 +233,9 @@ class Index(BaseIndex):
         Parameters
         ----------
         queries
-            (nq, d), nq >= 1; what `search` takes.
+            (nq, d), nq >= 1; what `search` takes. None takes 500 rows of the index in their place, none of which counts
+            among its own neighbours. Real queries are better: if they are unlike the rows, less of their neighbours is
+            found than the report says.
         k
             The number of neighbours that count, at least 1.
         recall
@@ -266,11 +268,16 @@ class Index(BaseIndex):
         """
         self.rows.check_plain()
         now = self.rows.current
+        own = None
+        if queries is None:
+            own = now.snapshot.searchable_rows()
+            own = own[np.linspace(0, len(own) - 1, min(_STAND_INS, len(own))).astype(np.int64)]
+            queries = self.reconstruct(now.snapshot.take_ids(own))
         matrix = now.trained.accept(queries, "queries")
         if len(matrix) == 0 or now.snapshot.live_count == 0:
             raise ParameterError(f"tuning needs queries and vectors, got {len(matrix)} and {now.snapshot.live_count}")
         k, recall = as_count("k", k), as_number("recall", recall, above=0, most=1)
-        report = tune(now.trained, now.snapshot, matrix, k, recall, pool.resolve(threads))
+        report = tune(now.trained, now.snapshot, matrix, k, recall, pool.resolve(threads), own)
         self.rows.set_depth(report.params)
         return report
 
@@ -380,6 +387,7 @@ class Index(BaseIndex):
             self.rows.insert(matrix, None, given, attributes, threads, replacing=replacing)
 
 
+_STAND_INS = 500  # rows that stand in for queries where `Index.tune` is given none
 _MOST_PLACES = 1 << 24  # of a query's hits, where the index holds fewer vectors
 
 

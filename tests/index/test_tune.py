@@ -95,3 +95,30 @@ def test_params_that_are_none_are_refused(index, params, message):
     with pytest.raises(ParameterError) as caught:
         index.search(QUERIES[0], params=params)
     assert str(caught.value) == message
+
+
+def test_without_queries_rows_stand_in_that_do_not_find_themselves(index):
+    report = index.tune(k=10, recall=0.9)
+    assert (report.asked, report.queries, report.reached) == ("rows", 500, True)
+    exact = annvq.build(BASE, "flat", metric="l2").search(BASE[::8], 11).ids
+    found = index.search(BASE[::8], 11, params=report.params).ids
+    shares = [
+        len((set(ours.tolist()) - {own}) & (set(true.tolist()) - {own})) / 10
+        for own, ours, true in zip(range(0, 4000, 8), found, exact, strict=True)
+    ]
+    assert np.mean(shares) > 0.85
+    assert index.tune(QUERIES, k=10, recall=0.9).asked == "queries"
+
+
+def test_rows_that_were_removed_do_not_stand_in():
+    index = annvq.build(BASE[:300], "IVF8,Flat", metric="l2")
+    index.remove(np.arange(0, 300, 2))
+    report = index.tune(k=3, recall=1.0)
+    assert (report.queries, report.reached) == (150, True)
+
+
+def test_an_empty_index_cannot_be_tuned():
+    index = annvq.build(BASE[:30], "IVF2,Flat", metric="l2")
+    index.remove(np.arange(30))
+    with pytest.raises(ParameterError, match="queries and vectors, got 0 and 0"):
+        index.tune()

@@ -37,7 +37,9 @@ class TuneReport:
 
     ``chosen`` is the fastest setting that reaches ``target`` (among those that timing cannot tell apart, the one
     that rescores least), or the one with the best recall if none does; ``reached`` is then False. Recall is
-    measured against ``truth``, "refine store" or "codes", with which every row is scored.
+    measured against ``truth``, "refine store" or "codes", with which every row is scored. ``asked`` is "queries", or
+    "rows" if rows of the index stood in for queries: those that are unlike the rows, such as questions among answers,
+    have their neighbours in more lists, so that less is found.
     """
 
     chosen: Measured
@@ -47,6 +49,7 @@ class TuneReport:
     queries: int
     truth: str
     measured: tuple[Measured, ...] = field(repr=False)
+    asked: str = "queries"
 
     @property
     def params(self) -> SearchParams:
@@ -58,11 +61,20 @@ class TuneReport:
         return asdict(self)
 
 
-def tune(trained: Trained, snapshot: Snapshot, queries: np.ndarray, k: int, target: float, threads: int) -> TuneReport:
+def tune(
+    trained: Trained,
+    snapshot: Snapshot,
+    queries: np.ndarray,
+    k: int,
+    target: float,
+    threads: int,
+    own: np.ndarray | None = None,
+) -> TuneReport:
     """Sweep nprobe and rerank on ``queries (nq, d)``, see `TuneReport`.
 
     For every number of candidates the smallest sufficient nprobe is found by doubling and bisection, because
-    recall rises with both.
+    recall rises with both. Where rows of the index are the queries, ``own`` (nq,) int64 says which, and none of them
+    counts among its own neighbours.
 
     Raises
     ------
@@ -74,13 +86,18 @@ def tune(trained: Trained, snapshot: Snapshot, queries: np.ndarray, k: int, targ
         message = f"tuning needs more rows than k: k={k}, the index holds {snapshot.live_count}"
         raise ParameterError(message)
     view, everything = View(trained, snapshot), SearchParams(trained.nlist, snapshot.live_count)
-    _, truth = search(view, queries, k, everything, threads)
+
+    def found(depth: SearchParams) -> np.ndarray:
+        if own is None:
+            return search(view, queries, k, depth, threads)[1]
+        return _without(search(view, queries, k + 1, depth, threads)[1], own)
+
+    truth = found(everything)
     measured: dict[SearchParams, Measured] = {}
 
     def recall_at(depth: SearchParams) -> float:
         if depth not in measured:
-            _, rows = search(view, queries, k, depth, threads)
-            measured[depth] = Measured(depth.nprobe, depth.rerank, recall_of(rows, truth), 0.0)
+            measured[depth] = Measured(depth.nprobe, depth.rerank, recall_of(found(depth), truth), 0.0)
         return measured[depth].recall
 
     candidates = []
@@ -98,7 +115,14 @@ def tune(trained: Trained, snapshot: Snapshot, queries: np.ndarray, k: int, targ
     fast_enough = (1 - _NOISE) * max(speeds.values())
     chosen = measured[min((d for d, qps in speeds.items() if qps >= fast_enough), key=lambda d: d.rerank)]
     source = "refine store" if trained.refine is not None else "codes"
-    return TuneReport(chosen, reached, target, k, len(queries), source, tuple(measured.values()))
+    asked = "queries" if own is None else "rows"
+    return TuneReport(chosen, reached, target, k, len(queries), source, tuple(measured.values()), asked)
+
+
+def _without(rows: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Return rows (nq, k + 1) without ``own`` (nq,), and without the last where that is not among them."""
+    behind = np.argsort(rows == own[:, None], axis=1, kind="stable")
+    return np.take_along_axis(rows, behind, axis=1)[:, :-1]
 
 
 def _reranks(trained: Trained, snapshot: Snapshot, k: int) -> list[int]:
