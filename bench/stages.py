@@ -104,7 +104,7 @@ def main() -> None:
     rotated = np.empty((QUERIES, width), np.float32)
     panels = trained.rotation.panels
     add(f"rotation to {width}", panels.nbytes, lambda: rotate(queries, panels, width, rotated))
-    rotated = trained.rotate(queries)
+    rotated = trained.turn(queries)
     lists, counts = np.empty((QUERIES, trained.nlist), np.int64), np.empty(QUERIES, np.int64)
     bases = np.empty((QUERIES, trained.nlist), np.float32)
     live = snapshot.searchable_per_list

@@ -96,7 +96,10 @@ def train(
     refine = None
     if recipe.refine == "sq8":
         refine = ScalarCodebook.train(sample) if whole is None else ScalarCodebook.of_integers(whole, dim)
-    return Trained(recipe, metric, dim, rotation, centroids, codebook, refine, coarse, center, zero=zero)
+    mean = None
+    if recipe.refine is not None and metric != "hamming":
+        mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32) if whole is None else np.zeros(dim, np.float32)
+    return Trained(recipe, metric, dim, rotation, centroids, codebook, refine, coarse, center, zero=zero, mean=mean)
 
 
 def _check_float16(sample: np.ndarray) -> None:
@@ -108,7 +111,7 @@ def _check_float16(sample: np.ndarray) -> None:
         share = min(100, 100 * lost.mean() / spread)
         raise RecipeError(
             f"float16 would lose {share:.0f} % of what tells these vectors apart: they are too small or too far "
-            "from zero; scale or shift them, or use refine 'sq8' or 'fp32' ('balanced', 'exact-refine')"
+            "from zero; scale or shift them, or use refine 'lvq8x8' or 'fp32' ('fast', 'exact-refine')"
         )
 
 

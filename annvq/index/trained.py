@@ -10,20 +10,26 @@ from typing import Any
 import numpy as np
 
 from annvq import vectors as door
+from annvq.arrays import frozen
 from annvq.codebooks import ProductCodebook, Rotation, ScalarCodebook
 from annvq.errors import CorruptIndexError
 from annvq.index.codes.kind import Codes, Kind, Layout
 from annvq.index.codes.kinds import KINDS
-from annvq.index.codes.probes import coarse_of
-from annvq.index.codes.rowstore import RowStore
+from annvq.index.codes.probes import NO_MATRIX, coarse_of
+from annvq.index.codes.refine import REFINES, Refine
 from annvq.index.recipe import Recipe
 from annvq.index.rows.extension import EXTENSIONS, RowExtension, extension_class
 from annvq.index.rows.segment import Segment
 from annvq.index.search.params import SearchParams
 from annvq.kernels.clusters.assign import assign
+from annvq.kernels.registers.tiles import readonly
+from annvq.kernels.scan import pipeline
 from annvq.kernels.scan.coarse import Coarse
+from annvq.kernels.vectors import bytematrix
 from annvq.metrics import INDEX_METRICS, ZEROS
 
+_NOTHING = frozen(np.empty(0, np.float32))
+_NO_PANELS = frozen(np.empty((0, 0, 0), np.float32))
 _LARGEST = 4 * door.LONGEST  # of numbers that are learned: sums of a few, and what codes stand for, are finite
 
 
@@ -56,6 +62,11 @@ class Trained:
         How what rows have beside their vectors is kept, or None if they have nothing else.
     zero
         What becomes of vectors and queries that are zero under "cosine": "error" or "score-0".
+    mean
+        (d,) float32, the mean of the vectors that were learned from, or None. Where it is given, there is a refine
+        store: queries are rotated and lists are chosen in bytes (`annvq.kernels.vectors.bytematrix`), because the store
+        has the last word, and local rows are differences from the mean, so that bytes are spent on what differs. It is
+        zero for integers, which local rows then keep without loss.
 
     """
 
@@ -70,6 +81,7 @@ class Trained:
     center: np.ndarray | None = None
     extension: RowExtension | None = None
     zero: str = "error"
+    mean: np.ndarray | None = None
 
     @property
     def l2(self) -> bool:
@@ -89,7 +101,9 @@ class Trained:
     @cached_property
     def coarse(self) -> Coarse | None:
         """The centroids prepared for choosing lists, or None without lists."""
-        return None if self.centroids is None else coarse_of(self.centroids, self.l2, self.coarse_codebook)
+        if self.centroids is None:
+            return None
+        return coarse_of(self.centroids, self.l2, self.coarse_codebook, in_bytes=self.mean is not None)
 
     @property
     def kind(self) -> Kind:
@@ -104,11 +118,11 @@ class Trained:
         )
 
     @cached_property
-    def refine(self) -> RowStore | None:
+    def refine(self) -> Refine | None:
         """How the refine store keeps rows, or None."""
         if self.recipe.refine is None:
             return None
-        return RowStore(self.recipe.refine, self.dim, self.l2, "refine", self.refine_codebook)
+        return REFINES[self.recipe.refine].store(self.dim, self.l2, self.refine_codebook, self.mean)
 
     @cached_property
     def layout(self) -> Layout:
@@ -146,6 +160,23 @@ class Trained:
         """Return vectors (n, d) as lists and codes see them."""
         rotated = vectors if self.rotation is None else self.rotation.apply(vectors)
         return rotated if self.center is None else rotated - self.center
+
+    @cached_property
+    def turning(self) -> pipeline.Rotation:
+        """What is done to queries before lists are chosen, as kernels take it."""
+        center = _NOTHING if self.center is None else self.center
+        if self.rotation is None:
+            return pipeline.Rotation(_NO_PANELS, center, _NOTHING, NO_MATRIX)
+        if self.mean is None:
+            return pipeline.Rotation(self.rotation.panels, center, _NOTHING, NO_MATRIX)
+        matrix = bytematrix.pack(np.ascontiguousarray(self.rotation.matrix.T), self.rotate(self.mean[None])[0])
+        return pipeline.Rotation(_NO_PANELS, _NOTHING, self.mean, matrix)
+
+    def turn(self, queries: np.ndarray) -> np.ndarray:
+        """Return queries (nq, d) as lists and codes see them: `rotate`, in bytes if these are rescored."""
+        if self.mean is None or self.rotation is None:
+            return self.rotate(queries)
+        return pipeline.turned(readonly(queries), self.turning, self._coded_dim)
 
     def labels(self, rotated: np.ndarray, threads: int) -> np.ndarray:
         """Return the list of every rotated vector, (n,) int64."""
@@ -202,6 +233,9 @@ class Trained:
             sections["centroids"] = self.centroids
         if self.center is not None:
             sections["center"] = self.center
+        if self.mean is not None:
+            config["in_bytes"] = True
+            sections["mean"] = self.mean
         if self.extension is not None:
             own = self.extension.name
             config[own] = self.extension.config()
@@ -240,7 +274,10 @@ class Trained:
         if config.get("centered", False) is not (center is not None):
             raise CorruptIndexError("configuration and sections of the index disagree about a center")
         zero = config.get("zero", "error")
-        trained = cls(recipe, metric, dim, rotation, centroids, codebook, refine, coarse, center, extension, zero)
+        mean = sections.get("mean")
+        if config.get("in_bytes", False) is not (mean is not None):
+            raise CorruptIndexError("configuration and sections of the index disagree about a mean")
+        trained = cls(recipe, metric, dim, rotation, centroids, codebook, refine, coarse, center, extension, zero, mean)
         trained._check()
         return trained
 
@@ -296,6 +333,11 @@ class Trained:
         center = self.center
         if center is not None and (self.metric != "l2" or center.dtype != np.float32 or center.shape != (inner,)):
             raise CorruptIndexError(f"center {center.dtype} {center.shape}, expected float32 ({inner},) and l2")
+        mean = self.mean
+        if mean is not None and (mean.dtype != np.float32 or mean.shape != (self.dim,) or self.recipe.refine is None):
+            raise CorruptIndexError(
+                f"mean {mean.dtype} {mean.shape}, expected float32 ({self.dim},) and a refine store"
+            )
 
 
 def _config(section: np.ndarray) -> dict:

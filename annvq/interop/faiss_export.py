@@ -97,7 +97,7 @@ def to_faiss(index: Index) -> Any:
     if trained.rotation is not None or width != trained.dim:
         made = faiss.IndexPreTransform(to_linear_transform(_matrix(trained, width)), made)
     if trained.refine is not None:
-        made = faiss.IndexRefine(made, _row_index(trained.refine, rows.arrays["refine"], _metric(trained)))
+        made = faiss.IndexRefine(made, _refine_index(trained, rows))
         made.k_factor = index.rerank / _RERANK_FOR
     if trained.metric == "cosine":
         made = faiss.IndexPreTransform(faiss.NormalizationTransform(trained.dim, 2.0), made)
@@ -166,6 +166,17 @@ def _flat(trained: Trained, rows: _Rows, width: int) -> Any:
     made = faiss_module().IndexPQ(width, trained.codebook.M, trained.codebook.nbits, _metric(trained))
     fill_product_quantizer(made.pq, trained.codebook)
     return _with_codes(made, _packed(trained, rows))
+
+
+def _refine_index(trained: Trained, rows: _Rows) -> Any:
+    """Return an index of the refine store's rows; what Faiss has no codes for is decoded."""
+    store, metric = trained.refine, _metric(trained)
+    if isinstance(store, RowStore):
+        return _row_index(store, rows.arrays["refine"], metric)
+    assert store is not None
+    made = faiss_module().IndexFlat(trained.dim, metric)
+    made.add(store.decode(rows.arrays, np.empty(0, np.int64)))
+    return made
 
 
 def _row_index(store: RowStore, stored: np.ndarray, metric: int) -> Any:

@@ -12,8 +12,14 @@ BASE = RNG.normal(size=(N, D)).astype(np.float32)
 QUERIES = RNG.normal(size=(5, D)).astype(np.float32)
 
 
-def _recipe(kind, nlist=3, rotation=None, refine=None, **codebook):
-    made = {"nlist": nlist, "rotation": rotation, "refine": refine, "codebook": {"kind": kind, **codebook}}
+def _recipe(kind, nlist=3, rotation=None, dims=None, refine=None, **codebook):
+    made = {
+        "nlist": nlist,
+        "rotation": rotation,
+        "dims": dims,
+        "refine": refine,
+        "codebook": {"kind": kind, **codebook},
+    }
     return annvq.Recipe.from_dict({key: value for key, value in made.items() if value is not None})
 
 
@@ -25,6 +31,7 @@ RECIPES = {
     "sq4": _recipe("sq4", refine="fp32"),
     "pq4": _recipe("pq", M=4, nbits=4, residual=True, refine="sq8"),
     "opq-pq8": _recipe("pq", rotation="opq", M=4, nbits=8),
+    "pq4-local": _recipe("pq", rotation="pca", dims=8, M=4, nbits=4, residual=True, refine="lvq8x8"),
     "rvq": _recipe("rvq", M=2, nbits=4, residual=True, refine="fp16"),
     "rabitq": _recipe("rabitq", rotation="random", nbits=3, residual=True),
 }

@@ -70,7 +70,7 @@ def same(found: annvq.hits.Hits, expected: annvq.hits.Hits) -> bool:
 
 
 @pytest.mark.parametrize("metric", ["ip", "l2", "cosine"])
-@pytest.mark.parametrize("refine", [None, "sq8", "fp16"])
+@pytest.mark.parametrize("refine", [None, "sq8", "fp16", "lvq8", "lvq8x8"])
 @pytest.mark.parametrize(("rotation", "residual", "M"), [(None, True, 20), ("pca", True, 12), ("random", False, 7)])
 def test_same_hits_whatever_the_recipe(metric, refine, rotation, residual, M, monkeypatch):
     spec = CodebookSpec(kind="pq", M=M, nbits=4, residual=residual)

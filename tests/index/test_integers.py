@@ -13,6 +13,7 @@ RECIPES = {
     "sq8": "SQ8",
     "lists": "IVF4,SQ8",
     "refine": "IVF4,PQ12x4fsr,Refine(SQ8)",
+    "local": "IVF4,PQ12x4fsr,Refine(LVQ8)",
     "truncated": "Truncate8,SQ8,Refine(SQ8)",
 }
 

@@ -42,15 +42,18 @@ def test_fast_holds_its_promise_under_any_mean(metric, mean):
     assert recall(annvq.build(base, "fast", metric=metric), base, queries, metric) > 0.93
 
 
+FLOAT16 = "IVF,PQ32x4fsr,Refine(SQfp16)"
+
+
 def test_what_float16_would_lose_is_refused():
     for base in (1e-8 * BASE, BASE + 30_000):
         with pytest.raises(RecipeError, match="float16 would lose"):
-            annvq.build(base.astype(np.float32), "fast", metric="l2")
+            annvq.build(base.astype(np.float32), FLOAT16, metric="l2")
     with pytest.raises(RecipeError, match="float16 would lose"):
         annvq.build(np.float32(1e-8) * BASE.astype(np.float32), "SQfp16", metric="ip")
-    annvq.build(np.zeros((5, 64), np.float32), "fast")
-    annvq.build(np.full((5, 64), 1e-9, np.float32), "fast")  # all alike: there is nothing to lose
-    index = annvq.build(BASE.astype(np.float32), "fast")
+    annvq.build(np.zeros((5, 64), np.float32), FLOAT16)
+    annvq.build(np.full((5, 64), 1e-9, np.float32), FLOAT16)  # all alike: there is nothing to lose
+    index = annvq.build(BASE.astype(np.float32), FLOAT16)
     index.add(np.full((1, 64), 1e-9, np.float32))
 
 

@@ -277,3 +277,12 @@ def test_rotations_are_carried_over():
     assert isinstance(rotation, Rotation)
     np.testing.assert_array_equal(rotation.matrix, index.rows.current.trained.rotation.matrix)
     assert back.recipe.rotation == "opq"
+
+
+@pytest.mark.parametrize("metric", ["ip", "l2", "cosine"])
+@pytest.mark.parametrize("refine", ["LVQ8", "LVQ8x8"])
+def test_local_rows_become_floats(refine, metric):
+    index = build(BASE, f"IVF12,PQ8x4fs,Refine({refine})", metric=metric, ids=IDS)
+    faiss_index = to_faiss(index)
+    set_k_factor(faiss_index, RERANK / K)
+    agree(index, faiss_index)

@@ -4,6 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from annvq.index.codes.localrows import NO_LOCAL_ROWS
+from annvq.index.codes.probes import NO_MATRIX, NOT_IN_BYTES
 from annvq.kernels.registers.tiles import readonly
 from annvq.kernels.scan import pipeline, pipeline4, scan4, topk
 from annvq.kernels.scan.coarse import Coarse, CodedCentroids, ExactCentroids
@@ -60,12 +62,13 @@ def test_hits_are_the_head_of_numpys_order(sizes, nq, M, dsub, k, nprobe, need, 
     )  # fmt: skip
     squares = floats(np.square(centroids - shift).sum(axis=1)) if l2 else NOTHING
     searched = pipeline.Searched(
-        pipeline.Rotation(gemm.pack(floats(turn)) if "rotation" in options else NO_PANELS, NOTHING),
+        pipeline.Rotation(gemm.pack(floats(turn)) if "rotation" in options else NO_PANELS, NOTHING, NOTHING, NO_MATRIX),
         Coarse(
             ExactCentroids(gemm.pack(floats(centroids - shift)), floats(shift), squares),
-            CodedCentroids(NOTHING, NO_PANELS, NO_CODES), readonly(np.arange(nlist)),
+            CodedCentroids(NOTHING, NO_PANELS, NO_CODES), NOT_IN_BYTES, readonly(np.arange(nlist)),
         ),
-        live, Store(store, d, NOTHING, NOTHING), readonly(keys), ROW_BASE, l2, normalize=False, with_ids=False,
+        live, pipeline.Refined(Store(store, d, NOTHING, NOTHING), NO_LOCAL_ROWS), readonly(keys), ROW_BASE, l2,
+        normalize=False, with_ids=False,
     )  # fmt: skip
     tree = pipeline4.Searched4(searched, floats(codebooks.transpose(0, 2, 1)), residual, packed, packed)
     pipeline4.search_block(floats(queries), tree, k, keep, topk.capacity_for(keep), nprobe, need, *found)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annvq.codebooks import ProductCodebook
+from annvq.index.codes.probes import NOT_IN_BYTES, coarse_of
 from annvq.kernels.registers.tiles import readonly
 from annvq.kernels.scan import scan4, scan8, topk
 from annvq.kernels.scan.coarse import Coarse, CodedCentroids, ExactCentroids, choose_lists, probe
@@ -354,13 +355,36 @@ def test_probes_of_integers_are_exact(nq, d, nlist, nprobe, need, l2, seed):
     shifted = (centroids - l2 * shift).astype(np.float32)
     squares = np.square(shifted).sum(axis=1) if l2 else NOTHING
     exactly = ExactCentroids(gemm.pack(shifted), readonly(shift.astype(np.float32)), readonly(squares))
-    coarse = Coarse(exactly, NOT_CODED, keys_of(nlist))
+    coarse = Coarse(exactly, NOT_CODED, NOT_IN_BYTES, keys_of(nlist))
     lists, counts, scores = probe(readonly(queries.astype(np.float32)), coarse, live, nprobe, need)
     exact = -np.square(queries[:, None] - centroids).sum(axis=2) if l2 else queries @ centroids.T
     assert np.array_equal(scores, exact)
     found = [row[:count].tolist() for row, count in zip(lists, counts, strict=True)]
     assert sets(found) == sets(chosen(exact, live, nprobe, need))
     assert_roughly_nearest_first(exact, found)
+
+
+@PROPERTY
+@given(
+    nq=st.integers(0, 5), d=st.integers(1, 40), nlist=st.integers(1, 150), far=st.sampled_from([0, 100]),
+    l2=st.booleans(), seed=SEEDS,
+)  # fmt: skip
+def test_probes_in_bytes_score_nearly_exactly(nq, d, nlist, far, l2, seed):
+    """The error is that of 8 bits of what is left of query and centroid once their mean is subtracted."""
+    rng = np.random.default_rng(seed)
+    centroids = (rng.normal(size=(nlist, d)) + far).astype(np.float32)
+    queries = (rng.normal(size=(nq, d)) + far).astype(np.float32)
+    coarse = coarse_of(centroids, l2, in_bytes=True)
+    lists, counts, scores = probe(readonly(queries), coarse, np.ones(nlist, np.int64), nlist, 0)
+    wide = queries.astype(np.float64)
+    exact = -np.square(wide[:, None] - centroids).sum(axis=2) if l2 else wide @ centroids.T
+    assert counts.tolist() == [nlist] * nq
+    assert np.array_equal(np.sort(lists, axis=1), np.tile(np.arange(nlist), (nq, 1)))
+    left, mean = centroids - centroids.mean(axis=0), centroids.mean(axis=0)
+    sizes = np.abs(wide - mean).max(axis=1, initial=0)[:, None] * np.abs(left).max(axis=1, initial=0)
+    assert (
+        np.abs(scores - exact) <= 0.017 * (1 + l2) * d * sizes + 1e-5 * np.abs(exact) + 1e-6 * d * far * far + 1e-6
+    ).all()
 
 
 def coded(centroids):
@@ -382,7 +406,8 @@ def test_probes_by_codes_find_nearly_the_nearest(nq, d, nlist, nprobe, need, sha
     live = rng.integers(1, 9, nlist) * (rng.random(nlist) < share)
     squares = np.square(centroids).sum(axis=1) if l2 else NOTHING
     zero = readonly(np.zeros(d, np.float32))
-    coarse = Coarse(ExactCentroids(gemm.pack(centroids), zero, readonly(squares)), coded(centroids), keys_of(nlist))
+    exactly = ExactCentroids(gemm.pack(centroids), zero, readonly(squares))
+    coarse = Coarse(exactly, coded(centroids), NOT_IN_BYTES, keys_of(nlist))
     lists, counts, scores = probe(readonly(queries), coarse, live, nprobe, need)
     wide = queries.astype(np.float64)
     exact = -np.square(wide[:, None] - centroids).sum(axis=2) if l2 else wide @ centroids.T

@@ -20,7 +20,7 @@ def filled(scores, keep, keys):
             pool_scores[count], pool_rows[count] = score, row
             count += 1
             if count == len(pool_scores):
-                count, threshold = topk.thinned(pool_scores, pool_rows, keep, keys)
+                count, threshold = topk.thinned(pool_scores, pool_rows, count, keep, keys)
                 assert keep <= count < len(pool_scores)
     return topk.Candidates(pool_scores[None], pool_rows[None], np.array([count]), np.array([threshold]))
 

@@ -10,17 +10,19 @@ from annvq.arrays import frozen
 from annvq.codebooks import ProductCodebook
 from annvq.kernels.registers.tiles import readonly
 from annvq.kernels.scan import scan4
-from annvq.kernels.scan.coarse import Coarse, CodedCentroids, ExactCentroids, probe
+from annvq.kernels.scan.coarse import ByteCentroids, Coarse, CodedCentroids, ExactCentroids, probe
 from annvq.kernels.scan.lists import PackedCodes, Visits, blocks_for, part_of
-from annvq.kernels.vectors import gemm
+from annvq.kernels.vectors import bytematrix, gemm
 from annvq.kernels.vectors.dots import squared_norms
 
 
-def coarse_of(centroids: np.ndarray, l2: bool, codebook: ProductCodebook | None = None) -> Coarse:
+def coarse_of(
+    centroids: np.ndarray, l2: bool, codebook: ProductCodebook | None = None, *, in_bytes: bool = False
+) -> Coarse:
     """Prepare centroids (nlist, d) float32 for choosing lists; ``codebook`` codes them if there are many.
 
-    Under "l2", centroids and queries are shifted by the mean centroid, so that data far from the origin lose no
-    precision.
+    Under "l2" and ``in_bytes``, centroids and queries are shifted by the mean centroid, so that data far from the
+    origin lose no precision.
     """
     coded, keys = _NOT_CODED, frozen(np.arange(len(centroids)))
     if codebook is not None:
@@ -29,16 +31,23 @@ def coarse_of(centroids: np.ndarray, l2: bool, codebook: ProductCodebook | None 
         blocks = frozen(blocks_for(np.diff(offsets)))
         codes = _NO_CODES._replace(packed=packed, offsets=frozen(offsets), block_offsets=blocks)
         coded = CodedCentroids(frozen(centroids.reshape(-1)), codebook.transposed, codes)
-    shift, squares = np.zeros(centroids.shape[1], np.float32), np.empty(0, np.float32)
+    mean = frozen(centroids.mean(axis=0, dtype=np.float64).astype(np.float32))
+    moved = centroids - mean
+    squares = squared_norms(moved) if l2 else np.empty(0, np.float32)
+    exact = ExactCentroids(gemm.pack(centroids), frozen(np.zeros_like(mean)), frozen(squares))
     if l2:
-        shift = centroids.mean(axis=0, dtype=np.float64).astype(np.float32)
-        centroids = centroids - shift
-        squares = squared_norms(centroids)
-    return Coarse(ExactCentroids(gemm.pack(centroids), frozen(shift), frozen(squares)), coded, keys)
+        exact = ExactCentroids(gemm.pack(moved), mean, frozen(squares))
+    levels = NOT_IN_BYTES
+    if in_bytes:  # <q, c> = <q - m, c - m> + <c, m> + <q - m, m>
+        adds = -squares if l2 else gemm.products(centroids, gemm.pack(mean[None]), 1)[:, 0]
+        levels = ByteCentroids(mean, bytematrix.pack(np.ascontiguousarray(moved.T), adds), l2)
+    return Coarse(exact, coded, levels, keys)
 
 
 _FLOATS, _BYTES, _WORDS = (frozen(np.empty(0, dtype)) for dtype in (np.float32, np.uint8, np.int64))
 _NO_CODES = PackedCodes(_BYTES, _WORDS, _WORDS, _FLOATS, _BYTES, frozen(np.empty(0, np.uint32)), 0)
+NO_MATRIX = bytematrix.ByteMatrix(_BYTES, frozen(np.empty(0, np.int32)), _FLOATS, _FLOATS)
+NOT_IN_BYTES = ByteCentroids(_FLOATS, NO_MATRIX, False)
 _NOT_CODED = CodedCentroids(_FLOATS, frozen(np.empty((0, 0, 0), np.float32)), _NO_CODES)
 
 

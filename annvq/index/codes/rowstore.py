@@ -6,6 +6,7 @@ The same store serves as the codes of a flat index and as the refine store behin
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -18,6 +19,7 @@ from annvq.codebooks import ScalarCodebook
 from annvq.errors import NonFiniteError
 from annvq.index.codes.byrow import ByRow
 from annvq.index.codes.kind import Fields, Layout, Section
+from annvq.index.codes.localrows import NO_LOCAL_ROWS
 from annvq.index.codes.pools import Pools
 from annvq.index.codes.probes import Probes
 from annvq.index.rows.segment import Segment
@@ -91,6 +93,13 @@ class RowStore(ByRow):
     def rescore(self, queries: np.ndarray, segment: Segment, pools: Pools) -> None:
         """Replace the pooled scores of the segment's rows by scores of the stored rows; ``queries (nq, d)``."""
         scanflat.rescore(padded(queries), self.store(segment), self.l2, segment.base, pools.candidates)
+
+    def narrow(self, queries: np.ndarray, segments: Sequence[Segment], pools: Pools, k: int, keys: np.ndarray) -> None:
+        """Drop nothing: all candidates are scored with all that is stored."""
+
+    def refined(self, segment: Segment) -> pipeline.Refined:
+        """Return a segment's rows as the kernel of a whole search takes them."""
+        return pipeline.Refined(self.store(segment), NO_LOCAL_ROWS)
 
     def fused(self, searched: pipeline.Searched, segment: Segment) -> None:
         """Return None: rows are searched stage by stage."""

@@ -16,6 +16,7 @@
 | | `RQ8`, `RQ8x4` | residual quantizer, 8 stages of 8 or 4 bits |
 | | `RaBitQ`, `RaBitQ4` | 1, 4 bits per dimension, always rotated at random |
 | refine | `RFlat`, `Refine(Flat)`, `Refine(SQfp16)`, `Refine(SQ8)` | |
+| | `Refine(LVQ8)`, `Refine(LVQ8x8)` | 8 or 16 bits with a range per vector; not in Faiss |
 
 As in Faiss, codes behind `IVF` are of residuals, except `PQ{M}x4fs`.
 """
@@ -28,6 +29,7 @@ from typing import NamedTuple
 
 from annvq.errors import RecipeError
 from annvq.index.codes.kinds import KINDS
+from annvq.index.codes.refine import REFINES
 from annvq.index.codes.spec import CodebookSpec
 from annvq.index.recipe.spec import Auto, Recipe
 from annvq.index.values import did_you_mean
@@ -37,13 +39,13 @@ _STAGES = ("rotation", "lists", "codes", "refine")
 _SPELLINGS = {
     "rotation": re.compile(rf"OPQ(?P<M>{_NUMBER})|(?:PCA|(?P<first>Truncate))(?P<dims>{_NUMBER})|RR"),
     "lists": re.compile(rf"IVF(?P<nlist>{_NUMBER}|auto)?"),
-    "refine": re.compile(r"RFlat|Refine\((?P<kind>Flat|SQfp16|SQ8)\)"),
+    "refine": re.compile(rf"RFlat|Refine\((?P<kind>{'|'.join(kind.text for kind in REFINES.values())})\)"),
 }
 _ACCEPTED = {
     "rotation": "OPQ{M}, PCA{dims}, Truncate{dims}, RR",
     "lists": "IVF{nlist}, IVF",
     "codes": "Flat, BFlat, SQ8, SQ4, SQfp16, PQ{M}, PQ{M}x8, PQ{M}x4, PQ{M}x4fs, PQ{M}x4fsr, RQ{M}x8, RaBitQ{bits}",
-    "refine": "RFlat, Refine(SQ8), Refine(SQfp16), Refine(Flat)",
+    "refine": "RFlat, " + ", ".join(f"Refine({kind.text})" for kind in REFINES.values()),
 }
 _NEAR = (
     "OPQ32",
@@ -69,7 +71,7 @@ _NOT_HERE = (
     (r"PQ[0-9]+x4fsr?_[0-9]+", "a block always has 32 vectors; use PQ{M}x4fs"),
     (r"(IDMap|IDMap2)(,.*)?", "every index has ids; leave it out"),
 )
-_REFINES = {"Flat": "fp32", "SQfp16": "fp16", "SQ8": "sq8"}
+_REFINES = {kind.text: name for name, kind in REFINES.items()}
 
 
 class _Token(NamedTuple):
@@ -135,7 +137,7 @@ def to_factory(recipe: Recipe) -> str:
         parts.append("IVF" if recipe.nlist == "auto" else f"IVF{recipe.nlist}")
     parts.append(KINDS[codebook.kind].spelled(codebook))
     if recipe.refine is not None:
-        parts.append("RFlat" if recipe.refine == "fp32" else f"Refine({KINDS[recipe.refine].spelled(codebook)})")
+        parts.append("RFlat" if recipe.refine == "fp32" else f"Refine({REFINES[recipe.refine].text})")
     return ",".join(parts)
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from annvq.errors import RecipeError
 from annvq.index.codes.kind import Layout
 from annvq.index.codes.kinds import KINDS
-from annvq.index.codes.rowstore import row_layout
+from annvq.index.codes.refine import REFINES
 from annvq.index.codes.spec import CodebookSpec
 from annvq.index.recipe import rules
 from annvq.index.values import check_count, check_keys, check_one_of, check_share, toml_value
@@ -29,7 +29,6 @@ else:
 Auto = Literal["auto"]
 
 ROTATIONS = ("opq", "pca", "random", "truncate")
-REFINES = ("sq8", "fp16", "fp32")
 LEARNED = ("jpq", "repconc", "distill-vq")
 
 
@@ -106,7 +105,8 @@ class Recipe:
         Whether every row gets a second code, in another list (`annvq.index.codes.spill`): for 4-bit codes of
         residuals; used for metrics "ip" and "cosine", dropped for "l2".
     refine
-        Second, more precise copy of the vectors that rescores the scan's best: None, ``"sq8"``,
+        Second, more precise copy of the vectors that rescores the scan's best: None, ``"lvq8"`` or ``"lvq8x8"`` (8 or
+        16 bits per dimension, with a range per vector), ``"sq8"`` (8 bits, with learned ranges per dimension),
         ``"fp16"`` or ``"fp32"``.
     learn
         Method of `annvq.learn` that trains the codes on queries, or None: vectors are enough.
@@ -203,8 +203,8 @@ class Recipe:
     def _check_refine(self) -> None:
         if self.refine is None:
             return
-        check_one_of("refine", self.refine, REFINES)
-        if self.rotation != "truncate" and KINDS[self.refine].bits <= KINDS[self.codebook.kind].bits:
+        check_one_of("refine", self.refine, tuple(REFINES))
+        if self.rotation != "truncate" and REFINES[self.refine].bits <= KINDS[self.codebook.kind].bits:
             raise RecipeError(
                 f"refine {self.refine!r} is not more exact than the codes ({self.codebook.kind!r}): "
                 "leave refine out or choose a stronger one"
@@ -340,7 +340,7 @@ class Recipe:
             coded = self.dims if isinstance(self.dims, int) else d
         codebook, l2 = self.codebook.settled(coded), metric == "l2"
         layout = KINDS[codebook.kind].layout(codebook, coded, l2, self.spill and not l2)
-        return layout | row_layout(self.refine, d, "refine") if self.refine else layout
+        return layout | REFINES[self.refine].layout(d, l2) if self.refine else layout
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested plain values without empty ones; `from_dict` reads them back."""

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from annvq import vectors as door
-from annvq.arrays import frozen
 from annvq.hits import Hits
 from annvq.index.codes.kind import FusedSearch
+from annvq.index.codes.localrows import NOT_REFINED
 from annvq.index.rows.snapshot import Snapshot
 from annvq.index.search.params import SearchParams
 from annvq.index.trained import Trained
 from annvq.kernels.scan import pipeline
 from annvq.kernels.scan.topk import capacity_for
-from annvq.kernels.vectors.dots import Store
 
 SPLIT_ROWS = 1 << 15  # rows to scan below which one query is not worth sharing among threads
-_NOTHING = frozen(np.empty(0, np.float32))
-_NO_STORE = Store(_NOTHING, 0, _NOTHING, _NOTHING)
-_NO_PANELS = frozen(np.empty((0, 0, 0), np.float32))
 _FLOAT32 = np.dtype(np.float32)
 _MOST_PLACES = 1 << 12  # hits or candidates of one query; for more, the general search's checks cost little
+_MOST_SETTLED = 64  # depths of searches that are remembered
 _LONGEST_SQUARED = np.float32(door.LONGEST**2 / 2)  # half: sums are rounded
 _CHECKED = np.float32(0)  # queries are not checked again
 
@@ -35,7 +32,7 @@ class Fused:
 
     ``count`` rows may be returned; a query that searches ``most_lists`` or more is worth sharing among threads. One
     query searches ``widening`` times as many lists, and rescores as many candidates, as it asks for, see
-    `annvq.index.search.view.View`.
+    `annvq.index.search.view.View`. ``settled`` remembers what the depths that were asked for come to.
     """
 
     trained: Trained
@@ -45,6 +42,7 @@ class Fused:
     count: int
     most_lists: float
     widening: float
+    settled: dict[tuple, tuple[int, ...]] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, trained: Trained, snapshot: Snapshot, widening: float = 1.0) -> Fused | None:
@@ -54,13 +52,10 @@ class Fused:
         segment = snapshot.segments[0]
         with_ids = segment.ids.kind == "int"
         searched = pipeline.Searched(
-            rotation=pipeline.Rotation(
-                _NO_PANELS if trained.rotation is None else trained.rotation.panels,
-                _NOTHING if trained.center is None else trained.center,
-            ),
+            rotation=trained.turning,
             coarse=trained.coarse,
             searchable=snapshot.searchable_per_list,
-            store=_NO_STORE if trained.refine is None else trained.refine.store(segment),
+            refined=NOT_REFINED if trained.refine is None else trained.refine.refined(segment),
             keys=snapshot.keys,
             row_base=segment.base,
             l2=trained.l2,
@@ -94,35 +89,42 @@ class Fused:
         and the general search answers or says what is wrong.
         """
         query = _plain(query, self.trained.dim)
-        count = self.count
-        if query is None or not (type(k) is int and 0 < k <= _MOST_PLACES and k <= count):
-            return None
-        if nprobe is None:
-            nprobe = depth.nprobe
-        elif not (type(nprobe) is int and nprobe > 0):
-            return None
-        if rerank is None:
-            rerank = max(depth.rerank, 2 * k)
-        elif not (type(rerank) is int and rerank > 0):
-            return None
-        if self.widening != 1.0:
-            nprobe, rerank = math.ceil(nprobe * self.widening), math.ceil(rerank * self.widening)
-        if threads is None:
-            if nprobe >= self.most_lists:
-                return None
-        elif not (type(threads) is int and threads == 1):
-            return None
-        trained = self.trained
-        keep = max(k, min(rerank, count)) if trained.refine is not None else trained.codes.pool_depth(k)
-        scores, ids = np.empty((1, k), np.float32), np.empty((1, k), np.int64)
-        nprobe = min(nprobe, trained.nlist)
-        if not self.search.kernel(
-            query[None], *self.search.plan, k, keep, self._capacity(keep), nprobe, keep, _LONGEST_SQUARED, scores, ids
+        if query is None or not (
+            type(k) is int
+            and (nprobe is None or type(nprobe) is int)
+            and (rerank is None or type(rerank) is int)
+            and (threads is None or type(threads) is int)
         ):
             return None
+        asked = k, nprobe, rerank, threads, depth
+        settled = self.settled.get(asked)
+        if settled is None:
+            settled = self._settle(*asked)
+            if settled is None:
+                return None
+            if len(self.settled) < _MOST_SETTLED:
+                self.settled[asked] = settled
+        scores, ids = np.empty((1, k), np.float32), np.empty((1, k), np.int64)
+        if not self.search.kernel(query[None], *self.search.plan, k, *settled, _LONGEST_SQUARED, scores, ids):
+            return None
         hits = Hits(ids if self.with_ids else self.snapshot.take_ids(ids), scores)
-        hits.metric = trained.metric
+        hits.metric = self.trained.metric
         return hits
+
+    def _settle(
+        self, k: int, nprobe: int | None, rerank: int | None, threads: int | None, depth: SearchParams
+    ) -> tuple[int, ...] | None:
+        """Return keep, capacity, nprobe and need of one query, as the kernel takes them; None for anything unusual."""
+        nprobe = depth.nprobe if nprobe is None else nprobe
+        rerank = max(depth.rerank, 2 * k) if rerank is None else rerank
+        if not (0 < k <= min(_MOST_PLACES, self.count) and nprobe > 0 and rerank > 0 and threads in (None, 1)):
+            return None
+        nprobe, rerank = math.ceil(nprobe * self.widening), math.ceil(rerank * self.widening)
+        if threads is None and nprobe >= self.most_lists:
+            return None
+        trained = self.trained
+        keep = max(k, min(rerank, self.count)) if trained.refine is not None else trained.codes.pool_depth(k)
+        return keep, self._capacity(keep), min(nprobe, trained.nlist), keep
 
 
 def _plain(query: Any, dim: int) -> np.ndarray | None:

@@ -18,7 +18,7 @@ def range_search(view: View, query: np.ndarray, least: float, nprobe: int) -> tu
     codes, without the rounding of the scan's tables.
     """
     trained, snapshot = view.trained, view.snapshot
-    rotated = trained.rotate(query)
+    rotated = trained.turn(query)
     probes = probe(trained, rotated, nprobe, 0, snapshot.searchable_per_list)
     rows = np.concatenate([_rows(snapshot, probes), np.empty(0, np.int64)])
     pools = Pools.of(rows, 1)

@@ -122,7 +122,7 @@ def _score_rows(
     trained, snapshot = view.trained, view.snapshot
     prepared = None
     if trained.refine is None:
-        rotated = trained.rotate(queries)
+        rotated = trained.turn(queries)
         every = probe(trained, rotated, trained.nlist, 0, snapshot.searchable_per_list)
         prepared = trained.codes.prepare(rotated, every)
     if trace is not None:
@@ -149,7 +149,7 @@ def _search_block(
     trace: Trace | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     trained, snapshot = view.trained, view.snapshot
-    rotated = trained.rotate(queries)
+    rotated = trained.turn(queries)
     live = snapshot.searchable_per_list
     probes = probe(trained, rotated, nprobe, keep, live)
     prepared: Any = trained.codes.prepare(rotated, probes)
@@ -173,9 +173,12 @@ def _search_block(
         trace.ends("scan")
     if trained.refine is not None or not trained.codes.scan_is_final:
         pools.cut(snapshot.keys)
-        rescore(trained, snapshot, queries, prepared, pools)
         if trace is not None:
             trace.rows_rescored += int(pools.counts.sum())
+        if trained.refine is not None:
+            trained.refine.narrow(queries, snapshot.segments, pools, k, snapshot.keys)
+        rescore(trained, snapshot, queries, prepared, pools)
+        if trace is not None:
             trace.ends("rescore")
     best = pools.best(k, snapshot.keys)
     if trace is not None:

@@ -46,6 +46,7 @@ U8x32 = Vector("U8x32", _I8, 32)
 U8x64 = Vector("U8x64", _I8, 64)
 I32x16 = Vector("I32x16", _I32, 16)
 I16x32 = Vector("I16x32", _I16, 32)
+I64x16 = Vector("I64x16", _I64, 16)
 F32x16 = Vector("F32x16", _F32, 16)
 
 
@@ -86,6 +87,7 @@ def _load(vector: Vector) -> Any:
 load_u8x32 = _load(U8x32)  # loads 32 bytes from element `index` of a uint8 array
 load_u8x64 = _load(U8x64)  # loads 64 bytes from element `index` of a uint8 array
 load_f32x16 = _load(F32x16)  # loads 16 floats from element `index` of a float32 array
+load_i32x16 = _load(I32x16)  # loads 16 integers from element `index` of an int32 or uint32 array
 
 
 def _store(vector: Vector) -> Any:
@@ -167,16 +169,18 @@ def load_f32_tail(typingctx, array, index, count):
     return F32x16(array, types.intp, types.intp), codegen
 
 
-def _masked_load(context: Any, builder: Any, array_type: Any, args: Any, element: ir.Type, name: str) -> Any:
-    """Emit the load of ``args[2]`` < 16 elements from element ``args[1]`` of array ``args[0]`` into 16 lanes.
+def _masked_load(
+    context: Any, builder: Any, array_type: Any, args: Any, element: ir.Type, name: str, count: int = 16
+) -> Any:
+    """Emit the load of fewer than ``count`` elements, ``args[2]``, from element ``args[1]`` of array ``args[0]`` on.
 
     The remaining lanes are zero, and their elements are not read.
     """
-    narrow, lanes = ir.VectorType(element, 16), ir.VectorType(_I64, 16)
+    narrow, lanes = ir.VectorType(element, count), ir.VectorType(_I64, count)
     pointer = _pointer(context, builder, array_type, args[0], args[1], narrow)
-    mask = builder.icmp_signed("<", _const(lanes, range(16)), _splat(builder, args[2], lanes))
+    mask = builder.icmp_signed("<", _const(lanes, range(count)), _splat(builder, args[2], lanes))
     function_type = ir.FunctionType(narrow, [pointer.type, _I32, mask.type, narrow])
-    full_name = f"llvm.masked.load.v16{name}.p0v16{name}"
+    full_name = f"llvm.masked.load.v{count}{name}.p0v{count}{name}"
     function = cgutils.get_or_insert_function(builder.module, function_type, full_name)
     return builder.call(function, [pointer, ir.Constant(_I32, 1), mask, ir.Constant(narrow, None)])
 
@@ -194,6 +198,73 @@ def load_row_tail(typingctx, array, index, count, minimum, step, i):
         return _decode(context, builder, sig, args, value, convert)
 
     return F32x16(array, types.intp, types.intp, minimum, step, types.intp), codegen
+
+
+@intrinsic
+def load_f32(typingctx, array, index):
+    """Load a float32 number from byte ``index`` of a uint8 array."""
+
+    def codegen(context, builder, sig, args):
+        value = builder.load(_pointer(context, builder, sig.args[0], args[0], args[1], _F32))
+        value.align = 1
+        return value
+
+    return types.float32(array, types.intp), codegen
+
+
+@intrinsic
+def store_f32(typingctx, array, index, value):
+    """Store a float32 number at byte ``index`` of a uint8 array."""
+
+    def codegen(context, builder, sig, args):
+        builder.store(args[2], _pointer(context, builder, sig.args[0], args[0], args[1], _F32)).align = 1
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.float32), codegen
+
+
+@intrinsic
+def load_levels(typingctx, array, index):
+    """Load 16 bytes from element ``index`` of a uint8 array as float32."""
+
+    def codegen(context, builder, sig, args):
+        value = builder.load(_pointer(context, builder, sig.args[0], args[0], args[1], ir.VectorType(_I8, 16)))
+        value.align = 1
+        return builder.uitofp(value, F32x16.llvm)
+
+    return F32x16(array, types.intp), codegen
+
+
+@intrinsic
+def load_levels_tail(typingctx, array, index, count):
+    """Load ``count`` < 16 bytes from element ``index`` of a uint8 array as float32; the remaining lanes are zero."""
+
+    def codegen(context, builder, sig, args):
+        return builder.uitofp(_masked_load(context, builder, sig.args[0], args, _I8, "i8"), F32x16.llvm)
+
+    return F32x16(array, types.intp, types.intp), codegen
+
+
+@intrinsic
+def load_u8x64_tail(typingctx, array, index, count):
+    """Load ``count`` < 64 bytes from element ``index`` of a uint8 array; the remaining bytes are zero and not read."""
+
+    def codegen(context, builder, sig, args):
+        return _masked_load(context, builder, sig.args[0], args, _I8, "i8", 64)
+
+    return U8x64(array, types.intp, types.intp), codegen
+
+
+@intrinsic
+def first_lanes(typingctx, v, count):
+    """Return the first ``count`` of 16 floats; the others are zero."""
+
+    def codegen(context, builder, sig, args):
+        lanes = ir.VectorType(_I64, 16)
+        mask = builder.icmp_signed("<", _const(lanes, range(16)), _splat(builder, args[1], lanes))
+        return builder.select(mask, args[0], ir.Constant(F32x16.llvm, None))
+
+    return F32x16(F32x16, types.intp), codegen
 
 
 @intrinsic
@@ -218,6 +289,12 @@ def zero_i16x32(typingctx):
 def splat_i32(typingctx, value):
     """Return one int32 in all 16 lanes."""
     return I32x16(types.int32), lambda context, builder, sig, args: _splat(builder, args[0], I32x16.llvm)
+
+
+@intrinsic
+def add_i32(typingctx, a, b):
+    """Return a + b, modulo 2^32."""
+    return I32x16(I32x16, I32x16), lambda context, builder, sig, args: builder.add(*args)
 
 
 @intrinsic
@@ -274,6 +351,20 @@ def maximum(typingctx, a, b):
     return F32x16(F32x16, F32x16), codegen
 
 
+def _rounded(name: str) -> Any:
+    @intrinsic
+    def rounded(typingctx, v):
+        def codegen(context, builder, sig, args):
+            return _call(builder, f"llvm.{name}.v16f32", F32x16.llvm, [args[0]])
+
+        return F32x16(F32x16), codegen
+
+    return rounded
+
+
+nearest, floor = _rounded("rint"), _rounded("floor")  # whole numbers; halves go to the even one
+
+
 def _extreme(relation: str) -> Any:
     @intrinsic
     def extreme(typingctx, v):
@@ -301,6 +392,19 @@ def store_levels(typingctx, array, index, v):
 
     The floats are at least 0 and below 256.
     """
+
+    def codegen(context, builder, sig, args):
+        narrow = ir.VectorType(_I8, 16)
+        levels = builder.trunc(builder.fptosi(args[2], I32x16.llvm), narrow)
+        builder.store(levels, _pointer(context, builder, sig.args[0], args[0], args[1], narrow)).align = 1
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, F32x16), codegen
+
+
+@intrinsic
+def store_signed(typingctx, array, index, v):
+    """Store 16 whole floats from -128 to 127 as signed bytes at element ``index`` of a uint8 array."""
 
     def codegen(context, builder, sig, args):
         narrow = ir.VectorType(_I8, 16)
@@ -367,6 +471,72 @@ def trailing_zeros(typingctx, mask):
 
 
 @intrinsic
+def ones(typingctx, mask):
+    """Return how many bits of a uint32 are set."""
+    return types.int64(types.uint32), lambda context, builder, sig, args: builder.zext(builder.ctpop(args[0]), _I64)
+
+
+@intrinsic
+def places_from(typingctx, first):
+    """Return the int64 numbers ``first``, ``first + 1``, ... ``first + 15``."""
+
+    def codegen(context, builder, sig, args):
+        return builder.add(_splat(builder, args[0], I64x16.llvm), _const(I64x16, range(16)))
+
+    return I64x16(types.int64), codegen
+
+
+@intrinsic
+def places_at(typingctx, mapping, index, first):
+    """Return ``first`` plus each of 16 numbers from element ``index`` of a uint32 array, as int64."""
+
+    def codegen(context, builder, sig, args):
+        value = builder.load(_pointer(context, builder, sig.args[0], args[0], args[1], ir.VectorType(_I32, 16)))
+        value.align = 4
+        return builder.add(builder.zext(value, I64x16.llvm), _splat(builder, args[2], I64x16.llvm))
+
+    return I64x16(mapping, types.intp, types.int64), codegen
+
+
+load_i64x16 = _load(I64x16)  # loads 16 integers from element `index` of an int64 array
+
+
+@intrinsic
+def pack_f32(typingctx, array, index, v, mask):
+    """Store the lanes of 16 floats that ``mask`` names, one after the other, at element ``index`` (AVX-512 only).
+
+    The 16 elements from there on are overwritten. ``array`` is float32.
+    """
+
+    def codegen(context, builder, sig, args):
+        bits = builder.bitcast(builder.trunc(args[3], _I16), ir.VectorType(_I1, 16))
+        packed = _call(builder, "llvm.x86.avx512.mask.compress.v16f32", F32x16.llvm, [args[2], args[2], bits])
+        builder.store(packed, _pointer(context, builder, sig.args[0], args[0], args[1], F32x16.llvm)).align = 1
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, F32x16, types.uint32), codegen
+
+
+@intrinsic
+def pack_i64(typingctx, array, index, v, mask):
+    """Do what `pack_f32` does for 16 int64 numbers (AVX-512 only)."""
+
+    def codegen(context, builder, sig, args):
+        half = ir.VectorType(_I64, 8)
+        where = args[1]
+        for first in (0, 8):
+            lanes = builder.shuffle_vector(args[2], args[2], _const(ir.VectorType(_I32, 8), range(first, first + 8)))
+            byte = builder.trunc(builder.lshr(args[3], ir.Constant(_I32, first)), _I8)
+            bits = builder.bitcast(byte, ir.VectorType(_I1, 8))
+            packed = _call(builder, "llvm.x86.avx512.mask.compress.v8i64", half, [lanes, lanes, bits])
+            builder.store(packed, _pointer(context, builder, sig.args[0], args[0], where, half)).align = 8
+            where = builder.add(where, builder.zext(builder.ctpop(byte), _I64))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, I64x16, types.uint32), codegen
+
+
+@intrinsic
 def prefetch(typingctx, array, index):
     """Ask the CPU to fetch the cache line that holds element ``index`` of ``array``."""
 
@@ -406,35 +576,45 @@ def dot4_u8i8(typingctx, accumulator, unsigned, signed):
     """Add to lane i the products of bytes 4 i .. 4 i + 3 of a vector of unsigned and a vector of signed bytes."""
 
     def codegen(context, builder, sig, args):
-        if ACTIVE != "avx512":
+        if ACTIVE == "avx512":
+            return dpbusd(builder, *args)
+        if ACTIVE != "avx2":
             return _dot4_generic(builder, *args)
-        return dpbusd(builder, *args)
+        accumulator, unsigned, signed = args
+        seven = _const(U8x64, [127] * 64)
+        low = _dot4_avx2(builder, builder.and_(unsigned, seven), signed, 1)
+        top = _dot4_avx2(builder, builder.lshr(unsigned, _const(U8x64, [7] * 64)), signed, 128)
+        return builder.add(accumulator, builder.add(low, top))
 
     return I32x16(I32x16, U8x64, U8x64), codegen
 
 
+def _dot4_avx2(builder: Any, unsigned: Any, signed: Any, factor: int) -> Any:
+    """Emit ``factor`` times the dot products of bytes of at most 127 with signed bytes, four in each of 16 lanes.
+
+    Sums of two products fit 16 bits, as AVX2's multiplication of bytes demands.
+    """
+    halves = []
+    for half in (range(32), range(32, 64)):
+        lanes = ir.Constant(ir.VectorType(_I32, 32), list(half))
+        parts = [builder.shuffle_vector(operand, operand, lanes) for operand in (unsigned, signed)]
+        pairs = _call(builder, "llvm.x86.avx2.pmadd.ub.sw", ir.VectorType(_I16, 16), parts)
+        factors = ir.Constant(ir.VectorType(_I16, 16), [factor] * 16)
+        halves.append(_call(builder, "llvm.x86.avx2.pmadd.wd", ir.VectorType(_I32, 8), [pairs, factors]))
+    return builder.shuffle_vector(*halves, _const(ir.VectorType(_I32, 16), range(16)))
+
+
 @intrinsic
 def dot4_u7i8(typingctx, accumulator, unsigned, signed):
-    """Do what `dot4_u8i8` does, for unsigned bytes of at most 127 and signed bytes of at least -127.
-
-    With these limits, sums of two products fit 16 bits, as AVX2's multiplication of bytes demands.
-    """
+    """Do what `dot4_u8i8` does, for unsigned bytes of at most 127, which takes AVX2 half the instructions."""
 
     def codegen(context, builder, sig, args):
         if ACTIVE == "avx512":
             return dpbusd(builder, *args)
         if ACTIVE != "avx2":
             return _dot4_generic(builder, *args)
-        accumulator, *operands = args
-        halves = []
-        for half in (range(32), range(32, 64)):
-            lanes = ir.Constant(ir.VectorType(_I32, 32), list(half))
-            parts = [builder.shuffle_vector(operand, operand, lanes) for operand in operands]
-            pairs = _call(builder, "llvm.x86.avx2.pmadd.ub.sw", ir.VectorType(_I16, 16), parts)
-            ones = ir.Constant(ir.VectorType(_I16, 16), [1] * 16)
-            halves.append(_call(builder, "llvm.x86.avx2.pmadd.wd", ir.VectorType(_I32, 8), [pairs, ones]))
-        whole = builder.shuffle_vector(*halves, _const(ir.VectorType(_I32, 16), range(16)))
-        return builder.add(accumulator, whole)
+        accumulator, unsigned, signed = args
+        return builder.add(accumulator, _dot4_avx2(builder, unsigned, signed, 1))
 
     return I32x16(I32x16, U8x64, U8x64), codegen
 

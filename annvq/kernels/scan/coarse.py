@@ -8,15 +8,18 @@ import numpy as np
 
 from annvq.kernels.clusters.assign import pair_score
 from annvq.kernels.compile.jit import kernel
-from annvq.kernels.compile.scratch import empty, zeros
+from annvq.kernels.compile.scratch import empty, local, local_zeros
+from annvq.kernels.registers import simd
 from annvq.kernels.registers.tiles import LANES, ROWS
 from annvq.kernels.scan import scan4
 from annvq.kernels.scan.lists import PackedCodes
 from annvq.kernels.scan.lookup_tables import fill_lookup_tables, quantize_lookup_tables
 from annvq.kernels.scan.topk import MINUS_INFINITY, Candidates, cut, cut_pools, sort
+from annvq.kernels.vectors.bytematrix import ByteMatrix, fill_products_of
 from annvq.kernels.vectors.gemm import fill_products
 
 _STEPS = 64
+_RANKED = 32  # at most so many lists are sorted by counting
 
 
 class ExactCentroids(NamedTuple):
@@ -38,11 +41,20 @@ class CodedCentroids(NamedTuple):
     codes: PackedCodes  # codes of all centroids, as a single list
 
 
+class ByteCentroids(NamedTuple):
+    """The data needed to score all centroids in bytes; empty where they are scored in floats."""
+
+    shift: np.ndarray  # (d,) float32, subtracted from queries as it was from centroids
+    matrix: ByteMatrix  # (d, nlist)
+    l2: bool
+
+
 class Coarse(NamedTuple):
     """The data needed to choose the lists of a query."""
 
     exact: ExactCentroids
     coded: CodedCentroids
+    bytes: ByteCentroids
     keys: np.ndarray  # (nlist,) int64, 0 .. nlist - 1: of equal scores, the lower centroid is nearer
 
 
@@ -67,14 +79,8 @@ def choose_lists(centroid_scores, live, nprobe, need, keys, scratch_scores, scra
         Outputs, (nq, nlist) int64 and (nq,) int64.
 
     """
-    nlist = centroid_scores.shape[1]
     for q in range(counts.size):
-        held = np.int64(0)
-        for l in range(nlist):
-            if live[l] > 0:
-                scratch_scores[held] = centroid_scores[q, l]
-                scratch_rows[held] = l
-                held += 1
+        held = _gather(centroid_scores, q, live, scratch_scores, scratch_rows)
         wanted = min(nprobe, held)
         if wanted < held:
             cut(scratch_scores, scratch_rows, held, wanted, keys)
@@ -82,7 +88,7 @@ def choose_lists(centroid_scores, live, nprobe, need, keys, scratch_scores, scra
         for i in range(wanted):
             found += live[scratch_rows[i]]
         if found < need and wanted < held:
-            within = _nearest_with(need, scratch_scores, scratch_rows, live, held, wanted, keys)
+            within = _nearest_with(need, centroid_scores, q, live, wanted, keys, scratch_scores, scratch_rows)
             sort(scratch_scores, scratch_rows, within, keys)
             while found < need and wanted < within:
                 found += live[scratch_rows[wanted]]
@@ -95,13 +101,24 @@ def choose_lists(centroid_scores, live, nprobe, need, keys, scratch_scores, scra
 
 
 @kernel
-def _nearest_with(need, scores, rows, live, held, wanted, keys):
-    """Move so many of the nearest lists to the front that they hold ``need`` rows; return how many.
+def _gather(centroid_scores, q, live, scores, rows):
+    """Write the lists that hold live rows, and their scores; return their number."""
+    held = np.int64(0)
+    for l in range(live.size):
+        scores[held], rows[held] = centroid_scores[q, l], l
+        held += np.int64(live[l] > 0)
+    return held
 
-    They are in no order. If there are not enough rows, the result is all ``held`` lists.
+
+@kernel
+def _nearest_with(need, centroid_scores, q, live, wanted, keys, scores, rows):
+    """Write so many of the nearest lists, and their scores, that they hold ``need`` rows; return how many.
+
+    They are in no order. If there are not enough rows, the result is all lists with live rows.
     """
     within = wanted
     while True:
+        held = _gather(centroid_scores, q, live, scores, rows)
         within = 2 * within + 16
         if within >= held:
             return held
@@ -114,26 +131,46 @@ def _nearest_with(need, scores, rows, live, held, wanted, keys):
 
 
 @kernel
+def _rank(scores, rows, count):
+    """Order lists by score, nearest first, by counting how many are nearer; there is no branch on a score."""
+    old_scores, old_rows = local(count, np.float32), local(count, np.int64)
+    for i in range(count):
+        old_scores[i], old_rows[i] = scores[i], rows[i]
+    for i in range(count):
+        mine, place = old_scores[i], np.int64(0)
+        for j in range(i):
+            place += np.int64(not old_scores[j] < mine)
+        for j in range(i + 1, count):
+            place += np.int64(old_scores[j] > mine)
+        scores[place], rows[place] = mine, old_rows[i]
+
+
+@kernel
 def _roughly_sort(scores, rows, count):
     """Order lists by score, nearest first, to a precision of 64 equal steps from the best to the worst score.
 
     If the nearest list comes first, the pool's threshold rises fast. No result depends on the exact order.
     """
+    if count <= _RANKED:
+        _rank(scores, rows, count)
+        return
     low, high = scores[0], scores[0]
     for i in range(1, count):
         low = min(low, scores[i])
         high = max(high, scores[i])
     span = high - low
     scale = np.float32(_STEPS - 1) / span if span > np.float32(0.0) else np.float32(0.0)
-    begins = zeros(_STEPS + 1, np.int64)
-    steps = empty(count, np.int64)
+    begins = local_zeros(_STEPS + 1, np.int64)
+    steps = local(count, np.int64)
     for i in range(count):
         below = (high - scores[i]) * scale  # NaN if scores are infinite
         steps[i] = np.int64(below) if below < np.float32(_STEPS - 1) else np.int64(_STEPS - 1)
         begins[steps[i] + 1] += 1
     for step in range(_STEPS):
         begins[step + 1] += begins[step]
-    old_scores, old_rows = scores[:count].copy(), rows[:count].copy()
+    old_scores, old_rows = local(count, np.float32), local(count, np.int64)
+    for i in range(count):
+        old_scores[i], old_rows[i] = scores[i], rows[i]
     for i in range(count):
         place = begins[steps[i]]
         begins[steps[i]] += 1
@@ -142,6 +179,15 @@ def _roughly_sort(scores, rows, count):
 
 @kernel
 def probe(queries, coarse, live, nprobe, need):
+    """Return what `fill_probes` fills: lists (nq, nlist) int64, counts (nq,) int64 and scores (nq, nlist) float32."""
+    nq, nlist = queries.shape[0], coarse.keys.size
+    lists, counts, scores = empty((nq, nlist), np.int64), empty(nq, np.int64), empty((nq, nlist), np.float32)
+    fill_probes(queries, coarse, live, nprobe, need, lists, counts, scores)
+    return lists, counts, scores
+
+
+@kernel
+def fill_probes(queries, coarse, live, nprobe, need, lists, counts, scores):
     """Choose the lists of every query.
 
     Parameters
@@ -152,20 +198,14 @@ def probe(queries, coarse, live, nprobe, need):
         `Coarse`.
     live, nprobe, need
         As in `choose_lists`.
-
-    Returns
-    -------
-    tuple
-        lists (nq, nlist) int64, counts (nq,) int64, and scores (nq, nlist) float32, which are defined for the chosen
-        lists only.
+    lists, counts, scores
+        Outputs, (nq, nlist) int64, (nq,) int64, and (nq, nlist) float32; scores are defined for the chosen lists only.
 
     """
-    exact, coded, keys = coarse
+    exact, coded, in_bytes, keys = coarse
     nq = queries.shape[0]
     nlist = keys.size
-    scores = empty((nq, nlist), np.float32)
-    lists = empty((nq, nlist), np.int64)
-    counts = zeros(nq, np.int64)
+    counts[:] = 0
     reach = _reach(nprobe)
     together = max(1, nq)
     if coded.codes.packed.size > 0 and 2 * reach <= nlist:
@@ -174,8 +214,10 @@ def probe(queries, coarse, live, nprobe, need):
     for q in range(0, nq, together):
         if counts[q] == 0:  # or too few of the lists that were found may be searched
             some = slice(q, q + together)
-            _probe_exactly(queries[some], exact, live, nprobe, need, keys, lists[some], counts[some], scores[some])
-    return lists, counts, scores
+            if in_bytes.matrix.panels.size > 0:
+                _probe_bytes(queries[some], in_bytes, live, nprobe, need, keys, lists[some], counts[some], scores[some])
+            else:
+                _probe_exactly(queries[some], exact, live, nprobe, need, keys, lists[some], counts[some], scores[some])
 
 
 @kernel
@@ -185,15 +227,44 @@ def _reach(nprobe):
 
 
 @kernel
+def _of_all_lists(queries, q, shift, l2):
+    """Return what the scores of all lists have in common: -|q - shift|^2 or, for inner products, <q - shift, shift>."""
+    d = shift.size
+    total = simd.zero_f32x16()
+    whole = d - d % 16
+    for i in range(0, whole, 16):
+        other = simd.load_f32x16(shift, i)
+        moved = simd.sub(simd.load_f32x16(queries, q * d + i), other)
+        total = simd.fma(moved, moved if l2 else other, total)
+    if whole < d:
+        other = simd.load_f32_tail(shift, whole, d - whole)
+        moved = simd.sub(simd.load_f32_tail(queries, q * d + whole, d - whole), other)
+        total = simd.fma(moved, moved if l2 else other, total)
+    return -simd.hsum(total) if l2 else simd.hsum(total)
+
+
+@kernel
+def _probe_bytes(queries, in_bytes, live, nprobe, need, keys, lists, counts, scores):
+    nlist = keys.size
+    shift, matrix, l2 = in_bytes
+    fill_products_of(queries, shift, matrix, np.float32(2.0 if l2 else 1.0), scores)
+    for q in range(counts.size):
+        same = _of_all_lists(queries, q, shift, l2)
+        for l in range(nlist):
+            scores[q, l] += same
+    choose_lists(scores, live, nprobe, need, keys, local(nlist, np.float32), local(nlist, np.int64), lists, counts)
+
+
+@kernel
 def _probe_exactly(queries, exact, live, nprobe, need, keys, lists, counts, scores):
     panels, shift, squares = exact
     nq, d = queries.shape
     nlist = keys.size
-    tile = empty(ROWS * LANES, np.float32)
+    tile = local(ROWS * LANES, np.float32)
     if squares.size == 0:
         fill_products(queries, panels, nlist, tile, scores)
     else:
-        shifted = empty((nq, d), np.float32)
+        shifted = local((nq, d), np.float32)
         for q in range(nq):
             for i in range(d):
                 shifted[q, i] = queries[q, i] - shift[i]
@@ -202,7 +273,7 @@ def _probe_exactly(queries, exact, live, nprobe, need, keys, lists, counts, scor
             square = pair_score(shifted, q, shifted, q, d, False)
             for l in range(nlist):
                 scores[q, l] = np.float32(2.0) * scores[q, l] - (square + squares[l])
-    choose_lists(scores, live, nprobe, need, keys, empty(nlist, np.float32), empty(nlist, np.int64), lists, counts)
+    choose_lists(scores, live, nprobe, need, keys, local(nlist, np.float32), local(nlist, np.int64), lists, counts)
 
 
 @kernel
@@ -216,16 +287,16 @@ def _probe_coded(queries, coded, l2, live, nprobe, reach, need, keys, lists, cou
     d = queries.shape[1]
     nlist = keys.size
     M, dsub, ksub = transposed.shape
-    sub_vectors = zeros((1, M * dsub), np.float32)
-    table = empty((1, M, ksub), np.float32)
-    quantized = empty((1, (M + 3) // 4 * 64), np.uint8)
-    step, bias = empty(1, np.float32), empty(1, np.float32)
-    piece = zeros((1, 5), np.int64)
+    sub_vectors = local_zeros((1, M * dsub), np.float32)
+    table = local((1, M, ksub), np.float32)
+    quantized = local((1, (M + 3) // 4 * 64), np.uint8)
+    step, bias = local(1, np.float32), local(1, np.float32)
+    piece = local_zeros((1, 5), np.int64)
     piece[0, 4] = nlist
-    threshold = empty(1, np.float32)
-    found = empty((1, 2 * reach + 64), np.float32)
-    found_rows = empty((1, 2 * reach + 64), np.int64)
-    found_count = empty(1, np.int64)
+    threshold = local(1, np.float32)
+    found = local((1, 2 * reach + 64), np.float32)
+    found_rows = local((1, 2 * reach + 64), np.int64)
+    found_count = local(1, np.int64)
     pool = Candidates(found, found_rows, found_count, threshold)
     for q in range(queries.shape[0]):
         for i in range(d):

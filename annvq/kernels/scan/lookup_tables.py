@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from annvq.kernels.compile.jit import kernel
-from annvq.kernels.compile.scratch import empty
+from annvq.kernels.compile.scratch import local
 from annvq.kernels.registers import simd
 
 _LEVELS = np.float32(255.0)  # the highest level of quantized tables
@@ -55,7 +55,7 @@ def quantize_lookup_tables(tables, quantized):
     zero.
     """
     M, ksub = tables.shape
-    lowest = empty(M, np.float32)
+    lowest = local(M, np.float32)
     span = np.float32(0.0)
     bias = np.float32(0.0)
     for m in range(M):

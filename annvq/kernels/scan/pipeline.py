@@ -13,12 +13,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from annvq.kernels.compile.jit import REASSOCIATE, kernel
-from annvq.kernels.compile.scratch import empty, zeros
+from annvq.kernels.compile.scratch import empty, local, local_zeros
 from annvq.kernels.registers.tiles import LANES, ROWS
 from annvq.kernels.scan import scanflat
-from annvq.kernels.scan.coarse import Coarse, CodedCentroids, ExactCentroids
+from annvq.kernels.scan.coarse import ByteCentroids, Coarse, CodedCentroids, ExactCentroids
 from annvq.kernels.scan.lists import PackedCodes
 from annvq.kernels.scan.plan import GIVEN, plan_of
+from annvq.kernels.scan.topk import cut_pools
+from annvq.kernels.vectors import lvq
+from annvq.kernels.vectors.bytematrix import ByteMatrix, fill_products_of
 from annvq.kernels.vectors.dots import Store
 from annvq.kernels.vectors.finite import first_non_finite
 from annvq.kernels.vectors.gemm import fill_products
@@ -26,10 +29,22 @@ from annvq.kernels.vectors.unit import unit_rows
 
 
 class Rotation(NamedTuple):
-    """What is done to queries before lists are chosen; each array is empty if its step is left out."""
+    """What is done to queries before lists are chosen; each array is empty if its step is left out.
+
+    The rotation is in floats or, with the subtraction of the center, in bytes.
+    """
 
     panels: np.ndarray  # the rotation, as `annvq.kernels.vectors.gemm.pack` lays it out
     center: np.ndarray  # (width,) float32, subtracted from rotated queries
+    mean: np.ndarray  # (d,) float32, subtracted from queries that are rotated in bytes
+    matrix: ByteMatrix  # the rotation (d, width) in bytes; adds are the rotated mean less the center
+
+
+class Refined(NamedTuple):
+    """The rows for rescoring, of which at most one kind is there."""
+
+    store: Store
+    local: lvq.LocalRows
 
 
 class Searched(NamedTuple):
@@ -38,7 +53,7 @@ class Searched(NamedTuple):
     rotation: Rotation
     coarse: Coarse
     searchable: np.ndarray  # (nlist,) int64, the number of rows per list that may be returned
-    store: Store  # the rows for rescoring; empty if there is no refine store
+    refined: Refined
     keys: np.ndarray  # (rows of the index,) int64: of equal scores, the row with the lower key is better
     row_base: int  # the index-wide number of the segment's row 0
     l2: bool  # whether scores are minus squared distances
@@ -50,10 +65,15 @@ class Searched(NamedTuple):
 FLOATS, FLOATS_3D = np.empty(0, np.float32), np.empty((0, 0, 0), np.float32)
 BYTES, WORDS = np.empty(0, np.uint8), np.empty(0, np.int64)
 CODES = PackedCodes(BYTES, WORDS, WORDS, FLOATS, BYTES, np.empty(0, np.uint32), 0)
+MATRIX = ByteMatrix(BYTES, np.empty(0, np.int32), FLOATS, FLOATS)
 SEARCHED = Searched(
-    Rotation(GIVEN, FLOATS),
-    Coarse(ExactCentroids(FLOATS_3D, FLOATS, FLOATS), CodedCentroids(FLOATS, FLOATS_3D, CODES), WORDS),
-    WORDS, Store(GIVEN, 0, FLOATS, FLOATS), WORDS, 0, False, False, False,
+    Rotation(GIVEN, FLOATS, FLOATS, MATRIX),
+    Coarse(
+        ExactCentroids(FLOATS_3D, FLOATS, FLOATS), CodedCentroids(FLOATS, FLOATS_3D, CODES),
+        ByteCentroids(FLOATS, MATRIX, False), WORDS,
+    ),
+    WORDS, Refined(Store(GIVEN, 0, FLOATS, FLOATS), lvq.LocalRows(BYTES, 0, 0, 1, FLOATS)),
+    WORDS, 0, False, False, False,
 )  # fmt: skip
 
 Plan = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -65,38 +85,63 @@ def plan(searched: Searched, tree: Any) -> Plan:
     These are the plan of ``tree``, which holds ``searched`` and the codes, and two empty arrays with the dtypes and
     numbers of axes of the rotation and of the store, which differ between indexes.
     """
-    rotation, store = searched.rotation.panels, searched.store.rows
+    rotation, store = searched.rotation.panels, searched.refined.store.rows
     return plan_of(tree), np.empty((0,) * rotation.ndim, rotation.dtype), np.empty(0, store.dtype)
 
 
 @kernel
 def turned(queries, rotation, width):
     """Return queries (nq, d) float32 in the form in which lists and codes take them, (nq, width) float32."""
-    nq = queries.shape[0]
-    panels, center = rotation
-    rotated = queries
-    if panels.size > 0:
-        products = empty((nq, width), np.float32)
-        fill_products(queries, panels, width, empty(ROWS * LANES, np.float32), products)
-        rotated = products
-    if center.size > 0:
-        moved = empty((nq, width), np.float32)
-        for q in range(nq):
-            for i in range(width):
-                moved[q, i] = rotated[q, i] - center[i]
-        rotated = moved
+    rotated = empty((queries.shape[0], width), np.float32)
+    turn(queries, rotation, rotated)
     return rotated
 
 
 @kernel
-def rescore(queries, store, l2, row_base, pools):
-    """Rescore the pooled rows of a segment with its refine store; ``queries (nq, d)`` float32 are not rotated."""
+def turn(queries, rotation, rotated):
+    """Write queries (nq, d) float32 to ``rotated``, (nq, width) float32, in the form that lists and codes take."""
+    nq, width = rotated.shape
+    panels, center, mean, matrix = rotation
+    if matrix.panels.size > 0:
+        fill_products_of(queries, mean, matrix, np.float32(1.0), rotated)
+        return
+    if panels.size > 0:
+        fill_products(queries, panels, width, local(ROWS * LANES, np.float32), rotated)
+    else:
+        for q in range(nq):
+            for i in range(width):
+                rotated[q, i] = queries[q, i]
+    if center.size > 0:
+        for q in range(nq):
+            for i in range(width):
+                rotated[q, i] -= center[i]
+
+
+@kernel
+def rescore(queries, searched, k, pools):
+    """Rescore the pooled rows of a segment with its refine store, which it has.
+
+    ``queries (nq, d)`` float32 are not rotated. Local rows leave only so many rows in the pools as may be among the
+    best ``k``.
+    """
     nq, d = queries.shape
-    padded_queries = zeros((nq, (d + 15) // 16 * 16), np.float32)
+    l2, row_base, rows = searched.l2, searched.row_base, searched.refined.local
+    if rows.rows.size > 0:
+        lvq.propose(queries, rows, l2, row_base, pools)
+        cut_pools(pools, lvq.finalists(k), searched.keys)
+        lvq.rescore(queries, rows, l2, row_base, pools)
+        return
+    padded_queries = local_zeros((nq, (d + 15) // 16 * 16), np.float32)
     for q in range(nq):
         for i in range(d):
             padded_queries[q, i] = queries[q, i]
-    scanflat.rescore(padded_queries, store, l2, row_base, pools)
+    scanflat.rescore(padded_queries, searched.refined.store, l2, row_base, pools)
+
+
+@kernel
+def refines(searched):
+    """Return whether there is a refine store."""
+    return searched.refined.store.rows.size > 0 or searched.refined.local.rows.size > 0
 
 
 @kernel(fastmath=REASSOCIATE)

@@ -7,13 +7,13 @@ from typing import NamedTuple
 import numpy as np
 
 from annvq.kernels.compile.jit import kernel
-from annvq.kernels.compile.scratch import empty, zeros
+from annvq.kernels.compile.scratch import local, local_zeros
 from annvq.kernels.scan import pipeline, scan4
-from annvq.kernels.scan.coarse import probe
+from annvq.kernels.scan.coarse import fill_probes
 from annvq.kernels.scan.lists import PackedCodes, Visits
 from annvq.kernels.scan.lookup_tables import fill_lookup_tables
 from annvq.kernels.scan.plan import reader_of
-from annvq.kernels.scan.topk import cut_pools, drop_repeats, empty_pools, take_best
+from annvq.kernels.scan.topk import Candidates, clear, cut_pools, drop_repeats, take_best
 
 
 class Searched4(NamedTuple):
@@ -53,18 +53,25 @@ def search_block(queries, tree, k, keep, capacity, nprobe, need, scores, rows):
     nq = queries.shape[0]
     M, dsub, ksub = transposed.shape
     width = searched.coarse.exact.shift.size
-    rotated = pipeline.turned(queries, searched.rotation, width)
-    lists, list_counts, centroid_scores = probe(rotated, searched.coarse, searched.searchable, nprobe, need)
-    bases = centroid_scores if residual else empty((nq, 0), np.float32)
+    nlist = searched.coarse.keys.size
+    rotated = local((nq, width), np.float32)
+    pipeline.turn(queries, searched.rotation, rotated)
+    lists, list_counts = local((nq, nlist), np.int64), local(nq, np.int64)
+    centroid_scores = local((nq, nlist), np.float32)
+    fill_probes(rotated, searched.coarse, searched.searchable, nprobe, need, lists, list_counts, centroid_scores)
+    bases = centroid_scores if residual else local((nq, 0), np.float32)
     factor = np.float32(2.0 if l2 and residual else 1.0)
     squared = l2 and not residual
-    sub_vectors = zeros((nq, M * dsub), np.float32)
+    sub_vectors = local_zeros((nq, M * dsub), np.float32)
     for q in range(nq):
         for i in range(width):
             sub_vectors[q, i] = rotated[q, i] * factor
-    tables = empty((nq, M, ksub), np.float32)
+    tables = local((nq, M, ksub), np.float32)
     fill_lookup_tables(sub_vectors, transposed, squared, tables)
-    pools = empty_pools(nq, capacity)
+    pools = Candidates(
+        local((nq, capacity), np.float32), local((nq, capacity), np.int64), local(nq, np.int64), local(nq, np.float32)
+    )
+    clear(pools)
     visits = Visits(lists, list_counts, 0, 1)
     twice = spilled.mapping.size > 0
     reach = 2 * keep if twice else keep
@@ -73,8 +80,8 @@ def search_block(queries, tree, k, keep, capacity, nprobe, need, scores, rows):
         scan4.scan_lists(tables, bases, spilled, visits, pools, reach, keys)
         drop_repeats(pools)
     cut_pools(pools, keep, keys)
-    if searched.store.rows.size > 0:
-        pipeline.rescore(queries, searched.store, l2, searched.row_base, pools)
+    if pipeline.refines(searched):
+        pipeline.rescore(queries, searched, k, pools)
     else:
         scan4.rescore(tables, bases, codes, pools)
     take_best(pools, k, keys, scores, rows)
@@ -106,7 +113,7 @@ def search_planned(queries, planned, rotation_like, store_like, k, keep, capacit
     searched = tree.searched
     as_given = longest > np.float32(0.0)
     if as_given:
-        fit = empty(queries.shape, np.float32)
+        fit = local(queries.shape, np.float32)
         if not pipeline.accepted(queries, searched.normalize, longest, fit):
             return False
         queries = fit

@@ -9,12 +9,12 @@ import numpy as np
 from annvq.kernels.codes import rabitq
 from annvq.kernels.codes.bits import QUERY_BITS
 from annvq.kernels.compile.jit import kernel
-from annvq.kernels.compile.scratch import empty
+from annvq.kernels.compile.scratch import empty, local
 from annvq.kernels.scan import pipeline, scanbits
-from annvq.kernels.scan.coarse import probe
+from annvq.kernels.scan.coarse import fill_probes
 from annvq.kernels.scan.lists import Visits
 from annvq.kernels.scan.plan import reader_of
-from annvq.kernels.scan.topk import cut_pools, empty_pools, take_best
+from annvq.kernels.scan.topk import Candidates, clear, cut_pools, take_best
 from annvq.kernels.vectors.hadamard import rotate
 
 
@@ -46,17 +46,23 @@ def search_block(queries, tree, k, keep, capacity, nprobe, need, scores, rows):
     searched, signs, squares, words, codes = tree
     keys = searched.keys
     nq = queries.shape[0]
-    rotated = pipeline.turned(queries, searched.rotation, searched.coarse.exact.shift.size)
-    lists, list_counts, bases = probe(rotated, searched.coarse, searched.searchable, nprobe, need)
+    nlist = searched.coarse.keys.size
+    rotated = local((nq, searched.coarse.exact.shift.size), np.float32)
+    pipeline.turn(queries, searched.rotation, rotated)
+    lists, list_counts, bases = local((nq, nlist), np.int64), local(nq, np.int64), local((nq, nlist), np.float32)
+    fill_probes(rotated, searched.coarse, searched.searchable, nprobe, need, lists, list_counts, bases)
     visits = Visits(lists, list_counts, 0, 1)
-    distances = empty(bases.shape, np.float32)
+    distances = local(bases.shape, np.float32)
     scanbits.fill_distances(rotated, bases, squares, visits, distances)
     prepared = _prepared(rotated, signs, words)
-    pools = empty_pools(nq, capacity)
+    pools = Candidates(
+        local((nq, capacity), np.float32), local((nq, capacity), np.int64), local(nq, np.int64), local(nq, np.float32)
+    )
+    clear(pools)
     scanbits.scan_lists(codes, prepared, bases, distances, visits, pools, keep, keys)
-    if searched.store.rows.size > 0:
+    if pipeline.refines(searched):
         cut_pools(pools, keep, keys)
-        pipeline.rescore(queries, searched.store, searched.l2, searched.row_base, pools)
+        pipeline.rescore(queries, searched, k, pools)
     take_best(pools, k, keys, scores, rows)
 
 
@@ -67,7 +73,7 @@ def _prepared(queries, signs, words):
     ``words`` is `annvq.kernels.codes.bits.plane_words` of D.
     """
     nq, D = queries.shape[0], np.int64(8) * signs.shape[1]
-    turned = empty((nq, D), np.float32)
+    turned = local((nq, D), np.float32)
     rotate(queries, signs, turned)
     prepared = rabitq.PreparedQueries(
         empty((nq, QUERY_BITS, words), np.uint64),
@@ -87,7 +93,7 @@ def search_planned(queries, planned, rotation_like, store_like, k, keep, capacit
     searched = tree.searched
     as_given = longest > np.float32(0.0)
     if as_given:
-        fit = empty(queries.shape, np.float32)
+        fit = local(queries.shape, np.float32)
         if not pipeline.accepted(queries, searched.normalize, longest, fit):
             return False
         queries = fit

@@ -19,7 +19,7 @@ import numpy as np
 
 from annvq.kernels.compile.isa import ACTIVE
 from annvq.kernels.compile.jit import kernel
-from annvq.kernels.compile.scratch import empty
+from annvq.kernels.compile.scratch import local
 from annvq.kernels.registers import lookup, simd
 from annvq.kernels.scan.lists import blocks_for, list_of, part_of
 from annvq.kernels.scan.lookup_tables import quantize_lookup_tables
@@ -177,6 +177,54 @@ def _wanted(allow, row, left):
 
 
 @kernel
+def _append_each(codes, row, low, high, mask, buffer, scores, rows, at):
+    """Write those candidates of a block that ``mask`` names and that may be returned; return their number.
+
+    The block's scores are ``low`` and ``high``, and its first row is ``row``. ``scores`` and ``rows`` are flat
+    pools, which are written from element ``at`` on; ``buffer`` (32,) float32 is scratch.
+    """
+    allow, mapping, row_base = codes.allow, codes.mapping, codes.row_base
+    mapped, held = mapping.size > 0, np.int64(0)
+    by_row = mapped and allow.size > 0
+    simd.store_f32x16(buffer, 0, low)
+    simd.store_f32x16(buffer, 16, high)
+    while mask != 0:
+        lane = simd.trailing_zeros(mask)
+        mask &= mask - np.uint32(1)
+        whose = np.int64(mapping[row + lane]) if mapped else np.int64(row + lane)
+        if not (by_row and allow[whose] == 0):
+            scores[at + held], rows[at + held] = buffer[lane], row_base + whose
+            held += 1
+    return held
+
+
+if ACTIVE == "avx512":
+
+    @kernel
+    def _append_all(codes, row, low, high, mask, buffer, scores, rows, at):
+        """Do what `_append_each` does, without a branch on a score, which the CPU could not predict.
+
+        All candidates may be returned, and all 32 places of the block have a row. 32 elements are overwritten.
+        """
+        mapping, row_base = codes.mapping, codes.row_base
+        if mapping.size > 0:
+            places_low = simd.places_at(mapping, row, row_base)
+            places_high = simd.places_at(mapping, row + 16, row_base)
+        else:
+            places_low, places_high = simd.places_from(row_base + row), simd.places_from(row_base + row + 16)
+        simd.pack_f32(scores, at, low, mask)
+        simd.pack_i64(rows, at, places_low, mask)
+        held = simd.ones(mask & np.uint32(0xFFFF))
+        upper = mask >> np.uint32(16)
+        simd.pack_f32(scores, at + held, high, upper)
+        simd.pack_i64(rows, at + held, places_high, upper)
+        return held + simd.ones(upper)
+
+else:
+    _append_all = _append_each  # other instruction sets cannot pack lanes
+
+
+@kernel
 def scan_pieces(codes, pieces, piece_bases, quantized, steps, pools, keep, keys):
     """Scan pieces of lists into the pools of queries, one piece after the other.
 
@@ -195,16 +243,18 @@ def scan_pieces(codes, pieces, piece_bases, quantized, steps, pools, keep, keys)
         As in `scan_lists`.
 
     """
-    packed, _, _, constants, allow, mapping, row_base = codes
+    packed, _, _, constants, allow, mapping, _ = codes
     scores, rows, counts, thresholds = pools
-    buffer = empty(32, np.float32)
+    buffer = local(32, np.float32)
     width = quantized.shape[1]
     groups = width // 64
     with_constants = constants.size > 0
     mapped = mapping.size > 0
     by_lane = allow[:0] if mapped else allow
     by_row = mapped and allow.size > 0
+    flat_scores, flat_rows = scores.reshape(-1), rows.reshape(-1)
     capacity = scores.shape[1]
+    most = capacity - 32  # so that those of a block fit
     for piece in range(pieces.shape[0]):
         q, first_block, first = pieces[piece, 0], pieces[piece, 1], pieces[piece, 2]
         begin, end = pieces[piece, 3], pieces[piece, 4]
@@ -229,22 +279,13 @@ def scan_pieces(codes, pieces, piece_bases, quantized, steps, pools, keep, keys)
                     score_high = simd.add(score_high, simd.load_f32x16(buffer, 16))
             mask = simd.ge_mask(score_low, threshold) | (simd.ge_mask(score_high, threshold) << np.uint32(16))
             mask &= lanes
-            if mask == 0:
-                continue
-            simd.store_f32x16(buffer, 0, score_low)
-            simd.store_f32x16(buffer, 16, score_high)
-            while mask != 0:
-                lane = simd.trailing_zeros(mask)
-                mask &= mask - np.uint32(1)
-                whose = np.int64(mapping[row + lane]) if mapped else np.int64(row + lane)
-                if by_row and allow[whose] == 0:
-                    continue
-                if buffer[lane] >= threshold:
-                    scores[q, count] = buffer[lane]
-                    rows[q, count] = row_base + whose
-                    count += 1
-                    if count == capacity:
-                        count, threshold = thinned(scores[q], rows[q], keep, keys)
+            at = q * capacity + count
+            if by_row or (mapped and row + 32 > mapping.size):
+                count += _append_each(codes, row, score_low, score_high, mask, buffer, flat_scores, flat_rows, at)
+            else:
+                count += _append_all(codes, row, score_low, score_high, mask, buffer, flat_scores, flat_rows, at)
+            if count > most:
+                count, threshold = thinned(scores[q], rows[q], count, keep, keys)
         counts[q], thresholds[q] = count, threshold
 
 
@@ -264,7 +305,7 @@ def _order(lists, list_counts, nlist, queries, ranks):
                 queries[done], ranks[done] = q, rank
                 done += 1
         return
-    begins = empty(nlist + 1, np.int64)
+    begins = local(nlist + 1, np.int64)
     start, stop = np.int64(0), np.int64(1)
     while done < total:
         begins[:] = 0
@@ -304,15 +345,15 @@ def scan_lists(tables, bases, codes, visits, pools, keep, keys):
     lists, list_counts, part, parts = visits
     offsets, block_offsets = codes.offsets, codes.block_offsets
     nq, M = tables.shape[0], tables.shape[1]
-    quantized = empty((nq, (M + 3) // 4 * 64), np.uint8)
-    steps, biases = empty(nq, np.float32), empty(nq, np.float32)
+    quantized = local((nq, (M + 3) // 4 * 64), np.uint8)
+    steps, biases = local(nq, np.float32), local(nq, np.float32)
     total = np.int64(0)
     for q in range(nq):
         steps[q], biases[q] = quantize_lookup_tables(tables[q], quantized[q])
         total += list_counts[q]
-    queries, ranks = empty(total, np.int64), empty(total, np.int64)
+    queries, ranks = local(total, np.int64), local(total, np.int64)
     _order(lists, list_counts, offsets.size - 1, queries, ranks)
-    pieces, piece_bases = empty((total, 5), np.int64), empty(total, np.float32)
+    pieces, piece_bases = local((total, 5), np.int64), local(total, np.float32)
     for i in range(total):
         q = queries[i]
         l = lists[q, ranks[i]]

@@ -121,7 +121,7 @@ def scan_list(codes, l, begin, end, quantized, step, base, sums, pools, q, keep,
                 rows[count] = row_base + row
                 count += 1
                 if count == scores.size:
-                    count, threshold = thinned(scores, rows, keep, keys)
+                    count, threshold = thinned(scores, rows, count, keep, keys)
     pools.counts[q], pools.thresholds[q] = count, threshold
 
 

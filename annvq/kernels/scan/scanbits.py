@@ -165,7 +165,7 @@ def scan_rows(codes, begin, end, queries, q, base, distance, scratch, pools, kee
                     rows[count] = row_base + row
                     count += 1
                     if count == scores.size:
-                        count, threshold = thinned(scores, rows, keep, keys)
+                        count, threshold = thinned(scores, rows, count, keep, keys)
     pools.counts[q], pools.thresholds[q] = count, threshold
 
 

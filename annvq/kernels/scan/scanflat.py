@@ -46,7 +46,7 @@ def scan_rows(query, store, l2, begin, end, allow, row_base, pools, q, keep, key
                 rows[count] = row_base + row + j
                 count += 1
                 if count == scores.size:
-                    count, threshold = thinned(scores, rows, keep, keys)
+                    count, threshold = thinned(scores, rows, count, keep, keys)
     pools.counts[q], pools.thresholds[q] = count, threshold
 
 

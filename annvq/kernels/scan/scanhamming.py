@@ -43,7 +43,7 @@ def scan_rows(query, codes, begin, end, allow, row_base, counts, pools, q, keep,
                 rows[count] = row_base + chunk + i
                 count += 1
                 if count == scores.size:
-                    count, threshold = thinned(scores, rows, keep, keys)
+                    count, threshold = thinned(scores, rows, count, keep, keys)
                     most = np.int32(min(-threshold, _FARTHEST))
     pools.counts[q], pools.thresholds[q] = count, threshold
 

@@ -17,8 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from annvq.kernels.compile.isa import ACTIVE
 from annvq.kernels.compile.jit import kernel
-from annvq.kernels.compile.scratch import empty, zeros
+from annvq.kernels.compile.scratch import empty, local
+from annvq.kernels.registers import simd
 
 MINUS_INFINITY = np.float32(-np.inf)
 _NONE = np.float32(np.nan)
@@ -43,11 +45,17 @@ def capacity_for(keep: int) -> int:
 @kernel
 def empty_pools(nq, capacity):
     """Return ``nq`` empty pools of ``capacity`` places; see `capacity_for`."""
-    thresholds = empty(nq, np.float32)
-    for q in range(nq):
-        thresholds[q] = MINUS_INFINITY
     scores, rows = empty((nq, capacity), np.float32), empty((nq, capacity), np.int64)
-    return Candidates(scores, rows, zeros(nq, np.int64), thresholds)
+    pools = Candidates(scores, rows, empty(nq, np.int64), empty(nq, np.float32))
+    clear(pools)
+    return pools
+
+
+@kernel
+def clear(pools):
+    """Empty all pools, `Candidates`."""
+    for q in range(pools.counts.size):
+        pools.counts[q], pools.thresholds[q] = 0, MINUS_INFINITY
 
 
 @kernel
@@ -87,23 +95,44 @@ def _median_to_front(scores, rows, low, high, keys):
 
 
 @kernel
+def _range_of(scores, count):
+    """Return the least and the largest of the first ``count`` scores."""
+    low = high = simd.splat_f32(scores[0])
+    whole = count - count % 16
+    for i in range(0, whole, 16):
+        values = simd.load_f32x16(scores, i)
+        low, high = simd.minimum(values, low), simd.maximum(values, high)
+    least, largest = simd.hmin(low), simd.hmax(high)
+    for i in range(whole, count):
+        least, largest = min(least, scores[i]), max(largest, scores[i])
+    return least, largest
+
+
+@kernel
+def _reaching(scores, count, threshold):
+    """Return how many of the first ``count`` scores are at or above a threshold."""
+    reach = np.int64(0)
+    whole = count - count % 16
+    for i in range(0, whole, 16):
+        reach += simd.ones(simd.ge_mask(simd.load_f32x16(scores, i), threshold))
+    for i in range(whole, count):
+        reach += np.int64(scores[i] >= threshold)
+    return reach
+
+
+@kernel
 def threshold_for(scores, count, least, most):
     """Return a score that at least ``least`` and at most ``most`` of the first ``count`` scores reach.
 
     The result is NaN if bisection finds no such score, for example if many scores are equal. ``most`` is below
     ``count``.
     """
-    low, high = scores[0], scores[0]
-    for i in range(1, count):
-        low = min(low, scores[i])
-        high = max(high, scores[i])
+    low, high = _range_of(scores, count)
     for _ in range(_BISECTIONS):  # more than `most` scores reach `low`, fewer than `least` are above `high`
         middle = low + np.float32(0.5) * (high - low)
         if not low < middle < high:
             break
-        reach = np.int32(0)
-        for i in range(count):
-            reach += np.int32(scores[i] >= middle)
+        reach = _reaching(scores, count, middle)
         if reach > most:
             low = middle
         elif reach < least:
@@ -113,28 +142,51 @@ def threshold_for(scores, count, least, most):
     return _NONE
 
 
+if ACTIVE == "avx512":
+
+    @kernel
+    def _squeeze(scores, rows, count, threshold):
+        """Keep the candidates at or above a threshold, in their order; return their number."""
+        held = np.int64(0)
+        whole = count - count % 16
+        for i in range(0, whole, 16):
+            values, places = simd.load_f32x16(scores, i), simd.load_i64x16(rows, i)
+            mask = simd.ge_mask(values, threshold)
+            simd.pack_f32(scores, held, values, mask)
+            simd.pack_i64(rows, held, places, mask)
+            held += simd.ones(mask)
+        return _squeeze_one_by_one(scores, rows, whole, count, threshold, held)
+
+else:
+
+    @kernel
+    def _squeeze(scores, rows, count, threshold):
+        """Keep the candidates at or above a threshold, in their order; return their number."""
+        return _squeeze_one_by_one(scores, rows, np.int64(0), count, threshold, np.int64(0))
+
+
 @kernel
-def _partition(scores, rows, count, threshold):
-    """Move the candidates at or above a threshold to the front, in any order; return their number."""
-    i, j = np.int64(0), np.int64(count - 1)
-    while True:
-        while i <= j and scores[i] >= threshold:
-            i += 1
-        while i <= j and scores[j] < threshold:
-            j -= 1
-        if i >= j:
-            return i
-        _swap(scores, rows, i, j)
-        i += 1
-        j -= 1
+def _squeeze_one_by_one(scores, rows, begin, end, threshold, held):
+    """Move those of the candidates ``begin`` to ``end`` that are kept to place ``held`` and those after it.
+
+    There is no branch on a score, which the CPU could not predict.
+    """
+    for i in range(begin, end):
+        score = scores[i]
+        scores[held], rows[held] = score, rows[i]
+        held += np.int64(score >= threshold)
+    return held
 
 
 @kernel
 def cut(scores, rows, count, keep, keys):
-    """Move the best ``keep`` of ``count`` candidates to the front, in any order; ``count`` is larger than ``keep``."""
+    """Move the best ``keep`` of ``count`` candidates to the front, in any order; ``count`` is larger than ``keep``.
+
+    The others are lost.
+    """
     threshold = threshold_for(scores, count, keep, keep)
     if threshold == threshold:
-        _partition(scores, rows, count, threshold)
+        _squeeze(scores, rows, count, threshold)
     else:
         _quickselect(scores, rows, count, keep, keys)
 
@@ -179,12 +231,11 @@ def worst(scores, count):
 
 
 @kernel
-def thinned(scores, rows, keep, keys):
-    """Drop candidates of a full pool, but none of the best ``keep``; return its new count and threshold."""
-    count = np.int64(scores.size)
+def thinned(scores, rows, count, keep, keys):
+    """Drop some of ``count`` candidates, but none of the best ``keep`` < ``count``; return new count and threshold."""
     rise = threshold_for(scores, count, keep, keep + (count - keep) // 4)
     if rise == rise:
-        return _partition(scores, rows, count, rise), rise
+        return _squeeze(scores, rows, count, rise), rise
     _quickselect(scores, rows, count, keep, keys)
     count = np.int64(keep)
     return count, worst(scores, count)
@@ -258,7 +309,7 @@ def best_of_columns(scores, keys, keep):
                 kept[count], of[count] = scores[i, c], i
                 count += 1
                 if count == capacity:
-                    count, threshold = thinned(kept, of, keep, order)
+                    count, threshold = thinned(kept, of, count, keep, order)
         if count > keep:
             cut(kept, of, count, keep, order)
         for i in range(keep):
@@ -276,7 +327,7 @@ def drop_repeats(pools):
     size = np.int64(4)
     while size < 2 * most:
         size *= 2
-    places = empty(size, np.int64)  # a hash table with open addressing: place in the pool, or -1
+    places = local(size, np.int64)  # a hash table with open addressing: place in the pool, or -1
     for q in range(counts.size):
         places[:] = -1
         kept = np.int64(0)
