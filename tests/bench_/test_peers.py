@@ -89,7 +89,7 @@ def test_a_missing_peer_says_what_hinders_its_installation(monkeypatch):
 
 def test_glass_prints_nothing(capfd):
     pytest.importorskip("glass")
-    (peer,) = load_peers("glass", 200, DIM, "l2")
+    peer = load_peers("glass", 200, DIM, "l2")[0]
     print("before", end="")
     peer.build(np.random.default_rng(0).normal(size=(200, DIM)).astype(np.float32), "l2", 1)
     print(" and after", end="")

@@ -10,30 +10,29 @@ from annvq.bench.peers import rabitqlib_runtime
 from annvq.bench.peers.protocol import Params, Peer, doubling, file_bytes
 
 _M, _EF_CONSTRUCTION, _CLUSTERS = 16, 200, 16  # rabitqlib's defaults, and the clusters that it recommends
-_BITS = 9  # the most that it has: with fewer, its codes alone do not reach a recall of 0.99
 
 
 def variants(n: int, dim: int, metric: str) -> list[Peer]:
-    """Return the one index measured."""
+    """Return an index of 7 bits per dimension, and one of 9, the most there are: no vectors re-rank what they find."""
     rabitqlib_runtime.load()
-    return [RaBitQHnsw(n, dim)]
+    return [RaBitQHnsw(n, dim, bits) for bits in (7, 9)]
 
 
 class RaBitQHnsw:
-    """M = 16, ef_construction = 200, codes of 9 bits around 16 centroids."""
+    """M = 16, ef_construction = 200, codes around 16 centroids."""
 
     lib = "rabitqlib"
-    recipe = f"HNSW M={_M} efc={_EF_CONSTRUCTION} RaBitQ{_BITS}"
 
-    def __init__(self, n: int, dim: int) -> None:
-        self._n, self._dim = n, dim
+    def __init__(self, n: int, dim: int, bits: int) -> None:
+        self.recipe = f"HNSW M={_M} efc={_EF_CONSTRUCTION} RaBitQ{bits}"
+        self._n, self._dim, self._bits = n, dim, bits
         self._ef = 0
         self._index: Any = None
 
     def build(self, base: np.ndarray, metric: str, threads: int) -> None:
         """Cluster and build the graph."""
         centroids, clusters = rabitqlib_runtime.cluster(base, _CLUSTERS, threads)
-        self._index = rabitqlib_runtime.load().HnswIndex(self._dim, self._n, _M, _EF_CONSTRUCTION, _BITS, metric)
+        self._index = rabitqlib_runtime.load().HnswIndex(self._dim, self._n, _M, _EF_CONSTRUCTION, self._bits, metric)
         self._index.build(base, centroids, clusters, num_threads=threads)
 
     def settings(self, k: int) -> list[list[Params]]:
