@@ -185,8 +185,8 @@ def _problem(path: Path, bench: AnnBench) -> Problem:
         exact = -np.sort(-exact, axis=1)
     else:
         exact = exact_neighbors(base, queries, bench.k, metric)[1]
-    # Every other query, in case the file's order means something.
-    tuning, reporting = (Half(queries[half::2], exact[half::2]) for half in (0, 1))
+    # Every other query, in case the file's order means something; contiguous, as not every library checks.
+    tuning, reporting = (Half(np.ascontiguousarray(queries[half::2]), exact[half::2]) for half in (0, 1))
     return Problem(base, metric, bench.k, tuning, reporting)
 
 

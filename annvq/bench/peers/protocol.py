@@ -40,7 +40,7 @@ class Peer(Protocol):
         ...
 
     def search(self, queries: np.ndarray, k: int, threads: int) -> np.ndarray:
-        """Return (nq, k) int64 rows of the base, best first; missing ones are -1."""
+        """Return (nq, k) int64 rows of the base, best first, for contiguous float32 queries; missing ones are -1."""
         ...
 
     def bytes_per_vector(self) -> float:
