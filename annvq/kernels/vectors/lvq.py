@@ -43,7 +43,7 @@ class LocalRows(NamedTuple):
 @kernel
 def finalists(k):
     """Return how many rows `rescore` should be left with for the k best."""
-    return k + max(np.int64(8), np.int64(k // 2))
+    return k + np.int64(4) + np.int64(k // 16)
 
 
 @kernel
