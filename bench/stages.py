@@ -16,22 +16,19 @@ from figures import Figures, machine_line
 
 import annvq
 from annvq.kernels.compile.jit import kernel
-from annvq.kernels.registers.tiles import LANES, ROWS
-from annvq.kernels.scan import coarse, scan4, scanflat, topk
+from annvq.kernels.scan import coarse, pipeline, scan4, topk
 from annvq.kernels.scan import lookup_tables as tables
 from annvq.kernels.scan.lists import Visits
-from annvq.kernels.vectors import gemm
-from annvq.kernels.vectors.dots import padded
+from annvq.kernels.vectors import lvq
 
 K, QUERIES, PASSES = 10, 1000, 5
 
 
 @kernel
-def rotate(queries, panels, width, out):
+def rotate(queries, turning, out):
     """Rotate queries one by one."""
-    tile = np.empty(ROWS * LANES, np.float32)
     for q in range(queries.shape[0]):
-        gemm.fill_products(queries[q : q + 1], panels, width, tile, out[q : q + 1])
+        pipeline.turn(queries[q : q + 1], turning, out[q : q + 1])
 
 
 @kernel
@@ -66,10 +63,19 @@ def scan(of_queries, bases, codes, lists, counts, pools, reach, keys):
 
 
 @kernel
-def rescore(queries, store, l2, pools):
-    """Rescore the pools of queries one by one."""
+def propose(queries, rows, l2, pools, keys):
+    """Score the pools of queries by the first level of their codes, and keep the finalists, one query by one."""
     for q in range(queries.shape[0]):
-        scanflat.rescore(queries[q : q + 1], store, l2, 0, of_query(pools, q))
+        pool = of_query(pools, q)
+        lvq.propose(queries[q : q + 1], rows, l2, 0, pool)
+        topk.cut_pools(pool, lvq.finalists(K), keys)
+
+
+@kernel
+def rescore(queries, rows, l2, pools):
+    """Score the finalists of queries by all that is stored, one query by one."""
+    for q in range(queries.shape[0]):
+        lvq.rescore(queries[q : q + 1], rows, l2, 0, of_query(pools, q))
 
 
 def seconds(call: Callable[[], object], before: Callable[[], object] = lambda: None) -> float:
@@ -102,16 +108,15 @@ def main() -> None:
         figures.add(stage, size / 1e3, 1e6 * spent, size / spent / 1e9)
 
     rotated = np.empty((QUERIES, width), np.float32)
-    panels = trained.rotation.panels
-    add(f"rotation to {width}", panels.nbytes, lambda: rotate(queries, panels, width, rotated))
-    rotated = trained.turn(queries)
+    turning = trained.turning
+    add(f"rotation to {width}", turning.matrix.panels.nbytes, lambda: rotate(queries, turning, rotated))
     lists, counts = np.empty((QUERIES, trained.nlist), np.int64), np.empty(QUERIES, np.int64)
     bases = np.empty((QUERIES, trained.nlist), np.float32)
     live = snapshot.searchable_per_list
     is_coded = chosen.coded.codes.packed.size > 0
-    read = (
-        chosen.coded.codes.packed.nbytes + 4 * width * (nprobe * 1.25 + 32) if is_coded else chosen.exact.panels.nbytes
-    )
+    read = chosen.bytes.matrix.panels.nbytes
+    if is_coded:
+        read = chosen.coded.codes.packed.nbytes + 4 * width * (nprobe * 1.25 + 32)
     add(
         "choice of lists",
         read,
@@ -137,7 +142,7 @@ def main() -> None:
     kept = tuple(array.copy() for array in pools)
 
     def refill() -> None:
-        for array, old in zip(pools, kept, strict=True):
+        for array, old in zip(pools, kept, strict=True):  # whatever was kept last
             array[:] = old
 
     def shrink() -> None:
@@ -146,10 +151,12 @@ def main() -> None:
         topk.cut_pools(pools, rerank, keys)
 
     add("pools", 0.0, shrink, refill)
-    store = trained.refine.store(segment)
-    wide = padded(queries)
-    size = rerank * trained.layout["refine"].bytes_per_row
-    add("rescoring", size, lambda: rescore(wide, store, trained.l2, pools))
+    local, l2 = trained.refine.refined(segment).local, trained.l2
+    kept = tuple(array.copy() for array in pools)
+    size = rerank * (local.head + local.d)
+    add(f"scoring {rerank} by 8 bits", size, lambda: propose(queries, local, l2, pools, keys), refill)
+    left = int(pools.counts[0])
+    add(f"scoring {left} by 16 bits", left * local.d, lambda: rescore(queries, local, l2, pools))
     best, best_rows = np.empty((QUERIES, K), np.float32), np.empty((QUERIES, K), np.int64)
     add("sorting", 0.0, lambda: topk.take_best(pools, K, keys, best, best_rows))
 
