@@ -64,7 +64,8 @@ def train(
     dim = sample.shape[1]
     if len(sample) == 0 and _needs_training(recipe):
         raise ParameterError(f"recipe {recipe.name!r} learns from vectors and got none: give some, or use 'flat'")
-    if "fp16" in (recipe.refine, recipe.codebook.kind):
+    asked = recipe.codebook
+    if "fp16" in (recipe.refine, asked.kind) or (asked.kind, asked.nbits) == ("graph", 16):
         _check_float16(sample[:_ROWS_LOOKED_AT])
     rotation = _rotation(recipe, sample, metric, seed, threads, report)
     if isinstance(recipe.dims, float):

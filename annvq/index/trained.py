@@ -135,6 +135,11 @@ class Trained:
         return self.dim if self.rotation is None else self.rotation.dim_out
 
     @property
+    def rescores(self) -> bool:
+        """Whether a search scores its best candidates more precisely than codes can, by refine store or graph."""
+        return self.refine is not None or self.kind.is_graph
+
+    @property
     def bytes_per_vector(self) -> int:
         """Bytes that codes, constants and refine store take per vector, ids not counted."""
         return sum(section.bytes_per_row for section in self.layout.values())
@@ -212,12 +217,12 @@ class Trained:
             arrays[self.extension.name] = self.extension.unpack(segment.arrays, rows)
         return arrays
 
-    def pack(self, arrays: dict[str, Any], offsets: np.ndarray) -> dict[str, np.ndarray]:
+    def pack(self, arrays: dict[str, Any], offsets: np.ndarray, threads: int) -> dict[str, np.ndarray]:
         """Return the sections of unpacked rows in list order; list l's are ``offsets[l]:offsets[l + 1]``."""
         if self.extension is None:
-            return self.codes.pack(arrays, offsets)
+            return self.codes.pack(arrays, offsets, threads)
         own = self.extension.name
-        packed = self.codes.pack({name: array for name, array in arrays.items() if name != own}, offsets)
+        packed = self.codes.pack({name: array for name, array in arrays.items() if name != own}, offsets, threads)
         return {**packed, **self.extension.pack(arrays[own])}
 
     def sections(self) -> dict[str, np.ndarray]:

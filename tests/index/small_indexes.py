@@ -34,6 +34,7 @@ RECIPES = {
     "pq4-local": _recipe("pq", rotation="pca", dims=8, M=4, nbits=4, residual=True, refine="lvq8x8"),
     "rvq": _recipe("rvq", M=2, nbits=4, residual=True, refine="fp16"),
     "rabitq": _recipe("rabitq", rotation="random", nbits=3, residual=True),
+    "graph": _recipe("graph", nlist=None, M=3),
 }
 WITH_STR_IDS = ("fp16", "pq4", "rabitq")
 

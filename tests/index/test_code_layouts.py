@@ -39,6 +39,22 @@ def test_an_index_of_another_machine_answers_the_same(kind, saved, tmp_path):
     assert SECTION + scan4.LAYOUT in Parts(tmp_path / "index").segments[0]
 
 
+def test_a_graph_of_another_machine_answers_the_same(saved, tmp_path):
+    parts = Parts(saved("graph"))
+    rows = parts.segments[0].pop(f"array.graph.{scan4.LAYOUT}").copy()
+    rows[:, -64:] = in_other_layout(rows[:, -64:]).reshape(-1, 64)  # 3 codes per neighbour are one group
+    parts.segments[0][f"array.graph.{OTHER}"] = rows
+    parts.write(tmp_path / "index")
+    with annvq.open(saved("graph")) as here, annvq.open(tmp_path / "index", "rw") as there:
+        there.verify()
+        for rerank in (10, 50):
+            wanted, got = (index.search(QUERIES, 10, rerank=rerank) for index in (here, there))
+            assert got.ids.tolist() == wanted.ids.tolist()
+            np.testing.assert_array_equal(got.scores, wanted.scores)
+        there.compact()
+    assert f"array.graph.{scan4.LAYOUT}" in Parts(tmp_path / "index").segments[0]
+
+
 def test_an_unknown_layout_is_refused(saved, tmp_path):
     parts = Parts(saved("pq4"))
     parts.segments[0][SECTION + "spirals"] = parts.segments[0].pop(SECTION + scan4.LAYOUT)

@@ -13,8 +13,12 @@ from annvq.errors import DtypeError, NonFiniteError, RecipeError, ShapeError, Ze
 from annvq.index import build as building
 
 LONGEST = 2.0**61
-ALL = {**RECIPES, "aware": _recipe("pq", M=5, nbits=4, residual=True, score_aware=0.2)}
-HALF = ("fp16", "rvq")  # keep float16, which ends at 65504
+ALL = {
+    **RECIPES,
+    "aware": _recipe("pq", M=5, nbits=4, residual=True, score_aware=0.2),
+    "graph of bytes": _recipe("graph", nlist=None, nbits=8),
+}
+HALF = ("fp16", "rvq", "graph")  # keep float16, which ends at 65504
 TOO_FINE = ("denormal", "tiny", "far from 0")  # for float16
 
 

@@ -19,7 +19,7 @@ from annvq.index.warmup import warmup
 from annvq.multivector import recipe as multivector_recipes
 
 OPERATIONS = Path(__file__).with_name("every_operation.py")
-FACTORIES = ["RQ8x8", "IVF16,RaBitQ4", "SQ4", "PCA16,IVF,PQ8x4fsr"]
+FACTORIES = ["RQ8x8", "IVF16,RaBitQ4", "SQ4", "PCA16,IVF,PQ8x4fsr", "QG32x8SQ8"]
 NAMES = [name for name in recipes.names() if recipes.load(name).learn is None]  # vectors alone build them
 
 

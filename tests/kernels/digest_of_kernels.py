@@ -4,9 +4,16 @@ import hashlib
 
 import numpy as np
 
-from annvq.codebooks import ProductCodebook
+from annvq.codebooks import ProductCodebook, ScalarCodebook
+from annvq.codebooks.neighbors import NeighborCodebook
+from annvq.index.codes.graph import GraphCodes
+from annvq.index.codes.pools import Pools
+from annvq.index.codes.probes import Probes
+from annvq.index.rows.ids import as_ids
+from annvq.index.rows.segment import Segment
 from annvq.kernels.compile import isa
 from annvq.kernels.documents import chamfer
+from annvq.kernels.graph.rows import views_of
 from annvq.kernels.scan import scan4, scan8, topk
 from annvq.kernels.scan.lists import PackedCodes, Visits, blocks_for
 from annvq.kernels.vectors import dots
@@ -48,6 +55,25 @@ def floats():
     return digest(*parts)
 
 
+def graphs():
+    rng = np.random.default_rng(6)
+    vectors, queries = rng.normal(size=(700, 45)).astype(np.float32), rng.normal(size=(5, 45)).astype(np.float32)
+    product = ProductCodebook(rng.normal(size=(13, 16, 2)).astype(np.float32), 25)
+    projection = np.linalg.qr(rng.normal(size=(45, 45)))[0][:25].astype(np.float32)
+    weights, scalar = np.array([0.8, 0.1], np.float32), ScalarCodebook.train(vectors)
+    found = []
+    for metric, levels in (("ip", None), ("l2", None), ("ip", scalar), ("l2", scalar)):
+        codes = GraphCodes(NeighborCodebook(projection, product, weights, levels), metric, vectors.mean(axis=0))
+        offsets, labels = np.array([0, 700]), np.zeros(700, np.int64)
+        arrays = codes.pack(codes.encode(vectors, labels, 1), offsets, 1)
+        segment = Segment(offsets, arrays, as_ids(None, 700, 0), np.arange(700, dtype=np.uint32))
+        _, neighbors, numbers, _ = views_of(arrays[codes.section], 45, 2 if levels is None else 1)
+        pools, keys = Pools.empty(5, 20), np.arange(700)
+        codes.scan(codes.prepare(queries, Probes.everything(5)), segment, Probes.everything(5), pools, keys)
+        found += [neighbors, numbers, *pools.best(20, keys)]
+    return digest(*found)
+
+
 def documents_of_codes():
     rng = np.random.default_rng(4)
     codebook = ProductCodebook(rng.normal(size=(23, 16, 2)).astype(np.float32), 45)
@@ -63,4 +89,4 @@ def documents_of_codes():
     return digest(scores)
 
 
-print(isa.ACTIVE, scan(scan4, 16), scan(scan8, 256), floats(), documents_of_codes())
+print(isa.ACTIVE, scan(scan4, 16), scan(scan8, 256), floats(), documents_of_codes(), graphs())

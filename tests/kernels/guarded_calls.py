@@ -115,6 +115,8 @@ FACTORIES = (
     "IVF3,RaBitQ3",
     "IVF3,RaBitQ1,RFlat",
     "PCA3,IVF3,PQ3x4fs,Refine(SQfp16)",
+    "QG32x3",
+    "QG32x5SQ8",
 )
 
 

@@ -23,8 +23,13 @@ class AnnvqPeer:
         self._index = annvq.build(base, recipe=self.recipe, metric=metric, threads=threads)
 
     def settings(self, k: int) -> list[list[Params]]:
-        """Return a series of growing nprobe for each number of re-ranked candidates (if there is a refine store)."""
+        """Return a series of growing nprobe for each number of re-ranked candidates (if there is a refine store).
+
+        For a graph, which has one number for both, it is one series.
+        """
         recipe = self._index.recipe
+        if recipe.codebook.kind == "graph":
+            return [[{"rerank": k + k * step // 4} for step in (*range(10), *doubling(10, 200))]]
         probes = doubling(1, recipe.nlist) if isinstance(recipe.nlist, int) else []
         reranks = [factor * k for factor in (1, 2, 4, 8, 16, 32)] if recipe.refine is not None else []
         if not probes:

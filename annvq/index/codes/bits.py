@@ -96,6 +96,7 @@ class BitsKind:
     codebook = None
     rotates_itself = False
     needs_centre = False
+    is_graph = False
     spelling = re.compile("BFlat")
 
     def is_centered(self, spec: Fields) -> bool:

@@ -27,7 +27,7 @@ class ByRow:
         """Return rows that were made elsewhere as they are, for nothing goes with them."""
         return arrays
 
-    def pack(self, arrays: dict[str, np.ndarray], offsets: np.ndarray) -> dict[str, np.ndarray]:
+    def pack(self, arrays: dict[str, np.ndarray], offsets: np.ndarray, threads: int) -> dict[str, np.ndarray]:
         """Return the rows as they are."""
         return arrays
 

@@ -130,10 +130,10 @@ class Codes(Protocol):
         """Return the vectors (n, d) float32 that unpacked rows stand for."""
         ...
 
-    def pack(self, arrays: dict[str, np.ndarray], offsets: np.ndarray) -> dict[str, np.ndarray]:
+    def pack(self, arrays: dict[str, np.ndarray], offsets: np.ndarray, threads: int) -> dict[str, np.ndarray]:
         """Return the sections that `Kind.layout` states, of unpacked rows in list order.
 
-        List l's are ``offsets[l]:offsets[l + 1]``.
+        List l's are ``offsets[l]:offsets[l + 1]``; the result does not depend on the number of threads.
         """
         ...
 
@@ -229,6 +229,15 @@ class Kind(Protocol):
     @property
     def needs_centre(self) -> bool:
         """Whether codes are of differences from a centroid even if there are no lists."""
+        ...
+
+    @property
+    def is_graph(self) -> bool:
+        """Whether a scan walks a graph of the rows, and scores exactly those that it visits.
+
+        How far it goes is then the number of candidates (``rerank``). It goes further by itself where few rows may be
+        returned, and threads cannot share it.
+        """
         ...
 
     def is_centered(self, spec: Fields) -> bool:

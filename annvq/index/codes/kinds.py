@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from annvq.index.codes.bits import BitsKind
+from annvq.index.codes.graph import GraphKind
 from annvq.index.codes.kind import Kind
 from annvq.index.codes.product import ProductKind
 from annvq.index.codes.rabitq import RaBitQKind
@@ -19,5 +20,6 @@ _ALL: tuple[Kind, ...] = (
     ProductKind(),
     ResidualKind(),
     RaBitQKind(),
+    GraphKind(),
 )
 KINDS: dict[str, Kind] = {kind.name: kind for kind in _ALL}

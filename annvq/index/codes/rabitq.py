@@ -111,6 +111,7 @@ class RaBitQKind:
     codebook = RaBitQCodebook
     rotates_itself = True
     needs_centre = True
+    is_graph = False
     spelling = re.compile(r"RaBitQ(?P<bits>[0-9]{1,9})?")
 
     def is_centered(self, spec: Fields) -> bool:

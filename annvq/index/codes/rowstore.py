@@ -131,6 +131,7 @@ class RowKind:
     splits_dimensions = False
     rotates_itself = False
     needs_centre = False
+    is_graph = False
 
     @property
     def codebook(self) -> type[ScalarCodebook] | None:

@@ -25,6 +25,7 @@ class Scalar4Kind:
     codebook = ScalarCodebook
     rotates_itself = False
     needs_centre = False
+    is_graph = False
     spelling = re.compile("SQ4")
 
     def is_centered(self, spec: Fields) -> bool:

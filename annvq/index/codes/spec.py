@@ -18,12 +18,14 @@ class CodebookSpec:
     Parameters
     ----------
     kind
-        ``"fp32"``, ``"fp16"``, ``"sq8"``, ``"sq4"``, ``"pq"``, ``"rvq"``, ``"rabitq"`` or, for metric "hamming",
-        ``"bits"``.
+        ``"fp32"``, ``"fp16"``, ``"sq8"``, ``"sq4"``, ``"pq"``, ``"rvq"``, ``"rabitq"``, ``"graph"`` or, for metric
+        "hamming", ``"bits"``.
     M
-        Sub-quantizers (pq), a number or ``"d/k"`` for one per k dimensions; stages (rvq), a number.
+        Sub-quantizers (pq), a number or ``"d/k"`` for one per k dimensions; stages (rvq), a number; codes of 4 bits per
+        neighbour (graph; 64 if left out), of which there are at most d / 2.
     nbits
-        Bits per code: 4 or 8 (pq, rvq; 8 if left out); bits per dimension: 1 to 8 (rabitq; 1 if left out).
+        Bits per code: 4 or 8 (pq, rvq; 8 if left out); bits per dimension: 1 to 8 (rabitq; 1 if left out), 8 or 16
+        (graph; 16 if left out).
     residual
         Whether x - c, with the centroid c of x's list, is coded instead of x (pq, rvq, rabitq; needs lists).
     score_aware

@@ -180,7 +180,7 @@ class TableCodes:
     def _centroids_of(self, labels: np.ndarray) -> np.ndarray | None:
         return self.centroids[labels] if self.residual and self.centroids is not None else None
 
-    def pack(self, arrays: dict[str, np.ndarray], offsets: np.ndarray) -> dict[str, np.ndarray]:
+    def pack(self, arrays: dict[str, np.ndarray], offsets: np.ndarray, threads: int) -> dict[str, np.ndarray]:
         """Pack rows in list order into the scan's layout."""
         packer = scan4 if self.nbits == 4 else scan8
         packed = {name: array for name, array in arrays.items() if name not in ("codes", spill.LISTS, spill.UNPACKED)}

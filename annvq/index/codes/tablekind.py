@@ -21,6 +21,7 @@ class TableKind:
     bits = 0
     rotates_itself = False
     needs_centre = False
+    is_graph = False
 
     def telling_bytes(self, spec: Fields, d: int) -> int:
         """Return the bytes of the codes."""

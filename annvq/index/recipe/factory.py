@@ -15,6 +15,8 @@
 | | `PQ32x4fs`, `PQ32x4fsr` | the same codes and scan as `PQ32x4`; of vectors, of residuals |
 | | `RQ8`, `RQ8x4` | residual quantizer, 8 stages of 8 or 4 bits |
 | | `RaBitQ`, `RaBitQ4` | 1, 4 bits per dimension, always rotated at random |
+| | `QG32`, `QG32x48` | a graph of 32 neighbours per vertex, with 64 or 48 codes of 4 bits each; vectors as float16 |
+| | `QG32SQ8`, `QG32x48SQ8` | the same, with 8-bit scalars in place of float16 |
 | refine | `RFlat`, `Refine(Flat)`, `Refine(SQfp16)`, `Refine(SQ8)` | |
 | | `Refine(LVQ8)`, `Refine(LVQ8x8)` | 8 or 16 bits with a range per vector; not in Faiss |
 
@@ -44,7 +46,8 @@ _SPELLINGS = {
 _ACCEPTED = {
     "rotation": "OPQ{M}, PCA{dims}, Truncate{dims}, RR",
     "lists": "IVF{nlist}, IVF",
-    "codes": "Flat, BFlat, SQ8, SQ4, SQfp16, PQ{M}, PQ{M}x8, PQ{M}x4, PQ{M}x4fs, PQ{M}x4fsr, RQ{M}x8, RaBitQ{bits}",
+    "codes": "Flat, BFlat, SQ8, SQ4, SQfp16, PQ{M}, PQ{M}x8, PQ{M}x4, PQ{M}x4fs, PQ{M}x4fsr, RQ{M}x8, RaBitQ{bits}, "
+    "QG32, QG32x{M}, QG32x{M}SQ8",
     "refine": "RFlat, " + ", ".join(f"Refine({kind.text})" for kind in REFINES.values()),
 }
 _NEAR = (
@@ -60,6 +63,7 @@ _NEAR = (
     "PQ32x4fs",
     "RQ8",
     "RaBitQ",
+    "QG32",
     "RFlat",
 )
 # What Faiss has and annvq lacks, with an alternative.
@@ -67,7 +71,7 @@ _NOT_HERE = (
     (r"OPQ[0-9]+_[0-9]+", "an OPQ that reduces the dimension is not supported; use OPQ{M}, or PCA{dims}"),
     (r"RR[0-9]+|PCA.+|L2norm|ITQ.*|Pad.*", "of transforms there are OPQ{M}, PCA{dims} and RR"),
     (r"IVF[0-9]+[_(].*|IMI.*", "lists are found by scanning all centroids; use IVF{nlist}"),
-    (r"(HNSW|NSG|LSH).*", "there are no graph or hashing indexes; use IVF{nlist} with codes"),
+    (r"(HNSW|NSG|LSH).*", "of graphs there is QG32; or use IVF{nlist} with codes"),
     (r"PQ[0-9]+x4fsr?_[0-9]+", "a block always has 32 vectors; use PQ{M}x4fs"),
     (r"(IDMap|IDMap2)(,.*)?", "every index has ids; leave it out"),
 )

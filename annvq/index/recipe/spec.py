@@ -42,7 +42,8 @@ class SearchDefaults:
         Lists scanned per query, or ``"auto"``; None if the index has no lists.
     rerank
         Candidates of the scan that the refine store rescores, or ``"auto"``; None without a refine
-        store. A search for more than ``rerank`` results rescores as many as it returns.
+        store. A search for more than ``rerank`` results rescores as many as it returns. Of a graph, it is the length of
+        the queue of vertices to visit, all of which are scored.
 
     """
 
@@ -163,6 +164,8 @@ class Recipe:
             raise RecipeError(f"search = {self.search!r}: expected SearchDefaults, in TOML a table [search]")
         if self.expect is not None and not isinstance(self.expect, Expectation):
             raise RecipeError(f"expect = {self.expect!r}: expected an Expectation, in TOML a table [expect]")
+        if self.nlist is not None and KINDS[self.codebook.kind].is_graph:
+            raise RecipeError(f"nlist = {self.nlist!r} with codes of kind 'graph', which have no lists: leave it out")
         if self.codebook.residual and self.nlist is None:
             raise RecipeError("codebook.residual needs lists to take residuals from: set nlist or residual = false")
         if self.learn is not None:
@@ -217,10 +220,11 @@ class Recipe:
             raise RecipeError(f"search.nprobe = {nprobe} needs lists: set nlist, or leave nprobe out")
         if isinstance(nprobe, int) and isinstance(self.nlist, int) and nprobe > self.nlist:
             raise RecipeError(f"search.nprobe = {nprobe} is more than nlist = {self.nlist}")
-        if isinstance(rerank, int) and self.refine is None:
+        rescores = self.refine is not None or KINDS[self.codebook.kind].is_graph
+        if isinstance(rerank, int) and not rescores:
             raise RecipeError(f"search.rerank = {rerank} needs a refine store: set refine, or leave rerank out")
         nprobe = None if self.nlist is None else nprobe or "auto"
-        rerank = None if self.refine is None else rerank or "auto"
+        rerank = rerank or "auto" if rescores else None
         object.__setattr__(self, "search", SearchDefaults(nprobe=nprobe, rerank=rerank))
 
     def resolve(self, n: int, d: int, metric: str) -> Recipe:

@@ -15,11 +15,13 @@ class Explanation:
     ----------
     strategy
         "lists": the nearest lists are scanned; "mask in lists": they are, but only rows that pass the filter are kept;
-        "exact over few rows": so few rows pass that each of them is scored, as precisely as the index can.
+        "graph" and "mask in graph": the same of a graph that is walked; "exact over few rows": so few rows pass that
+        each of them is scored, as precisely as the index can.
     lists
         Lists that a query looked into, on average.
     rows_scanned
-        Rows of these lists per query, on average, whether or not they pass the filter; 0 if no list is scanned.
+        Rows of these lists per query, on average, whether or not they pass the filter; 0 if no list is scanned. Of a
+        graph, the neighbours of the vertices that were visited.
     rows_rescored
         Rows per query, on average, that were scored precisely.
     seconds

@@ -65,7 +65,7 @@ class Fused:
         search = trained.codes.fused(searched, segment)
         if search is None:
             return None
-        most_lists = SPLIT_ROWS * trained.nlist / max(1, snapshot.rows)
+        most_lists = math.inf if trained.kind.is_graph else SPLIT_ROWS * trained.nlist / max(1, snapshot.rows)
         return cls(trained, snapshot, search, with_ids, snapshot.searchable_count, most_lists, widening)
 
     def search_block(self, queries: np.ndarray, k: int, keep: int, nprobe: int) -> tuple[np.ndarray, np.ndarray]:
@@ -123,7 +123,7 @@ class Fused:
         if threads is None and nprobe >= self.most_lists:
             return None
         trained = self.trained
-        keep = max(k, min(rerank, self.count)) if trained.refine is not None else trained.codes.pool_depth(k)
+        keep = max(k, min(rerank, self.count)) if trained.rescores else trained.codes.pool_depth(k)
         return keep, self._capacity(keep), min(nprobe, trained.nlist), keep
 
 

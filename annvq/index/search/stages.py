@@ -16,6 +16,7 @@ from annvq.index.search.params import SearchParams
 from annvq.index.search.view import View
 from annvq.index.trained import Trained
 from annvq.kernels import threads as pool
+from annvq.kernels.graph.rows import DEGREE
 from annvq.kernels.scan.topk import capacity_for
 
 _BLOCK = 64  # queries per task; pools and tables of a block stay in cache
@@ -110,7 +111,7 @@ def _answer_zero_queries(snapshot: Snapshot, queries: np.ndarray, scores: np.nda
 
 
 def _pool_depth(view: View, k: int, depth: SearchParams) -> int:
-    if view.trained.refine is not None:
+    if view.trained.rescores:
         return max(k, view.candidates(depth.rerank))
     return view.trained.codes.pool_depth(k)
 
@@ -153,10 +154,8 @@ def _search_block(
     live = snapshot.searchable_per_list
     probes = probe(trained, rotated, nprobe, keep, live)
     prepared: Any = trained.codes.prepare(rotated, probes)
-    share = _parts(live, probes, threads, split_rows or SPLIT_ROWS)
+    share = 1 if trained.kind.is_graph else _parts(live, probes, threads, split_rows or SPLIT_ROWS)
     if trace is not None:
-        trace.lists += int(probes.counts.sum())
-        trace.rows_scanned += _rows_in(probes, trained, snapshot)
         trace.ends("prepare")
 
     def scan(part: Probes) -> Pools:
@@ -170,6 +169,7 @@ def _search_block(
     if trained.codes.copies > 1:
         pools.drop_repeats(keep)
     if trace is not None:
+        _count(trace, trained, snapshot, probes, prepared)
         trace.ends("scan")
     if trained.refine is not None or not trained.codes.scan_is_final:
         pools.cut(snapshot.keys)
@@ -184,6 +184,17 @@ def _search_block(
     if trace is not None:
         trace.ends("sort")
     return best
+
+
+def _count(trace: Trace, trained: Trained, snapshot: Snapshot, probes: Probes, prepared: Any) -> None:
+    """Add what a scan looked at to a trace."""
+    if trained.kind.is_graph:
+        visits = int(prepared.visits.sum())
+        trace.rows_rescored += visits
+        trace.rows_scanned += DEGREE * visits
+    else:
+        trace.lists += int(probes.counts.sum())
+        trace.rows_scanned += _rows_in(probes, trained, snapshot)
 
 
 def _rows_in(probes: Probes, trained: Trained, snapshot: Snapshot) -> int:

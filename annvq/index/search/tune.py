@@ -126,7 +126,7 @@ def _without(rows: np.ndarray, own: np.ndarray) -> np.ndarray:
 
 
 def _reranks(trained: Trained, snapshot: Snapshot, k: int) -> list[int]:
-    if trained.refine is None:
+    if not trained.rescores:
         return [k]  # nothing to rescore with
     return sorted({min(k * times, max(k, snapshot.live_count)) for times in _RERANKS})
 

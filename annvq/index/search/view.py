@@ -11,6 +11,7 @@ import numpy as np
 from annvq.index.rows.snapshot import Snapshot
 from annvq.index.search.fused import Fused
 from annvq.index.trained import Trained
+from annvq.kernels.graph.walk import queue_length
 
 # Nanoseconds, as measured with bench/filter_speed.py on one thread of an AMD EPYC of the fourth generation.
 _CHOICE = 50_000  # to choose lists and fill tables for a query
@@ -46,6 +47,8 @@ class View:
     def _costs(self) -> tuple[float, float]:
         """The nanoseconds to score one row precisely; and to choose and scan the lists that are searched by default."""
         trained = self.trained
+        if trained.kind.is_graph:
+            return self._costs_of_graph
         sizes = {name: section.bytes_per_row for name, section in trained.layout.items()}
         refined = sizes.pop("refine", 0)
         coded = sum(sizes.values())
@@ -53,20 +56,30 @@ class View:
         return _PER_ROW + (refined or coded) / _BYTES_SCORED, _CHOICE + codes * coded / _BYTES_SCANNED
 
     @property
+    def _costs_of_graph(self) -> tuple[float, float]:
+        """Do what `_costs` does; the fewer rows pass, the more vertices are visited (`queue_length`)."""
+        trained, count = self.trained, self.snapshot.searchable_count
+        vector = trained.kind.telling_bytes(trained.recipe.codebook, trained.dim)
+        visited = queue_length(trained.default_depth.rerank, self.snapshot.rows, max(1, count))
+        visit_cost = _PER_ROW + trained.bytes_per_vector / _BYTES_SCORED
+        return _PER_ROW + vector / _BYTES_SCORED, _CHOICE + visited * visit_cost
+
+    @property
     def strategy(self) -> str:
         """What a search does, as `annvq.index.search.explain.Explanation` calls it."""
         if self.few is not None:
             return "exact over few rows"
-        return "lists" if self.whole is None else "mask in lists"
+        where = "graph" if self.trained.kind.is_graph else "lists"
+        return where if self.whole is None else f"mask in {where}"
 
     @cached_property
     def widening(self) -> float:
         """By how much more lists are searched, and candidates rescored, than without a filter.
 
         The best of the rows that pass lie farther away, in more lists, the fewer pass; and there, codes tell the near
-        from the far less well.
+        from the far less well. A graph is searched further by itself (`queue_length`).
         """
-        if self.whole is None:
+        if self.whole is None or self.trained.kind.is_graph:
             return 1.0
         return (self.whole / max(1, self.snapshot.searchable_count)) ** _WIDENING
 

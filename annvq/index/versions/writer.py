@@ -12,6 +12,7 @@ from annvq.index.rows.extension import ExtensionRows
 from annvq.index.rows.ids import IdColumn
 from annvq.index.rows.segment import Segment
 from annvq.index.trained import Trained
+from annvq.kernels import threads as pool
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,6 +25,7 @@ def make_segment(
     ids: IdColumn,
     positions: np.ndarray,
     attributes: pa.Table | None,
+    threads: int | None = None,
 ) -> Segment:
     """Sort rows into lists and pack their codes.
 
@@ -37,12 +39,14 @@ def make_segment(
         Unpacked rows by section, as `Trained.encode` returns them, and those of the extension if there is one.
     ids, positions, attributes
         Those of the same n rows in the same order.
+    threads
+        Number of threads, by default all CPUs of the process.
 
     """
     order = np.argsort(labels, kind="stable")
     offsets = offsets_of(np.bincount(labels, minlength=trained.nlist))
     arrays = {name: array[order] for name, array in arrays.items()}
-    arrays = trained.pack(arrays, offsets)
+    arrays = trained.pack(arrays, offsets, pool.resolve(threads))
     return Segment(
         frozen(offsets),
         {name: frozen(array) for name, array in arrays.items()},
@@ -89,4 +93,5 @@ class SegmentWriter:
         labels = np.concatenate(self._labels) if self._labels else np.empty(0, np.int64)
         arrays = joined(self._arrays)
         self._labels, self._arrays = [], []
-        return make_segment(self.trained, labels, arrays, ids, np.arange(len(labels), dtype=np.uint32), attributes)
+        positions = np.arange(len(labels), dtype=np.uint32)
+        return make_segment(self.trained, labels, arrays, ids, positions, attributes, self.threads)

@@ -1,0 +1,247 @@
+"""Kernels of graphs against plain NumPy and Python."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from annvq.codebooks import ScalarCodebook
+from annvq.codebooks.neighbors import NeighborCodebook
+from annvq.index.codes.graph import GraphCodes
+from annvq.index.rows.ids import as_ids
+from annvq.index.rows.segment import Segment
+from annvq.kernels.graph import coding, edges, rows, walk
+from annvq.kernels.registers.tiles import readonly
+from annvq.kernels.scan import scan4
+from annvq.kernels.vectors.dots import Store, padded
+
+NOTHING = np.empty(0, np.float32)
+
+
+def store_of(vectors, kind="fp32"):
+    """Return vectors of small integers as a store, which rounds nothing."""
+    if kind == "sq8":
+        d = vectors.shape[1]
+        codes = (vectors + 8).astype(np.uint8)
+        return Store(codes.reshape(-1), d, padded(np.full(d, -8, np.float32)), padded(np.ones(d, np.float32)))
+    flat = vectors.astype(np.float16).view(np.uint16) if kind == "fp16" else vectors.astype(np.float32)
+    return Store(flat.reshape(-1), vectors.shape[1], NOTHING, NOTHING)
+
+
+def integers(n, d, seed=0):
+    return np.random.default_rng([seed, n, d]).integers(-3, 4, (n, d))
+
+
+def distances(vectors, extra):
+    whole = vectors if not len(extra) else np.column_stack([vectors, extra])
+    return np.square(whole[:, None].astype(np.float64) - whole[None]).sum(axis=2)
+
+
+@pytest.mark.parametrize("kind", ["fp32", "fp16", "sq8"])
+@pytest.mark.parametrize(("n", "d", "with_extra"), [(1, 3, False), (40, 16, True), (60, 1, True), (90, 67, False)])
+def test_neighbours_are_near_and_lie_in_different_directions(kind, n, d, with_extra):
+    vectors, rng = integers(n, d), np.random.default_rng(1)
+    extra = rng.integers(0, 4, n).astype(np.float32) if with_extra else NOTHING
+    between = distances(vectors, extra)
+    candidates = rng.integers(-1, n, (n, 50)).astype(np.int32)
+    nearest, chosen = np.empty_like(candidates), np.empty((n, 32), np.int32)
+    for part in ((0, n // 3), (n // 3, n)):
+        edges.prune(store_of(vectors, kind), extra, candidates, np.float32(1.5), *part, nearest, chosen)
+    for v in range(n):
+        some = sorted({int(o) for o in candidates[v] if o >= 0 and o != v}, key=lambda o: (between[v, o], o))
+        taken = []
+        for o in some:
+            if len(taken) < 32 and all(1.5 * between[t, o] > between[v, o] for t in taken):
+                taken.append(o)
+        assert nearest[v].tolist() == some + [-1] * (50 - len(some))
+        assert chosen[v].tolist() == taken + [-1] * (32 - len(taken))
+
+
+def test_vertices_that_point_back_are_those_of_which_it_is_the_nearest():
+    made = np.array([[1, 2], [2, -1], [1, 0], [1, 2]], np.int32)
+    back = np.empty((4, 2), np.int32)
+    edges.pointing_back(made, back)
+    assert back.tolist() == [[2, -1], [0, 2], [1, 0], [-1, -1]]
+
+
+def test_free_places_are_filled_with_what_is_not_there():
+    made = np.array([[3, -1, -1], [0, 2, 3], [-1, -1, -1]], np.int32)
+    more = np.array([[3, 0, -1, 2, 1], [0, 0, 0, 0, 0], [2, -1, 1, 1, -1]], np.int32)
+    edges.fill_up(made, more, 0, 3)
+    assert made.tolist() == [[3, 2, 1], [0, 2, 3], [1, 2, 2]]
+
+
+def test_all_vertices_are_reached_from_what_is_returned():
+    rng = np.random.default_rng(3)
+    for n in (1, 2, 30, 200):
+        made = rng.integers(0, n, (n, 2)).astype(np.int32)
+        entries = np.unique(rng.integers(0, n, 2))
+        more = np.empty(n, np.int64)
+        count = edges.reach(made, entries, len(entries), more)
+        reached, wanted = set(), entries.tolist()
+
+        def spread(v, reached=reached, made=made):
+            waiting = [v]
+            while waiting:
+                if (at := waiting.pop()) not in reached:
+                    reached.add(at)
+                    waiting += made[at].tolist()
+
+        for v in entries.tolist():
+            spread(v)
+        for v in range(n):
+            if v not in reached:
+                wanted.append(v)
+                spread(v)
+        assert more[:count].tolist() == wanted
+
+
+def test_candidates_are_the_nearest_of_a_list():
+    vectors = integers(90, 3)
+    some, near = np.arange(5, 30), np.random.default_rng(0).permutation(90)[:77]
+    products = (vectors[some] @ vectors[near].T).astype(np.float32)
+    squares = np.square(vectors[near]).sum(axis=1).astype(np.float32)
+    for keep in (1, 9, 76, 80):
+        found = np.empty((len(some), keep), np.int32)
+        edges.nearest_of_list(products, squares, some, near, keep, found)
+        between = distances(vectors, NOTHING)
+        for v, got in zip(some, found.tolist(), strict=True):
+            wanted = sorted((o for o in near.tolist() if o != v), key=lambda o: (between[v, o], o))[:keep]
+            assert sorted(got, reverse=True) == sorted(wanted, reverse=True) + [-1] * (keep - len(wanted))
+
+
+class Made:
+    """A graph of vectors that nothing has to round, as a segment, and the parts of its rows."""
+
+    def __init__(self, n, d, metric, nbits, M=8, weights=None):
+        rng = np.random.default_rng([n, d])
+        self.vectors = rng.integers(-3, 4, (n, d)).astype(np.float32)
+        self.queries = rng.integers(-3, 4, (6, d)).astype(np.float32)
+        book = NeighborCodebook.train(self.vectors, M=M, scalar=False, seed=0, threads=1)
+        if weights is not None:
+            book = replace(book, weights=np.array(weights, np.float32))
+        if nbits == 8:
+            levels = ScalarCodebook("sq8", np.full(d, -8, np.float32), np.ones(d, np.float32))
+            book = replace(book, scalar=levels)
+        self.codes = GraphCodes(book, metric, np.zeros(d, np.float32))
+        arrays = self.codes.encode(self.vectors, np.zeros(n, np.int64), 1)
+        arrays = {name: readonly(a) for name, a in self.codes.pack(arrays, np.array([0, n]), 1).items()}
+        self.segment = Segment(np.array([0, n]), arrays, as_ids(None, n, 0), np.arange(n, dtype=np.uint32))
+        self.rows = self.codes._rows(self.segment)
+        self.prepared = self.codes.prepare(self.queries, None)
+        held = arrays[self.codes.section]
+        _, self.neighbors, numbers, self.packed = rows.views_of(held, d, nbits // 8)
+        self.factors, self.constants = numbers[:, :32], numbers[:, 32:]
+        self.n, self.l2 = n, metric == "l2"
+
+    def exact(self, q):
+        if self.l2:
+            return -np.square(self.vectors - self.queries[q]).sum(axis=1)
+        return self.vectors @ self.queries[q]
+
+    def estimates(self, q):
+        """Return the estimates of the scores of all rows' neighbours, (rows, 32) float32."""
+        tables, step, bias = (part[q] for part in self.prepared[1:4])
+        packed, M = self.packed.reshape(len(self.packed), -1, 64), 4 * self.rows.groups
+        sums = np.zeros((len(packed), 32), np.int64)
+        for lane in range(32):
+            for m in range(M):
+                byte = self.packed[:, scan4._byte_of.py_func(lane % 16, m)]
+                sums[:, lane] += tables[16 * m + (byte >> (4 if lane >= 16 else 0) & 15).astype(np.int64)]
+        centre = np.float32(-np.square(self.queries[q]).sum() if self.l2 else 0)
+        own = np.concatenate([self.exact(q), np.full(len(packed) - self.n, centre)]).astype(np.float32)
+        products = (sums.astype(np.float64) * np.float64(step) + np.float64(bias)).astype(np.float32)
+        known = (self.constants + own[:, None]).astype(np.float32)
+        return (products.astype(np.float64) * self.factors + known).astype(np.float32)
+
+    def walked(self, q, length):
+        """Return the vertices that a walk visits, in their order."""
+        estimates, queue, visited, chosen = self.estimates(q), [], [], []
+
+        def offer(row):
+            for lane in range(32):
+                o, rank = int(self.neighbors[row, lane]), -estimates[row, lane]
+                if o < self.n and o not in [*visited, *chosen[-1:], *(held for _, held in queue)]:
+                    if len(queue) < length or (rank, o) < queue[-1]:
+                        queue.append((rank, o))
+                        queue.sort()
+                        del queue[length:]
+
+        for row in range(self.n, len(self.neighbors)):
+            offer(row)
+        following = None
+        while (following is not None) or any(o not in visited for _, o in queue):
+            if following is None:
+                following = next(o for _, o in queue if o not in visited)
+            visited.append(following)
+            following = next((o for _, o in queue if o not in visited), None)
+            chosen.append(following)
+            offer(visited[-1])
+        return visited
+
+
+@pytest.mark.parametrize("metric", ["ip", "l2"])
+@pytest.mark.parametrize("nbits", [8, 16])
+@pytest.mark.parametrize(("n", "d"), [(1, 5), (31, 1), (32, 16), (33, 40), (400, 21), (900, 33)])
+def test_a_walk_visits_what_the_plain_one_does(metric, nbits, n, d):
+    made = Made(n, d, metric, nbits)
+    for q in range(len(made.queries)):
+        for length in (8, 16, 40, 72):
+            queue, seen = np.empty(length + 8, np.int64), np.zeros(n // 64 + 1, np.int64)
+            path, scores = np.empty(n + 1, np.int64), np.empty(n + 1, np.float32)
+            tables, steps, biases = made.prepared[1:4]
+            visited = walk.walk(
+                made.prepared.queries[q], tables, q * tables.shape[1], steps[q], biases[q], made.rows, made.l2,
+                length, queue, seen, path, scores,
+            )  # fmt: skip
+            wanted = made.walked(q, length)
+            assert path[:visited].tolist() == wanted
+            assert scores[:visited].tolist() == made.exact(q)[wanted].tolist()
+            assert np.flatnonzero(np.unpackbits(seen.view(np.uint8), bitorder="little")).tolist() == sorted(wanted)
+
+
+@pytest.mark.parametrize("metric", ["ip", "l2"])
+def test_estimates_are_near_and_the_weights_make_them_better(metric):
+    errors = []
+    for weights in (None, (1, 0)):
+        made = Made(500, 24, metric, 16, M=12, weights=weights)
+        error = spread = 0.0
+        for q in range(len(made.queries)):
+            wanted = made.exact(q)[made.neighbors[:500].astype(int)]
+            error += np.abs(made.estimates(q)[:500] - wanted).mean()
+            spread += np.abs(wanted - made.exact(q)[:500, None]).mean()
+        errors.append(error / spread)
+    assert max(errors) < 0.5
+    assert errors[0] < 1.05 * errors[1]
+
+
+def test_codes_of_a_part_of_the_rows_are_those_of_the_whole():
+    made = Made(100, 10, "l2", 16)
+    book = made.codes.codebook
+    projected = np.ascontiguousarray(book.project(made.vectors, 1))
+    width = book.product.M * 2
+    projected = np.pad(projected, [(0, 0), (0, width - projected.shape[1])])
+    neighbors = np.ascontiguousarray(made.neighbors[:100])
+    given = (
+        store_of(made.vectors, "fp16"),
+        projected,
+        np.arange(100),
+        neighbors,
+        book.product.transposed,
+        book.weights,
+        True,
+    )
+    whole, parts = ((np.zeros((100, 64), np.float32), np.zeros_like(made.packed[:100])) for _ in range(2))
+    coding.code_neighbors(*given, 0, 100, *whole)
+    for begin, end in ((0, 1), (1, 64), (64, 100)):
+        coding.code_neighbors(*given, begin, end, *parts)
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(whole, parts, strict=True))
+    assert whole[0][:, :32].tobytes() == np.ascontiguousarray(made.factors[:100]).tobytes()
+    assert whole[1].tobytes() == np.ascontiguousarray(made.packed[:100]).tobytes()
+
+
+def test_the_queue_is_longer_where_few_rows_may_be_returned():
+    assert walk.queue_length(40, 1000, 1000) == 40
+    assert walk.queue_length(41, 1000, 1000) == 48
+    assert walk.queue_length(40, 1000, 500) == 120
+    assert walk.queue_length(1, 1 << 31, 1) == 5 * (1 << 31) // 4 + 16
