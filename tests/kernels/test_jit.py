@@ -1,6 +1,8 @@
 """Kernels that other kernels call: compiled as a part of those, and again when Python calls them."""
 
 import gc
+import subprocess
+import sys
 
 import numba
 import numpy as np
@@ -103,3 +105,40 @@ def test_compiling_leaves_the_garbage_collector_as_it_was():
         gc.enable()
     once(1.0)
     assert gc.isenabled()
+
+
+_BESIDE_OTHERS = """
+import numba
+import numpy as np
+from numba.core.caching import NullCache
+
+from annvq.kernels.compile.jit import kernel
+from annvq.kernels.compile.scratch import empty
+
+
+@kernel
+def ours(n):
+    made = empty(n, np.float64)
+    made[0] = 1.0
+    return made[0]
+
+
+@numba.njit(parallel=True)
+def theirs(n):
+    found = np.zeros(n)
+    for i in numba.prange(n):
+        made = np.empty(5)
+        made[0] = i
+        found[i] = made[0]
+    return found
+
+
+ours._cache = NullCache()
+assert ours(3) == 1.0
+assert theirs(7).tolist() == list(range(7))
+"""
+
+
+def test_what_is_compiled_for_kernels_does_not_reach_the_functions_of_others():
+    """Numba's parallel loops have the error model of kernels, and took functions of Numba's own that were parts."""
+    subprocess.run([sys.executable, "-c", _BESIDE_OTHERS], check=True)

@@ -216,8 +216,9 @@ class _Compiling:
 
     def _compile_whole(self, args: Any, return_type: Any) -> Any:
         """Do what the function's compiler does; `Dispatcher.compile` calls it for what the cache does not have."""
-        rtsys.initialize(self._dispatcher.targetctx)  # Numba's own code, made once, is not a part
-        with _parts(self._dispatcher.targetctx.codegen()), _remembered_calls(self._dispatcher.typingctx):
+        target = self._dispatcher.targetctx
+        rtsys.initialize(target)  # Numba's own code, made once, is not a part
+        with _parts(target), _remembered_calls(self._dispatcher.typingctx):
             return self._compile_function(args, return_type)
 
     def _compile_inner(self, sig: Any, key: Any) -> _Inner:
@@ -235,15 +236,23 @@ class _Compiling:
         return _Flags.like(flags)
 
 
+_INTERNAL: dict[Any, Any] = {}  # functions of Numba's own that are parts of kernels
+
+
 @contextlib.contextmanager
-def _parts(codegen: Any) -> Iterator[None]:
-    """Make everything that Numba compiles of its own for a kernel a part of this kernel."""
-    before = codegen._library_class
-    codegen._library_class = _Part
+def _parts(target: Any) -> Iterator[None]:
+    """Make everything that Numba compiles of its own for a kernel a part of this kernel.
+
+    Numba remembers such functions, and links them into whatever needs them next. Parts are of use to kernels alone, and
+    would leave the functions of other libraries with symbols that nothing defines, so they are remembered apart.
+    """
+    codegen = target.codegen()
+    before = codegen._library_class, target.cached_internal_func
+    codegen._library_class, target.cached_internal_func = _Part, _INTERNAL
     try:
         yield
     finally:
-        codegen._library_class = before
+        codegen._library_class, target.cached_internal_func = before
 
 
 @contextlib.contextmanager
