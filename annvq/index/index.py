@@ -272,7 +272,7 @@ class Index(BaseIndex):
         if queries is None:
             own = now.snapshot.searchable_rows()
             own = own[np.linspace(0, len(own) - 1, min(_STAND_INS, len(own))).astype(np.int64)]
-            queries = self.reconstruct(now.snapshot.take_ids(own))
+            queries = _decoded(now, own)
         matrix = now.trained.accept(queries, "queries")
         if len(matrix) == 0 or now.snapshot.live_count == 0:
             raise ParameterError(f"tuning needs queries and vectors, got {len(matrix)} and {now.snapshot.live_count}")
@@ -295,13 +295,7 @@ class Index(BaseIndex):
 
         """
         now = self.rows.current
-        rows = now.snapshot.rows_of(ids)
-        vectors = np.empty((len(rows), now.trained.dim), np.float32)
-        for segment in now.snapshot.segments:
-            inside = np.flatnonzero((rows >= segment.base) & (rows < segment.base + segment.n))
-            if len(inside):
-                vectors[inside] = now.trained.decode(segment, rows[inside] - segment.base)
-        return now.trained.given_back(vectors)
+        return _decoded(now, now.snapshot.rows_of(ids))
 
     def _vector_column(self, now: Version) -> VectorColumn:
         self.rows.check_plain()
@@ -385,6 +379,16 @@ class Index(BaseIndex):
             matrix = self.rows.current.trained.accept(vectors)
             given = door.ids_beside(vectors) if ids is None else ids
             self.rows.insert(matrix, None, given, attributes, threads, replacing=replacing)
+
+
+def _decoded(now: Version, rows: np.ndarray) -> np.ndarray:
+    """Return the decoded vectors of some rows (int64) of a version, as users give them."""
+    vectors = np.empty((len(rows), now.trained.dim), np.float32)
+    for segment in now.snapshot.segments:
+        inside = np.flatnonzero((rows >= segment.base) & (rows < segment.base + segment.n))
+        if len(inside):
+            vectors[inside] = now.trained.decode(segment, rows[inside] - segment.base)
+    return now.trained.given_back(vectors)
 
 
 _STAND_INS = 500  # rows that stand in for queries where `Index.tune` is given none

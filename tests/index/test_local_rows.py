@@ -60,3 +60,14 @@ def test_data_far_from_the_origin_are_found(offset):
     for refine in ("lvq8", "lvq8x8"):
         index = annvq.build(far, recipe(refine), metric="l2", seed=3)
         assert recall(index.search(asked, 10, nprobe=30, rerank=120).ids, exact) > 0.95
+
+
+@pytest.mark.parametrize("refine", ["lvq8", "lvq8x8"])
+def test_a_large_constant_multiplies_no_error(refine):
+    """An inner product with a query multiplies what a row's codes lose in a dimension by what the query has there."""
+    base, asked = BASE.copy(), QUERIES.copy()
+    base[:, 7] = asked[:, 7] = 1000
+    exact = exact_neighbors(base, asked, 10, "ip")[0]
+    plain = CodebookSpec(kind="pq", M=25, nbits=4, residual=True)
+    index = annvq.build(base, Recipe(nlist=30, codebook=plain, refine=refine), metric="ip", seed=3)
+    assert recall(index.search(asked, 10, nprobe=30, rerank=300).ids, exact) > 0.95

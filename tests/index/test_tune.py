@@ -7,6 +7,7 @@ import pytest
 
 import annvq
 from annvq.errors import ParameterError
+from annvq.index.rows.snapshot import Snapshot
 from annvq.index.search import tune as tuning
 
 RNG = np.random.default_rng(5)
@@ -115,6 +116,20 @@ def test_rows_that_were_removed_do_not_stand_in():
     index.remove(np.arange(0, 300, 2))
     report = index.tune(k=3, recall=1.0)
     assert (report.queries, report.reached) == (150, True)
+
+
+def test_rows_that_are_removed_meanwhile_still_stand_in(monkeypatch):
+    index = annvq.build(BASE[:300], "IVF8,Flat", metric="l2")
+    searchable_rows = Snapshot.searchable_rows
+
+    def then_removed(snapshot):
+        rows = searchable_rows(snapshot)
+        monkeypatch.undo()
+        index.remove([0])
+        return rows
+
+    monkeypatch.setattr(Snapshot, "searchable_rows", then_removed)
+    assert index.tune(k=3, recall=1.0).queries == 300
 
 
 def test_an_empty_index_cannot_be_tuned():

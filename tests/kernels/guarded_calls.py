@@ -117,6 +117,10 @@ FACTORIES = (
     "PCA3,IVF3,PQ3x4fs,Refine(SQfp16)",
     "QG32x3",
     "QG32x5SQ8",
+    "IVF3,PQ5x4fsr,Refine(LVQ8)",
+    "PCA3,IVF3,PQ3x4fs,Refine(LVQ8x8)",
+    "IVF3,RaBitQ1,Refine(LVQ8x8)",
+    "RaBitQ,Refine(LVQ8)",
 )
 
 

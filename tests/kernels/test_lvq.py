@@ -73,6 +73,18 @@ def test_scores_are_those_of_the_decoded_rows(n, d, two, l2, scale, seed):
     assert (np.abs(scored(lvq.propose, queries, local, l2) - proposed - same[:, None]) <= 4e-5 * lengths**2).all()
 
 
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(**CASES)
+def test_what_does_not_differ_from_the_mean_loses_nothing(n, d, two, l2, scale, seed):
+    rng = np.random.default_rng(seed)
+    vectors = (rng.normal(size=(n, d)) * scale).astype(np.float32)
+    vectors[:, rng.random(d) < 0.3] = 0
+    straddling = (vectors.min(axis=1) < 0) & (vectors.max(axis=1) > 0)
+    error = np.abs(decoded(encoded(vectors, two=two, l2=l2)))[straddling]
+    least = np.ptp(vectors[straddling], axis=1, keepdims=True) * 1e-6
+    assert (error <= least)[vectors[straddling] == 0].all()
+
+
 @pytest.mark.parametrize("two", [False, True])
 @pytest.mark.parametrize("lowest", [-128, 0, 1000])
 def test_whole_numbers_within_a_range_of_255_lose_nothing(two, lowest):

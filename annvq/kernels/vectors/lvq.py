@@ -3,7 +3,9 @@
 What is coded is the difference of a vector from the mean of all. A row is one stretch of bytes: a head of two or three
 float32 numbers, and d codes c of 8 bits, which stand for ``low + step * c``. Rows of two levels have d more codes r
 behind these, which say where between two such values a number lies: ``low + step * (c + (r - 128) / 256)``. A row of
-whole numbers within 255 of each other has the step 1, and loses nothing. Source: Aguerrebere et al., "Similarity search
+whole numbers within 255 of each other has the step 1, and loses nothing. In other rows, zero is among the values of the
+first codes if the row has numbers on both sides of it: a dimension that is the same in all rows then has no error,
+which inner products with queries that are large there would multiply. Source: Aguerrebere et al., "Similarity search
 in the blink of an eye with compressed indices" (VLDB 2023), section 3, for ranges per vector and codes of two levels.
 
 The best rows of a pool are found in two steps. `propose` scores all of them with the first level alone, by exact
@@ -62,6 +64,9 @@ def encode_rows(vectors, rows, head):
         step = (high - low) / np.float32(255.0)
         if whole and high - low <= np.float32(255.0):
             step = np.float32(1.0)
+        elif low < np.float32(0.0) < high and step > _LEAST:
+            step = (high - low) / np.float32(254.0)  # one less, because the range moves by up to a step
+            low = -step * np.float32(np.ceil(-low / step))
         scale = np.float32(256.0) / step if step > _LEAST else np.float32(0.0)
         square = np.float64(0.0)
         for j in range(d):
