@@ -24,7 +24,8 @@ for dim, bits in ((40, 1), (100, 3), (250, 8), (300, 4), (600, 2)):
     codes = scanbits.BitCodes(*encoded.values(), np.array([0, 150]), np.empty(0, np.uint8), 0)
     visits = Visits(np.zeros((2, 1), np.int64), np.ones(2, np.int64), 0, 1)
     scanbits.scan_lists(codes, prepared, -(distances**2), distances, visits, pools, keep, np.arange(150))
-    results = (*encoded.values(), *prepared, scores, rows, codebook.decode(encoded, metric="l2"))
+    held = np.arange(scores.shape[1]) < pools.counts[:, None]  # what lies behind them is left over
+    results = (*encoded.values(), *prepared, scores[held], rows[held], codebook.decode(encoded, metric="l2"))
     for array in results:
         digest.update(np.ascontiguousarray(array).tobytes())
 print(isa.ACTIVE, digest.hexdigest())

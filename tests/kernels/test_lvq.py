@@ -114,3 +114,12 @@ def test_what_lies_behind_the_last_row_does_not_count():
 @pytest.mark.parametrize("k", [1, 10, 100])
 def test_finalists_are_more_than_k(k):
     assert k + 4 <= lvq.finalists(k) <= k + 4 + k / 16
+
+
+def test_sums_of_many_dimensions_do_not_overflow():
+    vectors = np.full((2, 100_000), 5, np.float32)
+    vectors[1] = 2.5
+    vectors[:, 0] = 0.1
+    local, ones = encoded(vectors, two=False, l2=False), np.ones((1, 100_000), np.float32)
+    exact = vectors.sum(axis=1, dtype=np.float64)
+    np.testing.assert_allclose(scored(lvq.propose, ones, local, False)[0], exact, rtol=1e-3)

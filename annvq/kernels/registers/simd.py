@@ -621,9 +621,9 @@ def dot4_u7i8(typingctx, accumulator, unsigned, signed):
 
 @intrinsic
 def hsum_i32(typingctx, v):
-    """Return the sum of 16 int32 lanes, modulo 2^32."""
+    """Return the sum of 16 int32 lanes as int64."""
 
     def codegen(context, builder, sig, args):
-        return _call(builder, "llvm.vector.reduce.add.v16i32", _I32, [args[0]])
+        return _call(builder, "llvm.vector.reduce.add.v16i64", _I64, [builder.sext(args[0], I64x16.llvm)])
 
-    return types.int32(I32x16), codegen
+    return types.int64(I32x16), codegen
