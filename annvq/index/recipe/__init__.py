@@ -120,7 +120,7 @@ def choose(n: int, d: int, metric: str, bytes_per_vector: float | None = None) -
     --------
     >>> annvq.recipes.choose(1000, 64, "ip").name
     'flat'
-    >>> annvq.recipes.choose(1_000_000, 64, "ip", bytes_per_vector=80).name
+    >>> annvq.recipes.choose(1_000_000, 64, "ip", bytes_per_vector=90).name
     'balanced'
 
     """
