@@ -243,3 +243,21 @@ def test_one_query_checks_its_numbers():
     index.close()
     with pytest.raises(AnnvqError, match="closed"):
         index.search(QUERY)
+
+
+@pytest.mark.parametrize("threads", [None, 1, 2, 7])
+def test_threads_that_a_query_would_not_share_cost_it_nothing(threads, monkeypatch):
+    index = annvq.build(BASE, "fast", metric="l2")
+    expected = index.search(QUERY, 7, nprobe=20)
+    calls = watched(index, monkeypatch)
+    assert same(index.search(QUERY, 7, nprobe=20, threads=threads), expected)
+    assert [as_given for as_given, _ in calls] == [True]
+
+
+def test_a_query_of_many_rows_is_shared_among_threads(monkeypatch):
+    monkeypatch.setattr("annvq.index.search.fused.SPLIT_ROWS", 100)
+    index = annvq.build(BASE, "fast", metric="l2")
+    expected = index.search(QUERY, 7, nprobe=20, threads=1)
+    calls = watched(index, monkeypatch)
+    assert same(index.search(QUERY, 7, nprobe=20, threads=2), expected)
+    assert not calls

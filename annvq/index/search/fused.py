@@ -117,10 +117,11 @@ class Fused:
         """Return keep, capacity, nprobe and need of one query, as the kernel takes them; None for anything unusual."""
         nprobe = depth.nprobe if nprobe is None else nprobe
         rerank = max(depth.rerank, 2 * k) if rerank is None else rerank
-        if not (0 < k <= min(_MOST_PLACES, self.count) and nprobe > 0 and rerank > 0 and threads in (None, 1)):
+        some_threads = threads is None or threads > 0
+        if not (0 < k <= min(_MOST_PLACES, self.count) and nprobe > 0 and rerank > 0 and some_threads):
             return None
         nprobe, rerank = math.ceil(nprobe * self.widening), math.ceil(rerank * self.widening)
-        if threads is None and nprobe >= self.most_lists:
+        if threads != 1 and nprobe >= self.most_lists:
             return None
         trained = self.trained
         keep = max(k, min(rerank, self.count)) if trained.rescores else trained.codes.pool_depth(k)
