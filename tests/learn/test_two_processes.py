@@ -60,6 +60,7 @@ def learned(rank, how, folder, port):
     torch.distributed.barrier()
     with pytest.raises(StorageError, match="is a file" if rank == 0 else "the first process of this training did not"):
         again.save(folder / "file")
+    torch.distributed.barrier()  # neither leaves while the other may still talk to it
     torch.distributed.destroy_process_group()
 
 
