@@ -339,6 +339,8 @@ class Trained:
         if center is not None and (self.metric != "l2" or center.dtype != np.float32 or center.shape != (inner,)):
             raise CorruptIndexError(f"center {center.dtype} {center.shape}, expected float32 ({inner},) and l2")
         mean = self.mean
+        if mean is None and self.recipe.refine is not None and REFINES[self.recipe.refine].needs_mean:
+            raise CorruptIndexError(f"a refine store {self.recipe.refine!r} without a mean")
         if mean is not None and (mean.dtype != np.float32 or mean.shape != (self.dim,) or self.recipe.refine is None):
             raise CorruptIndexError(
                 f"mean {mean.dtype} {mean.shape}, expected float32 ({self.dim},) and a refine store"

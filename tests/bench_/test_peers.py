@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from annvq.bench.peers import PEERS, load_peers, version_of
+from annvq.bench.peers.annvq_ import AnnvqPeer
 from annvq.bench.peers.protocol import doubling, power_of_two_near
 from annvq.errors import MissingExtraError, ParameterError
 from annvq.evaluation import exact_neighbors, recall
@@ -105,3 +106,18 @@ def test_a_query_without_enough_neighbours_gets_missing_ones():
     found = peer.search(base[:20], K, 1)
     assert found.min() == -1
     assert found.max() < len(base)
+
+
+def test_a_longer_queue_of_a_graph_is_another_setting():
+    """A series ends once recall has stopped growing; lengths that come to the same queue ended it at the first."""
+    rng = np.random.default_rng(4)
+    base, queries = (rng.normal(size=(n, 32)).astype(np.float32) for n in (4000, 100))
+    truth = exact_neighbors(base, queries, K, "l2")[0]
+    peer = AnnvqPeer("graph")
+    peer.build(base, "l2", 1)
+    (series,) = peer.settings(K)
+    recalls = []
+    for params in series[:6]:
+        peer.set(params)
+        recalls.append(recall(peer.search(queries, K, 1), truth))
+    assert all(later > earlier for earlier, later in itertools.pairwise(recalls))

@@ -7,6 +7,8 @@ import numpy as np
 import annvq
 from annvq.bench.peers.protocol import Params, doubling
 
+_PLACES = 8  # of which a graph's queue has a whole multiple: a length in between finds what the next one does
+
 
 class AnnvqPeer:
     """One annvq recipe."""
@@ -29,7 +31,8 @@ class AnnvqPeer:
         """
         recipe = self._index.recipe
         if recipe.codebook.kind == "graph":
-            return [[{"rerank": k + k * step // 4} for step in (*range(10), *doubling(10, 200))]]
+            lengths = doubling(-(-k // _PLACES), -(-50 * k // _PLACES))
+            return [[{"rerank": _PLACES * length} for length in lengths]]
         probes = doubling(1, recipe.nlist) if isinstance(recipe.nlist, int) else []
         reranks = [factor * k for factor in (1, 2, 4, 8, 16, 32)] if recipe.refine is not None else []
         if not probes:

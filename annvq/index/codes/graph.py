@@ -103,13 +103,6 @@ class GraphCodes:
         matrix = bytematrix.pack(projection, np.zeros(projection.shape[1], np.float32))
         return pipeline.Rotation(_NO_PANELS, _NOTHING, frozen(self.centre), matrix)
 
-    @cached_property
-    def _affine(self) -> tuple[np.ndarray, np.ndarray]:
-        scalar = self.codebook.scalar
-        if scalar is None:
-            return _NOTHING, _NOTHING
-        return frozen(padded(scalar.minimum)), frozen(padded(scalar.step))
-
     def pool_depth(self, k: int) -> int:
         """Return k, because scores are exact."""
         return k
@@ -187,7 +180,7 @@ class GraphCodes:
 
     def _store_of(self, vectors: np.ndarray) -> Store:
         flat = vectors.view(np.uint16) if self._itemsize == 2 else vectors
-        return Store(readonly(np.ascontiguousarray(flat).reshape(-1)), self.codebook.dim, *self._affine)
+        return Store(readonly(np.ascontiguousarray(flat).reshape(-1)), self.codebook.dim, *self.store.affine)
 
     def unpack(self, segment: Segment, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Return the vectors of some rows (int64) of a segment as they are kept."""
@@ -267,7 +260,7 @@ class GraphCodes:
         flat = held.reshape(-1)
         return GraphRows(
             flat.view(np.uint16) if self._itemsize == 2 else flat, flat.view(np.uint32), flat.view(np.float32), flat,
-            *self._affine, segment.allow, self.codebook.dim, segment.n, self._row_bytes, self._groups,
+            *self.store.affine, segment.allow, self.codebook.dim, segment.n, self._row_bytes, self._groups,
             int(segment.allowed_per_list().sum()), segment.base,
         )  # fmt: skip
 

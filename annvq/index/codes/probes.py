@@ -34,9 +34,8 @@ def coarse_of(
     mean = frozen(centroids.mean(axis=0, dtype=np.float64).astype(np.float32))
     moved = centroids - mean
     squares = squared_norms(moved) if l2 else np.empty(0, np.float32)
-    exact = ExactCentroids(gemm.pack(centroids), frozen(np.zeros_like(mean)), frozen(squares))
-    if l2:
-        exact = ExactCentroids(gemm.pack(moved), mean, frozen(squares))
+    shift = mean if l2 else np.zeros_like(mean)
+    exact = ExactCentroids(gemm.pack(moved if l2 else centroids), frozen(shift), frozen(squares))
     levels = NOT_IN_BYTES
     if in_bytes:  # <q, c> = <q - m, c - m> + <c, m> + <q - m, m>
         adds = -squares if l2 else gemm.products(centroids, gemm.pack(mean[None]), 1)[:, 0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -54,43 +54,43 @@ class RefineKind:
     ----------
     bits
         Bits per dimension.
+    needs_mean
+        Whether rows are differences from the mean of the vectors.
     text
         How factory strings spell it, within ``Refine()``.
     layout
         Returns the sections of rows of a dimension, for L2 or not.
     store
-        Returns the store for a dimension, for L2 or not, with what was learned: the levels of "sq8", and the mean
-        of the vectors, from which local rows are differences (None for the origin).
+        Returns the store for a dimension, for L2 or not, with what was learned: the levels of "sq8", and the mean.
 
     """
 
     bits: int
+    needs_mean: bool
     text: str
     layout: Callable[[int, bool], Layout]
-    store: Callable[[int, bool, ScalarCodebook | None, np.ndarray | None], Refine]
+    store: Callable[[int, bool, ScalarCodebook | None, Any], Refine]
 
 
 def _rows(name: str, bits: int, text: str) -> RefineKind:
     """Return the kind of rows of floats, or of scalars with the same range for all rows."""
     return RefineKind(
         bits,
+        False,
         text,
         lambda dim, l2: row_layout(name, dim, "refine"),
         lambda dim, l2, scalar, mean: RowStore(name, dim, l2, "refine", scalar),
     )
 
 
-def _origin(dim: int) -> np.ndarray:
-    return frozen(np.zeros(dim, np.float32))
-
-
 def _local_rows(levels: int, text: str) -> RefineKind:
     """Return the kind of rows with a range each, in codes of 8 bits of one or two levels."""
     return RefineKind(
         8 * levels,
+        True,
         text,
         lambda dim, l2: local_layout(dim, l2, levels),
-        lambda dim, l2, scalar, mean: LocalRowStore(dim, l2, levels, _origin(dim) if mean is None else frozen(mean)),
+        lambda dim, l2, scalar, mean: LocalRowStore(dim, l2, levels, frozen(mean)),
     )
 
 

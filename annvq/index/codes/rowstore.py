@@ -108,10 +108,10 @@ class RowStore(ByRow):
         """Return a segment's rows as kernels take them."""
         rows = segment.arrays[self.section]
         flat = (rows.view(np.uint16) if self.kind == "fp16" else rows).reshape(-1)
-        return Store(flat, self.dim, *self._affine)
+        return Store(flat, self.dim, *self.affine)
 
     @cached_property
-    def _affine(self) -> tuple[np.ndarray, np.ndarray]:
+    def affine(self) -> tuple[np.ndarray, np.ndarray]:
         """The minimum and step per dimension of 8-bit rows, padded for the kernels; empty for floats."""
         if self.scalar is None:
             return _NOTHING, _NOTHING

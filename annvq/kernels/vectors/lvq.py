@@ -126,20 +126,33 @@ def _fetch(rows, begin, end):
 
 @kernel
 def _asked(queries, q, mean, l2, query):
-    """Write query ``q`` to ``query``, padded with zeros to a multiple of 16 or more: less the mean under L2.
-
-    Returns what the inner products of the query with all rows have in common, that with the mean; 0 under L2.
-    """
+    """Write query ``q`` to ``query``, padded with zeros to a multiple of 16 or more: less the mean under L2."""
     d = mean.size
     for i in range(d):
         query[i] = queries[q, i] - mean[i] if l2 else queries[q, i]
     for i in range(d, query.size):
         query[i] = np.float32(0.0)
-    common = np.float64(0.0)
-    if not l2:
-        for i in range(d):
-            common += np.float64(query[i]) * np.float64(mean[i])
-    return common
+
+
+@kernel
+def _total(query):
+    """Return the sum of a padded query."""
+    total = simd.zero_f32x16()
+    for i in range(0, query.size, 16):
+        total = simd.add(total, simd.load_f32x16(query, i))
+    return simd.hsum(total)
+
+
+@kernel
+def _product(query, mean):
+    """Return the inner product of a padded query with the mean: what its scores with all rows have in common."""
+    d = mean.size
+    whole, total = d - d % 16, simd.zero_f32x16()
+    for i in range(0, whole, 16):
+        total = simd.fma(simd.load_f32x16(query, i), simd.load_f32x16(mean, i), total)
+    if whole < d:
+        total = simd.fma(simd.load_f32x16(query, whole), simd.load_f32_tail(mean, whole, d - whole), total)
+    return simd.hsum(total)
 
 
 @kernel
@@ -171,9 +184,7 @@ def propose(queries, local, l2, row_base, pools):
     for q in range(counts.size):
         _asked(queries, q, mean, l2, query)
         unit = np.float64(_in_16_bits(query, d, upper, lower))
-        total = np.float64(0.0)
-        for i in range(d):
-            total += query[i]
+        total = np.float64(_total(query))
         fetched = np.int64(0)
         for i in range(counts[q]):
             while fetched < min(counts[q], i + _AHEAD):
@@ -214,7 +225,8 @@ def rescore(queries, local, l2, row_base, pools):
     n = stored.size // stride
     query = on_stack((d + 15) // 16 * 16, np.float32)
     for q in range(counts.size):
-        common = _asked(queries, q, mean, l2, query)
+        _asked(queries, q, mean, l2, query)
+        common = np.float32(0.0) if l2 else _product(query, mean)
         fetched = np.int64(0)
         for i in range(counts[q]):
             while fetched < min(counts[q], i + _AHEAD):
@@ -225,7 +237,7 @@ def rescore(queries, local, l2, row_base, pools):
             row = rows[q, i] - row_base
             if 0 <= row < n:
                 score = _score(query, stored, row * stride, d, head, levels, l2)
-                scores[q, i] = np.float32(np.float64(score) + common)
+                scores[q, i] = score + common
 
 
 @kernel
