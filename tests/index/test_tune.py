@@ -137,3 +137,27 @@ def test_an_empty_index_cannot_be_tuned():
     index.remove(np.arange(30))
     with pytest.raises(ParameterError, match="queries and vectors, got 0 and 0"):
         index.tune()
+
+
+def test_a_graph_gets_the_shortest_queue_that_reaches_the_recall():
+    rng = np.random.default_rng(6)
+    base, queries = rng.normal(size=(6000, 24)).astype(np.float32), rng.normal(size=(200, 24)).astype(np.float32)
+    graph = annvq.build(base, "graph", metric="l2", threads=1)
+    report = graph.tune(queries, k=10, recall=0.97)
+    assert report.reached
+    assert report.chosen.recall >= 0.97
+    assert (report.chosen.rerank % 8, report.chosen.nprobe, graph.rerank) == (0, 1, report.chosen.rerank)
+    assert report.chosen.rerank > 24  # the shortest that searches take by themselves, rounded up
+    shorter = [one for one in report.measured if one.rerank < report.chosen.rerank]
+    nearest = max(one.rerank for one in shorter)
+    assert report.chosen.rerank - nearest <= max(8, report.chosen.rerank // 16)
+    assert all(one.recall < 0.97 for one in shorter)
+
+
+def test_a_graph_of_few_rows_is_tuned_and_one_that_falls_short_says_so():
+    few = annvq.build(BASE[:30], "graph", metric="l2")
+    assert few.tune(k=10, recall=1.0).reached
+    assert few.rerank <= 30
+    graph = annvq.build(BASE, "graph", metric="l2")
+    report = graph.tune(QUERIES, k=1, recall=1.0)
+    assert report.chosen.recall == max(one.recall for one in report.measured)

@@ -18,6 +18,7 @@ from annvq.index.trained import Trained
 
 _PASSES = 3
 _RERANKS = (2, 3, 4, 8, 16, 32, 64)  # times k; `Index.search` takes no fewer unless told to
+_PLACES = 8  # of which a graph's queue has a whole multiple: a length in between finds what the next one does
 _NOISE = 0.05  # of a timing: settings this close to the fastest count as equally fast
 
 
@@ -73,8 +74,8 @@ def tune(
     """Sweep nprobe and rerank on ``queries (nq, d)``, see `TuneReport`.
 
     For every number of candidates the smallest sufficient nprobe is found by doubling and bisection, because
-    recall rises with both. Where rows of the index are the queries, ``own`` (nq,) int64 says which, and none of them
-    counts among its own neighbours.
+    recall rises with both; of a graph, which has no lists, the shortest sufficient queue is. Where rows of the index
+    are the queries, ``own`` (nq,) int64 says which, and none of them counts among its own neighbours.
 
     Raises
     ------
@@ -100,11 +101,10 @@ def tune(
             measured[depth] = Measured(depth.nprobe, depth.rerank, recall_of(found(depth), truth), 0.0)
         return measured[depth].recall
 
-    candidates = []
-    for rerank in _reranks(trained, snapshot, k):
-        nprobe = _least_nprobe(lambda n, r=rerank: recall_at(SearchParams(n, r)) >= target, trained.nlist)
-        if nprobe is not None:
-            candidates.append(SearchParams(nprobe, rerank))
+    def is_enough(depth: SearchParams) -> bool:
+        return recall_at(depth) >= target
+
+    candidates = (_least_queue if trained.kind.is_graph else _least_probes)(is_enough, trained, snapshot, k)
     reached = bool(candidates)
     if not reached:
         best = max(measured.values(), key=lambda one: (one.recall, -one.nprobe, -one.rerank))
@@ -125,20 +125,38 @@ def _without(rows: np.ndarray, own: np.ndarray) -> np.ndarray:
     return np.take_along_axis(rows, behind, axis=1)[:, :-1]
 
 
-def _reranks(trained: Trained, snapshot: Snapshot, k: int) -> list[int]:
-    if not trained.rescores:
-        return [k]  # nothing to rescore with
-    return sorted({min(k * times, max(k, snapshot.live_count)) for times in _RERANKS})
+def _least_probes(
+    is_enough: Callable[[SearchParams], bool], trained: Trained, snapshot: Snapshot, k: int
+) -> list[SearchParams]:
+    """Return the least number of lists that is enough for each number of candidates with which there is one."""
+    most = max(k, snapshot.live_count)
+    # without a refine store there is nothing to rescore with
+    reranks = sorted({min(k * times, most) for times in _RERANKS}) if trained.rescores else [k]
+    found = [(_least(lambda n, r=r: is_enough(SearchParams(n, r)), 1, trained.nlist), r) for r in reranks]
+    return [SearchParams(nprobe, rerank) for nprobe, rerank in found if nprobe is not None]
 
 
-def _least_nprobe(is_enough, nlist: int) -> int | None:
-    """Return the least number of lists for which ``is_enough``, or None."""
-    high = 1
+def _least_queue(
+    is_enough: Callable[[SearchParams], bool], trained: Trained, snapshot: Snapshot, k: int
+) -> list[SearchParams]:
+    """Return the shortest queue of a graph that is enough, if there is one."""
+
+    def depth(parts: int) -> SearchParams:
+        return SearchParams(trained.nlist, min(parts * _PLACES, snapshot.live_count))
+
+    shortest, longest = (-(-min(k * times, snapshot.live_count) // _PLACES) for times in (_RERANKS[0], _RERANKS[-1]))
+    parts = _least(lambda parts: is_enough(depth(parts)), shortest, longest)
+    return [] if parts is None else [depth(parts)]
+
+
+def _least(is_enough: Callable[[int], bool], first: int, most: int) -> int | None:
+    """Return the least number from ``first`` to ``most`` for which ``is_enough``, or None."""
+    high = first
     while not is_enough(high):
-        if high == nlist:
+        if high == most:
             return None
-        high = min(2 * high, nlist)
-    low = high // 2  # not enough, or 0
+        high = min(2 * high, most)
+    low = max(high // 2, first - 1)  # not enough, or not asked for
     while high - low > max(1, high // 16):  # finer steps than this drown in the noise of timing
         middle = (low + high) // 2
         if is_enough(middle):
