@@ -152,6 +152,10 @@ def index_calls():
         for metric, n, d in (("ip", 33, 5), ("l2", 65, 17), ("cosine", 64, 7)):
             name = recipe if isinstance(recipe, str) else "spilled"
             calls[f"{name} {metric} {n} {d}"] = partial(index_answers, recipe, metric, n, d, named=n == 65)
+    for recipe in ("SQ8", "IVF3,SQ8"):
+        for metric in ("ip", "l2"):  # of as many dimensions as a register has bytes, and of more
+            for d in (64, 70):
+                calls[f"{recipe} {metric} 33 {d}"] = partial(index_answers, recipe, metric, 33, d, named=False)
     return calls
 
 

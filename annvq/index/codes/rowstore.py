@@ -23,7 +23,7 @@ from annvq.index.codes.localrows import NO_LOCAL_ROWS
 from annvq.index.codes.pools import Pools
 from annvq.index.codes.probes import Probes
 from annvq.index.rows.segment import Segment
-from annvq.kernels.scan import pipeline, scanflat
+from annvq.kernels.scan import pipeline, scanflat, scanscalar
 from annvq.kernels.vectors.dots import Store, padded
 
 _NOTHING = frozen(np.empty(0, np.float32))
@@ -81,14 +81,18 @@ class RowStore(ByRow):
 
     def scan(self, queries: np.ndarray, segment: Segment, probes: Probes, pools: Pools, keys: np.ndarray) -> None:
         """Scan the probed lists of a segment for prepared queries into the pools."""
-        store, allow, candidates = self.store(segment), segment.allow, pools.candidates
+        kernels, rows = scanflat, (self.store(segment),)
+        if self.kind == "sq8" and self.dim >= scanscalar.LEAST_DIM:
+            kernels, rows = scanscalar, (*rows, self._norms(segment))
+        allowed, target = (segment.allow, segment.base), (pools.candidates, pools.keep, keys)
         if len(segment.offsets) == 2:  # a single list: every query reads all rows, in cached blocks
-            begin, end = probes.rows_of_part(segment.n)
-            scanflat.scan_all(queries, store, self.l2, begin, end, allow, segment.base, candidates, pools.keep, keys)
-            return
-        scanflat.scan_lists(
-            queries, store, self.l2, segment.offsets, allow, segment.base, probes.visits, candidates, pools.keep, keys
-        )
+            kernels.scan_all(queries, *rows, self.l2, *probes.rows_of_part(segment.n), *allowed, *target)
+        else:
+            kernels.scan_lists(queries, *rows, self.l2, segment.offsets, *allowed, probes.visits, *target)
+
+    def _norms(self, segment: Segment) -> np.ndarray:
+        """Return the numbers per row that `annvq.kernels.scan.scanscalar` finds and keeps, (n,) float32, or none."""
+        return segment.found.setdefault(self.section, np.zeros(segment.n if self.l2 else 0, np.float32))
 
     def rescore(self, queries: np.ndarray, segment: Segment, pools: Pools) -> None:
         """Replace the pooled scores of the segment's rows by scores of the stored rows; ``queries (nq, d)``."""

@@ -48,6 +48,8 @@ class Segment:
         (m,) int64 ascending: the rows that ``allow`` lets pass, where a filter left few; otherwise None.
     name
         Name of the segment's container in the store, or None while it is only in memory.
+    found
+        What searches found out about the rows, by name; it is not written to files.
 
     """
 
@@ -62,6 +64,7 @@ class Segment:
     few: np.ndarray | None = None
     name: str | None = None
     live_name: str | None = None
+    found: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def n(self) -> int:

@@ -627,3 +627,29 @@ def hsum_i32(typingctx, v):
         return _call(builder, "llvm.vector.reduce.add.v16i64", _I64, [builder.sext(args[0], I64x16.llvm)])
 
     return types.int64(I32x16), codegen
+
+
+def _folded(builder: Any, x: Any, y: Any) -> Any:
+    """Emit the sums of neighbouring lanes: of every four lanes, two sums of x, and then two of y."""
+    quarters = range(0, 16, 4)
+    first = [lane + quarter for quarter in quarters for lane in (0, 2, 16, 18)]
+    index = ir.VectorType(_I32, 16)
+    picked = [builder.shuffle_vector(x, y, _const(index, [lane + odd for lane in first])) for odd in (0, 1)]
+    return builder.add(*picked)
+
+
+@intrinsic
+def store_sums4(typingctx, array, index, a, b, c, e):
+    """Store the sums of the 16 lanes of each of four vectors, modulo 2^32, at element ``index`` of an int32 array."""
+
+    def codegen(context, builder, sig, args):
+        total = _folded(builder, _folded(builder, args[2], args[3]), _folded(builder, args[4], args[5]))
+        for width in (8, 4):
+            half = ir.VectorType(_I32, width)
+            low = builder.shuffle_vector(total, total, _const(half, range(width)))
+            high = builder.shuffle_vector(total, total, _const(half, range(width, 2 * width)))
+            total = builder.add(low, high)
+        builder.store(total, _pointer(context, builder, sig.args[0], args[0], args[1], total.type)).align = 4
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, I32x16, I32x16, I32x16, I32x16), codegen
