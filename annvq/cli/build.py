@@ -33,6 +33,7 @@ EXAMPLES = examples(
     "build vectors.npy -o my-index",
     "build docs.parquet -o my-index --id-column url --metric cosine --attributes lang,year",
     "build 'parts/*.parquet' -o my-index --recipe IVF1024,PQ64x8,Refine(SQ8)",
+    "build vectors.npy -o my-index --prefer speed --bytes-per-vector 1000",
     "build tokens.parquet -o my-index --recipe muvera-4bit",
 )
 _FOR_DOCUMENTS = "muvera"  # instead of "auto", which chooses among recipes for single vectors
@@ -53,6 +54,16 @@ def command(
             help=f"Name, factory string or TOML file; for documents of several vectors, auto is {_FOR_DOCUMENTS}.",
         ),
     ] = "auto",
+    prefer: Annotated[
+        Literal["speed", "memory", "build"] | None,
+        typer.Option(
+            metavar="speed|memory|build",
+            help="What matters most where recipe auto chooses: fast searches, few bytes or a quick build.",
+        ),
+    ] = None,
+    bytes_per_vector: Annotated[
+        int | None, count(help="Most bytes per vector that what recipe auto chooses may take; ids are not counted.")
+    ] = None,
     metric: Annotated[
         Metric | None,
         typer.Option(
@@ -79,19 +90,27 @@ def command(
     """
     given = Columns(embeddings, vector_column, id_column, attributes)
     more = {"seed": seed, "threads": threads, "path": out}
+    limits = {"prefer": prefer, "bytes_per_vector": bytes_per_vector}
+    is_limited = any(value is not None for value in limits.values())
+    if is_limited and recipe != "auto":
+        raise typer.BadParameter(f"--prefer and --bytes-per-vector go with --recipe auto, not with {recipe!r}")
     with shown() as progress:
         documents = _are_documents(given, recipe)
+        if documents and is_limited:
+            raise typer.BadParameter("--prefer and --bytes-per-vector are for single vectors, not for documents")
         if documents and metric is not None:
             raise typer.BadParameter("--metric is for single vectors; documents are compared by Chamfer similarity")
         if documents:
             index = _of_documents(given, recipe, progress, more)
         else:
-            index = _of_vectors(given, recipe, metric, progress, {**more, "zero": zero})
+            index = _of_vectors(given, recipe, metric, progress, {**more, **limits, "zero": zero})
     with index:
         stats = index.stats()
     if json is not None:
         write_report(stats, json)
     say(screen(json), f"{out}: {(_documents_summary if documents else _vectors_summary)(stats)}")
+    if prefer is not None:
+        say(screen(json), f"recipe {stats['recipe']}: {stats['use_when']}")
 
 
 def _are_documents(given: Columns, recipe: str) -> bool:

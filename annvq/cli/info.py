@@ -42,7 +42,7 @@ def command(
             parts = {part: size for part, size in value.items() if size}
             table.add_row("size", megabytes(sum(parts.values())))
             table.add_row("of which", ", ".join(f"{part} {megabytes(size)}" for part, size in parts.items()))
-        else:
+        elif value != "":
             table.add_row(name.replace("_", " "), _text(value))
     screen().print(table)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -50,6 +50,8 @@ def build(
     threads: int | None = None,
     progress: bool | Callable[[int, int | None], object] | Progress = False,
     path: str | os.PathLike[str] | None = None,
+    prefer: str | None = None,
+    bytes_per_vector: float | None = None,
 ) -> Index:
     """Build an index from vectors.
 
@@ -60,7 +62,8 @@ def build(
         fixed-size lists, an `annvq.io.VectorSource`, or an iterable of batches of these, which is streamed and never
         held in memory as a whole.
     recipe
-        The name of a recipe, the path of one, a factory string or a `Recipe`; "auto" chooses by n, d and metric.
+        The name of a recipe, the path of one, a factory string or a `Recipe`; "auto" chooses by n, d and metric, and by
+        ``prefer`` and ``bytes_per_vector`` (`annvq.recipes.choose`).
     ids
         n unique ids, int64 (except -1) or str; by default those that come with the source, or 0 to n - 1.
     attributes
@@ -89,6 +92,10 @@ def build(
     path
         A folder that segments are written to as they are made. The index is returned opened there, in mode "rw", and
         memory stays bounded by a segment and the training sample.
+    prefer
+        What matters most where "auto" chooses: "speed", "memory" or "build"; None is a compromise.
+    bytes_per_vector
+        The largest number of bytes per vector, ids not counted, that what "auto" chooses may take, or None.
 
     Raises
     ------
@@ -105,6 +112,8 @@ def build(
     >>> ids
     array([[0],
            [1]])
+    >>> annvq.build(vectors, metric="l2", prefer="memory").recipe.name
+    'ivf-sq8'
 
     """
     if metric not in INDEX_METRICS:
@@ -112,13 +121,14 @@ def build(
     zero = _zero_policy(metric, zero)
     seed, workers = as_count("seed", seed, least=0), pool.resolve(threads)
     folder = None if path is None else as_path(path)
+    wanted = _Wanted.checked(recipe, prefer, bytes_per_vector)
     source = _source(vectors, metric if trained is None else getattr(trained, "metric", metric))
     given_ids = source.ids() if ids is None else ids
     with listening(progress) as report:
         if trained is None:
-            parts = _learn(source, recipe, metric, zero, train, seed, workers, report)
+            parts = _learn(source, wanted, metric, zero, train, seed, workers, report)
         else:
-            parts = _shared(trained, source, recipe, metric, zero, train)
+            parts = _shared(trained, source, wanted, metric, zero, train)
         attributes = None if attributes is None else as_attributes(attributes, source.count)
 
         def encode(store: Store | None) -> list[Segment]:
@@ -137,6 +147,8 @@ def train(
     seed: int = 0,
     threads: int | None = None,
     progress: bool | Callable[[int, int | None], object] | Progress = False,
+    prefer: str | None = None,
+    bytes_per_vector: float | None = None,
 ) -> Trained:
     """Learn what the segments of an index share, such as centroids and codebooks, and keep no vector.
 
@@ -150,7 +162,7 @@ def train(
     n
         The number of vectors that the index will hold, on which numbers of lists and the choice of "auto" depend. By
         default as many as are given here.
-    recipe, metric, zero, seed, threads, progress
+    recipe, metric, zero, seed, threads, progress, prefer, bytes_per_vector
         The same as for `annvq.build`.
 
     Raises
@@ -169,8 +181,46 @@ def train(
     zero = _zero_policy(as_choice("metric", metric, INDEX_METRICS), zero)
     seed, workers = as_count("seed", seed, least=0), pool.resolve(threads)
     count = None if n is None else as_count("n", n, least=0)
+    wanted = _Wanted.checked(recipe, prefer, bytes_per_vector)
     with listening(progress) as report:
-        return _learn(_source(vectors, metric), recipe, metric, zero, None, seed, workers, report, count)
+        return _learn(_source(vectors, metric), wanted, metric, zero, None, seed, workers, report, count)
+
+
+class _Wanted(NamedTuple):
+    """What an index is to be made of: a recipe, or "auto" and what it goes by."""
+
+    recipe: Recipe | str | os.PathLike[str]
+    prefer: str | None
+    bytes_per_vector: float | None
+
+    @classmethod
+    def checked(cls, recipe: Any, prefer: Any, bytes_per_vector: Any) -> _Wanted:
+        """Return the three; ParameterError is raised if they do not fit each other, whatever the vectors."""
+        if prefer is not None:
+            as_choice("prefer", prefer, recipes.WISHES)
+        wanted = cls(recipe, prefer, bytes_per_vector)
+        if wanted[1:] != (None, None) and not wanted.is_auto:
+            shown = recipe.name if isinstance(recipe, Recipe) else recipe
+            raise ParameterError(
+                f"prefer and bytes_per_vector say how recipe 'auto' chooses: leave them out, or the recipe, {shown!r}"
+            )
+        return wanted
+
+    @property
+    def is_auto(self) -> bool:
+        return isinstance(self.recipe, str) and self.recipe == "auto"
+
+    def resolve(self, n: int, dim: int, metric: str) -> Recipe:
+        """Return the recipe for n vectors."""
+        if self.is_auto:
+            return recipes.choose(n, dim, metric, self.bytes_per_vector, prefer=self.prefer)
+        loaded = recipes.load(self.recipe)
+        if loaded.learn is not None:
+            raise RecipeError(
+                f"recipe {loaded.name!r} is learned from queries, vectors are not enough: "
+                f"use annvq.learn (extra 'train'), or annvq train {loaded.learn}"
+            )
+        return loaded.resolve(n, dim, metric)
 
 
 def _source(vectors: Any, metric: str) -> VectorSource:
@@ -182,7 +232,7 @@ def _zero_policy(metric: str, zero: str) -> str:
     return as_choice("zero", zero, ZEROS) if metric == "cosine" else ZEROS[0]
 
 
-def _shared(given: Any, source: VectorSource, recipe: Any, metric: str, zero: str, sample: Any) -> Trained:
+def _shared(given: Any, source: VectorSource, wanted: _Wanted, metric: str, zero: str, sample: Any) -> Trained:
     """Return the trained parts that a build was given (ParameterError, ShapeError)."""
     parts = given.rows.current.trained if isinstance(given, Index) else given
     if not isinstance(parts, Trained):
@@ -191,13 +241,13 @@ def _shared(given: Any, source: VectorSource, recipe: Any, metric: str, zero: st
         raise ParameterError(f"trained: {parts.extension.refusal}")
     if (
         sample is not None
-        or recipe != "auto"
+        or wanted != ("auto", None, None)
         or metric not in ("ip", parts.metric)
         or zero not in ("error", parts.zero)
     ):
         raise ParameterError(
             f"trained parts have recipe {parts.recipe.name!r}, metric {parts.metric!r} and zero {parts.zero!r}: "
-            "give no recipe, metric, zero or train beside them"
+            "give no recipe, metric, zero, train, prefer or bytes_per_vector beside them"
         )
     if source.dim and source.dim != parts.dim:
         raise ShapeError(f"vectors of {source.dim} dimensions, the trained parts have {parts.dim}")
@@ -206,7 +256,7 @@ def _shared(given: Any, source: VectorSource, recipe: Any, metric: str, zero: st
 
 def _learn(
     source: VectorSource,
-    recipe: Recipe | str | os.PathLike[str],
+    wanted: _Wanted,
     metric: str,
     zero: str,
     given: Any,
@@ -218,20 +268,20 @@ def _learn(
     """Resolve the recipe for ``count`` vectors, by default those of the source, and train it on a sample."""
     report.begin(READING)
     n, dim = source.count, source.dim
-    wanted = int(given) if isinstance(given, int | np.integer) and not isinstance(given, bool) else None
-    if wanted is not None and wanted < 1:
-        raise ParameterError(f"train = {wanted}: expected vectors or a number of at least 1")
+    rows = int(given) if isinstance(given, int | np.integer) and not isinstance(given, bool) else None
+    if rows is not None and rows < 1:
+        raise ParameterError(f"train = {rows}: expected vectors or a number of at least 1")
     head = integers = None
     if n is None:  # learn the length from the head of the stream
-        head, integers = _sample(source, wanted or 1 << 17, seed, metric, zero)
-        n = len(head) if len(head) < (wanted or 1 << 17) else _UNKNOWN_FACTOR * len(head)
+        head, integers = _sample(source, rows or 1 << 17, seed, metric, zero)
+        n = len(head) if len(head) < (rows or 1 << 17) else _UNKNOWN_FACTOR * len(head)
         dim = source.dim
-    resolved = _resolve(recipe, n if count is None else count, dim, metric)
-    if given is not None and wanted is None:
+    resolved = wanted.resolve(n if count is None else count, dim, metric)
+    if given is not None and rows is None:
         sample = door.as_indexed(given, metric, dim=dim, name="train", zero=zero)
         integers = door.integers_of(given)
     else:
-        size = wanted or sample_size(resolved, n)
+        size = rows or sample_size(resolved, n)
         if head is not None and len(head) >= size:  # a stream's sample is its head: do not copy it twice
             sample = head[:size]
         else:
@@ -262,18 +312,6 @@ def _look_at_all(source: VectorSource, metric: str, zero: str) -> None:
 
 def _batch_rows(source: VectorSource) -> int:
     return max(1, _BATCH_BYTES // (4 * max(1, source.dim)))
-
-
-def _resolve(recipe: Recipe | str | os.PathLike[str], n: int, dim: int, metric: str) -> Recipe:
-    if isinstance(recipe, str) and recipe == "auto":
-        return recipes.choose(n, dim, metric)
-    loaded = recipes.load(recipe)
-    if loaded.learn is not None:
-        raise RecipeError(
-            f"recipe {loaded.name!r} is learned from queries, vectors are not enough: "
-            f"use annvq.learn (extra 'train'), or annvq train {loaded.learn}"
-        )
-    return loaded.resolve(n, dim, metric)
 
 
 def _encode(

@@ -177,3 +177,41 @@ def test_zero_vectors_are_refused_or_kept(tmp_path, vectors, annvq_command):
     assert code == 0, err
     with annvq.open(tmp_path / "index") as index:
         assert np.all(index.reconstruct([17]) == 0)
+
+
+def test_build_grants_a_wish_and_says_why(tmp_path, vectors, annvq_command):
+    np.save(tmp_path / "base.npy", vectors)
+    build = ("build", tmp_path / "base.npy", "-o", tmp_path / "index", "--metric", "l2")
+    code, out, err = annvq_command(*build, "--prefer", "memory", "--bytes-per-vector", 16)
+    assert code == 0, err
+    assert "recipe ivf-sq8: memory matters most for 500 vectors of 16 dimensions" in " ".join(out.split())
+    code, out, err = annvq_command("info", tmp_path / "index")
+    assert code == 0, err
+    assert "memory matters most" in out
+    code, out, err = annvq_command(*build, "--bytes-per-vector", 16)
+    assert code == 0, err
+    assert "matters most" not in out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--prefer", "size"), "'size' is not one of"),
+        (("--prefer", "speed", "--recipe", "flat"), "go with --recipe auto"),
+        (("--bytes-per-vector", 300, "--recipe", "flat"), "go with --recipe auto"),
+        (("--bytes-per-vector", 0), "less than 1"),
+    ],
+)
+def test_a_wish_that_cannot_be_granted_is_a_usage_error(options, message, tmp_path, vectors, annvq_command):
+    np.save(tmp_path / "base.npy", vectors)
+    code, out, err = annvq_command("build", tmp_path / "base.npy", "-o", tmp_path / "index", *options)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert not (tmp_path / "index").exists()
+
+
+def test_a_wish_for_documents_is_a_usage_error(tmp_path, vectors, annvq_command):
+    np.save(tmp_path / "documents.npy", vectors.reshape(250, 2, 16))
+    code, out, err = annvq_command("build", tmp_path / "documents.npy", "-o", tmp_path / "index", "--prefer", "speed")
+    assert (code, out) == (2, "")
+    assert "are for single vectors" in " ".join(err.split())

@@ -1,13 +1,15 @@
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annvq.errors import RecipeError
+from annvq.errors import ParameterError, RecipeError
 from annvq.index.recipe import (
+    WISHES,
     CodebookSpec,
     Expectation,
     Recipe,
@@ -19,6 +21,7 @@ from annvq.index.recipe import (
     rules,
     to_factory,
 )
+from annvq.index.recipe.choosing import ranked
 
 INDEXES = Path(__file__).parents[2] / "indexes"
 CONTRACT_NAMES = "flat ivf-flat ivf-sq8 ivf-pq-fastscan opq-ivf-pq8 ivf-rabitq small fast balanced exact-refine".split()
@@ -477,6 +480,101 @@ def test_choose_keeps_the_budget_and_uses_it(metric):
 def test_choose_refuses_a_budget_that_holds_no_code(budget):
     with pytest.raises(RecipeError, match="hold no code: the shortest takes 5"):
         choose(50_000, 300, "l2", bytes_per_vector=budget)
+
+
+@pytest.mark.parametrize(
+    ("prefer", "n", "name"),
+    [
+        ("speed", 10, "graph"),
+        ("speed", 999, "graph"),
+        ("speed", 1_000, "fast"),
+        ("speed", 99_999, "fast"),
+        ("speed", 100_000, "graph"),
+        ("memory", 10, "ivf-rabitq"),
+        ("memory", 1_000_000, "ivf-rabitq"),
+        ("build", 19_999, "flat"),
+        ("build", 20_000, "ivf-flat"),
+    ],
+)
+@pytest.mark.parametrize("metric", ["ip", "cosine", "l2"])
+def test_a_wish_is_granted_on_both_sides_of_its_borders(prefer, n, name, metric):
+    chosen = choose(n, 384, metric, prefer=prefer)
+    assert chosen.name == name
+    assert chosen == load(name).resolve(n, 384, metric)
+    assert f"{n:,} vectors of 384 dimensions" in chosen.use_when
+    assert f"at most {chosen.bytes_per_vector(384, metric):,} bytes" in chosen.use_when
+
+
+@pytest.mark.parametrize(
+    ("d", "name"), [(16, "ivf-sq8"), (51, "ivf-sq8"), (53, "ivf-rabitq"), (65, "ivf-sq8"), (85, "ivf-rabitq")]
+)
+def test_the_least_memory_depends_on_the_dimension(d, name):
+    chosen = choose(50_000, d, "ip", prefer="memory")
+    assert chosen.name == name
+    others = [load(one).bytes_per_vector(d, "ip") for one in ("ivf-rabitq", "ivf-sq8")]
+    assert chosen.bytes_per_vector(d, "ip") == min(others)
+
+
+@pytest.mark.parametrize("prefer", WISHES)
+@pytest.mark.parametrize("metric", ["ip", "l2"])
+@pytest.mark.parametrize("n", [500, 5_000, 50_000, 500_000])
+def test_a_wish_keeps_the_budget_and_changes_nothing_that_is_roomy(prefer, metric, n):
+    wished = choose(n, 300, metric, prefer=prefer)
+    size = wished.bytes_per_vector(300, metric)
+    assert choose(n, 300, metric, size, prefer=prefer) == wished
+    assert choose(n, 300, metric, 10**9, prefer=prefer) == wished
+    assert choose(n, 300, metric, size - 1, prefer=prefer) != wished
+    for budget in (10, 31, 64, 100, 200, 300, 500, 1000, 1199, 1200, 2000):
+        chosen = choose(n, 300, metric, budget, prefer=prefer)
+        assert chosen.bytes_per_vector(300, metric) <= budget
+        assert chosen.resolve(n, 300, metric) == chosen
+        assert f"{budget:,} are allowed" in chosen.use_when
+        assert dataclasses.replace(chosen, use_when="") == chosen
+
+
+def test_the_page_tells_the_same_order():
+    text = (INDEXES / "README.md").read_text(encoding="utf-8").split("| `prefer` | vectors | recipes |")[1]
+    rows = [line.split("|")[1:-1] for line in text.split("\n\n")[0].splitlines()[2:]]
+    prefer = ""
+    for wish, numbers, told in rows:
+        prefer = wish.strip(' `"') or prefer
+        border = int(re.sub(r"\D", "", numbers) or 5)
+        n = border - 1 if "below" in numbers else border
+        named = re.findall(r"[a-z0-9-]+", told.split("whichever")[0].replace(" or ", " "))
+        assert [name for name, _ in ranked(prefer, n)] == named
+    assert prefer == "build"
+    assert len(rows) == 6
+
+
+def test_without_a_wish_nothing_is_said():
+    assert choose(50_000, 300, "ip").use_when == load("balanced").use_when
+    assert choose(50_000, 300, "ip", 90).name == "ivf-pq-fastscan"
+
+
+@pytest.mark.parametrize("prefer", WISHES)
+def test_a_wish_for_bits_gets_what_keeps_them(prefer):
+    assert choose(19_999, 256, "hamming", prefer=prefer).name == "flat"
+    assert choose(20_000, 256, "hamming", 32, prefer=prefer).name == "ivf-flat"
+    with pytest.raises(RecipeError, match="31 bytes a vector do not hold 256 bits"):
+        choose(20_000, 256, "hamming", 31, prefer=prefer)
+
+
+@pytest.mark.parametrize("prefer", WISHES)
+def test_a_wish_within_too_few_bytes_says_the_least(prefer):
+    with pytest.raises(RecipeError, match="4 bytes a vector hold no code: the shortest takes 5"):
+        choose(50_000, 300, "l2", 4, prefer=prefer)
+
+
+@pytest.mark.parametrize("prefer", ["fast", "", 3, True])
+def test_a_wish_that_is_none_is_refused(prefer):
+    with pytest.raises(ParameterError, match=f"prefer must be one of speed, memory, build, not {prefer!r}"):
+        choose(50_000, 300, "l2", prefer=prefer)
+
+
+@pytest.mark.parametrize("budget", ["300", True, [1]])
+def test_a_budget_that_is_no_number_is_refused(budget):
+    with pytest.raises(ParameterError, match="bytes_per_vector must be a number"):
+        choose(50_000, 300, "l2", budget)
 
 
 def test_recipes_are_plain_json():

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 
-from annvq.arguments import as_file, as_path
+from annvq.arguments import as_choice, as_file, as_path
 from annvq.errors import ParameterError, RecipeError
 from annvq.index.codes.spec import CodebookSpec
+from annvq.index.recipe.choosing import LEAST_N_FOR_COMPRESSION, WISHES, ranked
 from annvq.index.recipe.factory import parse, to_factory
 from annvq.index.recipe.spec import Expectation, Recipe, SearchDefaults
 from annvq.index.values import did_you_mean
 
 __all__ = [
+    "WISHES",
     "CodebookSpec",
     "Expectation",
     "Recipe",
@@ -30,8 +33,6 @@ __all__ = [
     "to_factory",
 ]
 
-# Up to here an exact scan takes a few milliseconds per query.
-LEAST_N_FOR_COMPRESSION = 20_000
 # What "auto" tries in this order under a byte budget, largest first.
 _LADDER = ("exact-refine", "balanced", "ivf-sq8", "ivf-pq-fastscan")
 
@@ -95,12 +96,14 @@ def check(recipe: Recipe | str | os.PathLike[str]) -> None:
         load(recipe)
 
 
-def choose(n: int, d: int, metric: str, bytes_per_vector: float | None = None) -> Recipe:
+def choose(n: int, d: int, metric: str, bytes_per_vector: float | None = None, *, prefer: str | None = None) -> Recipe:
     """Return what recipe "auto" stands for, resolved for ``n`` vectors of dimension ``d``.
 
     Without a budget: "flat" below 20,000 vectors, "balanced" from there on. With a budget, the first
     that fits of: "flat" (below 20,000 vectors), "exact-refine", "balanced", "ivf-sq8",
     "ivf-pq-fastscan", and last rotated 8-bit product codes of residuals as long as the budget allows.
+    With ``prefer``, the first that fits of those that measurements put first, and last the same product codes; the
+    recipe's ``use_when`` says why it was taken.
 
     Parameters
     ----------
@@ -110,11 +113,16 @@ def choose(n: int, d: int, metric: str, bytes_per_vector: float | None = None) -
         "ip", "cosine", "l2" or "hamming"; for the last one, "flat" and "ivf-flat" are all there is.
     bytes_per_vector
         Largest number of bytes per vector for codes and refine store (8 bytes of id not counted), or None.
+    prefer
+        What matters most: "speed" of single queries at a recall of 0.95; "memory", of which the least is taken that
+        keeps a recall of 0.9; or the time to "build". None is the compromise above.
 
     Raises
     ------
     RecipeError
-        The budget does not hold the shortest code.
+        The budget does not hold the shortest code, of which the error tells the size.
+    ParameterError
+        The wish is none of these, or the budget is not a number.
 
     Examples
     --------
@@ -122,14 +130,17 @@ def choose(n: int, d: int, metric: str, bytes_per_vector: float | None = None) -
     'flat'
     >>> annvq.recipes.choose(1_000_000, 64, "ip", bytes_per_vector=90).name
     'balanced'
+    >>> annvq.recipes.choose(1_000_000, 64, "ip", prefer="speed").name
+    'graph'
 
     """
+    if bytes_per_vector is not None and (isinstance(bytes_per_vector, bool) or not isinstance(bytes_per_vector, Real)):
+        raise ParameterError(f"bytes_per_vector must be a number, not {bytes_per_vector!r}")
+    if prefer is not None:
+        return _preferred(as_choice("prefer", prefer, WISHES), n, d, metric, bytes_per_vector)
     is_small = n < LEAST_N_FOR_COMPRESSION
     if metric == "hamming":
-        recipe = load("flat" if is_small else "ivf-flat").resolve(n, d, metric)
-        if bytes_per_vector is not None and recipe.bytes_per_vector(d, metric) > bytes_per_vector:
-            raise RecipeError(f"{bytes_per_vector} bytes a vector do not hold {d} bits")
-        return recipe
+        return _of_bits(n, d, bytes_per_vector)
     if bytes_per_vector is None:
         return load("flat" if is_small else "balanced").resolve(n, d, metric)
     for rung in ("flat", *_LADDER) if is_small else _LADDER:
@@ -137,6 +148,32 @@ def choose(n: int, d: int, metric: str, bytes_per_vector: float | None = None) -
         if recipe.bytes_per_vector(d, metric) <= bytes_per_vector:
             return recipe
     return _product_codes_within(bytes_per_vector, n, d, metric)
+
+
+def _of_bits(n: int, d: int, budget: float | None) -> Recipe:
+    recipe = load("flat" if n < LEAST_N_FOR_COMPRESSION else "ivf-flat").resolve(n, d, "hamming")
+    if budget is not None and not recipe.bytes_per_vector(d, "hamming") <= budget:
+        raise RecipeError(f"{budget} bytes a vector do not hold {d} bits")
+    return recipe
+
+
+def _preferred(prefer: str, n: int, d: int, metric: str, budget: float | None) -> Recipe:
+    """Return the recipe that grants a wish within the budget; its ``use_when`` is the reason."""
+    if metric == "hamming":
+        recipe, why = _of_bits(n, d, budget), "packed bits are kept as they are, in lists from 20,000 on"
+    else:
+        tried = [(load(name).resolve(n, d, metric), why) for name, why in ranked(prefer, n)]
+        if prefer == "memory":
+            tried.sort(key=lambda one: one[0].bytes_per_vector(d, metric))
+        within = (one for one in tried if budget is None or one[0].bytes_per_vector(d, metric) <= budget)
+        recipe, why = next(within, (None, ""))
+        if recipe is None:
+            recipe = _product_codes_within(budget, n, d, metric)
+            why = f"{tried[-1][0].name} takes more bytes"
+    size, allowed = recipe.bytes_per_vector(d, metric), "" if budget is None else f", {budget:,} are allowed"
+    matters = "the time to build" if prefer == "build" else prefer
+    told = f"{matters} matters most for {n:,} vectors of {d:,} dimensions: {why} (at most {size:,} bytes each{allowed})"
+    return replace(recipe, use_when=told)
 
 
 def _product_codes_within(budget: float, n: int, d: int, metric: str) -> Recipe:

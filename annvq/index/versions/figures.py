@@ -20,6 +20,7 @@ def of(version: Version, path: Path | None) -> dict[str, Any]:
         "dim": trained.dim,
         "metric": trained.metric,
         "recipe": trained.recipe.name,
+        "use_when": trained.recipe.use_when,
         "bytes_per_vector": trained.bytes_per_vector,
         "compression": 4 * trained.dim / trained.bytes_per_vector,
         "bytes": {"shared": shared, **_bytes_by_part(snapshot, trained.extension)},
