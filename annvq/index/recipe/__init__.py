@@ -165,11 +165,12 @@ def _preferred(prefer: str, n: int, d: int, metric: str, budget: float | None) -
         tried = [(load(name).resolve(n, d, metric), why) for name, why in ranked(prefer, n)]
         if prefer == "memory":
             tried.sort(key=lambda one: one[0].bytes_per_vector(d, metric))
-        within = (one for one in tried if budget is None or one[0].bytes_per_vector(d, metric) <= budget)
-        recipe, why = next(within, (None, ""))
-        if recipe is None:
+        fitting = [one for one in tried if budget is None or one[0].bytes_per_vector(d, metric) <= budget]
+        if budget is not None and not fitting:
             recipe = _product_codes_within(budget, n, d, metric)
-            why = f"{tried[-1][0].name} takes more bytes"
+            why = "the recipes that would do take more bytes"
+        else:
+            recipe, why = fitting[0]
     size, allowed = recipe.bytes_per_vector(d, metric), "" if budget is None else f", {budget:,} are allowed"
     matters = "the time to build" if prefer == "build" else prefer
     told = f"{matters} matters most for {n:,} vectors of {d:,} dimensions: {why} (at most {size:,} bytes each{allowed})"
