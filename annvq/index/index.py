@@ -157,7 +157,7 @@ class Index(BaseIndex):
         if traces is not None:
             traces[0].ends("filter")
         elif view.fused is not None and columns is None and not offset:
-            hits = view.fused.search_one(queries, k, nprobe, rerank, default, threads)
+            hits = view.fused.search_few(queries, k, nprobe, rerank, default, threads)
             if hits is not None:
                 return hits
         snapshot = view.snapshot

@@ -2,6 +2,7 @@
 
 compile      how kernels are compiled, for which instruction set, and where the compiled code is kept
 threads      the pool of threads that runs the kernels
+turns        how threads that search take turns in Python
 registers    vector registers: arithmetic, table look-ups, tiles of a matrix product
 vectors      float32 vectors: inner products, matrix products, norms, rotations
 strings      sorted strings: finding, ranking, gathering

@@ -261,3 +261,52 @@ def test_a_query_of_many_rows_is_shared_among_threads(monkeypatch):
     calls = watched(index, monkeypatch)
     assert same(index.search(QUERY, 7, nprobe=20, threads=2), expected)
     assert not calls
+
+
+@pytest.mark.parametrize("threads", [None, 1, 2])
+@pytest.mark.parametrize("nq", [1, 2, 8, 9, 64, 65])
+def test_few_queries_take_one_call_and_give_what_the_stages_give(nq, threads, monkeypatch):
+    index = annvq.build(BASE, "fast", metric="cosine")
+    index.remove(np.arange(0, 2500, 7))
+    calls = watched(index, monkeypatch)
+    found = index.search(QUERIES[:nq], 7, nprobe=9, threads=threads)
+    assert (calls == [(True, True)]) == (nq <= (64 if threads == 1 else 8))
+    assert same(found, in_stages(index, monkeypatch, QUERIES[:nq], 7, nprobe=9))
+
+
+def test_few_queries_of_many_rows_are_shared_among_threads(monkeypatch):
+    monkeypatch.setattr("annvq.index.search.fused.SPLIT_ROWS", 3000)
+    index = annvq.build(BASE, Recipe(nlist=40, codebook=CodebookSpec(kind="pq", M=20, nbits=4)))
+    calls = watched(index, monkeypatch)
+    for nq, as_given in ((1, True), (2, True), (3, False)):
+        calls.clear()
+        index.search(QUERIES[:nq], 7, nprobe=20, threads=2)
+        assert calls[0][0] == as_given
+
+
+def test_the_pools_of_few_queries_are_not_larger_than_those_of_many(monkeypatch):
+    monkeypatch.setattr("annvq.index.search.fused._MOST_POOLED", 1000)
+    index = annvq.build(BASE, "fast")
+    calls = watched(index, monkeypatch)
+    expected = index.search(QUERIES[:8], 7, rerank=50, threads=1)
+    assert [as_given for as_given, _ in calls] == [False]
+    monkeypatch.undo()
+    assert same(index.search(QUERIES[:8], 7, rerank=50, threads=1), expected)
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+def test_what_is_wrong_with_few_queries_is_said(metric):
+    index = annvq.build(BASE, "fast", metric=metric)
+    queries = QUERIES[:5].copy()
+    queries[3, 2] = np.nan
+    with pytest.raises(NonFiniteError, match="row 3"):
+        index.search(queries)
+    queries[3] = 0
+    if metric == "cosine":
+        with pytest.raises(ZeroVectorError, match="row 3"):
+            index.search(queries)
+    else:
+        assert index.search(queries).ids.shape == (5, 10)
+    with pytest.raises(ShapeError):
+        index.search(queries[:, :39])
+    assert index.search(queries[:0]).ids.shape == (0, 10)

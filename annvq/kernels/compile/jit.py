@@ -14,6 +14,7 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder, Flags
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import register_pass
+from numba.core.dispatcher import Dispatcher
 from numba.core.runtime import rtsys
 from numba.core.sigutils import normalize_signature
 from numba.core.targetconfig import ConfigStack
@@ -300,6 +301,21 @@ def _without_collection() -> Iterator[None]:
 
 class _Inner:
     """Stands for a function that only other kernels can call."""
+
+
+def entry_of(function: Any, *like: Any) -> Callable:
+    """Return what a kernel runs for arguments of the types of ``like``.
+
+    Calling it takes a third less time than calling the kernel, because it does not look at the types of its arguments,
+    which must be what they were said to be. A function that is no kernel is returned as it is.
+    """
+    if not isinstance(function, Dispatcher):
+        return function
+    kinds = tuple(map(numba.typeof, like))
+    found = function.overloads.get(kinds)  # without the lock, which is held while other kernels are compiled
+    if found is None or isinstance(found.entry_point, _Inner):
+        return function.compile(kinds)
+    return found.entry_point
 
 
 def kernel(function: Callable | None = None, *, fastmath: Any = False) -> Any:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from annvq.kernels import turns
 from annvq.kernels.compile.jit import kernel
 from annvq.kernels.compile.scratch import local, local_zeros
 from annvq.kernels.graph.coding import prepare_walks
@@ -38,6 +39,7 @@ _read = reader_of(SearchedGraph(pipeline.SEARCHED, pipeline.FLOATS_3D, _ROWS))
 def search_planned(queries, planned, rotation_like, store_like, k, keep, capacity, nprobe, need, longest, scores, rows):
     """Do what `annvq.kernels.scan.pipeline4.search_planned` does; ``keep`` is the length of the queue of a walk."""
     searched, transposed, held = _read(planned, (rotation_like, store_like))
+    turns.pass_on(searched.word)
     as_given = longest > np.float32(0.0)
     if as_given:
         fit = local(queries.shape, np.float32)
@@ -66,4 +68,5 @@ def search_planned(queries, planned, rotation_like, store_like, k, keep, capacit
     take_best(pools, k, searched.keys, scores, rows)
     if as_given and searched.with_ids:
         pipeline.to_ids(rows, searched.keys)
+    turns.await_turn(searched.word)
     return True

@@ -59,6 +59,7 @@ class Searched(NamedTuple):
     l2: bool  # whether scores are minus squared distances
     normalize: bool  # whether queries that have not been checked are scaled to length one
     with_ids: bool  # whether ``keys`` are the ids of the rows
+    word: int = 0  # `annvq.kernels.turns.WORD`, or 0 if nobody waits for others
 
 
 # Trees like those from which plans are made; see `annvq.kernels.scan.plan.reader_of`.

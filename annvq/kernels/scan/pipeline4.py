@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from annvq.kernels import turns
 from annvq.kernels.compile.jit import kernel
 from annvq.kernels.compile.scratch import local, local_zeros
 from annvq.kernels.scan import pipeline, scan4
@@ -111,6 +112,7 @@ def search_planned(queries, planned, rotation_like, store_like, k, keep, capacit
     """
     tree = _read(planned, (rotation_like, store_like))
     searched = tree.searched
+    turns.pass_on(searched.word)
     as_given = longest > np.float32(0.0)
     if as_given:
         fit = local(queries.shape, np.float32)
@@ -120,4 +122,5 @@ def search_planned(queries, planned, rotation_like, store_like, k, keep, capacit
     search_block(queries, tree, k, keep, capacity, nprobe, need, scores, rows)
     if as_given and searched.with_ids:
         pipeline.to_ids(rows, searched.keys)
+    turns.await_turn(searched.word)
     return True

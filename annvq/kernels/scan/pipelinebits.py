@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from annvq.kernels import turns
 from annvq.kernels.codes import rabitq
 from annvq.kernels.codes.bits import QUERY_BITS
 from annvq.kernels.compile.jit import kernel
@@ -91,6 +92,7 @@ def search_planned(queries, planned, rotation_like, store_like, k, keep, capacit
     """Do what `annvq.kernels.scan.pipeline4.search_planned` does, for the plan of a `SearchedBits`."""
     tree = _read(planned, (rotation_like, store_like))
     searched = tree.searched
+    turns.pass_on(searched.word)
     as_given = longest > np.float32(0.0)
     if as_given:
         fit = local(queries.shape, np.float32)
@@ -100,4 +102,5 @@ def search_planned(queries, planned, rotation_like, store_like, k, keep, capacit
     search_block(queries, tree, k, keep, capacity, nprobe, need, scores, rows)
     if as_given and searched.with_ids:
         pipeline.to_ids(rows, searched.keys)
+    turns.await_turn(searched.word)
     return True
