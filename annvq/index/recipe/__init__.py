@@ -160,17 +160,18 @@ def _of_bits(n: int, d: int, budget: float | None) -> Recipe:
 def _preferred(prefer: str, n: int, d: int, metric: str, budget: float | None) -> Recipe:
     """Return the recipe that grants a wish within the budget; its ``use_when`` is the reason."""
     if metric == "hamming":
-        recipe, why = _of_bits(n, d, budget), "packed bits are kept as they are, in lists from 20,000 on"
+        recipe, why = _of_bits(n, d, budget), f"bits are kept as they are, from {LEAST_N_FOR_COMPRESSION:,} on in lists"
     else:
-        tried = [(load(name).resolve(n, d, metric), why) for name, why in ranked(prefer, n)]
+        ranking, why = ranked(prefer, n)
+        tried = [load(name).resolve(n, d, metric) for name in ranking]
         if prefer == "memory":
-            tried.sort(key=lambda one: one[0].bytes_per_vector(d, metric))
-        fitting = [one for one in tried if budget is None or one[0].bytes_per_vector(d, metric) <= budget]
+            tried.sort(key=lambda recipe: recipe.bytes_per_vector(d, metric))
+        fitting = [one for one in tried if budget is None or one.bytes_per_vector(d, metric) <= budget]
         if budget is not None and not fitting:
-            recipe = _product_codes_within(budget, n, d, metric)
-            why = "the recipes that would do take more bytes"
-        else:
-            recipe, why = fitting[0]
+            fitting = [_product_codes_within(budget, n, d, metric)]
+        recipe = fitting[0]
+        if recipe is not tried[0]:
+            why = f"{tried[0].name}, which comes first, takes more bytes"
     size, allowed = recipe.bytes_per_vector(d, metric), "" if budget is None else f", {budget:,} are allowed"
     matters = "the time to build" if prefer == "build" else prefer
     told = f"{matters} matters most for {n:,} vectors of {d:,} dimensions: {why} (at most {size:,} bytes each{allowed})"

@@ -11,50 +11,41 @@ WISHES = ("speed", "memory", "build")
 
 # Up to here an exact scan takes a few milliseconds per query.
 LEAST_N_FOR_COMPRESSION = 20_000
-# From here on, a walk through a graph answers a single query sooner than lists do, at a recall of 0.95.
+# From here on, a walk through a graph answers a single query sooner than lists do, at a recall of 0.95:
+# python bench/choosing.py bench-out/fashion-mnist-mirrored.npz --n 60000,120000 --recipes fast,graph
 LEAST_N_FOR_GRAPH = 100_000
 
-Ranked = tuple[tuple[str, str], ...]  # names of recipes, best first, and why each is taken
+Ranked = tuple[tuple[str, ...], str]  # the names of recipes, best first, and why the first is taken
 
 
 def ranked(prefer: str, n: int) -> Ranked:
     """Return the recipes that grant a wish for ``n`` vectors, best first; those of "memory" go by their bytes."""
     if n == 0:
-        return (("flat", "there are none to learn from"),)
+        return ("flat",), "there are none to learn from"
     return {"speed": _by_speed, "memory": _by_memory, "build": _by_build}[prefer](n)
 
 
 def _by_speed(n: int) -> Ranked:
     """Rank by single queries per second, where the recall of the 10 nearest is 0.95; the last falls short of it."""
-    lists = (
-        ("fast", f"below {LEAST_N_FOR_GRAPH:,}, lists of short codes are as fast as a graph, and smaller"),
-        ("balanced", "what is faster takes more bytes"),
-        ("ivf-rabitq", "what is faster takes more bytes"),
-        ("ivf-pq-fastscan", "what has a recall of 0.95 takes more bytes"),
-    )
+    smaller = ("ivf-rabitq", "ivf-pq-fastscan")
     if n < LEAST_N_FOR_LISTS:
         why = f"below {LEAST_N_FOR_LISTS:,}, where there are no lists, a walk through a graph is fastest"
-        return (("graph", why), ("ivf-rabitq", "what is faster takes more bytes"), *lists[3:])
+        return ("graph", *smaller), why
+    lists = ("fast", "balanced", *smaller)
     if n < LEAST_N_FOR_GRAPH:
-        return lists
-    why = f"from {LEAST_N_FOR_GRAPH:,} on, a walk through a graph is faster than lists"
-    return (("graph", why), ("fast", "a graph, which is faster, takes more bytes"), *lists[1:])
+        return lists, f"below {LEAST_N_FOR_GRAPH:,}, lists of short codes are as fast as a graph, and smaller"
+    return ("graph", *lists), f"from {LEAST_N_FOR_GRAPH:,} on, a walk through a graph is faster than lists"
 
 
 def _by_memory(n: int) -> Ranked:
     """Name the recipes whose recall of the 10 nearest is at least 0.9 without tuning."""
-    why = "the fewest bytes with which 9 of the 10 nearest are found"
-    return (("ivf-rabitq", why), ("ivf-sq8", why))
+    return ("ivf-rabitq", "ivf-sq8"), "these are the fewest bytes with which 9 of the 10 nearest are found"
 
 
 def _by_build(n: int) -> Ranked:
     """Rank by the time to build; from some thousands of vectors on, only what need not compare all in a search."""
     if n < LEAST_N_FOR_COMPRESSION:
-        first = ("flat", f"below {LEAST_N_FOR_COMPRESSION:,}, nothing has to be learned, for all are compared")
-    else:
-        first = ("ivf-flat", f"from {LEAST_N_FOR_COMPRESSION:,} on, only lists have to be learned")
-    return (
-        first,
-        ("ivf-sq8", "what is built sooner takes more bytes"),
-        ("ivf-rabitq", "what is built sooner takes more bytes"),
-    )
+        why = f"below {LEAST_N_FOR_COMPRESSION:,}, nothing has to be learned, for all are compared"
+        return ("flat", "ivf-sq8", "ivf-rabitq"), why
+    why = f"from {LEAST_N_FOR_COMPRESSION:,} on, only lists have to be learned"
+    return ("ivf-flat", "ivf-sq8", "ivf-rabitq"), why
