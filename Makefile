@@ -86,7 +86,7 @@ bench: $(BENCH_READY) ## Measure the tables of README and docs/performance.md, i
 	$(BIN)/python bench/scan_speed.py --json $(OUT)/scan.json
 	$(BIN)/python bench/filter_speed.py --json $(OUT)/filters.json
 	$(BIN)/python bench/start_time.py $(OUT)/minilm-tokens.npz --json $(OUT)/start.json
-	$(BIN)/python bench/python_threads.py $(OUT)/minilm-debian.npz --json $(OUT)/threads.json
+	$(BIN)/python bench/python_threads.py $(OUT)/minilm-debian.npz fast 8 40 --json $(OUT)/threads.json
 	$(BIN)/python bench/growth.py --json $(OUT)/growth.json
 	for data in movielens-100k diabetes130; do \
 		$(BIN)/annvq bench tables $(ANNVQ_DATA)/$$data --model dlrm --json $(OUT)/tables-$$data.json --out $(OUT) || exit 1; \
