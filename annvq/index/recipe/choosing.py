@@ -12,8 +12,8 @@ WISHES = ("speed", "memory", "build")
 # Up to here an exact scan takes a few milliseconds per query.
 LEAST_N_FOR_COMPRESSION = 20_000
 # From here on, a walk through a graph answers a single query sooner than lists do, at a recall of 0.95:
-# python bench/choosing.py bench-out/fashion-mnist-mirrored.npz --n 60000,120000 --recipes fast,graph
-LEAST_N_FOR_GRAPH = 100_000
+# python bench/choosing.py bench-out/fashion-mnist-mirrored.npz --n 60000,120000,240000 --recipes fast,graph
+LEAST_N_FOR_GRAPH = 200_000
 
 Ranked = tuple[tuple[str, ...], str]  # the names of recipes, best first, and why the first is taken
 
