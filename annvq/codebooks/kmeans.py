@@ -28,6 +28,7 @@ from annvq.errors import CorruptIndexError, ParameterError
 from annvq.kernels import threads as pool
 from annvq.kernels.clusters.assign import assign, assign_many, assign_to, sites
 from annvq.kernels.clusters.lloyd import fill_squared_norms, sum_members
+from annvq.kernels.clusters.propose import byte_sites, labels_of
 from annvq.kernels.registers.tiles import readonly
 from annvq.metrics import CODE_METRICS
 from annvq.vectors import check_lengths
@@ -224,7 +225,7 @@ class _Run:
         for done in range(niter):
             if progress is not None:
                 progress(done)
-            labels, _ = assign_to(self.rows, sites(centroids, self.metric, penalties), self.threads)
+            labels = self._labels(centroids, penalties)
             if before is not None and np.array_equal(labels, before):
                 break
             before = labels
@@ -241,6 +242,11 @@ class _Run:
             self._split(centroids, counts, spreads, order, starts)
             centroids = _normalized(centroids, self.unit)
         return centroids
+
+    def _labels(self, centroids: np.ndarray, penalties: np.ndarray) -> np.ndarray:
+        if self.metric == "l2":
+            return labels_of(self.rows, byte_sites(centroids, penalties), self.threads)
+        return assign_to(self.rows, sites(centroids, self.metric, penalties), self.threads)[0]
 
     def _sums(self, order: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """Return each cluster's sum of vectors, (k, d) float64."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from annvq.codebooks.arrays import frozen, generator, part, stored_array
+from annvq.codebooks.blas import one_blas_thread
 from annvq.codebooks.product import ProductCodebook
 from annvq.codebooks.scalar import ScalarCodebook
 from annvq.errors import CorruptIndexError, ShapeError
@@ -62,9 +63,10 @@ class NeighborCodebook:
         near = assign_many(few, base, metric="l2", n_best=min(_NEAR + 1, len(base)), threads=threads)[0]
         differences = base[near[:, 1:]] - few[:, None] if near.shape[1] > 1 else np.zeros((1, 1, d), np.float32)
         wide = differences.reshape(-1, d).astype(np.float64)
-        components = np.linalg.eigh(wide.T @ wide)[1][:, ::-1][:, :width]
-        turn = np.linalg.qr(rng.standard_normal((width, width)))[0]
-        projection = np.ascontiguousarray((components @ turn).T, np.float32)
+        with one_blas_thread():
+            components = np.linalg.eigh(wide.T @ wide)[1][:, ::-1][:, :width]
+            turn = np.linalg.qr(rng.standard_normal((width, width)))[0]
+            projection = np.ascontiguousarray((components @ turn).T, np.float32)
         coded = gemm.products(differences.reshape(-1, d), gemm.pack(projection), width, threads=threads)
         lengths = np.linalg.norm(differences.reshape(-1, d), axis=1, keepdims=True)
         directions = np.divide(coded, lengths, out=np.zeros_like(coded), where=lengths > 0)

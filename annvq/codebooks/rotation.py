@@ -18,10 +18,12 @@ from annvq.codebooks.arrays import (
     frozen,
     generator,
     part,
+    raw_rows,
     stored_array,
     training_rows,
     workers,
 )
+from annvq.codebooks.blas import one_blas_thread
 from annvq.codebooks.product import as_M, as_nbits, encode_nearest, start_codebooks, train_codebooks
 from annvq.errors import CorruptIndexError, ParameterError
 from annvq.kernels.codes.encode import product_decode, product_sites
@@ -30,8 +32,10 @@ from annvq.kernels.vectors import gemm
 
 OPQ_ITERATIONS = 20  # by default
 SAMPLE = 32_768
+_LEAST, _PER_DIMENSION = 16_384, 16  # vectors from which principal components are learned
 _USUAL = 32  # exponent up to which squares of numbers are far from the ends of float32
 _LARGEST_DIM = 65_536  # of a random rotation
+_SQUARED = 1024  # rows whose products are summed in float32
 _STEP = 16  # of numbers of components: whole registers
 _ORTHONORMAL = 1e-3  # largest error of a stored matrix's products
 _NEARLY = 2e-2  # of a projection's, which is rounded to bfloat16
@@ -124,7 +128,7 @@ class Rotation:
         rows = training_rows(vectors, sample, rng)
         M = as_M(M, rows.shape[1])
         rows = _near_one(rows)
-        matrix = _deal(*_principal(rows), M)
+        matrix = _deal(*_principal(_moments(rows)[1]), M)
         rotated = _apply(rows, matrix, count)
         codebooks = train_codebooks(rotated, start_codebooks(rotated, M, 1 << nbits, rng), 8, count)
         for done in range(niter):
@@ -143,7 +147,7 @@ class Rotation:
         *,
         dsub: int = 2,
         keep_mean: bool = False,
-        sample: int = SAMPLE,
+        sample: int | None = None,
         seed: int = 0,
     ) -> Rotation:
         """Learn the projection on the principal components that hold most of the variance.
@@ -168,7 +172,8 @@ class Rotation:
             for queries that share a large mean, differences along it matter much though they hold little of the
             variance, and errors of one code along it would weigh as much as all others together. Not with ``keep`` 1.
         sample
-            The maximum number of vectors to learn from, drawn at random.
+            The maximum number of vectors to learn from, drawn at random. None: 16 d, but at least 16,384 and at most
+            32,768.
         seed
             The seed of the sample.
 
@@ -179,17 +184,21 @@ class Rotation:
 
         """
         dsub, keep_mean = as_count("dsub", dsub), as_flag("keep_mean", keep_mean)
-        rows = _near_one(training_rows(vectors, sample, generator(seed)))
-        d = rows.shape[1]
+        raw = raw_rows(vectors)
+        d = raw.shape[1]
+        most = min(max(_LEAST, _PER_DIMENSION * d), SAMPLE) if sample is None else sample
+        rows = _near_one(training_rows(raw, most, generator(seed)))
         if as_number("keep", keep, above=0) > d:
             raise ParameterError(f"keep must be 1 to the dimension {d}, or a share below 1, not {keep}")
-        variances, components = _principal_and_mean(rows) if keep_mean and keep != 1 else _principal(rows)
+        mean, covariances = _moments(rows)
+        with_mean = keep_mean and keep != 1
+        variances, components = _principal_and_mean(mean, covariances) if with_mean else _principal(covariances)
         if keep >= 1:
             dims = int(keep)
         else:
-            dims = _dims_for(variances, keep, _mean_over_variance(rows) if keep_mean else 0.0)
+            dims = _dims_for(variances, keep, _mean_over_variance(mean, covariances) if keep_mean else 0.0)
         matrix = _deal(variances[-dims:], components[:, -dims:], -(-dims // dsub))
-        if keep_mean and keep != 1:
+        if with_mean:
             matrix = _evenly(matrix, components[:, -1])
         return cls(frozen(gemm.to_bfloat16(matrix) if len(matrix) < d else matrix))
 
@@ -267,26 +276,35 @@ def _apply(rows: np.ndarray, matrix: np.ndarray, threads: int) -> np.ndarray:
     return gemm.products(rows, gemm.pack(matrix), len(matrix), threads=threads)
 
 
-def _principal(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the variances (d,), ascending, and the components (d, d), one per column, of rows (n, d)."""
-    d = rows.shape[1]
-    return np.linalg.eigh(np.cov(rows, rowvar=False, bias=True).reshape(d, d))
-
-
-def _principal_and_mean(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Do what `_principal` does, but put the mean's direction last, as if it varied most."""
+def _moments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean (d,) and the covariances (d, d) of rows (n, d) float32, both float64."""
     mean = rows.mean(axis=0, dtype=np.float64)
+    squares = np.zeros((rows.shape[1], rows.shape[1]))
+    with one_blas_thread():
+        for start in range(0, len(rows), _SQUARED):
+            some = (rows[start : start + _SQUARED] - mean).astype(np.float32)
+            squares += some.T @ some
+    return mean, squares / len(rows)
+
+
+def _principal(covariances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the variances (d,), ascending, and the components (d, d), one per column, of covariances (d, d)."""
+    with one_blas_thread():
+        return np.linalg.eigh(covariances)
+
+
+def _principal_and_mean(mean: np.ndarray, covariances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Do what `_principal` does, but put the direction of the mean (d,) last, as if it varied most."""
     length = np.linalg.norm(mean)
     if length == 0:
-        return _principal(rows)
+        return _principal(covariances)
     direction = mean / length
-    along = rows @ direction
-    variances, components = _principal(rows - np.outer(along, direction))
-    # What is left has no variance along the mean: that is the first component, up to the rounding of others.
-    away = components[:, 1:] - np.outer(direction, direction @ components[:, 1:])
-    basis = np.linalg.qr(np.column_stack([direction, away[:, ::-1]]))[0]
-    basis = np.column_stack([basis[:, :0:-1], direction])
-    return np.append(variances[1:], along.var()), basis
+    mirror = direction.copy()  # of the reflection that makes the direction the first axis, and so leaves d - 1 others
+    mirror[0] += np.copysign(1.0, direction[0])
+    reflection = np.eye(len(mean)) - np.outer(mirror, mirror) * (2 / (mirror @ mirror))
+    variances, components = _principal((reflection @ covariances @ reflection)[1:, 1:])
+    basis = np.column_stack([reflection[:, 1:] @ components, direction])
+    return np.append(variances, direction @ covariances @ direction), basis
 
 
 def _evenly(matrix: np.ndarray, direction: np.ndarray) -> np.ndarray:
@@ -306,9 +324,9 @@ def _evenly(matrix: np.ndarray, direction: np.ndarray) -> np.ndarray:
     return turned
 
 
-def _mean_over_variance(rows: np.ndarray) -> float:
-    variance = rows.var(axis=0, dtype=np.float64).sum()
-    return float(np.square(rows.mean(axis=0, dtype=np.float64)).sum() / variance) if variance > 0 else 0.0
+def _mean_over_variance(mean: np.ndarray, covariances: np.ndarray) -> float:
+    variance = covariances.trace()
+    return float(mean @ mean / variance) if variance > 0 else 0.0
 
 
 def _dims_for(variances: np.ndarray, share: float, factor: float) -> int:
@@ -346,5 +364,6 @@ def _decoded(rotated: np.ndarray, codebooks: np.ndarray, threads: int) -> np.nda
 
 def _procrustes(rows: np.ndarray, decoded: np.ndarray) -> np.ndarray:
     """Return the orthonormal (d_out, d) matrix R that brings R x nearest to the decoded vectors."""
-    u, _, vt = np.linalg.svd(decoded.T @ rows, full_matrices=False)
+    with one_blas_thread():
+        u, _, vt = np.linalg.svd(decoded.T @ rows, full_matrices=False)
     return np.ascontiguousarray(u @ vt, np.float32)

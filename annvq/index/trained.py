@@ -21,7 +21,7 @@ from annvq.index.recipe import Recipe
 from annvq.index.rows.extension import EXTENSIONS, RowExtension, extension_class
 from annvq.index.rows.segment import Segment
 from annvq.index.search.params import SearchParams
-from annvq.kernels.clusters.assign import assign
+from annvq.kernels.clusters.propose import ByteSites, byte_sites, labels_of
 from annvq.kernels.registers.tiles import readonly
 from annvq.kernels.scan import pipeline
 from annvq.kernels.scan.coarse import Coarse
@@ -187,7 +187,12 @@ class Trained:
         """Return the list of every rotated vector, (n,) int64."""
         if self.centroids is None:
             return np.zeros(len(rotated), np.int64)
-        return assign(rotated, self.centroids, metric="l2", threads=threads)[0].astype(np.int64)
+        return labels_of(rotated, self._sites, threads).astype(np.int64)
+
+    @cached_property
+    def _sites(self) -> ByteSites:
+        assert self.centroids is not None
+        return byte_sites(self.centroids)
 
     def encode(self, vectors: np.ndarray, threads: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return the lists (n,) int64 and the unpacked rows of float32 vectors (n, d)."""

@@ -7,6 +7,7 @@ import pytest
 
 from annvq.codebooks import ScalarCodebook
 from annvq.codebooks.neighbors import NeighborCodebook
+from annvq.index.codes.edges import _Packed
 from annvq.index.codes.graph import GraphCodes
 from annvq.index.rows.ids import as_ids
 from annvq.index.rows.segment import Segment
@@ -96,15 +97,18 @@ def test_all_vertices_are_reached_from_what_is_returned():
         assert more[:count].tolist() == wanted
 
 
-def test_candidates_are_the_nearest_of_a_list():
-    vectors = integers(90, 3)
-    some, near = np.arange(5, 30), np.random.default_rng(0).permutation(90)[:77]
-    products = (vectors[some] @ vectors[near].T).astype(np.float32)
-    squares = np.square(vectors[near]).sum(axis=1).astype(np.float32)
-    for keep in (1, 9, 76, 80):
+def test_candidates_are_the_nearest_in_some_lists():
+    rng = np.random.default_rng(0)
+    vectors = integers(90, 5)
+    vectors[:, 0] = rng.choice([-127, 127], 90)  # the step of every vector in bytes is 1, which rounds nothing
+    order, offsets = rng.permutation(90), np.array([0, 3, 3, 70, 90])
+    packed = _Packed(vectors.astype(np.float32), order, offsets, 1)
+    some, lists = order[3:70], np.array([2, 0, 1])
+    near = order[:70]
+    between = distances(vectors, NOTHING)
+    for keep in (1, 9, 69, 80):
         found = np.empty((len(some), keep), np.int32)
-        edges.nearest_of_list(products, squares, some, near, keep, found)
-        between = distances(vectors, NOTHING)
+        packed.look(vectors[some].astype(np.float32), some, lists, found)
         for v, got in zip(some, found.tolist(), strict=True):
             wanted = sorted((o for o in near.tolist() if o != v), key=lambda o: (between[v, o], o))[:keep]
             assert sorted(got, reverse=True) == sorted(wanted, reverse=True) + [-1] * (keep - len(wanted))

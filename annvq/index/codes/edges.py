@@ -13,7 +13,9 @@ from annvq.kernels import threads as pool
 from annvq.kernels.clusters.assign import assign, assign_many
 from annvq.kernels.graph import edges as kernels
 from annvq.kernels.graph.rows import DEGREE
-from annvq.kernels.vectors import gemm
+from annvq.kernels.registers.tiles import aligned, readonly
+from annvq.kernels.vectors import bytematrix
+from annvq.kernels.vectors.bytetiles import COLUMNS, ROWS
 from annvq.kernels.vectors.dots import Store, squared_norms
 
 _CANDIDATES = 128  # per vertex
@@ -128,21 +130,61 @@ def _candidates(vectors: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarr
     offsets = offsets_of(np.bincount(labels, minlength=nlist))
     entries = order[offsets[:-1][np.diff(offsets) > 0]]
     around = assign_many(centroids, centroids, metric="l2", n_best=min(_LISTS, nlist), threads=threads)[0]
-    squares = squared_norms(vectors)
+    packed = _Packed(vectors, order, offsets, threads)
     found = np.empty((n, min(_CANDIDATES, max(1, n - 1))), np.int32)
 
     def look(l: int) -> None:
         rows = order[offsets[l] : offsets[l + 1]]
-        if not len(rows):
-            return
-        near = np.concatenate([order[offsets[other] : offsets[other + 1]] for other in around[l]])
-        panels = gemm.pack(vectors[near])
-        for start in range(0, len(rows), _ROWS_A_TASK):
-            some = rows[start : start + _ROWS_A_TASK]
-            products = gemm.products(vectors[some], panels, len(near))
-            best = np.empty((len(some), found.shape[1]), np.int32)
-            kernels.nearest_of_list(products, squares[near], some, near, best.shape[1], best)
-            found[some] = best
+        best = np.empty((len(rows), found.shape[1]), np.int32)
+        packed.look(vectors[rows], rows, around[l].astype(np.int64), best)
+        found[rows] = best
 
     pool.run(look, range(nlist), threads)
     return found, np.sort(entries)
+
+
+class _Packed:
+    """The vectors of lists in bytes, among which the nearest are looked for.
+
+    Parameters
+    ----------
+    vectors
+        (n, D) float32.
+    order, offsets
+        (n,) int64, the vectors in the order of their lists, and (lists + 1,) int64, where each list begins.
+    threads
+        Number of threads.
+
+    """
+
+    def __init__(self, vectors: np.ndarray, order: np.ndarray, offsets: np.ndarray, threads: int) -> None:
+        lengths = -(-np.diff(offsets) // COLUMNS) * COLUMNS
+        self._columns = offsets_of(lengths)
+        self._of_columns = np.full(self._columns[-1], -1)
+        self._groups = -(-vectors.shape[1] // 8) * 2
+        width = self._groups * 4
+        panels = aligned(self._columns[-1] * width, np.dtype(np.uint8))
+        rest = [np.empty(self._columns[-1], dtype) for dtype in (np.int32, np.float32, np.float32)]
+
+        def pack(l: int) -> None:
+            rows, at = order[offsets[l] : offsets[l + 1]], self._columns[l]
+            of_list = np.zeros((lengths[l], vectors.shape[1]), np.float32)
+            of_list[: len(rows)] = vectors[rows]
+            self._of_columns[at : at + len(rows)] = rows
+            made = bytematrix.pack(of_list.T, np.float32(-0.5) * squared_norms(of_list))
+            panels[at * width : (at + lengths[l]) * width] = made.panels
+            for array, of_columns in zip(rest, made[1:], strict=True):
+                array[at : at + lengths[l]] = of_columns
+
+        pool.run(pack, [l for l in range(len(lengths)) if lengths[l]], threads)
+        self._matrix = bytematrix.ByteMatrix(readonly(panels), *(readonly(array) for array in rest))
+
+    def look(self, vectors: np.ndarray, vertices: np.ndarray, lists: np.ndarray, found: np.ndarray) -> None:
+        """Find the nearest vectors in some lists (t,) int64 of vectors (m, D) float32: ``found`` (m, c) int32."""
+        levels = np.empty((len(vectors) + ROWS - 1, -(-vectors.shape[1] // 16) * 16), np.uint8)
+        steps = np.ones(len(levels), np.float32)
+        kernels.pack_list(vectors, levels, steps)
+        kernels.nearest_in_lists(
+            levels, steps, vertices, self._matrix, self._groups, self._columns, lists, self._of_columns,
+            found.shape[1], found,
+        )  # fmt: skip

@@ -14,11 +14,13 @@ from annvq.index.codes.kind import FusedSearch, Layout, Section, packed_codes
 from annvq.index.codes.pools import Pools
 from annvq.index.codes.probes import Probes
 from annvq.index.rows.segment import Segment
+from annvq.kernels import threads as pool
 from annvq.kernels.scan import pipeline, pipeline4, scan4, scan8
 from annvq.kernels.scan.lists import PackedCodes
 from annvq.kernels.vectors.dots import squared_norms
 
 CODEBOOK_ROWS = 1 << 16  # vectors from which a codebook of 256 entries per sub-quantizer is learned
+_ROWS_ENCODED = 1024  # by a task
 _ROWS_DECODED = 1024  # at a time, to compute their constants
 _NOTHING = frozen(np.empty(0, np.float32))
 _UNMAPPED = frozen(np.empty(0, np.uint32))
@@ -149,15 +151,27 @@ class TableCodes:
 
     def encode(self, vectors: np.ndarray, labels: np.ndarray, threads: int) -> dict[str, np.ndarray]:
         """Code vectors (n, d) float32 of the lists ``labels`` (n,)."""
-        of_rows = self._centroids_of(labels)
-        targets = vectors if of_rows is None else vectors - of_rows
-        codes = self._codes_of(targets, vectors, threads)
-        arrays = {"codes": codes}
+        lists = None
         if self.spill:
             assert self.centroids is not None
             lists = spill.second_lists(vectors, self.centroids, labels, threads)
+
+        def encode(part: slice) -> dict[str, np.ndarray]:
+            return self._encode(vectors[part], labels[part], None if lists is None else lists[part])
+
+        n = len(vectors)  # few rows at a time, so that residuals and what is decoded stay in a cache
+        parts = pool.run(encode, pool.slices(n, -(-n // _ROWS_ENCODED)) or [slice(0, 0)], threads)
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _encode(self, vectors: np.ndarray, labels: np.ndarray, lists: np.ndarray | None) -> dict[str, np.ndarray]:
+        """Code some vectors, of which ``lists`` are the second lists."""
+        of_rows = self._centroids_of(labels)
+        codes = self._codes_of(vectors if of_rows is None else vectors - of_rows, vectors)
+        arrays = {"codes": codes}
+        if lists is not None:
+            assert self.centroids is not None
             arrays[spill.LISTS] = lists
-            arrays[spill.UNPACKED] = self._codes_of(vectors - self.centroids[lists], vectors, threads)
+            arrays[spill.UNPACKED] = self._codes_of(vectors - self.centroids[lists], vectors)
         if self.with_constants:
             arrays["constants"] = self.codebook.residual_constants_trusted(codes, of_rows)
         return arrays
@@ -172,10 +186,10 @@ class TableCodes:
             constants.append(self.codebook.residual_constants(arrays["codes"][some], self._centroids_of(labels[some])))
         return {**arrays, "constants": np.concatenate(constants)}
 
-    def _codes_of(self, targets: np.ndarray, vectors: np.ndarray, threads: int) -> np.ndarray:
+    def _codes_of(self, targets: np.ndarray, vectors: np.ndarray) -> np.ndarray:
         if isinstance(self.codebook, ProductCodebook) and self.codebook.anisotropic_eta is not None:
-            return self.codebook.encode_trusted(targets, vectors, threads=threads)
-        return self.codebook.encode_trusted(targets, threads=threads)
+            return self.codebook.encode_trusted(targets, vectors, threads=1)
+        return self.codebook.encode_trusted(targets, threads=1)
 
     def _centroids_of(self, labels: np.ndarray) -> np.ndarray | None:
         return self.centroids[labels] if self.residual and self.centroids is not None else None

@@ -9,9 +9,9 @@ import numpy as np
 from annvq.index.codes.kind import Fields, packed_codes
 from annvq.index.codes.tablecodes import CODEBOOK_ROWS, TableCodes
 from annvq.index.values import settled
-from annvq.kernels.clusters.assign import assign
+from annvq.kernels.clusters.propose import byte_sites, labels_of
 
-_ROWS_FOR_4_BITS = 1 << 14  # vectors from which a codebook of 16 entries per sub-quantizer is learned
+_ROWS_FOR_4_BITS = 1 << 12  # vectors from which a codebook of 16 entries per sub-quantizer is learned
 
 
 class TableKind:
@@ -44,7 +44,9 @@ def learned_from(
     spec: Fields, rows: np.ndarray, centroids: np.ndarray | None, threads: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return as many of the vectors (n, d) as codebooks learn from, and what is coded of these: they, or residuals."""
-    rows = rows[: _ROWS_FOR_4_BITS if spec.nbits == 4 else CODEBOOK_ROWS]
+    most = _ROWS_FOR_4_BITS if spec.nbits == 4 else CODEBOOK_ROWS
+    if len(rows) > most:
+        rows = rows[np.arange(most) * len(rows) // most]  # of all, since vectors may come in an order
     if not spec.residual or centroids is None:
         return rows, rows
-    return rows, rows - centroids[assign(rows, centroids, metric="l2", threads=threads)[0]]
+    return rows, rows - centroids[labels_of(rows, byte_sites(centroids), threads)]

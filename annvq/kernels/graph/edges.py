@@ -13,43 +13,88 @@ from annvq.kernels.compile.jit import kernel
 from annvq.kernels.compile.scratch import empty
 from annvq.kernels.registers import simd
 from annvq.kernels.scan.topk import MINUS_INFINITY, cut, thinned
+from annvq.kernels.vectors.bytematrix import to_levels
+from annvq.kernels.vectors.bytetiles import COLUMNS, ROWS, fill_tile
+
+_ROWS_AT_ONCE = 64  # rows of a list that look at columns while these are in a cache
 
 
 @kernel
-def nearest_of_list(products, squares, rows, near, keep, found):
-    """Find the nearest ``keep`` of some vectors for every row of a list, in no order.
+def pack_list(vectors, levels, steps):
+    """Write vectors (m, d) float32 as bytes, (m, places) uint8, with a step for each, (m,) float32."""
+    for i in range(vectors.shape[0]):
+        steps[i] = to_levels(vectors[i], vectors.shape[1], levels[i])
+
+
+@kernel
+def nearest_in_lists(levels, steps, vertices, matrix, groups, columns, lists, of_columns, keep, found):
+    """Find the nearest ``keep`` vectors of every row of a list, in no order, by products of bytes.
 
     Parameters
     ----------
-    products
-        (m, t) float32: inner products of the list's rows with t vectors.
-    squares
-        (t,) float32: the squared lengths of these.
-    rows, near
-        (m,) and (t,) int64: the vertices of rows and vectors; a vertex is not its own neighbour.
+    levels, steps
+        (m + 3, places) uint8 and (m + 3,) float32: the list's rows as `to_levels` writes them; the last three are not
+        looked at.
+    vertices
+        (m,) int64: the vertices of the rows; a vertex is not its own neighbour.
+    matrix, groups
+        A `ByteMatrix` of all vectors in the order of their lists, each list padded to a multiple of 64 columns, and the
+        number of groups of four dimensions in it. Minus half of a vector's squared length is added to its products.
+    columns
+        (lists + 1,) int64: where each list's columns begin.
+    lists
+        (t,) int64: the lists to look in.
+    of_columns
+        (columns,) int64: the vertex of every column, or -1.
     found
         Output, (m, keep) int32.
 
     """
-    m, t = products.shape
+    m = vertices.size
     capacity = 2 * keep + 64
-    scores, places = empty(capacity, np.float32), empty(capacity, np.int64)
-    for i in range(m):
-        count, threshold = np.int64(0), MINUS_INFINITY
-        for j in range(t):
-            score = np.float32(2.0) * products[i, j] - squares[j]
-            if score >= threshold and near[j] != rows[i]:
-                scores[count], places[count] = score, j
-                count += 1
-                if count == capacity:
-                    count, threshold = thinned(scores, places, count, keep, near)
-        if count > keep:
-            cut(scores, places, count, keep, near)
-            count = np.int64(keep)
-        for j in range(count):
-            found[i, j] = near[places[j]]
-        for j in range(count, keep):
-            found[i, j] = -1
+    scores, places = empty((_ROWS_AT_ONCE, capacity), np.float32), empty((_ROWS_AT_ONCE, capacity), np.int64)
+    counts, thresholds = empty(_ROWS_AT_ONCE, np.int64), empty(_ROWS_AT_ONCE, np.float32)
+    tile = empty(ROWS * COLUMNS, np.float32)
+    for first in range(0, m, _ROWS_AT_ONCE):
+        rows = min(_ROWS_AT_ONCE, m - first)
+        counts[:] = 0
+        thresholds[:] = MINUS_INFINITY
+        for l in lists:
+            for column in range(columns[l], columns[l + 1], COLUMNS):
+                for row in range(0, rows, ROWS):
+                    fill_tile(levels, steps, first + row, matrix, column, groups, tile, 0, COLUMNS)
+                    for r in range(row, min(row + ROWS, rows)):
+                        counts[r], thresholds[r] = _offer(
+                            tile, (r - row) * COLUMNS, column, of_columns, vertices[first + r], scores[r], places[r],
+                            counts[r], thresholds[r], keep,
+                        )  # fmt: skip
+        for r in range(rows):
+            count = counts[r]
+            if count > keep:
+                cut(scores[r], places[r], count, keep, of_columns)
+                count = np.int64(keep)
+            for j in range(count):
+                found[first + r, j] = of_columns[places[r, j]]
+            for j in range(count, keep):
+                found[first + r, j] = -1
+
+
+@kernel
+def _offer(tile, at, column, of_columns, vertex, scores, places, count, threshold, keep):
+    """Add those of 64 scores that reach the threshold to a pool; return its new count and threshold."""
+    for i in range(0, COLUMNS, 16):
+        mask = simd.ge_mask(simd.load_f32x16(tile, at + i), threshold)
+        while mask != np.uint32(0):
+            lane = i + simd.trailing_zeros(mask)
+            mask &= mask - np.uint32(1)
+            other = of_columns[column + lane]
+            if other < 0 or other == vertex or tile[at + lane] < threshold:
+                continue
+            scores[count], places[count] = tile[at + lane], column + lane
+            count += 1
+            if count == scores.size:
+                count, threshold = thinned(scores, places, count, keep, of_columns)
+    return count, threshold
 
 
 @kernel
