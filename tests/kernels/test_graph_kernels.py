@@ -103,14 +103,16 @@ def test_candidates_are_the_nearest_in_some_lists():
     vectors[:, 0] = rng.choice([-127, 127], 90)  # the step of every vector in bytes is 1, which rounds nothing
     order, offsets = rng.permutation(90), np.array([0, 3, 3, 70, 90])
     packed = _Packed(vectors.astype(np.float32), order, offsets, 1)
-    some, lists = order[3:70], np.array([2, 0, 1])
-    near = order[:70]
+    some = order[3:70]
+    around = np.stack([rng.permutation(4)[:3] for _ in some])  # list 1 is empty
+    of_list = np.repeat(np.arange(4), np.diff(offsets))
     between = distances(vectors, NOTHING)
     for keep in (1, 9, 69, 80):
         found = np.empty((len(some), keep), np.int32)
-        packed.look(vectors[some].astype(np.float32), some, lists, found)
-        for v, got in zip(some, found.tolist(), strict=True):
-            wanted = sorted((o for o in near.tolist() if o != v), key=lambda o: (between[v, o], o))[:keep]
+        packed.look(vectors[some].astype(np.float32), some, around, found)
+        for v, lists, got in zip(some, around, found.tolist(), strict=True):
+            near = order[np.isin(of_list, lists)].tolist()
+            wanted = sorted((o for o in near if o != v), key=lambda o: (between[v, o], o))[:keep]
             assert sorted(got, reverse=True) == sorted(wanted, reverse=True) + [-1] * (keep - len(wanted))
 
 

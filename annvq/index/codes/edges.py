@@ -15,13 +15,13 @@ from annvq.kernels.graph import edges as kernels
 from annvq.kernels.graph.rows import DEGREE
 from annvq.kernels.registers.tiles import aligned, readonly
 from annvq.kernels.vectors import bytematrix
-from annvq.kernels.vectors.bytetiles import COLUMNS, ROWS
+from annvq.kernels.vectors.bytetiles import COLUMNS
 from annvq.kernels.vectors.dots import Store, squared_norms
 
 _CANDIDATES = 128  # per vertex
 _BACK = 64  # vertices that point to a vertex and become its candidates, at most
-_ALPHA = np.float32(1.2)  # see `annvq.kernels.graph.edges.prune`
-_LISTS = 64  # nearest lists among which candidates are looked for; fewer cost recall of unlike queries
+_ALPHA = np.float32(1.1)  # see `annvq.kernels.graph.edges.prune`
+_LISTS = 128  # nearest lists among which candidates are looked for; fewer cost recall of unlike queries
 _SHORTEST = 64  # vectors per list, at least
 _ITERATIONS = 6
 _ROWS_A_TASK = 512
@@ -117,8 +117,8 @@ def _pruned(
 def _candidates(vectors: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the nearest other vectors of each of n vectors (n, D), (n, c) int32, and vertices that lie everywhere.
 
-    The nearest are looked for in the lists that are nearest to a vector's own list; every list has one vertex of those
-    that lie everywhere, (lists,) int64.
+    The nearest are looked for in the lists that are nearest to a vector; every list has one vertex of those that lie
+    everywhere, (lists,) int64.
     """
     n = len(vectors)
     nlist = max(1, min(round(n**0.5), n // _SHORTEST))
@@ -129,14 +129,14 @@ def _candidates(vectors: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarr
     order = np.lexsort((-scores, labels))  # nearest to the centroid first
     offsets = offsets_of(np.bincount(labels, minlength=nlist))
     entries = order[offsets[:-1][np.diff(offsets) > 0]]
-    around = assign_many(centroids, centroids, metric="l2", n_best=min(_LISTS, nlist), threads=threads)[0]
     packed = _Packed(vectors, order, offsets, threads)
     found = np.empty((n, min(_CANDIDATES, max(1, n - 1))), np.int32)
 
     def look(l: int) -> None:
         rows = order[offsets[l] : offsets[l + 1]]
         best = np.empty((len(rows), found.shape[1]), np.int32)
-        packed.look(vectors[rows], rows, around[l].astype(np.int64), best)
+        around = assign_many(vectors[rows], centroids, metric="l2", n_best=min(_LISTS, nlist), threads=1)[0]
+        packed.look(vectors[rows], rows, around.astype(np.int64), best)
         found[rows] = best
 
     pool.run(look, range(nlist), threads)
@@ -179,12 +179,14 @@ class _Packed:
         pool.run(pack, [l for l in range(len(lengths)) if lengths[l]], threads)
         self._matrix = bytematrix.ByteMatrix(readonly(panels), *(readonly(array) for array in rest))
 
-    def look(self, vectors: np.ndarray, vertices: np.ndarray, lists: np.ndarray, found: np.ndarray) -> None:
-        """Find the nearest vectors in some lists (t,) int64 of vectors (m, D) float32: ``found`` (m, c) int32."""
-        levels = np.empty((len(vectors) + ROWS - 1, -(-vectors.shape[1] // 16) * 16), np.uint8)
-        steps = np.ones(len(levels), np.float32)
+    def look(self, vectors: np.ndarray, vertices: np.ndarray, around: np.ndarray, found: np.ndarray) -> None:
+        """Find the nearest of vectors (m, D) float32 in lists ``around`` (m, t) int64 each: ``found`` (m, c) int32."""
+        levels, steps = (
+            np.empty((len(vectors), -(-vectors.shape[1] // 16) * 16), np.uint8),
+            np.empty(len(vectors), np.float32),
+        )
         kernels.pack_list(vectors, levels, steps)
         kernels.nearest_in_lists(
-            levels, steps, vertices, self._matrix, self._groups, self._columns, lists, self._of_columns,
+            levels, steps, vertices, around, self._matrix, self._groups, self._columns, self._of_columns,
             found.shape[1], found,
         )  # fmt: skip

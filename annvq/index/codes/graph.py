@@ -269,7 +269,7 @@ class GraphKind:
     """The kind "graph": vectors of 8 or 16 bits per dimension, 32 neighbours, and M codes of 4 bits per neighbour."""
 
     name = "graph"
-    defaults = MappingProxyType({"M": 64, "nbits": 16})
+    defaults = MappingProxyType({"M": 96, "nbits": 16})
     nbits = (8, 16)
     splits_dimensions = False
     bits = 16
@@ -320,5 +320,5 @@ class GraphKind:
         return {"M": int(found["M"] or self.defaults["M"]), "nbits": 8 if found["sq8"] else 16}
 
     def spelled(self, spec: Fields) -> str:
-        """Return "QG32x64" or "QG32x64SQ8"."""
+        """Return "QG32x96" or "QG32x96SQ8"."""
         return f"QG{DEGREE}x{spec.M}" + ("SQ8" if spec.nbits == 8 else "")

@@ -16,7 +16,7 @@ from annvq.kernels.scan.topk import MINUS_INFINITY, cut, thinned
 from annvq.kernels.vectors.bytematrix import to_levels
 from annvq.kernels.vectors.bytetiles import COLUMNS, ROWS, fill_tile
 
-_ROWS_AT_ONCE = 64  # rows of a list that look at columns while these are in a cache
+_ROWS_AT_ONCE = 128  # rows of a list that look at other lists while these are in a cache
 
 
 @kernel
@@ -27,45 +27,80 @@ def pack_list(vectors, levels, steps):
 
 
 @kernel
-def nearest_in_lists(levels, steps, vertices, matrix, groups, columns, lists, of_columns, keep, found):
+def _by_list(around, first, rows, begins, visitors):
+    """Sort the visits of rows ``first`` to ``first + rows`` by list.
+
+    Those of list l are ``visitors[begins[l]:begins[l + 1]]``, counted from ``first``.
+    """
+    begins[:] = 0
+    for r in range(first, first + rows):
+        for rank in range(around.shape[1]):
+            begins[around[r, rank] + 2] += 1
+    for l in range(2, begins.size):
+        begins[l] += begins[l - 1]
+    for r in range(first, first + rows):
+        for rank in range(around.shape[1]):
+            l = around[r, rank]
+            visitors[begins[l + 1]] = r - first
+            begins[l + 1] += 1
+
+
+@kernel
+def nearest_in_lists(levels, steps, vertices, around, matrix, groups, columns, of_columns, keep, found):
     """Find the nearest ``keep`` vectors of every row of a list, in no order, by products of bytes.
 
     Parameters
     ----------
     levels, steps
-        (m + 3, places) uint8 and (m + 3,) float32: the list's rows as `to_levels` writes them; the last three are not
-        looked at.
+        (m, places) uint8 and (m,) float32: the list's rows as `to_levels` writes them.
     vertices
         (m,) int64: the vertices of the rows; a vertex is not its own neighbour.
+    around
+        (m, t) int64: the lists that each row looks in, each once, nearest first.
     matrix, groups
         A `ByteMatrix` of all vectors in the order of their lists, each list padded to a multiple of 64 columns, and the
         number of groups of four dimensions in it. Minus half of a vector's squared length is added to its products.
     columns
         (lists + 1,) int64: where each list's columns begin.
-    lists
-        (t,) int64: the lists to look in.
     of_columns
         (columns,) int64: the vertex of every column, or -1.
     found
         Output, (m, keep) int32.
 
     """
-    m = vertices.size
+    m, lists = vertices.size, columns.size - 1
     capacity = 2 * keep + 64
     scores, places = empty((_ROWS_AT_ONCE, capacity), np.float32), empty((_ROWS_AT_ONCE, capacity), np.int64)
     counts, thresholds = empty(_ROWS_AT_ONCE, np.int64), empty(_ROWS_AT_ONCE, np.float32)
     tile = empty(ROWS * COLUMNS, np.float32)
+    some_levels, some_steps = empty((_ROWS_AT_ONCE, levels.shape[1]), np.uint8), empty(_ROWS_AT_ONCE, np.float32)
+    some_levels[:] = 0
+    some_steps[:] = np.float32(0.0)
+    begins, visitors = empty(lists + 2, np.int64), empty(_ROWS_AT_ONCE * around.shape[1], np.int64)
+    is_done = empty(lists, np.uint8)
     for first in range(0, m, _ROWS_AT_ONCE):
         rows = min(_ROWS_AT_ONCE, m - first)
         counts[:] = 0
         thresholds[:] = MINUS_INFINITY
-        for l in lists:
+        _by_list(around, first, rows, begins, visitors)
+        is_done[:] = 0
+        for turn in range(around.shape[1] + lists):  # lists near one row are near the others: thresholds rise fast
+            l = around[first, turn] if turn < around.shape[1] else np.int64(turn - around.shape[1])
+            start, held = begins[l], begins[l + 1] - begins[l]
+            if is_done[l] or held == 0:
+                continue
+            is_done[l] = 1
+            for i in range(held):
+                r = visitors[start + i]
+                some_levels[i] = levels[first + r]
+                some_steps[i] = steps[first + r]
             for column in range(columns[l], columns[l + 1], COLUMNS):
-                for row in range(0, rows, ROWS):
-                    fill_tile(levels, steps, first + row, matrix, column, groups, tile, 0, COLUMNS)
-                    for r in range(row, min(row + ROWS, rows)):
+                for i in range(0, held, ROWS):
+                    fill_tile(some_levels, some_steps, i, matrix, column, groups, tile, 0, COLUMNS)
+                    for j in range(i, min(i + ROWS, held)):
+                        r = visitors[start + j]
                         counts[r], thresholds[r] = _offer(
-                            tile, (r - row) * COLUMNS, column, of_columns, vertices[first + r], scores[r], places[r],
+                            tile, (j - i) * COLUMNS, column, of_columns, vertices[first + r], scores[r], places[r],
                             counts[r], thresholds[r], keep,
                         )  # fmt: skip
         for r in range(rows):
