@@ -26,9 +26,7 @@ from annvq.kernels.scan.lookup_tables import quantize_lookup_tables
 from annvq.kernels.scan.topk import thinned
 
 _ALL_LANES = np.uint32(0xFFFFFFFF)
-_AHEAD = np.int64(
-    4096
-)  # bytes of codes that are fetched in advance, because CPUs by themselves fetch too few; measured
+_AHEAD = np.int64(4096)  # bytes of codes that are fetched in advance, as CPUs by themselves fetch too few; measured
 _SHARED, _WAVES_GROW = np.int64(1), np.int64(4)  # visits per list that make waves pay, and their growth; measured
 LAYOUT, OTHER_LAYOUT = ("quads", "lanes") if ACTIVE == "avx512" else ("lanes", "quads")
 
