@@ -10,5 +10,6 @@ clusters     centroids: training, assignment, second lists
 codes        codes of vectors: encoding and decoding
 embeddings   rows of compressed embedding tables
 scan         the search of a segment: lists are chosen, codes are scanned into pools, candidates are rescored
+graph        graphs of vectors: neighbours, rows with their codes, walks
 documents    sets of vectors: scores, encodings, reduction
 """

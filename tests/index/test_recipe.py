@@ -488,7 +488,7 @@ def test_choose_refuses_a_budget_that_holds_no_code(budget):
         ("speed", 10, "graph"),
         ("speed", 999, "graph"),
         ("speed", 1_000, "fast"),
-        ("speed", 199_999, "fast"),
+        ("speed", 19_999, "fast"),
         ("speed", 200_000, "graph"),
         ("memory", 10, "ivf-rabitq"),
         ("memory", 1_000_000, "ivf-rabitq"),
@@ -503,6 +503,11 @@ def test_a_wish_is_granted_on_both_sides_of_its_borders(prefer, n, name, metric)
     assert chosen == load(name).resolve(n, 384, metric)
     assert f"{n:,} vectors of 384 dimensions" in chosen.use_when
     assert f"at most {chosen.bytes_per_vector(384, metric):,} bytes" in chosen.use_when
+
+
+def test_a_graph_is_the_fastest_sooner_under_inner_product():
+    for n, names in ((20_000, ("graph", "graph", "fast")), (199_999, ("graph", "graph", "fast"))):
+        assert tuple(choose(n, 384, metric, prefer="speed").name for metric in ("ip", "cosine", "l2")) == names
 
 
 @pytest.mark.parametrize(
@@ -538,10 +543,11 @@ def test_the_page_tells_the_same_order():
     prefer = ""
     for wish, numbers, told in rows:
         prefer = wish.strip(' `"') or prefer
-        border = int(re.sub(r"\D", "", numbers) or 5)
-        n = border - 1 if "below" in numbers else border
         named = re.findall(r"[a-z0-9-]+", told.split("whichever")[0].replace(" or ", " "))
-        assert list(ranked(prefer, n)[0]) == named
+        borders = [int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*", numbers)] or [5]
+        for metric, border in (("ip", borders[0]), ("cosine", borders[0]), ("l2", borders[-1])):
+            n = border - 1 if "below" in numbers else border
+            assert list(ranked(prefer, n, metric)[0]) == named
     assert prefer == "build"
     assert len(rows) == 6
 

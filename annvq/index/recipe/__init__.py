@@ -162,7 +162,7 @@ def _preferred(prefer: str, n: int, d: int, metric: str, budget: float | None) -
     if metric == "hamming":
         recipe, why = _of_bits(n, d, budget), f"bits are kept as they are, from {LEAST_N_FOR_COMPRESSION:,} on in lists"
     else:
-        ranking, why = ranked(prefer, n)
+        ranking, why = ranked(prefer, n, metric)
         tried = [load(name).resolve(n, d, metric) for name in ranking]
         if prefer == "memory":
             tried.sort(key=lambda recipe: recipe.bytes_per_vector(d, metric))

@@ -12,29 +12,32 @@ WISHES = ("speed", "memory", "build")
 # Up to here an exact scan takes a few milliseconds per query.
 LEAST_N_FOR_COMPRESSION = 20_000
 # From here on, a walk through a graph answers a single query sooner than lists do, at a recall of 0.95:
+# python bench/choosing.py bench-out/minilm-debian.npz --n 5000,20000,60000 --recipes fast,graph
 # python bench/choosing.py bench-out/fashion-mnist-mirrored.npz --n 60000,120000,240000 --recipes fast,graph
-LEAST_N_FOR_GRAPH = 200_000
+LEAST_N_FOR_GRAPH, LEAST_N_FOR_GRAPH_UNDER_L2 = 20_000, 200_000
 
 Ranked = tuple[tuple[str, ...], str]  # the names of recipes, best first, and why the first is taken
 
 
-def ranked(prefer: str, n: int) -> Ranked:
+def ranked(prefer: str, n: int, metric: str) -> Ranked:
     """Return the recipes that grant a wish for ``n`` vectors, best first; those of "memory" go by their bytes."""
     if n == 0:
         return ("flat",), "there are none to learn from"
-    return {"speed": _by_speed, "memory": _by_memory, "build": _by_build}[prefer](n)
+    if prefer == "speed":
+        return _by_speed(n, LEAST_N_FOR_GRAPH_UNDER_L2 if metric == "l2" else LEAST_N_FOR_GRAPH)
+    return {"memory": _by_memory, "build": _by_build}[prefer](n)
 
 
-def _by_speed(n: int) -> Ranked:
+def _by_speed(n: int, least_for_graph: int) -> Ranked:
     """Rank by single queries per second, where the recall of the 10 nearest is 0.95; the last falls short of it."""
     smaller = ("ivf-rabitq", "ivf-pq-fastscan")
     if n < LEAST_N_FOR_LISTS:
         why = f"below {LEAST_N_FOR_LISTS:,}, where there are no lists, a walk through a graph is fastest"
         return ("graph", *smaller), why
     lists = ("fast", "balanced", *smaller)
-    if n < LEAST_N_FOR_GRAPH:
-        return lists, f"below {LEAST_N_FOR_GRAPH:,}, lists of short codes are as fast as a graph, and smaller"
-    return ("graph", *lists), f"from {LEAST_N_FOR_GRAPH:,} on, a walk through a graph is faster than lists"
+    if n < least_for_graph:
+        return lists, f"below {least_for_graph:,}, lists of short codes are as fast as a graph, and smaller"
+    return ("graph", *lists), f"from {least_for_graph:,} on, a walk through a graph is faster than lists"
 
 
 def _by_memory(n: int) -> Ranked:
