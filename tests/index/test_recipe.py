@@ -506,8 +506,9 @@ def test_a_wish_is_granted_on_both_sides_of_its_borders(prefer, n, name, metric)
 
 
 def test_a_graph_is_the_fastest_sooner_under_inner_product():
-    for n, names in ((20_000, ("graph", "graph", "fast")), (199_999, ("graph", "graph", "fast"))):
-        assert tuple(choose(n, 384, metric, prefer="speed").name for metric in ("ip", "cosine", "l2")) == names
+    for n in (20_000, 199_999):
+        chosen = [choose(n, 384, metric, prefer="speed").name for metric in ("ip", "cosine", "l2")]
+        assert chosen == ["graph", "graph", "fast"]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ class CodebookSpec:
         "hamming", ``"bits"``.
     M
         Sub-quantizers (pq), a number or ``"d/k"`` for one per k dimensions; stages (rvq), a number; codes of 4 bits per
-        neighbour (graph; 64 if left out), of which there are at most d / 2.
+        neighbour (graph; 96 if left out), of which there are at most d / 2.
     nbits
         Bits per code: 4 or 8 (pq, rvq; 8 if left out); bits per dimension: 1 to 8 (rabitq; 1 if left out), 8 or 16
         (graph; 16 if left out).
