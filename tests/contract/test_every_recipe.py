@@ -166,7 +166,9 @@ def test_segments_do_not_change_results(case):
     for start, stop in ((2000, 2700), (2700, 2990), (2990, 3000)):
         again.add(BASE[start:stop])
     assert again.stats()["segments"] > 1
-    same(whole.search(QUERIES, K), again.search(QUERIES, K))
+    # Every segment has a graph of its own, and not every walk finds all; with so long a queue, all rows are scored.
+    depth = {"rerank": N} if index.recipe.codebook.kind == "graph" else {}
+    same(whole.search(QUERIES, K, **depth), again.search(QUERIES, K, **depth))
     again.compact()
     assert again.stats()["segments"] == 1
     same(whole.search(QUERIES, K), again.search(QUERIES, K))

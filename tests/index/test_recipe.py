@@ -545,7 +545,7 @@ def test_the_page_tells_the_same_order():
     for wish, numbers, told in rows:
         prefer = wish.strip(' `"') or prefer
         named = re.findall(r"[a-z0-9-]+", told.split("whichever")[0].replace(" or ", " "))
-        borders = [int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*", numbers)] or [5]
+        borders = [int(number.replace(",", "")) for number in re.findall(r"\b\d[\d,]*", numbers)] or [5]
         for metric, border in (("ip", borders[0]), ("cosine", borders[0]), ("l2", borders[-1])):
             n = border - 1 if "below" in numbers else border
             assert list(ranked(prefer, n, metric)[0]) == named
