@@ -11,7 +11,7 @@ from dataclasses import replace
 from numbers import Real
 from pathlib import Path
 
-from annvq.arguments import as_choice, as_file, as_path
+from annvq.arguments import as_choice, as_count, as_file, as_path
 from annvq.errors import ParameterError, RecipeError
 from annvq.index.codes.spec import CodebookSpec
 from annvq.index.recipe.choosing import LEAST_N_FOR_COMPRESSION, WISHES, ranked
@@ -122,7 +122,7 @@ def choose(n: int, d: int, metric: str, bytes_per_vector: float | None = None, *
     RecipeError
         The budget does not hold the shortest code, of which the error tells the size.
     ParameterError
-        The wish is none of these, or the budget is not a number.
+        The wish is none of these, or the budget, ``n`` or ``d`` is no such number.
 
     Examples
     --------
@@ -130,12 +130,15 @@ def choose(n: int, d: int, metric: str, bytes_per_vector: float | None = None, *
     'flat'
     >>> annvq.recipes.choose(1_000_000, 64, "ip", bytes_per_vector=90).name
     'balanced'
-    >>> annvq.recipes.choose(1_000_000, 64, "ip", prefer="speed").name
+    >>> annvq.recipes.choose(1_000_000, 64, "cosine", prefer="speed").name
     'graph'
 
     """
     if bytes_per_vector is not None and (isinstance(bytes_per_vector, bool) or not isinstance(bytes_per_vector, Real)):
         raise ParameterError(f"bytes_per_vector must be a number, not {bytes_per_vector!r}")
+    if bytes_per_vector is not None and not isinstance(bytes_per_vector, int):
+        bytes_per_vector = float(bytes_per_vector)  # other kinds of numbers cannot all be printed
+    n, d = as_count("n", n, least=0), as_count("d", d)
     if prefer is not None:
         return _preferred(as_choice("prefer", prefer, WISHES), n, d, metric, bytes_per_vector)
     is_small = n < LEAST_N_FOR_COMPRESSION
@@ -160,7 +163,7 @@ def _of_bits(n: int, d: int, budget: float | None) -> Recipe:
 def _preferred(prefer: str, n: int, d: int, metric: str, budget: float | None) -> Recipe:
     """Return the recipe that grants a wish within the budget; its ``use_when`` is the reason."""
     if metric == "hamming":
-        recipe, why = _of_bits(n, d, budget), f"bits are kept as they are, from {LEAST_N_FOR_COMPRESSION:,} on in lists"
+        recipe, why = _of_bits(n, d, budget), "bits are kept as they are"
     else:
         ranking, why = ranked(prefer, n, metric)
         tried = [load(name).resolve(n, d, metric) for name in ranking]

@@ -135,6 +135,7 @@ class Fused:
         some_threads = threads is None or threads > 0
         if not (0 < k <= min(_MOST_PLACES, self.count) and nprobe > 0 and rerank > 0 and some_threads):
             return None
+        nprobe, rerank = min(nprobe, self.trained.nlist or 1), min(rerank, self.count)  # before they become floats
         nprobe, rerank = math.ceil(nprobe * self.widening), math.ceil(rerank * self.widening)
         if threads != 1 and (nq > _MOST_UNSHARED or nq * nprobe >= self.most_lists):
             return None
