@@ -245,6 +245,15 @@ def test_one_query_checks_its_numbers():
         index.search(QUERY)
 
 
+@pytest.mark.parametrize("recipe", ["fast", "graph"])
+def test_numbers_that_no_float_holds_mean_all(recipe):
+    index = annvq.build(BASE, recipe, metric="l2")
+    few, many = (index.search(some, 5, nprobe=10**400, rerank=10**400) for some in (QUERIES[:3], QUERIES))
+    assert (
+        few.ids.tolist() == many.ids[:3].tolist() == index.search(QUERIES[:3], 5, nprobe=2500, rerank=2500).ids.tolist()
+    )
+
+
 @pytest.mark.parametrize("threads", [None, 1, 2, 7])
 def test_threads_that_a_query_would_not_share_cost_it_nothing(threads, monkeypatch):
     index = annvq.build(BASE, "fast", metric="l2")

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import re
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -514,6 +515,17 @@ def test_a_wish_is_granted_on_both_sides_of_its_borders(prefer, n, name, metric)
 )
 def test_a_graph_is_the_fastest_only_where_vectors_are_equally_long_or_lengths_do_not_matter(n, chosen):
     assert [choose(n, 384, metric, prefer="speed").name for metric in ("ip", "cosine", "l2")] == chosen
+
+
+@pytest.mark.parametrize(("n", "d"), [(-1, 8), (None, 8), (1.5, 8), (100, 0), (100, -1)])
+@pytest.mark.parametrize("prefer", [None, *WISHES])
+def test_choose_refuses_numbers_that_no_vectors_have(n, d, prefer):
+    with pytest.raises(ParameterError, match="must be a whole number"):
+        choose(n, d, "ip", prefer=prefer)
+
+
+def test_a_budget_may_be_any_number():
+    assert "90.5 are allowed" in choose(100_000, 200, "ip", Fraction(181, 2), prefer="speed").use_when
 
 
 def test_a_wish_for_speed_takes_no_codes_of_low_recall_where_8_bits_fit():
