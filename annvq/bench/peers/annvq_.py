@@ -6,8 +6,7 @@ import numpy as np
 
 import annvq
 from annvq.bench.peers.protocol import Params, doubling
-
-_PLACES = 8  # of which a graph's queue has a whole multiple: a length in between finds what the next one does
+from annvq.index.search.tune import QUEUE_STEP
 
 
 class AnnvqPeer:
@@ -31,8 +30,8 @@ class AnnvqPeer:
         """
         recipe = self._index.recipe
         if recipe.codebook.kind == "graph":
-            lengths = doubling(-(-k // _PLACES), -(-50 * k // _PLACES))
-            return [[{"rerank": _PLACES * length} for length in lengths]]
+            lengths = doubling(-(-k // QUEUE_STEP), -(-50 * k // QUEUE_STEP))
+            return [[{"rerank": QUEUE_STEP * length} for length in lengths]]
         probes = doubling(1, recipe.nlist) if isinstance(recipe.nlist, int) else []
         reranks = [factor * k for factor in (1, 2, 4, 8, 16, 32)] if recipe.refine is not None else []
         if not probes:

@@ -135,8 +135,9 @@ def _candidates(vectors: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarr
     def look(l: int) -> None:
         rows = order[offsets[l] : offsets[l + 1]]
         best = np.empty((len(rows), found.shape[1]), np.int32)
-        around = assign_many(vectors[rows], centroids, metric="l2", n_best=min(_LISTS, nlist), threads=1)[0]
-        packed.look(vectors[rows], rows, around.astype(np.int64), best)
+        of_list = vectors[rows]
+        around = assign_many(of_list, centroids, metric="l2", n_best=min(_LISTS, nlist), threads=1)[0]
+        packed.look(of_list, rows, around.astype(np.int64), best)
         found[rows] = best
 
     pool.run(look, range(nlist), threads)
@@ -181,10 +182,8 @@ class _Packed:
 
     def look(self, vectors: np.ndarray, vertices: np.ndarray, around: np.ndarray, found: np.ndarray) -> None:
         """Find the nearest of vectors (m, D) float32 in lists ``around`` (m, t) int64 each: ``found`` (m, c) int32."""
-        levels, steps = (
-            np.empty((len(vectors), -(-vectors.shape[1] // 16) * 16), np.uint8),
-            np.empty(len(vectors), np.float32),
-        )
+        m, d = vectors.shape
+        levels, steps = np.empty((m, -(-d // 16) * 16), np.uint8), np.empty(m, np.float32)
         kernels.pack_list(vectors, levels, steps)
         kernels.nearest_in_lists(
             levels, steps, vertices, around, self._matrix, self._groups, self._columns, self._of_columns,

@@ -92,7 +92,10 @@ class RowStore(ByRow):
 
     def _norms(self, segment: Segment) -> np.ndarray:
         """Return the numbers per row that `annvq.kernels.scan.scanscalar` finds and keeps, (n,) float32, or none."""
-        return segment.found.setdefault(self.section, np.zeros(segment.n if self.l2 else 0, np.float32))
+        found = segment.found.get(self.section)
+        if found is None:  # of threads that come here at once, all take the same array
+            found = segment.found.setdefault(self.section, np.zeros(segment.n if self.l2 else 0, np.float32))
+        return found
 
     def rescore(self, queries: np.ndarray, segment: Segment, pools: Pools) -> None:
         """Replace the pooled scores of the segment's rows by scores of the stored rows; ``queries (nq, d)``."""

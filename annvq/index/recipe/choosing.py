@@ -47,10 +47,8 @@ def _by_speed(n: int, least_for_graph: int | None) -> Ranked:
 
 def _by_memory(n: int) -> Ranked:
     """Name the recipes whose recall of the 10 nearest is at least 0.9 without tuning."""
-    return (
-        "ivf-rabitq",
-        "ivf-sq8",
-    ), "on the data that were measured, these are the fewest bytes with which 9 of the 10 nearest are found"
+    why = "on the data that were measured, these are the fewest bytes with which 9 of the 10 nearest are found"
+    return ("ivf-rabitq", "ivf-sq8"), why
 
 
 def _by_build(n: int) -> Ranked:

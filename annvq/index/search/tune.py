@@ -18,7 +18,7 @@ from annvq.index.trained import Trained
 
 _PASSES = 3
 _RERANKS = (2, 3, 4, 8, 16, 32, 64)  # times k; `Index.search` takes no fewer unless told to
-_PLACES = 8  # of which a graph's queue has a whole multiple: a length in between finds what the next one does
+QUEUE_STEP = 8  # a graph's queue has a multiple of so many places: a length in between finds what the next one does
 _NOISE = 0.05  # of a timing: settings this close to the fastest count as equally fast
 
 
@@ -142,9 +142,9 @@ def _least_queue(
     """Return the shortest queue of a graph that is enough, if there is one."""
 
     def depth(parts: int) -> SearchParams:
-        return SearchParams(trained.nlist, min(parts * _PLACES, snapshot.live_count))
+        return SearchParams(trained.nlist, min(parts * QUEUE_STEP, snapshot.live_count))
 
-    shortest, longest = (-(-min(k * times, snapshot.live_count) // _PLACES) for times in (_RERANKS[0], _RERANKS[-1]))
+    shortest, longest = (-(-min(k * times, snapshot.live_count) // QUEUE_STEP) for times in (_RERANKS[0], _RERANKS[-1]))
     parts = _least(lambda parts: is_enough(depth(parts)), shortest, longest)
     return [] if parts is None else [depth(parts)]
 
