@@ -333,7 +333,7 @@ def chosen(scores, live, nprobe, need):
 
 
 @PROPERTY
-@given(nlist=st.integers(1, 70), nprobe=st.integers(1, 80), need=st.integers(0, 90), seed=SEEDS)
+@given(nlist=st.integers(1, 200), nprobe=st.integers(1, 80), need=st.integers(0, 90), seed=SEEDS)
 def test_the_lists_of_numpys_order_are_chosen(nlist, nprobe, need, seed):
     rng = np.random.default_rng(seed)
     scores = rng.choice([-np.inf, -3e38, -1, 0, 1, 3e38], (3, nlist)).astype(np.float32)

@@ -20,6 +20,7 @@ from annvq.kernels.vectors.gemm import fill_products
 
 _STEPS = 64
 _RANKED = 32  # at most so many lists are sorted by counting
+_HANDS = 32  # groups of lists whose best say how good the nearest lists are: two vectors
 
 
 class ExactCentroids(NamedTuple):
@@ -80,20 +81,26 @@ def choose_lists(centroid_scores, live, nprobe, need, keys, scratch_scores, scra
 
     """
     for q in range(counts.size):
-        held = _gather(centroid_scores, q, live, scratch_scores, scratch_rows)
+        held = _gather_near(centroid_scores, q, live, nprobe, scratch_scores, scratch_rows)
+        are_all = held == 0
+        if are_all:
+            held = _gather(centroid_scores, q, live, scratch_scores, scratch_rows)
         wanted = min(nprobe, held)
-        if wanted < held:
+        is_ranked = held <= _RANKED
+        if is_ranked:
+            _rank(scratch_scores, scratch_rows, held)
+        elif wanted < held:
             cut(scratch_scores, scratch_rows, held, wanted, keys)
         found = np.int64(0)
         for i in range(wanted):
             found += live[scratch_rows[i]]
-        if found < need and wanted < held:
+        if found < need and (wanted < held or not are_all):
             within = _nearest_with(need, centroid_scores, q, live, wanted, keys, scratch_scores, scratch_rows)
             sort(scratch_scores, scratch_rows, within, keys)
             while found < need and wanted < within:
                 found += live[scratch_rows[wanted]]
                 wanted += 1
-        else:
+        elif not is_ranked:
             _roughly_sort(scratch_scores, scratch_rows, wanted)
         for i in range(wanted):
             lists[q, i] = scratch_rows[i]
@@ -108,6 +115,48 @@ def _gather(centroid_scores, q, live, scores, rows):
         scores[held], rows[held] = centroid_scores[q, l], l
         held += np.int64(live[l] > 0)
     return held
+
+
+@kernel
+def _gather_near(centroid_scores, q, live, nprobe, scores, rows):
+    """Write lists among which are the ``nprobe`` nearest that hold live rows, and their scores; return their number.
+
+    Lists are dealt into `_HANDS` hands. The score that the best lists of ``nprobe`` hands reach is one that as many
+    lists reach, and not many more, which are found in a fraction of the time of a cut of all lists. The result is 0 if
+    too few of them hold live rows.
+    """
+    nlist = live.size
+    start, whole = q * nlist, nlist - nlist % _HANDS
+    if nprobe > _HANDS or whole == 0:
+        return np.int64(0)
+    first, second = simd.load_f32x16(centroid_scores, start), simd.load_f32x16(centroid_scores, start + 16)
+    for i in range(_HANDS, whole, _HANDS):
+        first = simd.maximum(simd.load_f32x16(centroid_scores, start + i), first)
+        second = simd.maximum(simd.load_f32x16(centroid_scores, start + i + 16), second)
+    best, least = local(_HANDS, np.float32), MINUS_INFINITY
+    simd.store_f32x16(best, 0, first)
+    simd.store_f32x16(best, 16, second)
+    for i in range(_HANDS):
+        reaching = simd.ones(simd.ge_mask(first, best[i])) + simd.ones(simd.ge_mask(second, best[i]))
+        least = max(least, best[i] if reaching >= nprobe else MINUS_INFINITY)
+    masks, begins = local(nlist // _HANDS, np.uint32), local(nlist // _HANDS, np.int64)
+    some, held = np.int64(0), np.int64(0)
+    for i in range(0, whole, _HANDS):  # without a branch on a score
+        low = simd.ge_mask(simd.load_f32x16(centroid_scores, start + i), least)
+        high = simd.ge_mask(simd.load_f32x16(centroid_scores, start + i + 16), least)
+        masks[some], begins[some] = low | (high << np.uint32(16)), i
+        some += np.int64(masks[some] != 0)
+    for i in range(some):
+        mask = masks[i]
+        while mask != 0:
+            l = begins[i] + simd.trailing_zeros(mask)
+            mask &= mask - np.uint32(1)
+            scores[held], rows[held] = centroid_scores[q, l], l
+            held += np.int64(live[l] > 0)
+    for l in range(whole, nlist):
+        scores[held], rows[held] = centroid_scores[q, l], l
+        held += np.int64(live[l] > 0 and centroid_scores[q, l] >= least)
+    return held if held >= nprobe else np.int64(0)
 
 
 @kernel
