@@ -6,6 +6,7 @@ import pytest
 import annvq
 from annvq.errors import CorruptIndexError, NonFiniteError, RecipeError
 from annvq.evaluation import exact_neighbors, recall
+from annvq.index.codes.edges import _candidates
 from annvq.index.codes.graph import GraphCodes
 from annvq.index.search import view
 from annvq.index.search.fused import Fused
@@ -61,6 +62,37 @@ def test_recall_rises_to_that_of_exact_search(recipe, metric):
     assert found[2] > 0.9
     assert found[3] > 0.95
     assert found[4] >= (1.0 if "SQ8" not in recipe else 0.97) - 0.01
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.3, 1.0])
+def test_under_inner_product_vectors_may_differ_in_length(sigma):
+    rng = np.random.default_rng(6)
+    of_one = rng.normal(size=(6000, 16)) @ rng.normal(size=(16, 48))
+    of_one /= np.linalg.norm(of_one, axis=1, keepdims=True)
+    vectors = (of_one * np.exp(sigma * rng.normal(size=(6000, 1)))).astype(np.float32)
+    queries = (rng.normal(size=(100, 16)) @ rng.normal(size=(16, 48)) + of_one[:100]).astype(np.float32)
+    index = annvq.build(vectors, "graph", metric="ip")
+    exact, _ = exact_neighbors(vectors, queries, 10, metric="ip")
+    assert recall(index.search(queries, 10, rerank=64).ids, exact) > 0.95
+    for scale in (1e-3, 1e3):  # the length of a query does not change what it finds
+        assert recall(index.search(queries * np.float32(scale), 10, rerank=64).ids, exact) > 0.95
+
+
+def test_every_vector_is_found_by_its_direction_however_short_it_is():
+    vectors = (BASE * np.exp(RNG.normal(size=(3000, 1)))).astype(np.float32)
+    vectors[::100] = 0
+    index = annvq.build(vectors, "QG32x12", metric="ip")
+    ids = index.search(vectors, 3000, rerank=3000).ids
+    assert (np.sort(ids, axis=1) == np.arange(3000)).all()
+
+
+def test_candidates_are_the_nearest_also_if_clusters_are_far_apart():
+    rng = np.random.default_rng(7)
+    centres = 40 * rng.normal(size=(3, 32))
+    vectors = (centres[rng.integers(0, 3, 6000)] + rng.normal(size=(6000, 32))).astype(np.float32)
+    candidates = _candidates(vectors, np.empty(0, np.float32), 1)[0]
+    exact, _ = exact_neighbors(vectors, vectors[:200], 33, metric="l2")
+    assert np.mean([np.isin(exact[v, 1:], candidates[v]).mean() for v in range(200)]) > 0.99
 
 
 @pytest.mark.parametrize("share", [0.5, 0.1, 0.01, 0.001])

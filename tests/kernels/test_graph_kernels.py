@@ -33,21 +33,19 @@ def integers(n, d, seed=0):
     return np.random.default_rng([seed, n, d]).integers(-3, 4, (n, d))
 
 
-def distances(vectors, extra):
-    whole = vectors if not len(extra) else np.column_stack([vectors, extra])
-    return np.square(whole[:, None].astype(np.float64) - whole[None]).sum(axis=2)
+def distances(vectors):
+    return np.square(vectors[:, None].astype(np.float64) - vectors[None]).sum(axis=2)
 
 
 @pytest.mark.parametrize("kind", ["fp32", "fp16", "sq8"])
-@pytest.mark.parametrize(("n", "d", "with_extra"), [(1, 3, False), (40, 16, True), (60, 1, True), (90, 67, False)])
-def test_neighbours_are_near_and_lie_in_different_directions(kind, n, d, with_extra):
+@pytest.mark.parametrize(("n", "d"), [(1, 3), (40, 16), (60, 1), (90, 67)])
+def test_neighbours_are_near_and_lie_in_different_directions(kind, n, d):
     vectors, rng = integers(n, d), np.random.default_rng(1)
-    extra = rng.integers(0, 4, n).astype(np.float32) if with_extra else NOTHING
-    between = distances(vectors, extra)
+    between = distances(vectors)
     candidates = rng.integers(-1, n, (n, 50)).astype(np.int32)
     nearest, chosen = np.empty_like(candidates), np.empty((n, 32), np.int32)
     for part in ((0, n // 3), (n // 3, n)):
-        edges.prune(store_of(vectors, kind), extra, candidates, np.float32(1.5), *part, nearest, chosen)
+        edges.prune(store_of(vectors, kind), NOTHING, candidates, np.float32(1.5), *part, nearest, chosen)
     for v in range(n):
         some = sorted({int(o) for o in candidates[v] if o >= 0 and o != v}, key=lambda o: (between[v, o], o))
         taken = []
@@ -56,6 +54,31 @@ def test_neighbours_are_near_and_lie_in_different_directions(kind, n, d, with_ex
                 taken.append(o)
         assert nearest[v].tolist() == some + [-1] * (50 - len(some))
         assert chosen[v].tolist() == taken + [-1] * (32 - len(taken))
+
+
+@pytest.mark.parametrize("kind", ["fp32", "fp16", "sq8"])
+def test_of_vectors_that_differ_in_length_neighbours_have_large_products_and_lie_in_different_directions(kind):
+    n, d, rng = 80, 21, np.random.default_rng(2)
+    vectors = integers(n, d) * rng.integers(1, 3, (n, 1))
+    vectors[7] = 0
+    lengths = np.linalg.norm(vectors, axis=1).astype(np.float32)
+    of_one = np.divide(vectors, lengths[:, None], out=np.zeros((n, d)), where=lengths[:, None] > 0)
+    between, products = distances(of_one), of_one @ vectors.T
+    candidates = rng.integers(-1, n, (n, 50)).astype(np.int32)
+    best, chosen = np.empty_like(candidates), np.empty((n, 10), np.int32)
+    edges.prune(store_of(vectors, kind), lengths, candidates, np.float32(1.3), 0, n, best, chosen)
+    for v in range(n):
+        if v == 7:
+            continue
+        some = {int(o) for o in candidates[v] if o >= 0 and o != v}
+        got = [o for o in best[v].tolist() if o >= 0]
+        assert sorted(got) == sorted(some)
+        assert np.allclose(products[v, got], np.sort(products[v, got])[::-1], atol=2e-3)
+        taken = []
+        for o in got:
+            if len(taken) < 10 and all(1.3 * between[t, o] > between[v, o] for t in taken):
+                taken.append(o)
+        assert chosen[v].tolist() == taken + [-1] * (10 - len(taken))
 
 
 def test_vertices_that_point_back_are_those_of_which_it_is_the_nearest():
@@ -97,16 +120,19 @@ def test_all_vertices_are_reached_from_what_is_returned():
         assert more[:count].tolist() == wanted
 
 
-def test_candidates_are_the_nearest_in_some_lists():
+@pytest.mark.parametrize("l2", [True, False])
+@pytest.mark.parametrize("d", [5, 16, 37])
+def test_candidates_are_the_best_in_some_lists(l2, d):
     rng = np.random.default_rng(0)
-    vectors = integers(90, 5)
-    vectors[:, 0] = rng.choice([-127, 127], 90)  # the step of every vector in bytes is 1, which rounds nothing
+    vectors, centroids = integers(90, d), rng.integers(-3, 4, (4, d))
+    centroids[:, 0] = 0
+    vectors[:, 0] = rng.choice([-127, 127], 90)  # the step of every difference in bytes is 1, which rounds nothing
     order, offsets = rng.permutation(90), np.array([0, 3, 3, 70, 90])
-    packed = _Packed(vectors.astype(np.float32), order, offsets, 1)
+    packed = _Packed(vectors.astype(np.float32), centroids.astype(np.float32), l2, order, offsets, 1)
     some = order[3:70]
     around = np.stack([rng.permutation(4)[:3] for _ in some])  # list 1 is empty
     of_list = np.repeat(np.arange(4), np.diff(offsets))
-    between = distances(vectors, NOTHING)
+    between = distances(vectors) if l2 else -(vectors @ vectors.T)
     for keep in (1, 9, 69, 80):
         found = np.empty((len(some), keep), np.int32)
         packed.look(vectors[some].astype(np.float32), some, around, found)
@@ -235,6 +261,7 @@ def test_codes_of_a_part_of_the_rows_are_those_of_the_whole():
         neighbors,
         book.product.transposed,
         book.weights,
+        NOTHING,
         True,
     )
     whole, parts = ((np.zeros((100, 64), np.float32), np.zeros_like(made.packed[:100])) for _ in range(2))

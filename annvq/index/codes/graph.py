@@ -36,6 +36,7 @@ _ITEMSIZES = {8: 1, 16: 2}  # by bits per number of the vectors
 _ROWS_A_TASK = 1024
 _BYTES = frozen(np.empty(0, np.uint8))
 _NOTHING = frozen(np.empty(0, np.float32))
+_ALIKE = 1.02  # vectors are equally long if the longest is at most so many times as long as the shortest
 _NO_PANELS = frozen(np.empty((0, 0, 0), np.float32))
 
 
@@ -131,16 +132,21 @@ class GraphCodes:
         if n == 0:
             return np.empty((0, self._row_bytes), np.uint8)
         vectors = np.concatenate([vectors, self.encode(self.centre[None], _BYTES, threads)[_VECTORS]])
-        projected, extra = self._projected(vectors, threads)
+        projected, lengths = self._projected(vectors, threads)
         store = self._store_of(vectors)
-        extra = extra[:n] if len(extra) else extra
-        edges, entries = edges_of(vectors[:n], self._store_of, projected[:n], extra, threads)
+        zero = _NOTHING
+        if not self._l2 and lengths[:n].max() > _ALIKE * lengths[:n].min():
+            zero = self.codebook.project(-self.centre[None], 1)[0]
+            edges, entries = edges_of(vectors[:n], self._store_of, projected[:n] - zero, lengths[:n], threads)
+        else:
+            edges, entries = edges_of(vectors[:n], self._store_of, projected[:n], _NOTHING, threads)
         of_entries = np.full((-(-len(entries) // DEGREE), DEGREE), n, np.uint32)
         of_entries.reshape(-1)[: len(entries)] = entries
         neighbors = np.concatenate([edges.astype(np.uint32), of_entries])
         sources = np.minimum(np.arange(len(neighbors)), n)
         padded_to_codes = np.zeros((n + 1, transposed.shape[0] * transposed.shape[1]), np.float32)
         padded_to_codes[:, : projected.shape[1]] = projected
+        zero = np.pad(zero, (0, padded_to_codes.shape[1] - len(zero) if len(zero) else 0))
         made = aligned(len(neighbors) * self._row_bytes, np.uint8).reshape(len(neighbors), self._row_bytes)
         made[:] = 0
         kept, ids, numbers, codes = graph_rows.views_of(made, self.codebook.dim, self._itemsize)
@@ -152,8 +158,8 @@ class GraphCodes:
             factors = np.empty((len(some), 2 * DEGREE), np.float32)
             packed = np.zeros((len(some), codes.shape[1]), np.uint8)
             coding.code_neighbors(
-                store, padded_to_codes, some, neighbors[part], transposed, self.codebook.weights, self._l2, 0,
-                len(some), factors, packed,
+                store, padded_to_codes, some, neighbors[part], transposed, self.codebook.weights, zero, self._l2,
+                0, len(some), factors, packed,
             )  # fmt: skip
             numbers[part], codes[part] = factors, packed
 
@@ -161,22 +167,15 @@ class GraphCodes:
         return made
 
     def _projected(self, vectors: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return projected and centred vectors (n, D), and for inner products one more dimension of all, (n,).
-
-        With this dimension, all vectors are equally long, so that the nearest are those with the largest products with
-        whatever is near the vectors (Bachrach et al., RecSys 2014).
-        """
+        """Return vectors, less the centre, projected, (n, D) float32, and the lengths of the vectors, (n,) float32."""
         n = len(vectors)
         projected = np.empty((n, len(self.codebook.projection)), np.float32)
-        squares = np.empty(0 if self._l2 else n, np.float32)
+        squares = np.empty(n, np.float32)
         for part in pool.slices(n, -(-n // (8 * _ROWS_A_TASK))):
             decoded = self.decode({_VECTORS: vectors[part]}, _BYTES)
             projected[part] = self.codebook.project(decoded - self.centre, threads)
-            if not self._l2:
-                squares[part] = squared_norms(decoded)
-        if self._l2:
-            return projected, squares
-        return projected, np.sqrt(np.maximum(squares[:-1].max() - squares, 0))
+            squares[part] = squared_norms(decoded)
+        return projected, np.sqrt(squares)
 
     def _store_of(self, vectors: np.ndarray) -> Store:
         flat = vectors.view(np.uint16) if self._itemsize == 2 else vectors

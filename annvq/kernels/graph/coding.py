@@ -20,6 +20,13 @@ with weights a and b that are learned from neighbours of sampled vectors; on Fas
 lowers the error by 40%. <y(q), u> is a sum of look-ups in one table of the query, whichever vertex is visited, and all
 else is known when the rows are written: the factor of a neighbour is a m (2 a m for squared distances), and its
 constant the rest.
+
+Where scores are inner products of vectors that differ in length, queries do not lie where vectors do: how long a query
+is decides which vectors it is near, but not how it ranks them. There <q, o - c> is estimated as a whole, by
+
+    m (<y(q), u> - <y(0), u>)
+
+which is proportional to the query, as the scores are.
 """
 
 from __future__ import annotations
@@ -47,7 +54,7 @@ def _nearest_entry(point, at, transposed, m):
 
 
 @kernel
-def code_neighbors(store, projected, sources, edges, transposed, weights, l2, begin, end, factors, codes):
+def code_neighbors(store, projected, sources, edges, transposed, weights, zero, l2, begin, end, factors, codes):
     """Write factors, constants and codes of the neighbours of rows ``begin`` to ``end``.
 
     Parameters
@@ -62,6 +69,8 @@ def code_neighbors(store, projected, sources, edges, transposed, weights, l2, be
         (M, dsub, 16) float32: the codebooks.
     weights
         (2,) float32: a and b.
+    zero
+        (M * dsub,) float32, y(0) if vectors differ in length and scores are inner products; else empty.
     l2
         Whether scores are minus squared distances rather than inner products.
     factors
@@ -103,14 +112,17 @@ def code_neighbors(store, projected, sources, edges, transposed, weights, l2, be
                 for s in range(dsub):
                     entry = transposed[m, s, code]
                     with_residual += residual[m * dsub + s] * entry
-                    with_centre += projected[c, m * dsub + s] * entry
+                    with_centre += (zero[m * dsub + s] if zero.size > 0 else projected[c, m * dsub + s]) * entry
             factor = np.float32(0.0)
             if with_residual > np.float32(0.0):
-                factor = weights[0] * length * scale / with_residual
+                a = weights[0] if zero.size == 0 else np.float32(1.0)
+                factor = a * length * scale / with_residual
             known = weights[1] * length
             if l2:
                 factor *= np.float32(2.0)
                 known = np.float32(2.0) * known - length
+            elif zero.size > 0:
+                known = np.float32(0.0)
             else:
                 known += simd.hsum(along)
             factors[row, DEGREE + lane] = known - factor * with_centre

@@ -3,6 +3,12 @@
 The neighbours of a vertex are near it and lie in different directions: a candidate is left out if one that was taken
 is clearly nearer to it than the vertex is (Vamana: Subramanya et al., NeurIPS 2019). All kernels work on a range of the
 vertices, or take these in order, so that the graph does not depend on the number of threads. Missing vertices are -1.
+
+Where scores are inner products of vectors that differ in length, a vertex takes the part of a query, whose own length
+does not matter. Its candidates are those with the largest products with its direction. One that was taken leads to a
+candidate better than the vertex does if its direction has a larger product with it, which is a matter of the angles
+alone: the length of the candidate is in both products. Candidates are therefore ordered by products, and pruned as
+vectors of length one are.
 """
 
 from __future__ import annotations
@@ -17,13 +23,6 @@ from annvq.kernels.vectors.bytematrix import to_levels
 from annvq.kernels.vectors.bytetiles import COLUMNS, ROWS, fill_tile
 
 _ROWS_AT_ONCE = 128  # rows of a list that look at other lists while these are in a cache
-
-
-@kernel
-def pack_list(vectors, levels, steps):
-    """Write vectors (m, d) float32 as bytes, (m, places) uint8, with a step for each, (m,) float32."""
-    for i in range(vectors.shape[0]):
-        steps[i] = to_levels(vectors[i], vectors.shape[1], levels[i])
 
 
 @kernel
@@ -46,20 +45,50 @@ def _by_list(around, first, rows, begins, visitors):
 
 
 @kernel
-def nearest_in_lists(levels, steps, vertices, around, matrix, groups, columns, of_columns, keep, found):
+def _to_levels(vector, centroid, l2, moved, levels):
+    """Write a vector, less a centroid if distances are wanted, as bytes; return what is added to products, and a step.
+
+    All are (D,) float32; ``moved`` is scratch.
+    """
+    whole = vector.size - vector.size % 16
+    total = simd.zero_f32x16()
+    for i in range(0, whole, 16):
+        x, c = simd.load_f32x16(vector, i), simd.load_f32x16(centroid, i)
+        if l2:
+            x = simd.sub(x, c)
+            c = x
+        simd.store_f32x16(moved, i, x)
+        total = simd.fma(x, c, total)
+    add = simd.hsum(total)
+    for i in range(whole, vector.size):
+        moved[i] = vector[i] - centroid[i] if l2 else vector[i]
+        add += moved[i] * (moved[i] if l2 else centroid[i])
+    return np.float32(-0.5) * add if l2 else add, to_levels(moved, vector.size, levels)
+
+
+@kernel
+def nearest_in_lists(vectors, centroids, l2, vertices, around, matrix, groups, columns, of_columns, keep, found):
     """Find the nearest ``keep`` vectors of every row of a list, in no order, by products of bytes.
+
+    In bytes are differences to the centroid of the list that is looked in, for bytes of vectors whose lists are far
+    from each other would tell these apart and nothing else.
 
     Parameters
     ----------
-    levels, steps
-        (m, places) uint8 and (m,) float32: the list's rows as `to_levels` writes them.
+    vectors
+        (m, D) float32: the list's rows.
+    centroids
+        (lists, D) float32: what was subtracted from the vectors of each list.
+    l2
+        Whether the nearest are wanted rather than those with the largest inner products.
     vertices
         (m,) int64: the vertices of the rows; a vertex is not its own neighbour.
     around
         (m, t) int64: the lists that each row looks in, each once, nearest first.
     matrix, groups
-        A `ByteMatrix` of all vectors in the order of their lists, each list padded to a multiple of 64 columns, and the
-        number of groups of four dimensions in it. Minus half of a vector's squared length is added to its products.
+        A `ByteMatrix` of all vectors, less their centroids, in the order of their lists, each list padded to a
+        multiple of 64 columns, and the number of groups of four dimensions in it. If the nearest are wanted, minus half
+        of a vector's squared distance to its centroid is added to its products.
     columns
         (lists + 1,) int64: where each list's columns begin.
     of_columns
@@ -68,14 +97,16 @@ def nearest_in_lists(levels, steps, vertices, around, matrix, groups, columns, o
         Output, (m, keep) int32.
 
     """
-    m, lists = vertices.size, columns.size - 1
+    m, lists, d = vertices.size, columns.size - 1, vectors.shape[1]
     capacity = 2 * keep + 64
     scores, places = empty((_ROWS_AT_ONCE, capacity), np.float32), empty((_ROWS_AT_ONCE, capacity), np.int64)
     counts, thresholds = empty(_ROWS_AT_ONCE, np.int64), empty(_ROWS_AT_ONCE, np.float32)
     tile = empty(ROWS * COLUMNS, np.float32)
-    some_levels, some_steps = empty((_ROWS_AT_ONCE, levels.shape[1]), np.uint8), empty(_ROWS_AT_ONCE, np.float32)
-    some_levels[:] = 0
-    some_steps[:] = np.float32(0.0)
+    moved = empty(d, np.float32)
+    levels, steps = empty((_ROWS_AT_ONCE, (d + 15) // 16 * 16), np.uint8), empty(_ROWS_AT_ONCE, np.float32)
+    levels[:] = 0
+    steps[:] = np.float32(0.0)
+    adds = empty(_ROWS_AT_ONCE, np.float32)
     begins, visitors = empty(lists + 2, np.int64), empty(_ROWS_AT_ONCE * around.shape[1], np.int64)
     is_done = empty(lists, np.uint8)
     for first in range(0, m, _ROWS_AT_ONCE):
@@ -91,17 +122,16 @@ def nearest_in_lists(levels, steps, vertices, around, matrix, groups, columns, o
                 continue
             is_done[l] = 1
             for i in range(held):
-                r = visitors[start + i]
-                some_levels[i] = levels[first + r]
-                some_steps[i] = steps[first + r]
+                vector = vectors[first + visitors[start + i]]
+                adds[i], steps[i] = _to_levels(vector, centroids[l], l2, moved, levels[i])
             for column in range(columns[l], columns[l + 1], COLUMNS):
                 for i in range(0, held, ROWS):
-                    fill_tile(some_levels, some_steps, i, matrix, column, groups, tile, 0, COLUMNS)
+                    fill_tile(levels, steps, i, matrix, column, groups, tile, 0, COLUMNS)
                     for j in range(i, min(i + ROWS, held)):
                         r = visitors[start + j]
                         counts[r], thresholds[r] = _offer(
-                            tile, (j - i) * COLUMNS, column, of_columns, vertices[first + r], scores[r], places[r],
-                            counts[r], thresholds[r], keep,
+                            tile, (j - i) * COLUMNS, adds[j], column, of_columns, vertices[first + r], scores[r],
+                            places[r], counts[r], thresholds[r], keep,
                         )  # fmt: skip
         for r in range(rows):
             count = counts[r]
@@ -115,17 +145,18 @@ def nearest_in_lists(levels, steps, vertices, around, matrix, groups, columns, o
 
 
 @kernel
-def _offer(tile, at, column, of_columns, vertex, scores, places, count, threshold, keep):
-    """Add those of 64 scores that reach the threshold to a pool; return its new count and threshold."""
+def _offer(tile, at, add, column, of_columns, vertex, scores, places, count, threshold, keep):
+    """Add those of 64 scores, plus ``add``, that reach the threshold to a pool; return its new count and threshold."""
     for i in range(0, COLUMNS, 16):
-        mask = simd.ge_mask(simd.load_f32x16(tile, at + i), threshold)
+        mask = simd.ge_mask(simd.add(simd.load_f32x16(tile, at + i), simd.splat_f32(add)), threshold)
         while mask != np.uint32(0):
             lane = i + simd.trailing_zeros(mask)
             mask &= mask - np.uint32(1)
             other = of_columns[column + lane]
-            if other < 0 or other == vertex or tile[at + lane] < threshold:
+            score = tile[at + lane] + add
+            if other < 0 or other == vertex or score < threshold:
                 continue
-            scores[count], places[count] = tile[at + lane], column + lane
+            scores[count], places[count] = score, column + lane
             count += 1
             if count == scores.size:
                 count, threshold = thinned(scores, places, count, keep, of_columns)
@@ -133,8 +164,8 @@ def _offer(tile, at, column, of_columns, vertex, scores, places, count, threshol
 
 
 @kernel
-def _load_vectors(store, extra, ids, count, scratch):
-    """Decode some vectors to (count, width) float32, with ``extra`` as one more dimension."""
+def _load_vectors(store, lengths, ids, count, scratch):
+    """Decode some vectors to (count, width) float32, and divide them by their ``lengths`` if there are any."""
     stored, d, minimum, step = store
     width = scratch.shape[1]
     whole = d - d % 16
@@ -147,8 +178,12 @@ def _load_vectors(store, extra, ids, count, scratch):
             simd.store_f32x16(scratch, i * width + whole, tail)
         for j in range(d, width):
             scratch[i, j] = np.float32(0.0)
-        if extra.size > 0:
-            scratch[i, d] = extra[ids[i]]
+        if lengths.size > 0:
+            length = lengths[ids[i]]
+            scale = simd.splat_f32(np.float32(1.0) / length if length > np.float32(0.0) else np.float32(0.0))
+            for j in range(0, width, 16):
+                at = i * width + j
+                simd.store_f32x16(scratch, at, simd.mul(simd.load_f32x16(scratch, at), scale))
 
 
 @kernel
@@ -185,15 +220,22 @@ def _without_repeats(candidates, v, ids):
 
 
 @kernel
-def _sort(vectors, ids, count, distances, order):
-    """Order places 1 to ``count`` by distance from place 0, and by vertex where distances are equal."""
+def _sort(vectors, lengths, ids, count, distances, keys, order):
+    """Order places 1 to ``count``, best first, and by vertex where they are equally good.
+
+    The best are those at the least distance from place 0 or, if there are ``lengths``, those with the largest product
+    with the direction of place 0. ``distances`` gets the squared distances either way.
+    """
     for i in range(1, count):
         distance = _distance(vectors, 0, i)
-        distances[i] = distance
+        key = distance
+        if lengths.size > 0:  # minus the product, by the cosine of directions
+            key = lengths[ids[i]] * (np.float32(0.5) * distance - np.float32(1.0))
+        distances[i], keys[i] = distance, key
         place = np.int64(i - 1)
         while place > 0:
             other = order[place - 1]
-            if distances[other] < distance or (distances[other] == distance and ids[other] < ids[i]):
+            if keys[other] < key or (keys[other] == key and ids[other] < ids[i]):
                 break
             order[place] = other
             place -= 1
@@ -201,36 +243,36 @@ def _sort(vectors, ids, count, distances, order):
 
 
 @kernel
-def prune(store, extra, candidates, alpha, begin, end, nearest, edges):
+def prune(store, lengths, candidates, alpha, begin, end, nearest, edges):
     """Choose the neighbours of vertices ``begin`` to ``end`` among their candidates.
 
     Parameters
     ----------
     store
         `annvq.kernels.vectors.dots.Store` of the vertices' vectors.
-    extra
-        (n,) float32: one more dimension of the vectors, see `annvq.index.codes.graph`; or empty.
+    lengths
+        (n,) float32, the lengths of the vectors if products with directions count in place of distances; or empty.
+        Distances are then those of vectors that are divided by their lengths.
     candidates
         (n, c) int32, in any order; repeated ones count once.
     alpha
         A candidate is left out unless ``alpha`` times its squared distance to any that was taken is above its squared
         distance to the vertex. Of vectors that are equal to the vertex's, one is taken.
     nearest
-        Output, (n, c) int32: the candidates, nearest first, without repeats.
+        Output, (n, c) int32: the candidates, best first, without repeats.
     edges
-        Output, (n, degree) int32: those that were taken, nearest first.
+        Output, (n, degree) int32: those that were taken, best first.
 
     """
     c, degree = candidates.shape[1], edges.shape[1]
-    d = store.d + (1 if extra.size > 0 else 0)
-    width = (d + 63) // 64 * 64
-    ids, distances = empty(c + 1, np.int64), empty(c + 1, np.float32)
+    width = (store.d + 63) // 64 * 64
+    ids, distances, keys = empty(c + 1, np.int64), empty(c + 1, np.float32), empty(c + 1, np.float32)
     order, taken = empty(c, np.int64), empty(degree, np.int64)
     vectors = empty((c + 1, width), np.float32)
     for v in range(begin, end):
         count = _without_repeats(candidates[v], v, ids)
-        _load_vectors(store, extra, ids, count, vectors)
-        _sort(vectors, ids, count, distances, order)
+        _load_vectors(store, lengths, ids, count, vectors)
+        _sort(vectors, lengths, ids, count, distances, keys, order)
         kept = np.int64(0)
         for i in range(count - 1):
             one = order[i]
