@@ -6,6 +6,7 @@ many bytes; the rate of look-ups and of products is that of a loop that does not
 cache. All are measured in turn, in CPU time, and medians are compared. The script needs the extra faiss.
 
     python bench/scan_speed.py [--json FILE]
+    ANNVQ_ISA=avx2 FAISS_SIMD_LEVEL=AVX2 python bench/scan_speed.py     # both without AVX-512
 """
 
 import sys

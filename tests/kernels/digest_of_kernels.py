@@ -24,13 +24,13 @@ def digest(*arrays):
     return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()[:16]
 
 
-def scan(module, ksub):
+def scan(module, ksub, M=49, with_constants=True):
     rng = np.random.default_rng(1)
     offsets = np.array([0, 100, 133, 400])
-    codes = rng.integers(0, ksub, (400, 49)).astype(np.uint8)
-    tables = rng.normal(size=(3, 49, ksub)).astype(np.float32)
+    codes = rng.integers(0, ksub, (400, M)).astype(np.uint8)
+    tables = rng.normal(size=(3, M, ksub)).astype(np.float32)
     bases = rng.normal(size=(3, 3)).astype(np.float32)
-    constants = rng.normal(size=400).astype(np.float32)
+    constants = rng.normal(size=400 if with_constants else 0).astype(np.float32)
     keep, keys = 20, np.arange(400)
     pools = topk.empty_pools(3, topk.capacity_for(keep))
     packed = PackedCodes(
@@ -89,4 +89,12 @@ def documents_of_codes():
     return digest(scores)
 
 
-print(isa.ACTIVE, scan(scan4, 16), scan(scan8, 256), floats(), documents_of_codes(), graphs())
+print(
+    isa.ACTIVE,
+    scan(scan4, 16),
+    *(scan(scan4, 16, M, False) for M in (49, 256, 261)),
+    scan(scan8, 256),
+    floats(),
+    documents_of_codes(),
+    graphs(),
+)

@@ -26,7 +26,7 @@ SCANS = {4: (scan4, 16), 8: (scan8, 256)}
 PROPERTY = settings(deadline=None, max_examples=40, derandomize=True)
 NBITS, SEEDS = st.sampled_from([4, 8]), st.integers(0, 2**31)
 SIZES = st.lists(st.sampled_from([0, 1, 31, 32, 33, 64, 65, 130, 300]), min_size=1, max_size=5)
-WIDTHS = st.one_of(st.integers(1, 12), st.sampled_from([257, 516, 1040]))  # of the last, sums pass 16 bits
+WIDTHS = st.one_of(st.integers(1, 12), st.sampled_from([256, 257, 516, 1040]))  # of the last, sums pass 16 bits
 
 
 def keys_of(nlist):
@@ -135,6 +135,7 @@ class Integers:
         return self.options.get(name, default)
 
 
+FLOATS = st.floats(width=32)  # also NaN and infinity
 OPTIONS = st.sets(st.sampled_from(["bases", "constants", "allow", "probes"]))
 VALUES = st.sampled_from([range(256), [0, 1, 255], [255]])  # any, many ties, the largest sums
 
@@ -191,6 +192,19 @@ def test_scan_finds_what_numpy_finds(nbits, M, sizes, parts):
         np.testing.assert_allclose(scores[q, :found], want[order], rtol=1e-5, atol=1e-4)
         np.testing.assert_allclose(want[rows[q, :found]], want[order], rtol=1e-6, atol=1e-5)
         assert (rows[q, found:] == -1).all()
+
+
+@PROPERTY
+@given(threshold=FLOATS, base=FLOATS, step=st.floats(0, 2.0**100, width=32), sums=st.lists(st.integers(0, 1 << 18)))
+def test_no_sum_that_reaches_the_threshold_is_passed_over(threshold, base, step, sums):
+    threshold, base, step = np.float32(threshold), np.float32(base), np.float32(step)
+    with np.errstate(all="ignore"):
+        near = (np.float64(threshold) - np.float64(base)) / np.float64(step) if step else 0
+        near = [] if np.isnan(near) else np.clip(near + np.arange(-3, 4), 0, 1 << 18).astype(int)
+        for sum_ in [*sums, 0, 65534, 65535, *near]:
+            score = np.float32(np.float64(sum_) * np.float64(step) + np.float64(base))
+            if score >= threshold:
+                assert sum_ >= scan4._least_sum(threshold, step, base)
 
 
 @PROPERTY

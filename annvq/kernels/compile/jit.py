@@ -318,7 +318,7 @@ def entry_of(function: Any, *like: Any) -> Callable:
     return found.entry_point
 
 
-def kernel(function: Callable | None = None, *, fastmath: Any = False) -> Any:
+def kernel(function: Callable | None = None, *, fastmath: Any = False, borrows: bool = False) -> Any:
     """Compile ``function`` with Numba on its first call, and keep the result on disk.
 
     The function runs without the GIL and without bounds checks.
@@ -329,11 +329,14 @@ def kernel(function: Callable | None = None, *, fastmath: Any = False) -> Any:
         Takes and fills arrays. It raises no errors and allocates only scratch memory.
     fastmath
         ``False`` or a set of LLVM flags such as `REASSOCIATE`; never ``True``.
+    borrows
+        Whether the function makes no arrays and returns none, so that references to arrays need not be counted.
+        Counting takes some twenty cycles per array and call, which matters in what a scan does for every block.
 
     """
 
     def compile_lazily(py_func: Callable) -> Any:
-        options = dict(nogil=True, boundscheck=False, error_model="numpy", fastmath=fastmath)
+        options = dict(nogil=True, boundscheck=False, error_model="numpy", fastmath=fastmath, _nrt=not borrows)
         dispatcher = numba.njit(**options, pipeline_class=_KernelCompiler)(py_func)
         if hasattr(dispatcher, "_cache"):  # under NUMBA_DISABLE_JIT, it is a plain function without a cache
             _Compiling(dispatcher)

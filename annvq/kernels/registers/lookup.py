@@ -13,7 +13,7 @@ from numba.core import cgutils
 
 from annvq.kernels.compile.isa import ACTIVE
 from annvq.kernels.compile.jit import intrinsic
-from annvq.kernels.registers.simd import I16x32, I32x16, U8x64, Vector, _call, _const, _load, _pointer, dpbusd
+from annvq.kernels.registers.simd import I16x32, I32x16, U8x64, Vector, _call, _const, _load, _pointer, _splat, dpbusd
 
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 
@@ -137,24 +137,47 @@ def add_second(typingctx, accumulator, values):
 
 
 @intrinsic
-def add_lanes(typingctx, totals, pairs, second):
-    """Add the sums that `add_pairs` and `add_second` made to 16 int32 totals; the sums of the two tables are added up.
+def join_pairs(typingctx, pairs, second):
+    """Return the sums of the bytes that `add_pairs` and `add_second` added, those of bytes i and i + 16 as one.
 
-    The result is correct as long as every sum of bytes is below 2^16, that is, after at most 257 additions.
+    Lane i has the sum of even byte 2 i, and lane i + 8 that of odd byte 2 i + 1. It is correct as long as it is below
+    2^16, that is, after at most 128 additions.
     """
 
     def codegen(context, builder, sig, args):
-        wide = ir.VectorType(_I32, 8)
-        totals, pairs, second = args
-        first = builder.sub(pairs, builder.shl(second, _const(I16x16, [8] * 16)))
-        sums = []
-        for words in (first, second):
-            low, high = (builder.zext(_part(builder, words, half), wide) for half in (range(8), range(8, 16)))
-            sums.append(builder.add(low, high))
-        order = [place // 2 + 8 * (place % 2) for place in range(16)]
-        return builder.add(totals, builder.shuffle_vector(*sums, _const(I32x16, order)))
+        pairs, second = args
+        even = builder.sub(pairs, builder.shl(second, _const(I16x16, [8] * 16)))
+        index = ir.VectorType(_I32, 16)
+        halves = [[*range(first, first + 8), *range(first + 16, first + 24)] for first in (0, 8)]
+        return builder.add(*(builder.shuffle_vector(even, second, _const(index, half)) for half in halves))
 
-    return I32x16(I32x16, I16x16, I16x16), codegen
+    return I16x16(I16x16, I16x16), codegen
+
+
+@intrinsic
+def in_order(typingctx, sums):
+    """Return the sums of 16 bytes, from `join_pairs`, as int32 in the order of the bytes."""
+
+    def codegen(context, builder, sig, args):
+        wide = builder.zext(args[0], I32x16.llvm)
+        return builder.shuffle_vector(wide, wide, _const(I32x16, [place // 2 + 8 * (place % 2) for place in range(16)]))
+
+    return I32x16(I16x16), codegen
+
+
+@intrinsic
+def any_reaches(typingctx, a, b, least):
+    """Return whether any lane of two vectors of integers, unsigned if of 16 bits, is ``least`` or more."""
+
+    def codegen(context, builder, sig, args):
+        first, second, least = args
+        compare = builder.icmp_unsigned if a == I16x16 else builder.icmp_signed
+        larger = builder.select(compare(">", first, second), first, second)
+        bound = _splat(builder, builder.trunc(least, larger.type.element), larger.type)
+        hits = builder.bitcast(compare(">=", larger, bound), _I16)
+        return builder.icmp_unsigned("!=", hits, ir.Constant(_I16, 0))
+
+    return types.boolean(a, b, types.int64), codegen
 
 
 # Decoding of either layout. The values are in quads: the four values of a vector are adjacent.

@@ -115,50 +115,88 @@ def unpack(packed: np.ndarray, offsets: np.ndarray, M: int, rows: np.ndarray) ->
 
 
 if LAYOUT == "quads":
+    _MOST_GROUPS = np.iinfo(np.int64).max  # that `_sum_groups` can sum
+
+    @kernel(borrows=True)
+    def _add_group(low, high, packed, at, quantized, table):
+        codes, tables = simd.load_u8x64(packed, at), simd.load_u8x64(quantized, table)
+        return lookup.lookup_add_low(low, codes, tables), lookup.lookup_add_high(high, codes, tables)
+
+    @kernel(borrows=True)
+    def _sum_groups(packed, offset, groups, quantized, table, ahead):
+        """Return the sums of the table entries of vectors 0..15 and of vectors 16..31 of a block.
+
+        The block that starts at byte ``ahead`` is fetched if that is not ``offset``.
+        """
+        low, high = simd.zero_i32x16(), simd.zero_i32x16()
+        other_low, other_high = simd.zero_i32x16(), simd.zero_i32x16()  # because an addition waits for the one before
+        for at in range(0, groups // 2 * 128, 128):
+            if ahead != offset:
+                simd.prefetch(packed, ahead + at)
+                simd.prefetch(packed, ahead + at + 64)
+            low, high = _add_group(low, high, packed, offset + at, quantized, table + at)
+            other_low, other_high = _add_group(
+                other_low, other_high, packed, offset + at + 64, quantized, table + at + 64
+            )
+        if groups % 2 == 1:
+            at = (groups - 1) * 64
+            if ahead != offset:
+                simd.prefetch(packed, ahead + at)
+            low, high = _add_group(low, high, packed, offset + at, quantized, table + at)
+        return simd.add_i32(low, other_low), simd.add_i32(high, other_high)
 
     @kernel
-    def _sum_block(packed, offset, groups, quantized, table, ahead):
-        """Do what `sum_block` does, and fetch the block that starts at byte ``ahead`` if that is another one."""
-        low = simd.zero_i32x16()
-        high = simd.zero_i32x16()
-        for g in range(groups):
-            if ahead != offset:
-                simd.prefetch(packed, ahead + g * 64)
-            codes = simd.load_u8x64(packed, offset + g * 64)
-            tables = simd.load_u8x64(quantized, table + g * 64)
-            low = lookup.lookup_add_low(low, codes, tables)
-            high = lookup.lookup_add_high(high, codes, tables)
-        return low, high
+    def _in_order(sums):
+        """Return sums from `_sum_groups` as int32 in the order of the vectors."""
+        return sums
+
+    _sum_block = _sum_groups
 
 else:
+    _MOST_GROUPS = 64  # that `_sum_groups` can sum, in 16 bits
 
-    @kernel
+    @kernel(borrows=True)
+    def _add_tables(low_pairs, low_second, high_pairs, high_second, packed, at, quantized, table):
+        codes, tables = lookup.load_u8x32(packed, at), lookup.load_u8x32(quantized, table)
+        values = lookup.lookup_low(codes, tables)
+        low_pairs, low_second = lookup.add_pairs(low_pairs, values), lookup.add_second(low_second, values)
+        values = lookup.lookup_high(codes, tables)
+        return low_pairs, low_second, lookup.add_pairs(high_pairs, values), lookup.add_second(high_second, values)
+
+    @kernel(borrows=True)
+    def _sum_groups(packed, offset, groups, quantized, table, ahead):
+        """Return the sums of the table entries of vectors 0..15 and of vectors 16..31 of a block, in 16 bits.
+
+        The block that starts at byte ``ahead`` is fetched if that is not ``offset``.
+        """
+        low_pairs, low_second = lookup.zero_i16x16(), lookup.zero_i16x16()
+        high_pairs, high_second = lookup.zero_i16x16(), lookup.zero_i16x16()
+        for g in range(groups):
+            at = g * 64
+            if ahead != offset:
+                simd.prefetch(packed, ahead + at)
+            low_pairs, low_second, high_pairs, high_second = _add_tables(
+                low_pairs, low_second, high_pairs, high_second, packed, offset + at, quantized, table + at
+            )
+            low_pairs, low_second, high_pairs, high_second = _add_tables(
+                low_pairs, low_second, high_pairs, high_second, packed, offset + at + 32, quantized, table + at + 32
+            )
+        return lookup.join_pairs(low_pairs, low_second), lookup.join_pairs(high_pairs, high_second)
+
+    _in_order = lookup.in_order
+
+    @kernel(borrows=True)
     def _sum_block(packed, offset, groups, quantized, table, ahead):
-        """Do what `sum_block` does, and fetch the block that starts at byte ``ahead`` if that is another one."""
-        low = simd.zero_i32x16()
-        high = simd.zero_i32x16()
-        for start in range(0, groups * 64, 128 * 64):  # 128 groups add 256 entries to a sum of 16 bits
-            low_pairs = lookup.zero_i16x16()
-            low_second = lookup.zero_i16x16()
-            high_pairs = lookup.zero_i16x16()
-            high_second = lookup.zero_i16x16()
-            for at in range(start, min(groups * 64, start + 128 * 64), 32):
-                if ahead != offset:
-                    simd.prefetch(packed, ahead + at)
-                codes = lookup.load_u8x32(packed, offset + at)
-                tables = lookup.load_u8x32(quantized, table + at)
-                values = lookup.lookup_low(codes, tables)
-                low_pairs = lookup.add_pairs(low_pairs, values)
-                low_second = lookup.add_second(low_second, values)
-                values = lookup.lookup_high(codes, tables)
-                high_pairs = lookup.add_pairs(high_pairs, values)
-                high_second = lookup.add_second(high_second, values)
-            low = lookup.add_lanes(low, low_pairs, low_second)
-            high = lookup.add_lanes(high, high_pairs, high_second)
+        """Do what `_sum_groups` does, for any number of groups, and return int32 in the order of the vectors."""
+        low, high = simd.zero_i32x16(), simd.zero_i32x16()
+        for first in range(0, groups, _MOST_GROUPS):
+            at, some = first * 64, min(_MOST_GROUPS, groups - first)
+            some_low, some_high = _sum_groups(packed, offset + at, some, quantized, table + at, ahead + at)
+            low, high = simd.add_i32(low, _in_order(some_low)), simd.add_i32(high, _in_order(some_high))
         return low, high
 
 
-@kernel
+@kernel(borrows=True)
 def sum_block(packed, offset, groups, quantized, table):
     """Return the sums of table entries of vectors 0..15 and of vectors 16..31 of a block.
 
@@ -168,6 +206,17 @@ def sum_block(packed, offset, groups, quantized, table):
 
 
 @kernel
+def _least_sum(threshold, step, base):
+    """Return a sum of entries, at most 65535, below which ``sum * step + base`` is below the threshold.
+
+    It may be lower than necessary: rounding to float32 adds less than 2^-23 of the threshold to a score.
+    """
+    level = np.float64(threshold)
+    least = (level - abs(level) * 2.0**-23 - 1e-44 - np.float64(base)) / np.float64(step)
+    return np.int64(min(least, 65535.0)) if least > 0.0 else np.int64(0)  # 0 for NaN
+
+
+@kernel(borrows=True)
 def _wanted(allow, row, left):
     """Return a mask of those of the 32 rows from ``row`` on that are scanned.
 
@@ -184,7 +233,7 @@ def _wanted(allow, row, left):
     return lanes & allowed
 
 
-@kernel
+@kernel(borrows=True)
 def _append_each(codes, row, low, high, mask, buffer, scores, rows, at):
     """Write those candidates of a block that ``mask`` names and that may be returned; return their number.
 
@@ -208,7 +257,7 @@ def _append_each(codes, row, low, high, mask, buffer, scores, rows, at):
 
 if ACTIVE == "avx512":
 
-    @kernel
+    @kernel(borrows=True)
     def _append_all(codes, row, low, high, mask, buffer, scores, rows, at):
         """Do what `_append_each` does, without a branch on a score, which the CPU could not predict.
 
@@ -268,6 +317,7 @@ def scan_pieces(codes, pieces, piece_bases, quantized, steps, pools, keep, keys)
         begin, end = pieces[piece, 3], pieces[piece, 4]
         count, threshold = counts[q], thresholds[q]
         step, base = simd.splat_f32(steps[q]), simd.splat_f32(piece_bases[piece])
+        least = np.int64(0) if with_constants else _least_sum(threshold, steps[q], piece_bases[piece])
         stop = (first_block + (end + 31) // 32) * width  # where the codes end, and where those of the next piece begin
         follows = (pieces[piece + 1, 1] + pieces[piece + 1, 3] // 32) * width if piece + 1 < pieces.shape[0] else stop
         for place in range(begin, end, 32):
@@ -277,7 +327,13 @@ def scan_pieces(codes, pieces, piece_bases, quantized, steps, pools, keep, keys)
                 continue
             start = (first_block + place // 32) * width
             ahead = start + _AHEAD if start + _AHEAD < stop else follows + start + _AHEAD - stop
-            low, high = _sum_block(packed, start, groups, quantized, q * width, ahead)
+            if groups <= _MOST_GROUPS:
+                low_sums, high_sums = _sum_groups(packed, start, groups, quantized, q * width, ahead)
+                if not lookup.any_reaches(low_sums, high_sums, least):
+                    continue
+                low, high = _in_order(low_sums), _in_order(high_sums)
+            else:
+                low, high = _sum_block(packed, start, groups, quantized, q * width, ahead)
             score_low = simd.fma(simd.to_f32(low), step, base)
             score_high = simd.fma(simd.to_f32(high), step, base)
             if with_constants:
@@ -300,6 +356,7 @@ def scan_pieces(codes, pieces, piece_bases, quantized, steps, pools, keep, keys)
                 count += _append_all(codes, row, score_low, score_high, mask, buffer, flat_scores, flat_rows, at)
             if count > most:
                 count, threshold = thinned(scores[q], rows[q], count, keep, keys)
+                least = np.int64(0) if with_constants else _least_sum(threshold, steps[q], piece_bases[piece])
         counts[q], thresholds[q] = count, threshold
 
 
