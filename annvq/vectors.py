@@ -328,7 +328,7 @@ def batches(source: Any, *, rows: int, dim: int | None = None, name: str = "vect
             block = block[len(part) :]
             checked = as_matrix(part, dim=dim, name=name, first_row=done)
             done += len(part)
-            if len(part) == rows:
+            if len(part) == rows or (not waiting and done == source.count):
                 yield checked
                 continue
             waiting.append(checked.copy() if np.may_share_memory(checked, part) else checked)

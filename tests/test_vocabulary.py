@@ -310,7 +310,7 @@ SAME = {
     "of a benchmark": {"measure", "run"},
     "a stage of a search, as a kernel and for an index": {"probe", "search"},
     "verbs, said with their module: recipe.check, manifest.read": {
-        "build", "check", "descend", "encode", "load", "merge", "opened", "parse", "read", "resolve", "save",
+        "build", "check", "encode", "load", "merge", "opened", "parse", "read", "resolve", "save",
         "train", "warmup", "write",
     },
     "of a kind of recipe": {"names"},

@@ -15,12 +15,13 @@ import numpy as np
 from annvq.arguments import as_count
 from annvq.errors import ParameterError
 from annvq.kernels import threads as pool
+from annvq.kernels.clusters import aware4
 from annvq.kernels.codes import noise_shaping
 from annvq.kernels.codes.encode import ProductSites, product_decode, product_encode, product_sites
 from annvq.kernels.registers.tiles import LANES, aligned, readonly
 
 ROUNDS = 3  # of coordinate descent; more of them change little beside the codes' error
-_NITER = 6  # alternations of codes and centroids
+_NITER = 2  # alternations of codes and centroids; more of them change no recall
 _ROWS_A_TASK = 512
 
 
@@ -55,21 +56,13 @@ def loss(vectors: np.ndarray, decoded: np.ndarray, directions: np.ndarray, eta: 
     return float((np.square(errors).sum(axis=1) + (eta - 1) * np.square(along)).mean())
 
 
-def descend(
-    codes: np.ndarray,
-    rows: np.ndarray,
-    directions: np.ndarray,
-    shape: tuple[int, ...],
-    sites: ProductSites,
-    eta: float,
-    threads: int,
+def encode(
+    rows: np.ndarray, directions: np.ndarray, shape: tuple[int, ...], sites: ProductSites, eta: float, threads: int
 ) -> np.ndarray:
-    """Return codes (n, M) uint8 of lower loss, found by coordinate descent from ``codes``.
+    """Return codes (n, M) uint8 of low loss: the nearest entries, improved by coordinate descent.
 
     Parameters
     ----------
-    codes
-        (n, M) uint8, changed in place.
     rows, directions
         (n, d) float32: the vectors that are coded, and those along which errors weigh eta.
     shape, sites
@@ -79,36 +72,37 @@ def descend(
 
     """
     M, ksub, dsub = shape
-    d = rows.shape[1]
+    codes = np.empty((len(rows), M), np.uint8)
 
-    def improve_rows(part: slice) -> None:
-        panel, along = aligned(M * dsub * LANES), aligned(M * dsub * LANES)
-        panel.reshape(M * dsub, LANES)[d:] = -sites.shift[d:, None]
-        along[d * LANES :] = 0
-        unit = unit_directions(directions[part])
+    def encode_rows(part: slice) -> None:
+        some, along = readonly(rows[part]), readonly(directions[part])
+        if (ksub, dsub) == (aware4.ENTRIES, aware4.DIMENSIONS):
+            aware4.encode_aware(some, along, M, *sites, np.float32(eta), ROUNDS, codes[part])
+            return
+        panel, scores, dots = aligned(M * dsub * LANES), aligned(ksub * LANES), aligned(ksub * LANES)
+        product_encode(some, M, ksub, dsub, *sites, panel, codes[part])
+        panel.reshape(M * dsub, LANES)[some.shape[1] :] = -sites.shift[some.shape[1] :, None]
+        lanes = aligned(M * dsub * LANES)
+        lanes[some.shape[1] * LANES :] = 0
         noise_shaping.descend(
-            readonly(rows[part]), readonly(unit), M, ksub, dsub, *sites, np.float32(eta), ROUNDS,
-            panel, along, aligned(ksub * LANES), aligned(ksub * LANES), codes[part],
+            some, readonly(unit_directions(along)), M, ksub, dsub, *sites, np.float32(eta), ROUNDS,
+            panel, lanes, scores, dots, codes[part],
         )  # fmt: skip
 
-    pool.run(improve_rows, pool.slices(len(rows), -(-len(rows) // _ROWS_A_TASK)), threads)
+    pool.run(encode_rows, pool.slices(len(rows), -(-len(rows) // _ROWS_A_TASK)), threads)
     return codes
 
 
 def improve(codebooks: np.ndarray, rows: np.ndarray, directions: np.ndarray, eta: float, threads: int) -> np.ndarray:
     """Return codebooks (M, ksub, dsub) float32 of lower loss: codes and centroids are improved in turn.
 
-    Parameters are those of `descend`; ``codebooks`` come from k-means.
+    Parameters are those of `encode`; ``codebooks`` come from k-means.
     """
-    M, ksub, dsub = codebooks.shape
+    M, _, dsub = codebooks.shape
     padded, along = (_padded(array, M * dsub) for array in (rows, unit_directions(directions)))
-    codes = np.zeros((len(rows), M), np.uint8)
-    sites = product_sites(codebooks)
-    product_encode(readonly(rows), M, ksub, dsub, *sites, aligned(M * dsub * LANES), codes)
     for _ in range(_NITER):
-        codes = descend(codes, rows, directions, codebooks.shape, sites, eta, threads)
+        codes = encode(rows, directions, codebooks.shape, product_sites(codebooks), eta, threads)
         codebooks = _update(codebooks, padded, along, codes, eta)
-        sites = product_sites(codebooks)
     return codebooks
 
 

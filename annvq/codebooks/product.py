@@ -190,11 +190,10 @@ class ProductCodebook:
 
     def encode_trusted(self, rows: np.ndarray, directions: np.ndarray | None = None, *, threads: int) -> np.ndarray:
         """Do what `encode` does, without checks, with finite, C-contiguous float32 rows."""
-        codes = encode_nearest(rows, self.codebooks, self._sites, threads)
         if self.anisotropic_eta is None:
-            return codes
+            return encode_nearest(rows, self.codebooks, self._sites, threads)
         along, shape = rows if directions is None else directions, self.codebooks.shape
-        return anisotropic.descend(codes, rows, along, shape, self._sites, self.anisotropic_eta, threads)
+        return anisotropic.encode(rows, along, shape, self._sites, self.anisotropic_eta, threads)
 
     def decode(self, codes: Any) -> np.ndarray:
         """Return the vectors (n, d) float32 that codes (n, M), integers below ksub, stand for."""

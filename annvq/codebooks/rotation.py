@@ -26,15 +26,17 @@ from annvq.codebooks.arrays import (
 from annvq.codebooks.blas import one_blas_thread
 from annvq.codebooks.product import as_M, as_nbits, encode_nearest, start_codebooks, train_codebooks
 from annvq.errors import CorruptIndexError, ParameterError
+from annvq.kernels import threads as pool
 from annvq.kernels.codes.encode import product_decode, product_sites
 from annvq.kernels.registers.tiles import readonly
-from annvq.kernels.vectors import gemm
+from annvq.kernels.vectors import bytematrix, bytetiles, gemm
 
 OPQ_ITERATIONS = 20  # by default
 SAMPLE = 32_768
 _LEAST, _PER_DIMENSION = 16_384, 16  # vectors from which principal components are learned
 _USUAL = 32  # exponent up to which squares of numbers are far from the ends of float32
 _LARGEST_DIM = 65_536  # of a random rotation
+_ROWS_A_TASK = 1024
 _SQUARED = 1024  # rows whose products are summed in float32
 _STEP = 16  # of numbers of components: whole registers
 _ORTHONORMAL = 1e-3  # largest error of a stored matrix's products
@@ -261,6 +263,27 @@ class Rotation:
         return cls(matrix)
 
 
+def rotated_in_bytes(rotation: Rotation, vectors: np.ndarray, mean: np.ndarray, threads: int) -> np.ndarray:
+    """Return about what `Rotation.apply` does, of finite float32 vectors (n, d), in a third of the time.
+
+    What is rounded to bytes are the differences of the vectors from ``mean`` (d,) float32. A vector's rotation depends
+    neither on the other vectors nor on the number of threads.
+    """
+    width = rotation.dim_out
+    columns = np.zeros((rotation.dim, -(-width // bytetiles.COLUMNS) * bytetiles.COLUMNS), np.float32)
+    columns[:, :width] = rotation.matrix.T
+    adds = np.zeros(columns.shape[1], np.float32)
+    adds[:width] = rotation.apply(mean[None])[0]
+    matrix, shift = bytematrix.pack(columns, adds), readonly(mean)
+    rotated = np.empty((len(vectors), width), np.float32)
+
+    def fill(part: slice) -> None:
+        bytetiles.fill_many_products(readonly(vectors[part]), shift, matrix, rotated[part])
+
+    pool.run(fill, pool.slices(len(rotated), -(-len(rotated) // _ROWS_A_TASK)), threads)
+    return rotated
+
+
 def _near_one(rows: np.ndarray) -> np.ndarray:
     """Return the rows, scaled by a power of two if they are very large or small; sums of squares stay in range."""
     exponent = math.frexp(float(np.abs(rows).max()))[1]
@@ -301,9 +324,15 @@ def _principal_and_mean(mean: np.ndarray, covariances: np.ndarray) -> tuple[np.n
     direction = mean / length
     mirror = direction.copy()  # of the reflection that makes the direction the first axis, and so leaves d - 1 others
     mirror[0] += np.copysign(1.0, direction[0])
-    reflection = np.eye(len(mean)) - np.outer(mirror, mirror) * (2 / (mirror @ mirror))
-    variances, components = _principal((reflection @ covariances @ reflection)[1:, 1:])
-    basis = np.column_stack([reflection[:, 1:] @ components, direction])
+    factor = 2 / (mirror @ mirror)
+    moved = factor * (covariances @ mirror)
+    moved -= 0.5 * factor * (moved @ mirror) * mirror
+    reflected = covariances - np.outer(mirror, moved) - np.outer(moved, mirror)
+    variances, components = _principal(reflected[1:, 1:])
+    basis = np.zeros_like(covariances)
+    basis[1:, :-1] = components
+    basis -= np.outer(mirror, factor * (mirror @ basis))
+    basis[:, -1] = direction
     return np.append(variances, direction @ covariances @ direction), basis
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from annvq.codebooks import KMeans, ProductCodebook, Rotation, ScalarCodebook
 from annvq.codebooks.kmeans import ITERATIONS as KMEANS_ITERATIONS
-from annvq.codebooks.rotation import OPQ_ITERATIONS
+from annvq.codebooks.rotation import OPQ_ITERATIONS, rotated_in_bytes
 from annvq.errors import ParameterError, RecipeError
 from annvq.index.codes.kinds import KINDS
 from annvq.index.codes.tablecodes import CODEBOOK_ROWS
@@ -71,7 +71,11 @@ def train(
     if isinstance(recipe.dims, float):
         assert rotation is not None
         recipe = recipe.settle_dims(min(dim, rotation.dim_out))
-    rotated = sample if rotation is None else rotation.apply(sample)
+    whole = None if integers is None or metric == "cosine" else integers
+    mean = None
+    if recipe.refine is not None and metric != "hamming":
+        mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32) if whole is None else np.zeros(dim, np.float32)
+    rotated = _rotated(rotation, sample, mean, threads)
     center = None
     spec, kind = recipe.codebook, KINDS[recipe.codebook.kind]
     if metric == "l2" and kind.is_centered(spec):
@@ -85,7 +89,6 @@ def train(
     elif kind.needs_centre:
         centroids = rotated.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
     report.begin("training codes")
-    whole = None if integers is None or metric == "cosine" else integers
     if whole is not None and spec.kind == "sq8" and recipe.rotation in (None, "truncate"):
         codebook = ScalarCodebook.of_integers(whole, rotated.shape[1])
     else:
@@ -97,9 +100,6 @@ def train(
     refine = None
     if recipe.refine == "sq8":
         refine = ScalarCodebook.train(sample) if whole is None else ScalarCodebook.of_integers(whole, dim)
-    mean = None
-    if recipe.refine is not None and metric != "hamming":
-        mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32) if whole is None else np.zeros(dim, np.float32)
     return Trained(recipe, metric, dim, rotation, centroids, codebook, refine, coarse, center, zero=zero, mean=mean)
 
 
@@ -114,6 +114,15 @@ def _check_float16(sample: np.ndarray) -> None:
             f"float16 would lose {share:.0f} % of what tells these vectors apart: they are too small or too far "
             "from zero; scale or shift them, or use refine 'lvq8x8' or 'fp32' ('fast', 'exact-refine')"
         )
+
+
+def _rotated(rotation: Rotation | None, sample: np.ndarray, mean: np.ndarray | None, threads: int) -> np.ndarray:
+    """Return a sample as `Trained.encode` rotates vectors: in bytes if a refine store has the last word."""
+    if rotation is None:
+        return sample
+    if mean is None:
+        return rotation.apply(sample, threads=threads)
+    return rotated_in_bytes(rotation, sample, mean, threads)
 
 
 def _needs_training(recipe: Recipe) -> bool:

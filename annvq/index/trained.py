@@ -12,6 +12,7 @@ import numpy as np
 from annvq import vectors as door
 from annvq.arrays import frozen
 from annvq.codebooks import ProductCodebook, Rotation, ScalarCodebook
+from annvq.codebooks.rotation import rotated_in_bytes
 from annvq.errors import CorruptIndexError
 from annvq.index.codes.kind import Codes, Kind, Layout
 from annvq.index.codes.kinds import KINDS
@@ -161,10 +162,19 @@ class Trained:
         """Return decoded vectors (n, d) in the form in which users give them: packed bits for "hamming"."""
         return np.packbits(vectors > 0.5, axis=1) if self.metric == "hamming" else vectors
 
-    def rotate(self, vectors: np.ndarray) -> np.ndarray:
+    def rotate(self, vectors: np.ndarray, threads: int | None = None) -> np.ndarray:
         """Return vectors (n, d) as lists and codes see them."""
-        rotated = vectors if self.rotation is None else self.rotation.apply(vectors)
+        rotated = vectors if self.rotation is None else self.rotation.apply(vectors, threads=threads)
         return rotated if self.center is None else rotated - self.center
+
+    def _turned(self, vectors: np.ndarray, threads: int) -> np.ndarray:
+        """Return vectors (n, d) that are coded as lists and codes see them: in bytes where `turn` is."""
+        if self.mean is None or self.rotation is None:
+            return self.rotate(vectors, threads)
+        rotated = rotated_in_bytes(self.rotation, vectors, self.mean, threads)
+        if self.center is not None:
+            rotated -= self.center
+        return rotated
 
     @cached_property
     def turning(self) -> pipeline.Rotation:
@@ -196,7 +206,7 @@ class Trained:
 
     def encode(self, vectors: np.ndarray, threads: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return the lists (n,) int64 and the unpacked rows of float32 vectors (n, d)."""
-        rotated = self.rotate(vectors)
+        rotated = self._turned(vectors, threads)
         labels = self.labels(rotated, threads)
         arrays = self.codes.encode(rotated, labels, threads)
         if self.refine is not None:

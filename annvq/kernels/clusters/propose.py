@@ -55,7 +55,7 @@ def byte_sites(centroids: np.ndarray, penalties: np.ndarray | None = None) -> By
 
 
 @kernel
-def _prepare(vector, shift, moved, levels):
+def to_shifted_levels(vector, shift, moved, levels):
     """Write a vector (d,) float32, less ``shift``, as bytes; return their step, and the length of the difference.
 
     ``moved`` is scratch, (d padded to a multiple of 16,) float32, zero beyond d.
@@ -101,7 +101,7 @@ def _label(vectors, sites, labels):
     flat = scores.reshape(ROWS * width)
     for first in range(0, n, ROWS):
         for r in range(ROWS):
-            steps[r], lengths[r] = _prepare(vectors[min(first + r, n - 1)], shift, moved, levels[r])
+            steps[r], lengths[r] = to_shifted_levels(vectors[min(first + r, n - 1)], shift, moved, levels[r])
         for column in range(0, width, COLUMNS):
             fill_tile(levels, steps, 0, matrix, column, groups, flat, column, width)
         for r in range(min(ROWS, n - first)):

@@ -6,8 +6,12 @@ instruction multiplies 64 bytes, so that this takes a quarter of the time of flo
 
 from __future__ import annotations
 
+import numpy as np
+
 from annvq.kernels.compile.jit import kernel
+from annvq.kernels.compile.scratch import empty
 from annvq.kernels.registers import simd
+from annvq.kernels.vectors import bytematrix
 
 ROWS = 4
 COLUMNS = 64
@@ -82,3 +86,28 @@ def fill_tile(levels, steps, row, matrix, column, groups, out, place, stride):
     _store(e1, offsets, units, adds, column + 16, steps[row + 3], out, place + 3 * stride + 16)
     _store(e2, offsets, units, adds, column + 32, steps[row + 3], out, place + 3 * stride + 32)
     _store(e3, offsets, units, adds, column + 48, steps[row + 3], out, place + 3 * stride + 48)
+
+
+@kernel
+def fill_many_products(vectors, shift, matrix, out):
+    """Do what `annvq.kernels.vectors.bytematrix.fill_products_of` does, with the factor 1, for many vectors.
+
+    The matrix has columns for a multiple of 64; ``out`` may have fewer. Results are the same to the bit.
+    """
+    n, d = vectors.shape
+    width = matrix.offsets.size
+    places, groups = (d + 15) // 16 * 16, (d + 7) // 8 * 2
+    moved = empty(places, np.float32)
+    levels, steps = empty((ROWS, places), np.uint8), empty(ROWS, np.float32)
+    products = empty(ROWS * width, np.float32)
+    for first in range(0, n, ROWS):
+        for r in range(ROWS):
+            row = min(first + r, n - 1)
+            for i in range(d):
+                moved[i] = vectors[row, i] - shift[i]
+            steps[r] = bytematrix.to_levels(moved, d, levels[r])
+        for column in range(0, width, COLUMNS):
+            fill_tile(levels, steps, 0, matrix, column, groups, products, column, width)
+        for r in range(min(ROWS, n - first)):
+            for j in range(out.shape[1]):
+                out[first + r, j] = products[r * width + j]
