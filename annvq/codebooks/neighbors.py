@@ -36,6 +36,9 @@ class NeighborCodebook:
         how much of |x - c|^2 (`annvq.kernels.graph.coding`).
     scalar
         How vectors are kept in 8 bits per dimension, or None if they are kept as float16.
+    centred
+        Whether the mean is subtracted from queries before they are projected. Where scores are inner products, it is
+        not: of a short query, nothing but the mean would be left.
 
     """
 
@@ -43,6 +46,7 @@ class NeighborCodebook:
     product: ProductCodebook
     weights: np.ndarray
     scalar: ScalarCodebook | None = None
+    centred: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "projection", part("projection", self.projection, 2))
@@ -53,7 +57,9 @@ class NeighborCodebook:
             raise ShapeError(f"{given}, expected {width} dimensions and 4 bits")
 
     @classmethod
-    def train(cls, vectors: np.ndarray, *, M: int, scalar: bool, seed: int, threads: int) -> NeighborCodebook:
+    def train(
+        cls, vectors: np.ndarray, *, M: int, scalar: bool, centred: bool, seed: int, threads: int
+    ) -> NeighborCodebook:
         """Learn from vectors (n, d) float32, n >= 1: at most M codes per neighbour, of two dimensions each."""
         rng = generator(seed)
         d = vectors.shape[1]
@@ -74,7 +80,8 @@ class NeighborCodebook:
         decoded = product.decode_trusted(product.encode_trusted(directions, threads=threads))
         shape = (*differences.shape[:2], width)
         weights = _weights(differences, coded.reshape(shape), decoded.reshape(shape))
-        return cls(frozen(projection), product, frozen(weights), ScalarCodebook.train(vectors) if scalar else None)
+        levels = ScalarCodebook.train(vectors) if scalar else None
+        return cls(frozen(projection), product, frozen(weights), levels, centred)
 
     @property
     def dim(self) -> int:
@@ -96,7 +103,8 @@ class NeighborCodebook:
 
     def config(self) -> dict[str, Any]:
         """Return the settings, which are all that is not an array."""
-        return {"product": self.product.config(), "scalar": None if self.scalar is None else self.scalar.config()}
+        scalar = None if self.scalar is None else self.scalar.config()
+        return {"product": self.product.config(), "scalar": scalar, "centred": self.centred}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays by name."""
@@ -121,7 +129,10 @@ class NeighborCodebook:
             raise CorruptIndexError(f"a projection {projection.shape} with codes of {product.dim} dimensions")
         if scalar is not None and (scalar.kind != "sq8" or scalar.dim != projection.shape[1]):
             raise CorruptIndexError(f"a projection {projection.shape} with vectors kept as {scalar.kind}, {scalar.dim}")
-        return cls(projection, product, weights, scalar)
+        centred = config.get("centred", True)  # older files do not say so
+        if not isinstance(centred, bool):
+            raise CorruptIndexError(f"a codebook of neighbours is centred: {centred!r}, expected true or false")
+        return cls(projection, product, weights, scalar, centred)
 
 
 def _weights(differences: np.ndarray, projected: np.ndarray, decoded: np.ndarray) -> np.ndarray:

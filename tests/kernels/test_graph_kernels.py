@@ -149,7 +149,7 @@ class Made:
         rng = np.random.default_rng([n, d])
         self.vectors = rng.integers(-3, 4, (n, d)).astype(np.float32)
         self.queries = rng.integers(-3, 4, (6, d)).astype(np.float32)
-        book = NeighborCodebook.train(self.vectors, M=M, scalar=False, seed=0, threads=1)
+        book = NeighborCodebook.train(self.vectors, M=M, scalar=False, centred=metric == "l2", seed=0, threads=1)
         if weights is not None:
             book = replace(book, weights=np.array(weights, np.float32))
         if nbits == 8:
@@ -262,7 +262,6 @@ def test_codes_of_a_part_of_the_rows_are_those_of_the_whole():
         book.product.transposed,
         book.weights,
         NOTHING,
-        True,
     )
     whole, parts = ((np.zeros((100, 64), np.float32), np.zeros_like(made.packed[:100])) for _ in range(2))
     coding.code_neighbors(*given, 0, 100, *whole)

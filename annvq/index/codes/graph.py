@@ -36,13 +36,19 @@ _ITEMSIZES = {8: 1, 16: 2}  # by bits per number of the vectors
 _ROWS_A_TASK = 1024
 _BYTES = frozen(np.empty(0, np.uint8))
 _NOTHING = frozen(np.empty(0, np.float32))
-_ALIKE = 1.02  # vectors are equally long if the longest is at most so many times as long as the shortest
+_ALIKE = 0.04  # of their mean: if lengths deviate by no more, neighbours by distance serve queries as well
+_AS_IT_IS = frozen(np.array([1, 0], np.float32))  # weights of estimates
 _NO_PANELS = frozen(np.empty((0, 0, 0), np.float32))
 
 
 def _codes_per_neighbor(spec: Fields, d: int) -> int:
     """Return the number of codes, which is lower than M where there are not two dimensions for each."""
     return min(settled(spec.M), -(-d // 2))
+
+
+def _differ(lengths: np.ndarray) -> bool:
+    """Return whether vectors of these lengths (n,) differ in length so much that it decides which are found."""
+    return bool(np.std(lengths, dtype=np.float64) > _ALIKE * np.mean(lengths, dtype=np.float64))
 
 
 class PreparedWalks(NamedTuple):
@@ -99,10 +105,15 @@ class GraphCodes:
 
     @cached_property
     def _rotation(self) -> pipeline.Rotation:
-        """The projection of queries, less the centre, in bytes."""
+        """The projection of queries in bytes."""
         projection = np.ascontiguousarray(self.codebook.projection.T)
         matrix = bytematrix.pack(projection, np.zeros(projection.shape[1], np.float32))
-        return pipeline.Rotation(_NO_PANELS, _NOTHING, frozen(self.centre), matrix)
+        return pipeline.Rotation(_NO_PANELS, _NOTHING, frozen(self._origin), matrix)
+
+    @property
+    def _origin(self) -> np.ndarray:
+        """What is subtracted from queries before they are projected, (d,) float32."""
+        return self.centre if self.codebook.centred else np.zeros_like(self.centre)
 
     def pool_depth(self, k: int) -> int:
         """Return k, because scores are exact."""
@@ -134,10 +145,12 @@ class GraphCodes:
         vectors = np.concatenate([vectors, self.encode(self.centre[None], _BYTES, threads)[_VECTORS]])
         projected, lengths = self._projected(vectors, threads)
         store = self._store_of(vectors)
-        zero = _NOTHING
-        if not self._l2 and lengths[:n].max() > _ALIKE * lengths[:n].min():
-            zero = self.codebook.project(-self.centre[None], 1)[0]
-            edges, entries = edges_of(vectors[:n], self._store_of, projected[:n] - zero, lengths[:n], threads)
+        differ = not self._l2 and _differ(lengths[:n])
+        zero = _NOTHING if self._l2 else self.codebook.project(-self._origin[None], 1)[0]
+        weights = _AS_IT_IS if differ else self.codebook.weights
+        if differ:
+            whole = projected[:n] - self.codebook.project(-self.centre[None], 1)
+            edges, entries = edges_of(vectors[:n], self._store_of, whole, lengths[:n], threads)
         else:
             edges, entries = edges_of(vectors[:n], self._store_of, projected[:n], _NOTHING, threads)
         of_entries = np.full((-(-len(entries) // DEGREE), DEGREE), n, np.uint32)
@@ -158,7 +171,7 @@ class GraphCodes:
             factors = np.empty((len(some), 2 * DEGREE), np.float32)
             packed = np.zeros((len(some), codes.shape[1]), np.uint8)
             coding.code_neighbors(
-                store, padded_to_codes, some, neighbors[part], transposed, self.codebook.weights, zero, self._l2,
+                store, padded_to_codes, some, neighbors[part], transposed, weights, zero,
                 0, len(some), factors, packed,
             )  # fmt: skip
             numbers[part], codes[part] = factors, packed
@@ -296,7 +309,8 @@ class GraphKind:
         self, spec: Fields, rows: np.ndarray, centroids: np.ndarray | None, metric: str, *, seed: int, threads: int
     ) -> NeighborCodebook:
         """Learn from the differences of neighbours."""
-        return NeighborCodebook.train(rows, M=settled(spec.M), scalar=spec.nbits == 8, seed=seed, threads=threads)
+        M, scalar, centred = settled(spec.M), spec.nbits == 8, metric == "l2"
+        return NeighborCodebook.train(rows, M=M, scalar=scalar, centred=centred, seed=seed, threads=threads)
 
     def mismatch(self, spec: Fields, codebook: NeighborCodebook) -> str | None:
         """Return how the number of codes, or the bits of the vectors, differ from the recipe's."""

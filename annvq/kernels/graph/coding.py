@@ -2,11 +2,10 @@
 
 Let c be a vertex, o its neighbour and q a query. Exactly,
 
-    <q, o>      =  <q, c>      + <c, o - c>   +     <q - c, o - c>
-    -|q - o|^2  =  -|q - c|^2  - |o - c|^2    + 2 * <q - c, o - c>
+    -|q - o|^2  =  -|q - c|^2  - |o - c|^2  + 2 <q - c, o - c>
 
 so that only the last product has to be estimated. P projects to fewer dimensions, u is the vector that the code of
-P (o - c) / |o - c| stands for, and y(x) = P (x - mean). Then
+P (o - c) / |o - c| stands for, and y(x) = P x or, for distances, P (x - mean). Then
 
     <q - c, o - c>  is about  m (<y(q), u> - <y(c), u>),    m = |o - c|^2 / <P (o - c), u>
 
@@ -18,15 +17,14 @@ the more so the farther away they are. The product is therefore estimated as
 
 with weights a and b that are learned from neighbours of sampled vectors; on Fashion-MNIST (a = 0.80, b = 0.12), that
 lowers the error by 40%. <y(q), u> is a sum of look-ups in one table of the query, whichever vertex is visited, and all
-else is known when the rows are written: the factor of a neighbour is a m (2 a m for squared distances), and its
-constant the rest.
+else is known when the rows are written: the factor of a neighbour is 2 a m, and its constant the rest.
 
-Where scores are inner products of vectors that differ in length, queries do not lie where vectors do: how long a query
-is decides which vectors it is near, but not how it ranks them. There <q, o - c> is estimated as a whole, by
+Where scores are inner products, <q, o> = <q, c> + <q, o - c>, and the last product is estimated by
 
-    m (<y(q), u> - <y(0), u>)
+    a m (<y(q), u> - <y(0), u>)
 
-which is proportional to the query, as the scores are.
+which is proportional to the query, as the scores are: the length of a query decides how near it is to the vectors, but
+not how it ranks them.
 """
 
 from __future__ import annotations
@@ -54,7 +52,7 @@ def _nearest_entry(point, at, transposed, m):
 
 
 @kernel
-def code_neighbors(store, projected, sources, edges, transposed, weights, zero, l2, begin, end, factors, codes):
+def code_neighbors(store, projected, sources, edges, transposed, weights, zero, begin, end, factors, codes):
     """Write factors, constants and codes of the neighbours of rows ``begin`` to ``end``.
 
     Parameters
@@ -70,9 +68,7 @@ def code_neighbors(store, projected, sources, edges, transposed, weights, zero, 
     weights
         (2,) float32: a and b.
     zero
-        (M * dsub,) float32, y(0) if vectors differ in length and scores are inner products; else empty.
-    l2
-        Whether scores are minus squared distances rather than inner products.
+        (M * dsub,) float32, y(0), if scores are inner products; empty if they are minus squared distances.
     factors
         Output, (rows, 64) float32: factors, then constants.
     codes
@@ -88,18 +84,16 @@ def code_neighbors(store, projected, sources, edges, transposed, weights, zero, 
         c = sources[row]
         for lane in range(DEGREE):
             o = np.int64(edges[row, lane])
-            square, along = simd.zero_f32x16(), simd.zero_f32x16()
+            square = simd.zero_f32x16()
             for i in range(0, whole, 16):
                 x = simd.load_row(stored, c * d + i, minimum, step, i)
                 difference = simd.sub(simd.load_row(stored, o * d + i, minimum, step, i), x)
                 square = simd.fma(difference, difference, square)
-                along = simd.fma(difference, x, along)
             if whole < d:
                 x = simd.load_row_tail(stored, c * d + whole, d - whole, minimum, step, whole)
                 y = simd.load_row_tail(stored, o * d + whole, d - whole, minimum, step, whole)
                 difference = simd.sub(y, x)
                 square = simd.fma(difference, difference, square)
-                along = simd.fma(difference, x, along)
             length = simd.hsum(square)
             scale = np.float32(1.0) / np.sqrt(length) if length > np.float32(0.0) else np.float32(0.0)
             for i in range(width):
@@ -115,16 +109,11 @@ def code_neighbors(store, projected, sources, edges, transposed, weights, zero, 
                     with_centre += (zero[m * dsub + s] if zero.size > 0 else projected[c, m * dsub + s]) * entry
             factor = np.float32(0.0)
             if with_residual > np.float32(0.0):
-                a = weights[0] if zero.size == 0 else np.float32(1.0)
-                factor = a * length * scale / with_residual
-            known = weights[1] * length
-            if l2:
+                factor = weights[0] * length * scale / with_residual
+            known = np.float32(0.0)
+            if zero.size == 0:
                 factor *= np.float32(2.0)
-                known = np.float32(2.0) * known - length
-            elif zero.size > 0:
-                known = np.float32(0.0)
-            else:
-                known += simd.hsum(along)
+                known = np.float32(2.0) * weights[1] * length - length
             factors[row, DEGREE + lane] = known - factor * with_centre
             factors[row, lane] = factor
 
