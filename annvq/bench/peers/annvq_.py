@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import annvq
-from annvq.bench.peers.protocol import Params, doubling
+from annvq.bench.peers.protocol import CANDIDATES, Params, doubling
 from annvq.index.search.tune import QUEUE_STEP
 
 
@@ -33,7 +33,7 @@ class AnnvqPeer:
             lengths = doubling(-(-k // QUEUE_STEP), -(-50 * k // QUEUE_STEP))
             return [[{"rerank": QUEUE_STEP * length} for length in lengths]]
         probes = doubling(1, recipe.nlist) if isinstance(recipe.nlist, int) else []
-        reranks = [factor * k for factor in (1, 2, 4, 8, 16, 32)] if recipe.refine is not None else []
+        reranks = [factor * k for factor in CANDIDATES] if recipe.refine is not None else []
         if not probes:
             return [[{"rerank": rerank} for rerank in reranks] or [{}]]
         if not reranks:

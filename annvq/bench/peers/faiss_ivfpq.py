@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from annvq.bench.peers import faiss_runtime
-from annvq.bench.peers.protocol import Params, Peer, doubling, power_of_two_near
+from annvq.bench.peers.protocol import CANDIDATES, Params, Peer, doubling, power_of_two_near
 
 
 def variants(n: int, dim: int, metric: str) -> list[Peer]:
@@ -39,10 +39,7 @@ class FaissIvfPq:
 
     def settings(self, k: int) -> list[list[Params]]:
         """Return a series of growing nprobe for each k_factor (candidates re-ranked, in multiples of k)."""
-        return [
-            [{"nprobe": nprobe, "k_factor": factor} for nprobe in doubling(1, self.nlist)]
-            for factor in (1, 2, 4, 8, 16, 32)
-        ]
+        return [[{"nprobe": nprobe, "k_factor": factor} for nprobe in doubling(1, self.nlist)] for factor in CANDIDATES]
 
     def set(self, params: Params) -> None:
         """Set nprobe and k_factor."""

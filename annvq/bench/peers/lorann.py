@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from annvq.bench.peers.protocol import Params, Peer, doubling, file_bytes, power_of_two_near
+from annvq.bench.peers.protocol import CANDIDATES, Params, Peer, doubling, file_bytes, power_of_two_near
 from annvq.errors import MissingExtraError
 
 
@@ -52,7 +52,7 @@ class Lorann:
         """Return a series of growing numbers of clusters for each number of re-ranked candidates."""
         return [
             [{"clusters": clusters, "rerank": factor * k} for clusters in doubling(1, self.clusters)]
-            for factor in (2, 4, 8, 16, 32, 64)
+            for factor in (*CANDIDATES[1:], 64)
         ]
 
     def set(self, params: Params) -> None:

@@ -11,6 +11,8 @@ import numpy as np
 
 Params = dict[str, int]
 
+CANDIDATES = (1, 2, 3, 4, 8, 16, 32)  # times k: those that libraries which re-rank are measured with
+
 
 class Peer(Protocol):
     """One index of one library, which is built once and searched with many settings.

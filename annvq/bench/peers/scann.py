@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from annvq.bench.peers.protocol import Params, Peer, doubling
+from annvq.bench.peers.protocol import CANDIDATES, Params, Peer, doubling
 from annvq.errors import MissingExtraError
 
 _ANISOTROPIC_THRESHOLD = 0.2  # ScaNN's own recommendation for inner products
@@ -69,8 +69,7 @@ class Scann:
     def settings(self, k: int) -> list[list[Params]]:
         """Return a series of growing numbers of leaves for each number of re-ordered candidates."""
         return [
-            [{"leaves": leaves, "reorder": factor * k} for leaves in doubling(1, self.leaves)]
-            for factor in (1, 2, 4, 8, 16, 32)
+            [{"leaves": leaves, "reorder": factor * k} for leaves in doubling(1, self.leaves)] for factor in CANDIDATES
         ]
 
     def set(self, params: Params) -> None:
