@@ -323,19 +323,19 @@ def main() -> None:
         systems[-1].choose(even, exact[::2])
     figures = Figures(
         "tables and low rank",
-        ["at least", "codes", "nprobe", "rerank", "recall", "us per query", "times tables", *STAGES],
+        ["at least", "codes", "nprobe", "rerank", "recall", "us per query", "times fastest tables", *STAGES],
     )
     for target in TARGETS:
         able = [system for system in systems if target in system.settings]
         calls = [system.runs(odd, *system.settings[target], i + 1) for system in able for i in range(6)]
         spent = 1e6 / len(odd) * np.reshape(seconds(calls), (-1, 6))
+        of_tables = [times[-1] for system, times in zip(able, spent) if system.name.startswith("tables")]
+        fastest = float(min(of_tables, default=np.nan))
         for system, times in zip(able, spent):
             setting = system.settings[target]
             reached = recall(system.runs(odd, *setting)(), exact[1::2])
             parts = np.diff(times, prepend=0.0).tolist()
-            figures.add(
-                target, system.name, *setting, reached, float(times[-1]), float(spent[0, -1] / times[-1]), *parts
-            )
+            figures.add(target, system.name, *setting, reached, float(times[-1]), fastest / float(times[-1]), *parts)
     figures.show(machine_line(annvq=annvq.__version__), sys.argv[2:])
 
 
