@@ -14,7 +14,8 @@ LEAST_N_FOR_COMPRESSION = 20_000
 # From here on, a walk through a graph answers a single query sooner than lists do, at a recall of 0.95:
 # python bench/choosing.py bench-out/minilm-debian.npz --n 5000,20000,60000 --recipes fast,graph
 # python bench/choosing.py bench-out/fashion-mnist-mirrored.npz --n 60000,120000,240000 --recipes fast,graph
-LEAST_N_FOR_GRAPH = {"ip": 20_000, "cosine": 20_000, "l2": 200_000}
+# Under inner product it does so only if vectors are equally long, as under cosine; else its recall falls far lower.
+LEAST_N_FOR_GRAPH = {"cosine": 20_000, "l2": 200_000}
 
 Ranked = tuple[tuple[str, ...], str]  # the names of recipes, best first, and why the first is taken
 
@@ -24,17 +25,21 @@ def ranked(prefer: str, n: int, metric: str) -> Ranked:
     if n == 0:
         return ("flat",), "there are none to learn from"
     if prefer == "speed":
-        return _by_speed(n, LEAST_N_FOR_GRAPH[metric])
+        return _by_speed(n, LEAST_N_FOR_GRAPH.get(metric))
     return {"memory": _by_memory, "build": _by_build}[prefer](n)
 
 
-def _by_speed(n: int, least_for_graph: int) -> Ranked:
+def _by_speed(n: int, least_for_graph: int | None) -> Ranked:
     """Rank by single queries per second, where the recall of the 10 nearest is 0.95; the last falls short of it."""
     smaller = ("ivf-rabitq", "ivf-sq8", "ivf-pq-fastscan")
     lists = ("fast", "balanced", *smaller)
     if n < LEAST_N_FOR_LISTS:
-        why = f"below {LEAST_N_FOR_LISTS:,}, where there are no lists, a walk through a graph is fastest"
-        return ("graph", *smaller), why
+        why = f"below {LEAST_N_FOR_LISTS:,}, where there are no lists, "
+        if least_for_graph is None:
+            return smaller, why + "codes of few bits are scanned fastest"
+        return ("graph", *smaller), why + "a walk through a graph is fastest"
+    if least_for_graph is None:
+        return lists, "lists of short codes are fast, also where vectors differ in length"
     if n < least_for_graph:
         return lists, f"below {least_for_graph:,}, lists of short codes are as fast as a graph, and smaller"
     return ("graph", *lists), f"from {least_for_graph:,} on, a walk through a graph is faster than lists"
