@@ -64,7 +64,7 @@ def needs_an_extra(name):
 def test_names_are_found_and_tried():
     source = '"""See `annvq.index.build`."""\n\n\ndef f():\n    return "annvq.a"  # as annvq.hits.Hits. x/annvq.toml\n'
     assert [name for part in prose(source) for name in NAME.findall(part)] == ["annvq.index.build", "annvq.hits.Hits"]
-    assert not leads_nowhere("annvq.index.codes.spill.second_lists")
+    assert not leads_nowhere("annvq.index.codes.spill.SecondLists")
     assert leads_nowhere("annvq.index.spill")
     assert leads_nowhere("annvq.index.build.no_such_function")
 

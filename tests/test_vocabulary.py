@@ -316,8 +316,7 @@ SAME = {
     "of a kind of recipe": {"names"},
     "of tensors, and of arrays at inference": {"gathered", "nearest"},
     "a door, and the module behind it": {
-        "frozen", "open_version", "read_ann_dataset", "read_ground_truth", "read_queries", "second_lists",
-        "write_ground_truth",
+        "frozen", "open_version", "read_ann_dataset", "read_ground_truth", "read_queries", "write_ground_truth",
     },
     "as Faiss packs them, and as tables do": {"pack_codes"},
     "of columns": {"joined", "widened"},

@@ -6,7 +6,7 @@ import numpy as np
 
 from annvq.codebooks import KMeans, ProductCodebook, Rotation, ScalarCodebook
 from annvq.codebooks.kmeans import ITERATIONS as KMEANS_ITERATIONS
-from annvq.codebooks.rotation import OPQ_ITERATIONS, rotated_in_bytes
+from annvq.codebooks.rotation import OPQ_ITERATIONS, ByteRotation
 from annvq.errors import ParameterError, RecipeError
 from annvq.index.codes.kinds import KINDS
 from annvq.index.codes.tablecodes import CODEBOOK_ROWS
@@ -122,7 +122,7 @@ def _rotated(rotation: Rotation | None, sample: np.ndarray, mean: np.ndarray | N
         return sample
     if mean is None:
         return rotation.apply(sample, threads=threads)
-    return rotated_in_bytes(rotation, sample, mean, threads)
+    return ByteRotation(rotation, mean).apply(sample, threads)
 
 
 def _needs_training(recipe: Recipe) -> bool:

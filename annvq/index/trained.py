@@ -12,7 +12,7 @@ import numpy as np
 from annvq import vectors as door
 from annvq.arrays import frozen
 from annvq.codebooks import ProductCodebook, Rotation, ScalarCodebook
-from annvq.codebooks.rotation import rotated_in_bytes
+from annvq.codebooks.rotation import ByteRotation
 from annvq.errors import CorruptIndexError
 from annvq.index.codes.kind import Codes, Kind, Layout
 from annvq.index.codes.kinds import KINDS
@@ -171,10 +171,16 @@ class Trained:
         """Return vectors (n, d) that are coded as lists and codes see them: in bytes where `turn` is."""
         if self.mean is None or self.rotation is None:
             return self.rotate(vectors, threads)
-        rotated = rotated_in_bytes(self.rotation, vectors, self.mean, threads)
+        rotated = self._in_bytes.apply(vectors, threads)
         if self.center is not None:
             rotated -= self.center
         return rotated
+
+    @cached_property
+    def _in_bytes(self) -> ByteRotation:
+        assert self.rotation is not None
+        assert self.mean is not None
+        return ByteRotation(self.rotation, self.mean)
 
     @cached_property
     def turning(self) -> pipeline.Rotation:

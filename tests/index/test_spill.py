@@ -12,6 +12,7 @@ from annvq.index.codes import spill
 from annvq.index.recipe import CodebookSpec, Recipe
 from annvq.index.search.fused import Fused
 from annvq.index.versions.persist import segment_from_sections, segment_sections
+from annvq.kernels.vectors import bytematrix, gemm
 
 RNG = np.random.default_rng(5)
 CENTRES = RNG.normal(size=(60, 24))
@@ -49,7 +50,7 @@ def test_second_lists_find_what_the_first_miss(metric):
 def test_second_lists_minimize_the_published_loss():
     centroids = CENTRES.astype(np.float32)
     labels = np.argmin(((BASE[:, None] - centroids) ** 2).sum(axis=2), axis=1)
-    found = spill.second_lists(BASE, centroids, labels, threads=2)
+    found = spill.SecondLists(centroids).of(BASE, labels, threads=2)
     first = BASE.astype(np.float64) - centroids[labels]
     second = BASE[:, None].astype(np.float64) - centroids
     along = np.einsum("nd,nld->nl", first, second) ** 2 / (first**2).sum(axis=1)[:, None]
@@ -65,9 +66,9 @@ def test_second_lists_minimize_the_published_loss():
 def test_second_lists_of_few_and_of_equal_centroids(centroids, expected):
     centroids = np.array(centroids, np.float32)
     vectors = np.array([[1, 0], [0.5, 0.5], [0, 0]], np.float32)
-    found = spill.second_lists(vectors, centroids, np.zeros(3, np.int64), threads=1)
+    found = spill.SecondLists(centroids).of(vectors, np.zeros(3, np.int64), threads=1)
     assert found.tolist() == [expected] * 3
-    assert len(spill.second_lists(vectors[:0], centroids, np.zeros(0, np.int64), threads=1)) == 0
+    assert len(spill.SecondLists(centroids).of(vectors[:0], np.zeros(0, np.int64), threads=1)) == 0
 
 
 @pytest.mark.parametrize("refine", [None, "sq8", "fp16"])
@@ -183,3 +184,14 @@ def test_second_lists_that_name_a_row_twice_are_neither_verified_nor_merged(tmp_
             with pytest.raises(CorruptIndexError, match=r"spill\.rows does not name row"):
                 use()
         assert index.version == before
+
+
+def test_rotation_and_centroids_are_prepared_once_for_all_rows_to_come(monkeypatch):
+    index = annvq.build(BASE, "fast", metric="ip")
+    index.add(BASE[:1] + 1)
+    made = []
+    for module, name in ((spill, "byte_sites"), (bytematrix, "pack"), (gemm, "pack")):
+        of_old = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *given, of=of_old: made.append(of) or of(*given))
+    index.add(np.concatenate([BASE, BASE]) + 2)
+    assert made == []

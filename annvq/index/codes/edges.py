@@ -137,7 +137,7 @@ def _candidates(vectors: np.ndarray, lengths: np.ndarray, threads: int) -> tuple
     labels, scores = assign(vectors, centroids, metric="l2", threads=threads)
     longest = np.zeros(nlist, np.float32)
     if len(lengths):
-        scores = np.einsum("nd,nd->n", whole, centroids[labels])
+        scores = np.multiply(whole, centroids[labels], dtype=np.float64).sum(axis=1)
         np.maximum.at(longest, labels, lengths)
     order = np.lexsort((-scores, labels))  # the best of every list first
     offsets = offsets_of(np.bincount(labels, minlength=nlist))

@@ -35,22 +35,27 @@ _WEIGHT = 1.5  # lambda, the same as in ScaNN's documentation
 _ROWS_A_TASK = 1024
 
 
-def second_lists(vectors: np.ndarray, centroids: np.ndarray, labels: np.ndarray, threads: int) -> np.ndarray:
-    """Return another list for every vector (n, d) of the lists ``labels`` (n,): (n,) int32."""
-    sites = byte_sites(centroids)
-    shifted = np.zeros((sites.matrix.offsets.size, centroids.shape[1]), np.float32)
-    shifted[: len(centroids)] = centroids - sites.shift
-    between = gemm.products(shifted[: len(centroids)], gemm.pack(shifted), len(shifted), threads=threads)
-    between -= (0.5 * np.square(shifted, dtype=np.float64).sum(axis=1)).astype(np.float32)
-    out = np.empty(len(vectors), np.int32)
+class SecondLists:
+    """What chooses second lists, besides ``centroids`` (nlist, d) float32; it is made once, for all vectors to come."""
 
-    def choose(part: slice) -> None:
-        spill.second_lists(
-            readonly(vectors[part]), sites, readonly(between), readonly(labels[part]), np.float32(_WEIGHT), out[part]
-        )
+    def __init__(self, centroids: np.ndarray) -> None:
+        sites = byte_sites(centroids)
+        shifted = np.zeros((sites.matrix.offsets.size, centroids.shape[1]), np.float32)
+        shifted[: len(centroids)] = centroids - sites.shift
+        between = gemm.products(shifted[: len(centroids)], gemm.pack(shifted), len(shifted))
+        between -= (0.5 * np.square(shifted, dtype=np.float64).sum(axis=1)).astype(np.float32)
+        self._sites, self._between = sites, readonly(between)
 
-    pool.run(choose, pool.slices(len(vectors), -(-len(vectors) // _ROWS_A_TASK)), threads)
-    return out
+    def of(self, vectors: np.ndarray, labels: np.ndarray, threads: int) -> np.ndarray:
+        """Return another list for every vector (n, d) of the lists ``labels`` (n,): (n,) int32."""
+        out = np.empty(len(vectors), np.int32)
+
+        def choose(part: slice) -> None:
+            some, own = readonly(vectors[part]), readonly(labels[part])
+            spill.second_lists(some, self._sites, self._between, own, np.float32(_WEIGHT), out[part])
+
+        pool.run(choose, pool.slices(len(vectors), -(-len(vectors) // _ROWS_A_TASK)), threads)
+        return out
 
 
 def pack(lists: np.ndarray, codes: np.ndarray, nlist: int) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -151,10 +152,7 @@ class TableCodes:
 
     def encode(self, vectors: np.ndarray, labels: np.ndarray, threads: int) -> dict[str, np.ndarray]:
         """Code vectors (n, d) float32 of the lists ``labels`` (n,)."""
-        lists = None
-        if self.spill:
-            assert self.centroids is not None
-            lists = spill.second_lists(vectors, self.centroids, labels, threads)
+        lists = self._second_lists.of(vectors, labels, threads) if self.spill else None
 
         def encode(part: slice) -> dict[str, np.ndarray]:
             return self._encode(vectors[part], labels[part], None if lists is None else lists[part])
@@ -162,6 +160,11 @@ class TableCodes:
         n = len(vectors)  # few rows at a time, so that residuals and what is decoded stay in a cache
         parts = pool.run(encode, pool.slices(n, -(-n // _ROWS_ENCODED)) or [slice(0, 0)], threads)
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    @cached_property
+    def _second_lists(self) -> spill.SecondLists:
+        assert self.centroids is not None
+        return spill.SecondLists(self.centroids)
 
     def _encode(self, vectors: np.ndarray, labels: np.ndarray, lists: np.ndarray | None) -> dict[str, np.ndarray]:
         """Code some vectors, of which ``lists`` are the second lists."""
