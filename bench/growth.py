@@ -89,14 +89,15 @@ def measure(recipe: str, data: str | None, n: int, folder: str) -> dict[str, flo
             index.search(query, k=K, threads=1)
         passes.append((time.perf_counter() - start) / len(queries))
     return {
-        "build s": seconds, "peak GiB": peak, "nprobe": report.chosen.nprobe, "rerank": report.chosen.rerank,
+        "build s": seconds, "peak GiB": peak, "nlist": index.stats()["nlist"] or 1, "nprobe": report.chosen.nprobe,
+        "rerank": report.chosen.rerank, "MB on disk": sum(f.stat().st_size for f in Path(folder).iterdir()) / 1e6,
         "recall": recall(found, nearest(stream, queries, metric)), "us per query": 1e6 * min(passes),
         "bytes per vector": index.stats()["bytes_per_vector"],
     }  # fmt: skip
 
 
 def draw(rows: list[dict[str, float]], title: str, target: Path) -> None:
-    """Draw build time, memory and cost per query against n, with the exponents from 100 thousand on."""
+    """Draw build time, memory and cost per query against n, with the exponents over all sizes."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -143,7 +144,8 @@ def main() -> None:
             figures = figures or Figures("growth", list(rows[0]))
             figures.add(*rows[-1].values())
     where = f"{Path(given.data).stem}, evenly spaced" if given.data else f"synthetic, {DIM} dimensions, L2"
-    exponents = ", ".join(f"{what} n^{exponent(rows, what):.2f}" for what in ("us per query", "build s"))
+    grown = ("us per query", "build s", "peak GiB")
+    exponents = ", ".join(f"{what} n^{exponent(rows, what):.2f}" for what in grown)
     figures.show(
         f"{given.recipe}, {where}; {exponents}; {machine_line(annvq=annvq.__version__)}", _json_only(given.json)
     )

@@ -13,7 +13,7 @@ from annvq.codebooks.anisotropic import eta_from_threshold
 from annvq.errors import RecipeError
 from annvq.index.codes.kind import Fields, Layout
 from annvq.index.codes.tablecodes import table_layout
-from annvq.index.codes.tablekind import ITERATIONS, TableKind, learned_from
+from annvq.index.codes.tablekind import TableKind, learned_from
 from annvq.index.values import settled
 
 
@@ -44,8 +44,8 @@ class ProductKind(TableKind):
             eta = eta_from_threshold(spec.score_aware, rows.shape[1])
         directions = rows if eta is not None else None
         return ProductCodebook.train(
-            targets, M=settled(spec.M), nbits=settled(spec.nbits), niter=ITERATIONS[settled(spec.nbits)],
-            anisotropic_eta=eta, directions=directions, seed=seed, threads=threads,
+            targets, M=settled(spec.M), nbits=settled(spec.nbits), anisotropic_eta=eta, directions=directions,
+            seed=seed, threads=threads,
         )  # fmt: skip
 
     def read(self, found: re.Match[str], lists: bool) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from annvq.index.values import settled
 from annvq.kernels.clusters.propose import byte_sites, labels_of
 
 _ROWS_FOR_4_BITS = 1 << 12  # vectors from which a codebook of 16 entries per sub-quantizer is learned
-ITERATIONS = {4: 8, 8: 25}  # of k-means by bits: more than 8 for 16 entries change no recall
 
 
 class TableKind:
