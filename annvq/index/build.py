@@ -22,7 +22,8 @@ from annvq.index.values import settled
 from annvq.index.versions.stream import SegmentStream
 from annvq.index.versions.versioned import VersionedRows
 from annvq.kernels import threads as pool
-from annvq.metrics import INDEX_METRICS, ZEROS
+from annvq.kernels.vectors.dots import squared_norms
+from annvq.metrics import INDEX_METRICS, ZEROS, equally_long
 from annvq.progress import READING, Progress, listening
 from annvq.storage import Store
 
@@ -210,10 +211,10 @@ class _Wanted(NamedTuple):
     def is_auto(self) -> bool:
         return isinstance(self.recipe, str) and self.recipe == "auto"
 
-    def resolve(self, n: int, dim: int, metric: str) -> Recipe:
+    def resolve(self, n: int, dim: int, metric: str, *, equally_long: bool) -> Recipe:
         """Return the recipe for n vectors."""
         if self.is_auto:
-            return recipes.choose(n, dim, metric, self.bytes_per_vector, prefer=self.prefer)
+            return recipes.choose(n, dim, metric, self.bytes_per_vector, prefer=self.prefer, equally_long=equally_long)
         loaded = recipes.load(self.recipe)
         if loaded.learn is not None:
             raise RecipeError(
@@ -276,16 +277,21 @@ def _learn(
         head, integers = _sample(source, rows or 1 << 17, seed, metric, zero)
         n = len(head) if len(head) < (rows or 1 << 17) else _UNKNOWN_FACTOR * len(head)
         dim = source.dim
-    resolved = wanted.resolve(n if count is None else count, dim, metric)
-    if given is not None and rows is None:
-        sample = door.as_indexed(given, metric, dim=dim, name="train", zero=zero)
-        integers = door.integers_of(given)
-    else:
-        size = rows or sample_size(resolved, n)
+    count = n if count is None else count
+
+    def drawn(size: int) -> tuple[np.ndarray, np.dtype | None]:
+        if given is not None and rows is None:
+            return door.as_indexed(given, metric, dim=dim, name="train", zero=zero), door.integers_of(given)
+        size = rows or size
         if head is not None and len(head) >= size:  # a stream's sample is its head: do not copy it twice
-            sample = head[:size]
-        else:
-            sample, integers = _sample(source, size, seed, metric, zero)
+            return head[:size], integers
+        return _sample(source, size, seed, metric, zero)
+
+    resolved = wanted.resolve(count, dim, metric, equally_long=True)
+    sample, integers = drawn(sample_size(resolved, n))
+    if wanted.is_auto and metric == "ip" and not equally_long(np.sqrt(squared_norms(sample))):
+        resolved = wanted.resolve(count, dim, metric, equally_long=False)
+        sample, integers = drawn(sample_size(resolved, n))
     if resolved.nlist is not None and len(sample) < settled(resolved.nlist):
         raise RecipeError(f"nlist = {resolved.nlist} lists cannot be learned from {len(sample)} vectors")
     return learn(resolved, sample, metric, seed=seed, threads=threads, report=report, zero=zero, integers=integers)

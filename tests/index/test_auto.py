@@ -38,6 +38,15 @@ def test_a_budget_is_kept():
         annvq.build(BASE, prefer="speed", bytes_per_vector=0)
 
 
+@pytest.mark.parametrize(("deviation", "name"), [(0.0, "graph"), (0.01, "graph"), (0.1, "ivf-rabitq")])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_graph_serves_inner_products_where_vectors_are_equally_long(deviation, name, streamed):
+    lengths = 3 + 3 * deviation * RNG.choice([-1.0, 1.0], size=900)
+    vectors = (BASE[:900] / np.linalg.norm(BASE[:900], axis=1, keepdims=True) * lengths[:, None]).astype(np.float32)
+    given = (vectors[start : start + 300] for start in range(0, 900, 300)) if streamed else vectors
+    assert annvq.build(given, metric="ip", prefer="speed").recipe.name == name
+
+
 def test_a_stream_is_given_what_suits_its_length():
     batches = (BASE[start : start + 100] for start in range(0, 1200, 100))
     index = annvq.build(batches, metric="l2", prefer="speed")

@@ -515,6 +515,7 @@ def test_a_wish_is_granted_on_both_sides_of_its_borders(prefer, n, name, metric)
 )
 def test_a_graph_is_the_fastest_only_where_vectors_are_equally_long_or_lengths_do_not_matter(n, chosen):
     assert [choose(n, 384, metric, prefer="speed").name for metric in ("ip", "cosine", "l2")] == chosen
+    assert choose(n, 384, "ip", prefer="speed", equally_long=True).name == chosen[1]
 
 
 @pytest.mark.parametrize(("n", "d"), [(-1, 8), (None, 8), (1.5, 8), (100, 0), (100, -1)])
@@ -569,7 +570,7 @@ def test_the_page_tells_the_same_order():
         border = int(re.sub(r"\D", "", numbers.split(";")[0]) or 5)
         n = border - 1 if "below" in numbers else border
         for metric in re.findall(r"\b(ip|cosine|l2)\b", numbers) or ("ip", "cosine", "l2"):
-            assert list(ranked(prefer, n, metric)[0]) == named
+            assert list(ranked(prefer, n, metric, equally_long=False)[0]) == named
     assert prefer == "build"
     assert len(rows) == 10
 

@@ -30,13 +30,13 @@ from annvq.kernels.registers.tiles import aligned, readonly
 from annvq.kernels.scan import pipeline, scan4
 from annvq.kernels.vectors import bytematrix
 from annvq.kernels.vectors.dots import Store, padded, squared_norms
+from annvq.metrics import equally_long
 
 _SECTION, _VECTORS = "graph", "vectors"
 _ITEMSIZES = {8: 1, 16: 2}  # by bits per number of the vectors
 _ROWS_A_TASK = 1024
 _BYTES = frozen(np.empty(0, np.uint8))
 _NOTHING = frozen(np.empty(0, np.float32))
-_ALIKE = 0.04  # of their mean: if lengths deviate by no more, neighbours by distance serve queries as well
 _AS_IT_IS = frozen(np.array([1, 0], np.float32))  # weights of estimates
 _NO_PANELS = frozen(np.empty((0, 0, 0), np.float32))
 
@@ -44,11 +44,6 @@ _NO_PANELS = frozen(np.empty((0, 0, 0), np.float32))
 def _codes_per_neighbor(spec: Fields, d: int) -> int:
     """Return the number of codes, which is lower than M where there are not two dimensions for each."""
     return min(settled(spec.M), -(-d // 2))
-
-
-def _differ(lengths: np.ndarray) -> bool:
-    """Return whether vectors of these lengths (n,) differ in length so much that it decides which are found."""
-    return bool(np.std(lengths, dtype=np.float64) > _ALIKE * np.mean(lengths, dtype=np.float64))
 
 
 class PreparedWalks(NamedTuple):
@@ -145,7 +140,7 @@ class GraphCodes:
         vectors = np.concatenate([vectors, self.encode(self.centre[None], _BYTES, threads)[_VECTORS]])
         projected, lengths = self._projected(vectors, threads)
         store = self._store_of(vectors)
-        differ = not self._l2 and _differ(lengths[:n])
+        differ = not (self._l2 or equally_long(lengths[:n]))  # else neighbours by distance serve queries as well
         zero = _NOTHING if self._l2 else self.codebook.project(-self._origin[None], 1)[0]
         weights = _AS_IT_IS if differ else self.codebook.weights
         if differ:

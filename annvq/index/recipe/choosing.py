@@ -14,18 +14,19 @@ LEAST_N_FOR_COMPRESSION = 20_000
 # From here on, a walk through a graph answers a single query sooner than lists do, at a recall of 0.95:
 # python bench/choosing.py bench-out/minilm-debian.npz --n 5000,20000,60000 --recipes fast,graph
 # python bench/choosing.py bench-out/fashion-mnist-mirrored.npz --n 60000,120000,240000 --recipes fast,graph
-# Under inner product it does so only if vectors are equally long, as under cosine; else its recall falls far lower.
+# Under inner product, this is said of vectors that are equally long, as under cosine.
 LEAST_N_FOR_GRAPH = {"cosine": 20_000, "l2": 200_000}
 
 Ranked = tuple[tuple[str, ...], str]  # the names of recipes, best first, and why the first is taken
 
 
-def ranked(prefer: str, n: int, metric: str) -> Ranked:
+def ranked(prefer: str, n: int, metric: str, *, equally_long: bool) -> Ranked:
     """Return the recipes that grant a wish for ``n`` vectors, best first; those of "memory" go by their bytes."""
     if n == 0:
         return ("flat",), "there are none to learn from"
     if prefer == "speed":
-        return _by_speed(n, LEAST_N_FOR_GRAPH.get(metric))
+        as_cosine = metric == "ip" and equally_long
+        return _by_speed(n, LEAST_N_FOR_GRAPH.get("cosine" if as_cosine else metric))
     return {"memory": _by_memory, "build": _by_build}[prefer](n)
 
 
