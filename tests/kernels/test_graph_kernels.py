@@ -162,14 +162,17 @@ class Made:
         self.rows = self.codes._rows(self.segment)
         self.prepared = self.codes.prepare(self.queries, None)
         held = arrays[self.codes.section]
-        _, self.neighbors, numbers, self.packed = rows.views_of(held, d, nbits // 8)
+        kept, self.neighbors, numbers, self.packed = rows.views_of(held, d, nbits // 8)
+        kept = np.ascontiguousarray(kept)
+        self.kept = kept.view(np.float16).astype(np.float32) if nbits == 16 else kept - np.float32(8)
         self.factors, self.constants = numbers[:, :32], numbers[:, 32:]
         self.n, self.l2 = n, metric == "l2"
 
     def exact(self, q):
+        """Return the scores of the vectors of all rows, (rows,) float32."""
         if self.l2:
-            return -np.square(self.vectors - self.queries[q]).sum(axis=1)
-        return self.vectors @ self.queries[q]
+            return -np.square(self.kept - self.queries[q]).sum(axis=1)
+        return self.kept @ self.queries[q]
 
     def estimates(self, q):
         """Return the estimates of the scores of all rows' neighbours, (rows, 32) float32."""
@@ -180,8 +183,7 @@ class Made:
             for m in range(M):
                 byte = self.packed[:, scan4._byte_of.py_func(lane % 16, m)]
                 sums[:, lane] += tables[16 * m + (byte >> (4 if lane >= 16 else 0) & 15).astype(np.int64)]
-        centre = np.float32(-np.square(self.queries[q]).sum() if self.l2 else 0)
-        own = np.concatenate([self.exact(q), np.full(len(packed) - self.n, centre)]).astype(np.float32)
+        own = self.exact(q)
         products = (sums.astype(np.float64) * np.float64(step) + np.float64(bias)).astype(np.float32)
         known = (self.constants + own[:, None]).astype(np.float32)
         return (products.astype(np.float64) * self.factors + known).astype(np.float32)
@@ -199,7 +201,13 @@ class Made:
                         queue.sort()
                         del queue[length:]
 
-        for row in range(self.n, len(self.neighbors)):
+        behind = range(self.n, len(self.neighbors))
+        above = [row for row in behind if self.neighbors[row, 0] > self.n]
+        named = sorted(
+            (-estimates[row, lane], int(self.neighbors[row, lane]))
+            for row in above for lane in range(32) if self.neighbors[row, lane] > self.n
+        )  # fmt: skip
+        for row in [row for _, row in named[: walk.DOORS]] if above else behind:
             offer(row)
         following = None
         while (following is not None) or any(o not in visited for _, o in queue):
@@ -214,7 +222,7 @@ class Made:
 
 @pytest.mark.parametrize("metric", ["ip", "l2"])
 @pytest.mark.parametrize("nbits", [8, 16])
-@pytest.mark.parametrize(("n", "d"), [(1, 5), (31, 1), (32, 16), (33, 40), (400, 21), (900, 33)])
+@pytest.mark.parametrize(("n", "d"), [(1, 5), (31, 1), (32, 16), (33, 40), (400, 21), (900, 33), (3000, 7)])
 def test_a_walk_visits_what_the_plain_one_does(metric, nbits, n, d):
     made = Made(n, d, metric, nbits)
     for q in range(len(made.queries)):

@@ -24,6 +24,7 @@ _LARGEST = 20  # neighbours that are chosen by products; the others are the near
 _ALPHA = np.float32(1.1)  # see `annvq.kernels.graph.edges.prune`
 _LISTS = 128  # nearest lists among which candidates are looked for; fewer cost recall of unlike queries
 _SHORTEST = 64  # vectors per list, at least
+_ENTRIES = 8  # per list: the vertex nearest to its centroid, and others ever farther from it
 _ITERATIONS = 6
 _ROWS_A_TASK = 512
 _COMPARED = 4  # projected dimensions by which vectors are sorted to find equal ones
@@ -141,7 +142,8 @@ def _candidates(vectors: np.ndarray, lengths: np.ndarray, threads: int) -> tuple
         np.maximum.at(longest, labels, lengths)
     order = np.lexsort((-scores, labels))  # the best of every list first
     offsets = offsets_of(np.bincount(labels, minlength=nlist))
-    entries = order[offsets[:-1][np.diff(offsets) > 0]]
+    counts = np.diff(offsets)
+    entries = np.concatenate([order[(offsets[:-1] + counts * i // _ENTRIES)[counts > i]] for i in range(_ENTRIES)])
 
     def found(sought: np.ndarray, metric: str, promising: np.ndarray) -> np.ndarray:
         packed = _Packed(sought, centroids, metric == "l2", order, offsets, threads)
@@ -159,7 +161,7 @@ def _candidates(vectors: np.ndarray, lengths: np.ndarray, threads: int) -> tuple
 
     near = found(vectors, "l2", centroids)
     far = found(whole, "ip", centroids * longest[:, None]) if len(lengths) else near[:, :0]
-    return near, far, np.sort(entries)
+    return near, far, np.unique(entries)
 
 
 class _Packed:

@@ -14,6 +14,7 @@ from annvq.arrays import frozen
 from annvq.codebooks.neighbors import NeighborCodebook
 from annvq.errors import CorruptIndexError, RecipeError
 from annvq.index.codes.edges import edges_of
+from annvq.index.codes.entries import rows_of_entries
 from annvq.index.codes.kind import Fields, FusedSearch, Layout, Section
 from annvq.index.codes.localrows import NO_LOCAL_ROWS
 from annvq.index.codes.pools import Pools
@@ -148,10 +149,10 @@ class GraphCodes:
             edges, entries = edges_of(vectors[:n], self._store_of, whole, lengths[:n], threads)
         else:
             edges, entries = edges_of(vectors[:n], self._store_of, projected[:n], _NOTHING, threads)
-        of_entries = np.full((-(-len(entries) // DEGREE), DEGREE), n, np.uint32)
-        of_entries.reshape(-1)[: len(entries)] = entries
-        neighbors = np.concatenate([edges.astype(np.uint32), of_entries])
-        sources = np.minimum(np.arange(len(neighbors)), n)
+        of_entries = rows_of_entries(entries, projected, n, threads)
+        sources = np.concatenate([np.arange(n), of_entries.vectors])
+        coded = np.concatenate([edges.astype(np.uint32), of_entries.coded])
+        neighbors = np.concatenate([coded[:n], of_entries.neighbors])
         padded_to_codes = np.zeros((n + 1, transposed.shape[0] * transposed.shape[1]), np.float32)
         padded_to_codes[:, : projected.shape[1]] = projected
         zero = np.pad(zero, (0, padded_to_codes.shape[1] - len(zero) if len(zero) else 0))
@@ -166,7 +167,7 @@ class GraphCodes:
             factors = np.empty((len(some), 2 * DEGREE), np.float32)
             packed = np.zeros((len(some), codes.shape[1]), np.uint8)
             coding.code_neighbors(
-                store, padded_to_codes, some, neighbors[part], transposed, weights, zero,
+                store, padded_to_codes, some, coded[part], transposed, weights, zero,
                 0, len(some), factors, packed,
             )  # fmt: skip
             numbers[part], codes[part] = factors, packed

@@ -8,8 +8,10 @@ The row of a vertex has all that a search reads when it visits the vertex, in th
     32 constants              float32
     codes of the neighbours   one block of `annvq.kernels.scan.scan4`
 
-Behind the n vertices are rows of the same form for the entries of the graph: their vector is a centre, and their
-neighbours are the vertices at which a search begins. A neighbour n stands for none.
+Behind the n vertices are rows of the same form for the entries of the graph, the vertices at which a search begins. The
+neighbours of such a row are entries near each other, and its vector is that of one of them. If there are many,
+rows above them come first: their vector is a centre, and their neighbours are rows of entries, which are numbered like
+vertices, from n + 1 on. A neighbour n stands for none.
 
 With the code of a neighbour, its score for a query is estimated as the score of the row's own vector, plus the
 constant, plus the factor times the sum of the look-ups in the query's table (`annvq.kernels.graph.coding`).
@@ -72,6 +74,12 @@ def views_of(rows: np.ndarray, d: int, itemsize: int) -> tuple[np.ndarray, np.nd
         rows[:, numbers:codes].view(np.float32),
         rows[:, codes:],
     )
+
+
+@kernel
+def ids_at(rows):
+    """Return where a row's neighbours begin, in words of 4 bytes from its beginning."""
+    return (rows.row_bytes - 64 * rows.groups) // 4 - 96
 
 
 @kernel

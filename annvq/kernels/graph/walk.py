@@ -14,7 +14,7 @@ import numpy as np
 
 from annvq.kernels.compile.jit import kernel
 from annvq.kernels.compile.scratch import empty, local, local_zeros
-from annvq.kernels.graph.rows import scan_rows, score_row
+from annvq.kernels.graph.rows import ids_at, scan_rows, score_row
 from annvq.kernels.registers import simd
 from annvq.kernels.registers.queue import count_less, load_i64x8, median, rank_of, score_of, store_i64x8
 from annvq.kernels.scan import scan4
@@ -24,6 +24,7 @@ _NOTHING = np.int64(2**63 - 1)  # comes after every entry
 _LOW = np.int64(2**32 - 1)
 _FEW = np.int64(16)  # blocks of entries that are compared without branches
 _START = 8  # the first place of a queue, which comes after one that is before every entry
+DOORS = 8  # rows of entries that are opened, at most, if rows above them tell which are near
 _WORTH = np.int64(8)  # a walk must visit at most one of so many vertices; otherwise scoring all of them costs less
 
 
@@ -93,6 +94,53 @@ def _fetch(packed, row, row_bytes):
 
 
 @kernel
+def _estimated(score, rows, v, quantized, table, steps, biases):
+    """Return the estimated scores of the neighbours of row ``v``, whose own vector has this score, as two registers."""
+    codes_at = rows.row_bytes - 64 * rows.groups
+    at = v * (rows.row_bytes // 4) + codes_at // 4 - 64
+    low, high = scan4.sum_block(rows.packed, v * rows.row_bytes + codes_at, rows.groups, quantized, table)
+    base = simd.splat_f32(score)
+    return (
+        simd.fma(
+            simd.fma(simd.to_f32(low), steps, biases),
+            simd.load_f32x16(rows.numbers, at), simd.add(simd.load_f32x16(rows.numbers, at + 32), base),
+        ),
+        simd.fma(
+            simd.fma(simd.to_f32(high), steps, biases),
+            simd.load_f32x16(rows.numbers, at + 16), simd.add(simd.load_f32x16(rows.numbers, at + 48), base),
+        ),
+    )  # fmt: skip
+
+
+@kernel
+def _doors(score, rows, quantized, table, steps, biases, queue, doors):
+    """Fill ``doors`` with the best of the rows of entries that the rows above them name; return how many there are.
+
+    If there are no rows above, the answer is 0. ``score`` is that of the centre, and ``queue`` is empty before and
+    afterwards.
+    """
+    n, words = rows.n, rows.row_bytes // 4
+    last = rows.packed.size // rows.row_bytes
+    buffer = empty(32, np.float32)
+    filled, row = np.int64(0), np.int64(n)
+    while row < last and np.int64(rows.neighbors[row * words + ids_at(rows)]) > n:
+        low, high = _estimated(score, rows, row, quantized, table, steps, biases)
+        simd.store_f32x16(buffer, 0, low)
+        simd.store_f32x16(buffer, 16, high)
+        for lane in range(32):
+            o = np.int64(rows.neighbors[row * words + ids_at(rows) + lane])
+            entry = (rank_of(buffer[lane]) << 32) | (o << 1)
+            if n < o < last and entry < queue[_START + doors.size - 1]:
+                _insert(queue, entry, min(filled, doors.size - 1))
+                filled = min(filled + 1, np.int64(doors.size))
+        row += 1
+    for i in range(filled):
+        doors[i] = (queue[_START + i] & _LOW) >> 1
+        queue[_START + i] = _NOTHING
+    return filled
+
+
+@kernel
 def walk(query, quantized, table, step, bias, rows, l2, length, queue, seen, path, path_scores):
     """Walk a graph for one query; return how many vertices were visited.
 
@@ -118,24 +166,24 @@ def walk(query, quantized, table, step, bias, rows, l2, length, queue, seen, pat
 
     """
     n, d, row_bytes = rows.n, rows.d, rows.row_bytes
-    vectors, neighbors, numbers, packed = rows.vectors, rows.neighbors, rows.numbers, rows.packed
+    vectors, packed = rows.vectors, rows.packed
     minimum, step_of = rows.minimum, rows.step
     width, words = row_bytes // vectors.itemsize, row_bytes // 4
-    codes_at = row_bytes - 64 * rows.groups
-    numbers_at = codes_at // 4 - 64
-    ids_at = numbers_at - 32
-    entries = packed.size // row_bytes
     queue[_START - 1] = -_NOTHING
     queue[_START : _START + length] = _NOTHING
-    buffer = empty(32, np.float32)
+    buffer, doors = empty(32, np.float32), empty(DOORS, np.int64)
     steps, biases = simd.splat_f32(step), simd.splat_f32(bias)
     centre = score_row(query, vectors, n * width, d, minimum, step_of, l2)
-    entry_row, filled, current, visited = np.int64(n), np.int64(0), np.int64(0), np.int64(0)
-    following = np.int64(-1)
+    opened, near = np.int64(0), _doors(centre, rows, quantized, table, steps, biases, queue, doors)
+    of_entries = near if near > 0 else packed.size // row_bytes - n
+    filled, current, visited, following = np.int64(0), np.int64(0), np.int64(0), np.int64(-1)
     while visited < path.size:
-        if entry_row < entries:
-            v, score = entry_row, centre
-            entry_row += 1
+        if opened < of_entries:
+            v = doors[opened] if near > 0 else n + opened
+            opened += 1
+            if opened < near:
+                _fetch(packed, doors[opened], row_bytes)
+            score = score_row(query, vectors, v * width, d, minimum, step_of, l2)
         else:
             v = following
             if v < 0:
@@ -153,24 +201,14 @@ def walk(query, quantized, table, step, bias, rows, l2, length, queue, seen, pat
             score = score_row(query, vectors, v * width, d, minimum, step_of, l2)
             path[visited], path_scores[visited] = v, score
             visited += 1
-        low, high = scan4.sum_block(packed, v * row_bytes + codes_at, rows.groups, quantized, table)
-        at = v * words + numbers_at
-        base = simd.splat_f32(score)
-        estimate_low = simd.fma(
-            simd.fma(simd.to_f32(low), steps, biases),
-            simd.load_f32x16(numbers, at), simd.add(simd.load_f32x16(numbers, at + 32), base),
-        )  # fmt: skip
-        estimate_high = simd.fma(
-            simd.fma(simd.to_f32(high), steps, biases),
-            simd.load_f32x16(numbers, at + 16), simd.add(simd.load_f32x16(numbers, at + 48), base),
-        )  # fmt: skip
+        low, high = _estimated(score, rows, v, quantized, table, steps, biases)
         least = score_of(queue[_START + length - 1] >> 32) if filled == length else MINUS_INFINITY
-        mask = simd.ge_mask(estimate_low, least) | (simd.ge_mask(estimate_high, least) << np.uint32(16))
+        mask = simd.ge_mask(low, least) | (simd.ge_mask(high, least) << np.uint32(16))
         if mask != 0:
-            simd.store_f32x16(buffer, 0, estimate_low)
-            simd.store_f32x16(buffer, 16, estimate_high)
-            ids = v * words + ids_at
-            filled, current = _offer(mask, buffer, neighbors, ids, n, length, queue, filled, current, seen)
+            simd.store_f32x16(buffer, 0, low)
+            simd.store_f32x16(buffer, 16, high)
+            ids = v * words + ids_at(rows)
+            filled, current = _offer(mask, buffer, rows.neighbors, ids, n, length, queue, filled, current, seen)
     return visited
 
 
