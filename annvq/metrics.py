@@ -13,7 +13,9 @@ _ALIKE = 0.04  # deviation of lengths, of their mean
 
 
 def equally_long(lengths: np.ndarray) -> bool:
-    """Return whether vectors of these lengths (n,) differ so little that "ip" ranks them nearly as "cosine" does."""
-    if len(lengths) == 0:
-        return True
-    return bool(np.std(lengths, dtype=np.float64) <= _ALIKE * np.mean(lengths, dtype=np.float64))
+    """Return whether vectors of these lengths (n,) differ so little that "ip" ranks them nearly as "cosine" does.
+
+    Zero vectors do not count: their score is 0 under both.
+    """
+    some = lengths[lengths > 0].astype(np.float64)
+    return len(some) == 0 or bool(np.std(some) <= _ALIKE * np.mean(some))

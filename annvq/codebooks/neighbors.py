@@ -37,8 +37,8 @@ class NeighborCodebook:
     scalar
         How vectors are kept in 8 bits per dimension, or None if they are kept as float16.
     centred
-        Whether the mean is subtracted from queries before they are projected. Where scores are inner products, it is
-        not: of a short query, nothing but the mean would be left.
+        Whether the mean is subtracted from queries before they are projected, because these lie where the vectors do.
+        Under inner product, it is not: of a short query, nothing but the mean would be left.
 
     """
 

@@ -78,6 +78,23 @@ def test_under_inner_product_vectors_may_differ_in_length(sigma):
         assert recall(index.search(queries * np.float32(scale), 10, rerank=64).ids, exact) > 0.95
 
 
+def cone(n, seed, height):
+    """Return vectors (n, 48) around one axis, the narrower the higher: texts' embeddings often have such an axis."""
+    rng = np.random.default_rng(7)
+    basis, axis = rng.normal(size=(16, 48)) / 28, rng.normal(size=48) / 7
+    return (np.random.default_rng(seed).normal(size=(n, 16)) @ basis + height * axis).astype(np.float32)
+
+
+@pytest.mark.parametrize("height", [0, 2, 4])
+@pytest.mark.parametrize("zeros", [0, 100])
+def test_under_cosine_vectors_may_lie_in_a_narrow_cone(height, zeros):
+    vectors, queries = cone(6000, 1, height), cone(100, 2, height)
+    vectors[:zeros] = 0
+    index = annvq.build(vectors, "QG32x24", metric="cosine", zero="score-0")
+    exact, _ = exact_neighbors(vectors[zeros:], queries, 10, metric="cosine")
+    assert recall(index.search(queries, 10, rerank=64).ids, exact + zeros) > 0.95
+
+
 def test_every_vector_is_found_by_its_direction_however_short_it_is():
     vectors = (BASE * np.exp(RNG.normal(size=(3000, 1)))).astype(np.float32)
     vectors[::100] = 0

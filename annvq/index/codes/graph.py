@@ -47,6 +47,27 @@ def _codes_per_neighbor(spec: Fields, d: int) -> int:
     return min(settled(spec.M), -(-d // 2))
 
 
+def _to_products(numbers: np.ndarray, lengths: np.ndarray, of_neighbors: np.ndarray) -> None:
+    """Make numbers that estimate minus squared distances estimate inner products.
+
+    This is for queries about as long as the vectors, <q, o - c> = <q - c, o - c> + <c, o - c>, where the last product
+    is known and the first is small: vectors in a narrow cone differ by much less than they are long, and an estimate of
+    <q, o - c> as a whole would err by more than that. Of queries that are short, this would leave an estimate of
+    <-c, o - c>.
+
+    Parameters
+    ----------
+    numbers
+        (rows, 64) float32, the factors and constants that `annvq.kernels.graph.coding.code_neighbors` writes, which are
+        changed.
+    lengths, of_neighbors
+        (rows,) and (rows, 32) float32: the lengths of c and o.
+
+    """
+    numbers[:, DEGREE:] += np.square(of_neighbors) - np.square(lengths[:, None])
+    numbers *= np.float32(0.5)
+
+
 class PreparedWalks(NamedTuple):
     """Queries that are ready for a graph, and how many vertices were visited for each."""
 
@@ -142,7 +163,8 @@ class GraphCodes:
         projected, lengths = self._projected(vectors, threads)
         store = self._store_of(vectors)
         differ = not (self._l2 or equally_long(lengths[:n]))  # else neighbours by distance serve queries as well
-        zero = _NOTHING if self._l2 else self.codebook.project(-self._origin[None], 1)[0]
+        beside = self._l2 or (self.codebook.centred and not differ)  # queries lie beside vectors: see `_to_products`
+        zero = _NOTHING if beside else self.codebook.project(-self._origin[None], 1)[0]
         weights = _AS_IT_IS if differ else self.codebook.weights
         if differ:
             whole = projected[:n] - self.codebook.project(-self.centre[None], 1)
@@ -170,6 +192,8 @@ class GraphCodes:
                 store, padded_to_codes, some, coded[part], transposed, weights, zero,
                 0, len(some), factors, packed,
             )  # fmt: skip
+            if beside and not self._l2:
+                _to_products(factors, lengths[some], lengths[coded[part]])
             numbers[part], codes[part] = factors, packed
 
         pool.run(write, pool.slices(len(made), -(-len(made) // _ROWS_A_TASK)), threads)
@@ -305,7 +329,7 @@ class GraphKind:
         self, spec: Fields, rows: np.ndarray, centroids: np.ndarray | None, metric: str, *, seed: int, threads: int
     ) -> NeighborCodebook:
         """Learn from the differences of neighbours."""
-        M, scalar, centred = settled(spec.M), spec.nbits == 8, metric == "l2"
+        M, scalar, centred = settled(spec.M), spec.nbits == 8, metric != "ip"
         return NeighborCodebook.train(rows, M=M, scalar=scalar, centred=centred, seed=seed, threads=threads)
 
     def mismatch(self, spec: Fields, codebook: NeighborCodebook) -> str | None:
