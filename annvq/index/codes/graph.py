@@ -175,9 +175,10 @@ class GraphCodes:
         sources = np.concatenate([np.arange(n), of_entries.vectors])
         coded = np.concatenate([edges.astype(np.uint32), of_entries.coded])
         neighbors = np.concatenate([coded[:n], of_entries.neighbors])
-        padded_to_codes = np.zeros((n + 1, transposed.shape[0] * transposed.shape[1]), np.float32)
-        padded_to_codes[:, : projected.shape[1]] = projected
-        zero = np.pad(zero, (0, padded_to_codes.shape[1] - len(zero) if len(zero) else 0))
+        missing = transposed.shape[0] * transposed.shape[1] - projected.shape[1]
+        if missing:
+            projected = np.pad(projected, ((0, 0), (0, missing)))
+            zero = np.pad(zero, (0, missing if len(zero) else 0))
         made = aligned(len(neighbors) * self._row_bytes, np.uint8).reshape(len(neighbors), self._row_bytes)
         made[:] = 0
         kept, ids, numbers, codes = graph_rows.views_of(made, self.codebook.dim, self._itemsize)
@@ -189,7 +190,7 @@ class GraphCodes:
             factors = np.empty((len(some), 2 * DEGREE), np.float32)
             packed = np.zeros((len(some), codes.shape[1]), np.uint8)
             coding.code_neighbors(
-                store, padded_to_codes, some, coded[part], transposed, weights, zero,
+                store, projected, some, coded[part], transposed, weights, zero,
                 0, len(some), factors, packed,
             )  # fmt: skip
             if beside and not self._l2:

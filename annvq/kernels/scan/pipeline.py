@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from annvq.kernels.compile.jit import REASSOCIATE, kernel
+from annvq.kernels.compile.jit import kernel
 from annvq.kernels.compile.scratch import empty, local, local_zeros
+from annvq.kernels.registers import simd
 from annvq.kernels.registers.tiles import LANES, ROWS
 from annvq.kernels.scan import scanflat
 from annvq.kernels.scan.coarse import ByteCentroids, Coarse, CodedCentroids, ExactCentroids
@@ -145,11 +146,21 @@ def refines(searched):
     return searched.refined.store.rows.size > 0 or searched.refined.local.rows.size > 0
 
 
-@kernel(fastmath=REASSOCIATE)
-def _squared_length(vector):
-    total = np.float32(0.0)
-    for value in vector:
-        total += value * value
+@kernel
+def _copy(queries, q, out):
+    """Copy query ``q`` of (nq, d) float32; return its squared length, NaN or infinity if it holds one."""
+    d = queries.shape[1]
+    start, whole = q * d, d - d % 32
+    first = second = simd.zero_f32x16()
+    for i in range(start, start + whole, 32):
+        x, y = simd.load_f32x16(queries, i), simd.load_f32x16(queries, i + 16)
+        simd.store_f32x16(out, i, x)
+        simd.store_f32x16(out, i + 16, y)
+        first, second = simd.fma(x, x, first), simd.fma(y, y, second)
+    total = simd.hsum(simd.add(first, second))
+    for i in range(whole, d):
+        out[q, i] = queries[q, i]
+        total += queries[q, i] * queries[q, i]
     return total
 
 
@@ -161,14 +172,11 @@ def accepted(queries, normalize, longest, accepted_queries):
     otherwise, none may have a squared length of ``longest`` or more. ``accepted_queries`` is float32, of the shape of
     ``queries`` (nq, d) float32.
     """
-    if first_non_finite(queries) >= 0:
-        return False
     if normalize:
-        return unit_rows(queries, accepted_queries) < 0
+        return first_non_finite(queries) < 0 and unit_rows(queries, accepted_queries) < 0
     for q in range(queries.shape[0]):
-        if not _squared_length(queries[q]) < longest:
+        if not _copy(queries, q, accepted_queries) < longest:
             return False
-        accepted_queries[q] = queries[q]
     return True
 
 
