@@ -17,6 +17,7 @@ from annvq.kernels.clusters.assign import assign_many
 from annvq.kernels.vectors import gemm
 
 _DSUB = 2  # dimensions per code
+_LEAST, _MOST = 2.0**-61, 2.0**62  # of lengths: their squares are far from the ends of float32
 _QUERIES, _ROWS, _NEAR = 1024, 8192, 8  # vectors whose nearest neighbours among how many are coded to learn from them
 
 
@@ -38,7 +39,11 @@ class NeighborCodebook:
         How vectors are kept in 8 bits per dimension, or None if they are kept as float16.
     centred
         Whether the mean is subtracted from queries before they are projected, because these lie where the vectors do.
-        Under inner product, it is not: of a short query, nothing but the mean would be left.
+        Where scores are inner products of vectors that differ in length, it is not: of a short query, nothing but the
+        mean would be left.
+    length
+        How long queries are made to be, because all vectors have about this length, and that of a query does not matter
+        under inner product. None where it matters, or all queries have the length of the vectors.
 
     """
 
@@ -47,6 +52,7 @@ class NeighborCodebook:
     weights: np.ndarray
     scalar: ScalarCodebook | None = None
     centred: bool = True
+    length: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "projection", part("projection", self.projection, 2))
@@ -58,7 +64,15 @@ class NeighborCodebook:
 
     @classmethod
     def train(
-        cls, vectors: np.ndarray, *, M: int, scalar: bool, centred: bool, seed: int, threads: int
+        cls,
+        vectors: np.ndarray,
+        *,
+        M: int,
+        scalar: bool,
+        centred: bool,
+        length: float | None = None,
+        seed: int,
+        threads: int,
     ) -> NeighborCodebook:
         """Learn from vectors (n, d) float32, n >= 1: at most M codes per neighbour, of two dimensions each."""
         rng = generator(seed)
@@ -81,7 +95,7 @@ class NeighborCodebook:
         shape = (*differences.shape[:2], width)
         weights = _weights(differences, coded.reshape(shape), decoded.reshape(shape))
         levels = ScalarCodebook.train(vectors) if scalar else None
-        return cls(frozen(projection), product, frozen(weights), levels, centred)
+        return cls(frozen(projection), product, frozen(weights), levels, centred, length)
 
     @property
     def dim(self) -> int:
@@ -104,7 +118,8 @@ class NeighborCodebook:
     def config(self) -> dict[str, Any]:
         """Return the settings, which are all that is not an array."""
         scalar = None if self.scalar is None else self.scalar.config()
-        return {"product": self.product.config(), "scalar": scalar, "centred": self.centred}
+        made = {"product": self.product.config(), "scalar": scalar, "centred": self.centred}
+        return made if self.length is None else {**made, "length": self.length}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays by name."""
@@ -132,7 +147,10 @@ class NeighborCodebook:
         centred = config.get("centred", True)  # older files do not say so
         if not isinstance(centred, bool):
             raise CorruptIndexError(f"a codebook of neighbours is centred: {centred!r}, expected true or false")
-        return cls(projection, product, weights, scalar, centred)
+        length = config.get("length")
+        if length is not None and not (isinstance(length, float) and _LEAST < length < _MOST):
+            raise CorruptIndexError(f"a codebook of neighbours makes queries {length!r} long")
+        return cls(projection, product, weights, scalar, centred, length)
 
 
 def _weights(differences: np.ndarray, projected: np.ndarray, decoded: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import annvq
+from annvq.codebooks.neighbors import NeighborCodebook
 from annvq.errors import CorruptIndexError, NonFiniteError, RecipeError
 from annvq.evaluation import exact_neighbors, recall
 from annvq.index.codes.edges import _candidates
@@ -93,6 +94,27 @@ def test_under_cosine_vectors_may_lie_in_a_narrow_cone(height, zeros):
     index = annvq.build(vectors, "QG32x24", metric="cosine", zero="score-0")
     exact, _ = exact_neighbors(vectors[zeros:], queries, 10, metric="cosine")
     assert recall(index.search(queries, 10, rerank=64).ids, exact + zeros) > 0.95
+
+
+@pytest.mark.parametrize("height", [0, 2, 4])
+@pytest.mark.parametrize(("length", "zeros"), [(1, 0), (300, 100)])
+def test_vectors_of_equal_length_may_lie_in_a_narrow_cone(height, length, zeros, monkeypatch):
+    """The length of a query does not change what it finds, and scores are those of the query as it is."""
+    vectors, queries = cone(6000, 1, height), cone(100, 2, height)
+    vectors *= length / np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors[:zeros] = 0
+    index = annvq.build(vectors[:4000], "QG32x24", metric="ip")
+    index.add(vectors[4000:])
+    kept = index.reconstruct(np.arange(6000))
+    exact, _ = exact_neighbors(kept, queries, 10, metric="ip")
+    for scale in (1e-12, 0.7, 1, 1e3):
+        given = queries * np.float32(scale)
+        hits = index.search(given, 10, rerank=64)
+        assert recall(hits.ids, exact) > 0.95
+        scores = np.einsum("qkd,qd->qk", kept[hits.ids].astype(np.float64), given)
+        np.testing.assert_allclose(hits.scores, scores, rtol=1e-4, atol=1e-6 * scale * length)
+        index.compact()
+        same(index.search(given, 10, rerank=64), staged(index, monkeypatch, given, 10, rerank=64))
 
 
 def test_every_vector_is_found_by_its_direction_however_short_it_is():
@@ -225,6 +247,15 @@ def test_sections_are_checked(tmp_path):
             assert (opened.search(QUERIES, 10, rerank=20).ids >= -1).all()  # whatever it finds, it stays in bounds
             with pytest.raises(CorruptIndexError, match=said):
                 opened.verify()
+
+
+@pytest.mark.parametrize("length", ["1", 1, 0.0, -1.0, np.nan, 1e30, True])
+def test_the_length_of_queries_is_checked(length):
+    codebook = annvq.build(BASE / np.linalg.norm(BASE, axis=1, keepdims=True), "QG32x4").rows.current.trained.codebook
+    assert codebook.length == pytest.approx(1)
+    assert NeighborCodebook.from_arrays(codebook.config(), codebook.arrays()).length == codebook.length
+    with pytest.raises(CorruptIndexError, match="long"):
+        NeighborCodebook.from_arrays({**codebook.config(), "length": length}, codebook.arrays())
 
 
 def test_what_a_graph_cannot_be_made_of():

@@ -285,3 +285,20 @@ def test_the_queue_is_longer_where_few_rows_may_be_returned():
     assert walk.queue_length(41, 1000, 1000) == 48
     assert walk.queue_length(40, 1000, 500) == 120
     assert walk.queue_length(1, 1 << 31, 1) == 5 * (1 << 31) // 4 + 16
+
+
+@pytest.mark.parametrize("d", [1, 15, 16, 40])
+@pytest.mark.parametrize("length", [1.0, 3e-15, 5e17])
+def test_queries_are_made_about_as_long_as_the_vectors_by_powers_of_two(d, length):
+    queries = np.random.default_rng(d).normal(size=(50, d)).astype(np.float32)
+    queries *= np.exp2(np.arange(-50, 50, 2, dtype=np.float32))[:, None]
+    queries[0] = 0
+    queries[1] *= np.float32(length) / np.linalg.norm(queries[1])
+    beside, scales = np.empty_like(queries), np.empty(50, np.float32)
+    coding.bring_beside(readonly(queries), np.float32(length), beside, scales)
+    assert scales[0] == scales[1] == 1
+    assert (np.frexp(scales)[0] == 0.5).all()
+    assert (beside / scales[:, None] == queries).all()
+    ratios = np.linalg.norm(beside[1:].astype(np.float64), axis=1) / length
+    assert (ratios > 0.7).all()
+    assert (ratios < 1.42).all()

@@ -50,10 +50,8 @@ def _codes_per_neighbor(spec: Fields, d: int) -> int:
 def _to_products(numbers: np.ndarray, lengths: np.ndarray, of_neighbors: np.ndarray) -> None:
     """Make numbers that estimate minus squared distances estimate inner products.
 
-    This is for queries about as long as the vectors, <q, o - c> = <q - c, o - c> + <c, o - c>, where the last product
-    is known and the first is small: vectors in a narrow cone differ by much less than they are long, and an estimate of
-    <q, o - c> as a whole would err by more than that. Of queries that are short, this would leave an estimate of
-    <-c, o - c>.
+    This is for queries about as long as the vectors, see `annvq.kernels.graph.coding`: the product <c, o - c> is known
+    from lengths and distance.
 
     Parameters
     ----------
@@ -76,6 +74,7 @@ class PreparedWalks(NamedTuple):
     steps: np.ndarray
     biases: np.ndarray
     visits: np.ndarray
+    scales: np.ndarray  # (nq,) float32, powers of two that make queries as long as the vectors; empty if nothing does
 
 
 @dataclass(frozen=True)
@@ -131,6 +130,11 @@ class GraphCodes:
     def _origin(self) -> np.ndarray:
         """What is subtracted from queries before they are projected, (d,) float32."""
         return self.centre if self.codebook.centred else np.zeros_like(self.centre)
+
+    @cached_property
+    def _length(self) -> np.ndarray:
+        """How long queries are made to be, (1,) float32, or empty."""
+        return _NOTHING if self.codebook.length is None else frozen(np.array([self.codebook.length], np.float32))
 
     def pool_depth(self, k: int) -> int:
         """Return k, because scores are exact."""
@@ -257,21 +261,32 @@ class GraphCodes:
     def prepare(self, queries: np.ndarray, probes: Probes) -> PreparedWalks:
         """Project queries (nq, d) and fill their look-up tables."""
         nq = len(queries)
+        beside, scales = np.ascontiguousarray(queries), _NOTHING
+        if len(self._length):
+            beside, scales = np.empty((nq, self.codebook.dim), np.float32), np.empty(nq, np.float32)
+            coding.bring_beside(readonly(np.ascontiguousarray(queries)), self._length[0], beside, scales)
         prepared = PreparedWalks(
             readonly(padded(queries)), np.empty((nq, 64 * self._groups), np.uint8), np.empty(nq, np.float32),
-            np.empty(nq, np.float32), np.zeros(nq, np.int64),
+            np.empty(nq, np.float32), np.zeros(nq, np.int64), scales,
         )  # fmt: skip
-        coding.prepare_walks(
-            readonly(np.ascontiguousarray(queries)), self._rotation, self.codebook.product.transposed, *prepared[1:4]
-        )
+        coding.prepare_walks(readonly(beside), self._rotation, self.codebook.product.transposed, *prepared[1:4])
         return prepared
 
     def scan(self, prepared: PreparedWalks, segment: Segment, probes: Probes, pools: Pools, keys: np.ndarray) -> None:
         """Walk a segment's graph; vertices are visited beyond those that may be returned, see `search_graph`."""
-        queries, quantized, steps, biases, visits = prepared
-        walk.search_graph(
-            queries, quantized, steps, biases, self._rows(segment), self._l2, pools.candidates, pools.keep, keys, visits
-        )
+        queries, quantized, steps, biases, visits, scales = prepared
+        with np.errstate(all="ignore"):  # what is in free places may overflow
+            if len(scales):
+                queries = readonly(queries * scales[:, None])
+                pools.scores *= scales[:, None]
+                pools.thresholds *= scales
+            walk.search_graph(
+                queries, quantized, steps, biases, self._rows(segment), self._l2, pools.candidates, pools.keep, keys,
+                visits,
+            )  # fmt: skip
+            if len(scales):
+                pools.scores /= scales[:, None]
+                pools.thresholds /= scales
 
     def rescore(self, prepared: PreparedWalks, segment: Segment, pools: Pools) -> None:
         """Replace the pooled scores of the segment's rows by exact ones."""
@@ -285,7 +300,9 @@ class GraphCodes:
         held = self._rows(segment)
         store = Store(held.vectors, self.codebook.dim, held.minimum, held.step)
         searched = searched._replace(rotation=self._rotation, refined=pipeline.Refined(store, NO_LOCAL_ROWS))
-        tree = graph_pipeline.SearchedGraph(searched, self.codebook.product.transposed, held._replace(vectors=_BYTES))
+        tree = graph_pipeline.SearchedGraph(
+            searched, self.codebook.product.transposed, held._replace(vectors=_BYTES), self._length
+        )
         return FusedSearch(graph_pipeline.search_planned, pipeline.plan(searched, tree), tree)
 
     def _rows(self, segment: Segment) -> GraphRows:
@@ -330,8 +347,13 @@ class GraphKind:
         self, spec: Fields, rows: np.ndarray, centroids: np.ndarray | None, metric: str, *, seed: int, threads: int
     ) -> NeighborCodebook:
         """Learn from the differences of neighbours."""
-        M, scalar, centred = settled(spec.M), spec.nbits == 8, metric != "ip"
-        return NeighborCodebook.train(rows, M=M, scalar=scalar, centred=centred, seed=seed, threads=threads)
+        M, scalar = settled(spec.M), spec.nbits == 8
+        lengths = np.sqrt(squared_norms(rows)) if metric == "ip" else _NOTHING
+        centred = equally_long(lengths)
+        length = float(np.mean(lengths[lengths > 0], dtype=np.float64)) if centred and lengths.any() else None
+        return NeighborCodebook.train(
+            rows, M=M, scalar=scalar, centred=centred, length=length, seed=seed, threads=threads
+        )
 
     def mismatch(self, spec: Fields, codebook: NeighborCodebook) -> str | None:
         """Return how the number of codes, or the bits of the vectors, differ from the recipe's."""

@@ -19,15 +19,23 @@ with weights a and b that are learned from neighbours of sampled vectors; on Fas
 lowers the error by 40%. <y(q), u> is a sum of look-ups in one table of the query, whichever vertex is visited, and all
 else is known when the rows are written: the factor of a neighbour is 2 a m, and its constant the rest.
 
-Where scores are inner products, <q, o> = <q, c> + <q, o - c>, and the last product is estimated by
+Where scores are inner products, and queries are about as long as the vectors, this holds as well, for
+
+    <q, o>  =  <q, c>  + <c, o - c>  + <q - c, o - c>
+
+If vectors are equally long, queries are made so, as their length does not change what they find (`bring_beside`). Else
+<q, o> = <q, c> + <q, o - c>, and the last product is estimated by
 
     a m (<y(q), u> - <y(0), u>)
 
 which is proportional to the query, as the scores are: the length of a query decides how near it is to the vectors, but
-not how it ranks them.
+not how it ranks them. It errs in proportion to the query too, which is too much where vectors lie in a narrow cone, and
+differ by much less than they are long.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -116,6 +124,32 @@ def code_neighbors(store, projected, sources, edges, transposed, weights, zero, 
                 known = np.float32(2.0) * weights[1] * length - length
             factors[row, DEGREE + lane] = known - factor * with_centre
             factors[row, lane] = factor
+
+
+@kernel
+def bring_beside(queries, length, beside, scales):
+    """Make queries (nq, d) float32 about as long as ``length``, by powers of two, which round nothing.
+
+    Outputs are ``beside`` (nq, d) float32, what queries are times ``scales`` (nq,) float32.
+    """
+    nq, d = queries.shape
+    whole = d - d % 16
+    for q in range(nq):
+        start = q * d
+        total = simd.zero_f32x16()
+        for i in range(start, start + whole, 16):
+            x = simd.load_f32x16(queries, i)
+            total = simd.fma(x, x, total)
+        if whole < d:
+            x = simd.load_f32_tail(queries, start + whole, d - whole)
+            total = simd.fma(x, x, total)
+        square = np.float64(simd.hsum(total))
+        scales[q] = np.float32(1.0)
+        if square > 0.0:
+            exponent = math.frexp(np.float64(length) * np.float64(length) / square)[1]
+            scales[q] = np.float32(math.ldexp(1.0, exponent // 2))
+        for i in range(d):
+            beside[q, i] = queries[q, i] * scales[q]
 
 
 @kernel

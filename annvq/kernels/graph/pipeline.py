@@ -9,7 +9,7 @@ import numpy as np
 from annvq.kernels import turns
 from annvq.kernels.compile.jit import kernel
 from annvq.kernels.compile.scratch import local, local_zeros
-from annvq.kernels.graph.coding import prepare_walks
+from annvq.kernels.graph.coding import bring_beside, prepare_walks
 from annvq.kernels.graph.rows import GraphRows
 from annvq.kernels.graph.walk import search_graph
 from annvq.kernels.scan import pipeline
@@ -26,19 +26,20 @@ class SearchedGraph(NamedTuple):
     searched: pipeline.Searched
     transposed: np.ndarray  # (M, dsub, 16) float32: the codebooks
     rows: GraphRows  # without vectors
+    length: np.ndarray  # (1,) float32: how long queries are made to be; empty if they stay as they are
 
 
 _ROWS = GraphRows(
     pipeline.BYTES, np.empty(0, np.uint32), pipeline.FLOATS, pipeline.BYTES, pipeline.FLOATS, pipeline.FLOATS,
     pipeline.BYTES, 0, 0, 0, 0, 0, 0,
 )  # fmt: skip
-_read = reader_of(SearchedGraph(pipeline.SEARCHED, pipeline.FLOATS_3D, _ROWS))
+_read = reader_of(SearchedGraph(pipeline.SEARCHED, pipeline.FLOATS_3D, _ROWS, pipeline.FLOATS))
 
 
 @kernel
 def search_planned(queries, planned, rotation_like, store_like, k, keep, capacity, nprobe, need, longest, scores, rows):
     """Do what `annvq.kernels.scan.pipeline4.search_planned` does; ``keep`` is the length of the queue of a walk."""
-    searched, transposed, held = _read(planned, (rotation_like, store_like))
+    searched, transposed, held, length = _read(planned, (rotation_like, store_like))
     turns.pass_on(searched.word)
     as_given = longest > np.float32(0.0)
     if as_given:
@@ -47,6 +48,11 @@ def search_planned(queries, planned, rotation_like, store_like, k, keep, capacit
             return False
         queries = fit
     nq, d = queries.shape
+    scales = local(nq, np.float32)
+    if length.size > 0:
+        beside = local(queries.shape, np.float32)
+        bring_beside(queries, length[0], beside, scales)
+        queries = beside
     padded = local_zeros((nq, (d + 15) // 16 * 16), np.float32)
     for q in range(nq):
         for i in range(d):
@@ -66,6 +72,10 @@ def search_planned(queries, planned, rotation_like, store_like, k, keep, capacit
         padded, quantized, steps, biases, graph, searched.l2, pools, keep, searched.keys, local_zeros(nq, np.int64)
     )
     take_best(pools, k, searched.keys, scores, rows)
+    if length.size > 0:
+        for q in range(nq):
+            for i in range(k):
+                scores[q, i] /= scales[q]
     if as_given and searched.with_ids:
         pipeline.to_ids(rows, searched.keys)
     turns.await_turn(searched.word)
