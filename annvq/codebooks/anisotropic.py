@@ -15,7 +15,7 @@ import numpy as np
 from annvq.arguments import as_count
 from annvq.errors import ParameterError
 from annvq.kernels import threads as pool
-from annvq.kernels.clusters import aware4
+from annvq.kernels.clusters import aware4, nearest4
 from annvq.kernels.codes import noise_shaping
 from annvq.kernels.codes.encode import ProductSites, product_decode, product_encode, product_sites
 from annvq.kernels.registers.tiles import LANES, aligned, readonly
@@ -76,7 +76,7 @@ def encode(
 
     def encode_rows(part: slice) -> None:
         some, along = readonly(rows[part]), readonly(directions[part])
-        if (ksub, dsub) == (aware4.ENTRIES, aware4.DIMENSIONS):
+        if (ksub, dsub) == (nearest4.ENTRIES, nearest4.DIMENSIONS):
             aware4.encode_aware(some, along, M, *sites, np.float32(eta), ROUNDS, codes[part])
             return
         panel, scores, dots = aligned(M * dsub * LANES), aligned(ksub * LANES), aligned(ksub * LANES)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from annvq.arguments import as_choice, as_count, as_flag, as_function, as_weight
+from annvq.arrays import offsets_of
 from annvq.codebooks.arrays import (
     LONGEST,
     TRAINED_ON,
@@ -214,9 +216,12 @@ class _Run:
     rng: np.random.Generator
     threads: int
 
-    def __post_init__(self) -> None:
-        self.norms = np.empty(len(self.rows))
-        fill_squared_norms(readonly(self.rows), self.norms)
+    @cached_property
+    def norms(self) -> np.ndarray:
+        """The squared norms of the rows, (n,) float64, which only penalties and empty clusters need."""
+        norms = np.empty(len(self.rows))
+        fill_squared_norms(readonly(self.rows), norms)
+        return norms
 
     def improve(self, centroids: np.ndarray, niter: int, progress: Callable[[int], object] | None = None) -> np.ndarray:
         """Return the centroids after at most ``niter`` iterations."""
@@ -229,12 +234,15 @@ class _Run:
             if before is not None and np.array_equal(labels, before):
                 break
             before = labels
-            order = np.argsort(labels, kind="stable")
-            starts = np.searchsorted(labels[order], np.arange(len(centroids) + 1))
-            counts = np.diff(starts)
+            counts = np.bincount(labels, minlength=len(centroids))
+            narrow = np.uint16 if len(centroids) <= 1 << 16 else np.int32  # 16 bits are sorted by bytes
+            order, starts = np.argsort(labels.astype(narrow), kind="stable"), offsets_of(counts)
             sums = self._sums(order, starts)
-            squares = np.bincount(labels, weights=self.norms, minlength=len(centroids))
-            spreads = squares - np.square(sums).sum(axis=1) / np.maximum(counts, 1)
+            if self.balance or not counts.all():
+                squares = np.bincount(labels, weights=self.norms, minlength=len(centroids))
+                spreads = squares - np.square(sums).sum(axis=1) / np.maximum(counts, 1)
+            else:
+                spreads = np.empty(0)
             if self.balance:
                 penalties = _FADE * penalties + self._penalties(counts, spreads)
             means = np.where((counts > 0)[:, None], sums / np.maximum(counts, 1)[:, None], centroids)

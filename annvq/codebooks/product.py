@@ -30,8 +30,15 @@ from annvq.codebooks.arrays import (
 from annvq.codebooks.tables import as_centroids, check_metric, constants_of_rows, product_tables
 from annvq.errors import CorruptIndexError, ParameterError, ShapeError
 from annvq.kernels import threads as pool
+from annvq.kernels.clusters import nearest4
 from annvq.kernels.clusters.lloyd import train_subspaces, transpose
-from annvq.kernels.codes.encode import ProductSites, product_decode, product_encode, product_sites
+from annvq.kernels.codes.encode import (
+    ProductSites,
+    product_constants,
+    product_decode,
+    product_encode,
+    product_sites,
+)
 from annvq.kernels.registers.tiles import LANES, aligned, readonly
 
 SAMPLE = 65_536
@@ -243,7 +250,11 @@ class ProductCodebook:
 
     def residual_constants_trusted(self, codes: np.ndarray, centroids: np.ndarray | None = None) -> np.ndarray:
         """Do what `residual_constants` does, without checks, with what `decode_trusted` takes."""
-        return constants_of_rows(self.decode_trusted(codes), centroids)
+        if centroids is None:
+            return constants_of_rows(self.decode_trusted(codes), None)
+        constants = np.empty(len(codes), np.float32)
+        product_constants(readonly(codes), self.codebooks, readonly(centroids), constants)
+        return constants
 
     def config(self) -> dict[str, Any]:
         """Return the settings, which are all that is not an array."""
@@ -335,6 +346,9 @@ def encode_nearest(rows: np.ndarray, codebooks: np.ndarray, sites: ProductSites,
     codes = np.empty((len(rows), M), np.uint8)
 
     def encode(part: slice) -> None:
+        if (ksub, dsub) == (nearest4.ENTRIES, nearest4.DIMENSIONS):
+            nearest4.encode_nearest4(readonly(rows[part]), M, *sites, codes[part])
+            return
         panel = aligned(M * dsub * LANES)
         product_encode(readonly(rows[part]), M, ksub, dsub, *sites, panel, codes[part])
 

@@ -17,7 +17,7 @@ def encoded(vectors, *, two, l2, mean=None):
     head = lvq.HEAD_WITH_SQUARE if l2 else lvq.HEAD
     rows = np.empty((n, head + (1 + two) * d), np.uint8)
     mean = np.zeros(d, np.float32) if mean is None else mean
-    lvq.encode_rows(readonly(vectors - mean), rows, head)
+    lvq.encode_rows(readonly(vectors), readonly(mean), rows, head)
     return lvq.LocalRows(readonly(rows.reshape(-1)), d, head, 1 + two, readonly(mean))
 
 

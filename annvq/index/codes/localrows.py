@@ -18,7 +18,7 @@ from annvq.kernels.vectors import lvq
 from annvq.kernels.vectors.dots import Store
 
 _SECTION = "refine"
-_ROWS_PER_TASK = 256  # differences from the mean stay in a cache
+_ROWS_PER_TASK = 1024
 _FLOATS, _BYTES = frozen(np.empty(0, np.float32)), frozen(np.empty(0, np.uint8))
 _NO_STORE = Store(_FLOATS, 0, _FLOATS, _FLOATS)
 NO_LOCAL_ROWS = lvq.LocalRows(_BYTES, 0, 0, 1, _FLOATS)
@@ -48,7 +48,7 @@ class LocalRowStore:
         rows = np.empty((len(vectors), _head(self.l2) + self.levels * self.dim), np.uint8)
 
         def fill(part: slice) -> None:
-            lvq.encode_rows(readonly(vectors[part] - self.mean), rows[part], _head(self.l2))
+            lvq.encode_rows(readonly(vectors[part]), self.mean, rows[part], _head(self.l2))
 
         pool.run(fill, pool.slices(len(vectors), -(-len(vectors) // _ROWS_PER_TASK)), threads)
         return {_SECTION: rows}

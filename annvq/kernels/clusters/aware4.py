@@ -8,65 +8,48 @@ instruction set.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from annvq.kernels.compile.jit import intrinsic, kernel
+from annvq.kernels.clusters.nearest4 import ENTRIES, repeat_f32, store_codes, where_above
+from annvq.kernels.compile.jit import kernel
 from annvq.kernels.compile.scratch import empty
 from annvq.kernels.registers import simd
-from annvq.kernels.registers.simd import F32x16
+from annvq.kernels.vectors.transpose import LANES, fill_lanes
 
-ENTRIES, DIMENSIONS = 16, 2  # per sub-space
-_LANES = 16
 _LEAST = np.float32(1e-37)  # shorter directions count as zero; the reciprocal is finite
-
-
-@intrinsic
-def _where_above(typingctx, a, b, x, y):
-    """Return, lane by lane, ``x`` where ``a > b``, and ``y`` elsewhere."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.select(builder.fcmp_ordered(">", args[0], args[1]), args[2], args[3])
-
-    return F32x16(F32x16, F32x16, F32x16, F32x16), codegen
-
-
-@kernel
-def _fill(vectors, first, count, shift, panel):
-    """Transpose ``vectors[first:first + count] - shift`` into lanes; other lanes, and what vectors lack, are zeros."""
-    d = vectors.shape[1]
-    if count < _LANES:
-        panel[:] = np.float32(0.0)
-    for i in range(d, shift.size):
-        for lane in range(_LANES):
-            panel[i * _LANES + lane] = -shift[i]
-    for lane in range(count):
-        for i in range(d):
-            panel[i * _LANES + lane] = vectors[first + lane, i] - shift[i]
 
 
 @kernel
 def _to_unit(along, scales):
     """Scale the directions in the lanes of ``along`` to unit norm; ``scales`` is scratch, (16,) float32."""
     peak = simd.zero_f32x16()
-    for at in range(0, along.size, _LANES):
+    for at in range(0, along.size, LANES):
         x = simd.load_f32x16(along, at)
         peak = simd.maximum(simd.maximum(x, simd.sub(simd.zero_f32x16(), x)), peak)
     simd.store_f32x16(scales, 0, peak)
-    for lane in range(_LANES):
+    for lane in range(LANES):
         scales[lane] = np.float32(1.0) / scales[lane] if scales[lane] > _LEAST else np.float32(0.0)
     inverse, square = simd.load_f32x16(scales, 0), simd.zero_f32x16()
-    for at in range(0, along.size, _LANES):
+    for at in range(0, along.size, LANES):
         x = simd.mul(simd.load_f32x16(along, at), inverse)
         square = simd.fma(x, x, square)
         simd.store_f32x16(along, at, x)
     simd.store_f32x16(scales, 0, square)
-    for lane in range(_LANES):
+    for lane in range(LANES):
         scales[lane] = np.float32(1.0) / np.sqrt(scales[lane]) if scales[lane] > np.float32(0.0) else np.float32(0.0)
     inverse = simd.load_f32x16(scales, 0)
-    for at in range(0, along.size, _LANES):
+    for at in range(0, along.size, LANES):
         simd.store_f32x16(along, at, simd.mul(simd.load_f32x16(along, at), inverse))
+
+
+@kernel
+def _gain(v, w, g, h, entries, place, bias, first, weight, rest, j):
+    """Return the score of entry j plus ``weight`` (rest - dot)^2, and its dot."""
+    a, b = repeat_f32(entries, place + 2 * j), repeat_f32(entries, place + 2 * j + 1)
+    dot = simd.fma(h, b, simd.mul(g, a))
+    score = simd.fma(w, b, simd.fma(v, a, repeat_f32(bias, first + j)))
+    beyond = simd.sub(rest, dot)
+    return simd.fma(simd.mul(beyond, weight), beyond, score), dot
 
 
 @kernel
@@ -75,22 +58,21 @@ def _choose(panel, along, m, entries, bias, weight, rest, picks, dots):
 
     The entry with the highest score plus ``weight`` (rest - dot)^2 is written to ``picks``, and its dot to ``dots``.
     """
-    at, place, first = 2 * m * _LANES, 2 * m * ENTRIES, m * ENTRIES
-    v, w = simd.load_f32x16(panel, at), simd.load_f32x16(panel, at + _LANES)
-    g, h = simd.load_f32x16(along, at), simd.load_f32x16(along, at + _LANES)
-    best = simd.splat_f32(-np.float32(np.inf))
-    pick = chosen = simd.zero_f32x16()
-    for j in range(ENTRIES):
-        a, b = simd.splat_f32(entries[place + 2 * j]), simd.splat_f32(entries[place + 2 * j + 1])
-        dot = simd.fma(h, b, simd.mul(g, a))
-        score = simd.fma(w, b, simd.fma(v, a, simd.splat_f32(bias[first + j])))
-        beyond = simd.sub(rest, dot)
-        gain = simd.fma(simd.mul(beyond, weight), beyond, score)
-        pick = _where_above(gain, best, simd.splat_f32(np.float32(j)), pick)
-        chosen = _where_above(gain, best, dot, chosen)
-        best = simd.maximum(gain, best)
-    simd.store_f32x16(picks, m * _LANES, pick)
-    simd.store_f32x16(dots, m * _LANES, chosen)
+    at, place, first = 2 * m * LANES, 2 * m * ENTRIES, m * ENTRIES
+    v, w = simd.load_f32x16(panel, at), simd.load_f32x16(panel, at + LANES)
+    g, h = simd.load_f32x16(along, at), simd.load_f32x16(along, at + LANES)
+    best = second = simd.splat_f32(-np.float32(np.inf))
+    pick = other = chosen = its = simd.zero_f32x16()
+    for j in range(ENTRIES // 2):  # in two chains, each of which waits for its last comparison only
+        gain, dot = _gain(v, w, g, h, entries, place, bias, first, weight, rest, j)
+        pick = where_above(gain, best, simd.splat_f32(np.float32(j)), pick)
+        chosen, best = where_above(gain, best, dot, chosen), simd.maximum(gain, best)
+        gain, dot = _gain(v, w, g, h, entries, place, bias, first, weight, rest, j + 8)
+        other = where_above(gain, second, simd.splat_f32(np.float32(j + 8)), other)
+        its, second = where_above(gain, second, dot, its), simd.maximum(gain, second)
+    pick, chosen = where_above(second, best, other, pick), where_above(second, best, its, chosen)
+    simd.store_f32x16(picks, m * LANES, pick)
+    simd.store_f32x16(dots, m * LANES, chosen)
     return simd.sub(rest, chosen)
 
 
@@ -112,30 +94,32 @@ def encode_aware(vectors, directions, M, entries, shift, bias, eta, rounds, code
         Output, (n, M) uint8.
 
     """
-    n = vectors.shape[0]
-    width = 2 * M * _LANES
+    n, d = vectors.shape
+    width = 2 * M * LANES
     panel, along = empty(width, np.float32), empty(width, np.float32)
-    picks, dots = empty(M * _LANES, np.float32), empty(M * _LANES, np.float32)
-    scales = empty(_LANES, np.float32)
-    nothing = empty(2 * M, np.float32)
-    nothing[:] = np.float32(0.0)
+    picks, dots = empty(M * LANES, np.float32), empty(M * LANES, np.float32)
+    scales = empty(LANES, np.float32)
+    lanes = empty(LANES * LANES, np.float32)
+    along[d * LANES :] = np.float32(0.0)
     zero = simd.zero_f32x16()
     weight = simd.splat_f32(np.float32(0.5) * (np.float32(1.0) - np.float32(eta)))
-    for first in range(0, n, _LANES):
-        count = min(_LANES, n - first)
-        _fill(vectors, first, count, shift, panel)
-        _fill(directions, first, count, nothing, along)
+    for first in range(0, n, LANES):
+        count = min(LANES, n - first)
+        fill_lanes(vectors, first, count, panel)
+        panel[d * LANES :] = np.float32(0.0)
+        for i in range(2 * M):
+            moved = simd.sub(simd.load_f32x16(panel, i * LANES), repeat_f32(shift, i))
+            simd.store_f32x16(panel, i * LANES, moved)
+        fill_lanes(directions, first, count, along)
         _to_unit(along, scales)
         projection = zero
         for m in range(M):
             left = _choose(panel, along, m, entries, bias, zero, zero, picks, dots)
             projection = simd.add(projection, left)
-            for i in range(2 * m * _LANES, 2 * (m + 1) * _LANES, _LANES):
+            for i in range(2 * m * LANES, 2 * (m + 1) * LANES, LANES):
                 projection = simd.fma(simd.load_f32x16(along, i), simd.load_f32x16(panel, i), projection)
         for _ in range(rounds):
             for m in range(M):
-                rest = simd.add(projection, simd.load_f32x16(dots, m * _LANES))
+                rest = simd.add(projection, simd.load_f32x16(dots, m * LANES))
                 projection = _choose(panel, along, m, entries, bias, weight, rest, picks, dots)
-        for lane in range(count):
-            for m in range(M):
-                codes[first + lane, m] = np.uint8(picks[m * _LANES + lane])
+        store_codes(picks, M, lanes, first, count, codes)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from annvq.kernels.clusters import nearest4
 from annvq.kernels.clusters.assign import nearest, pair_score
 from annvq.kernels.compile.jit import kernel
 from annvq.kernels.compile.scratch import empty
+from annvq.kernels.registers import simd
 from annvq.kernels.registers.tiles import LANES
 
 
@@ -37,11 +39,15 @@ def sum_members(vectors, order, starts, first, last, sums):
         Output, (k, d) float64.
 
     """
+    d = vectors.shape[1]
     for j in range(first, last):
         total = sums[j]
         total[:] = 0.0
         for place in range(starts[j], starts[j + 1]):
             member = vectors[order[place]]
+            ahead = order[min(place + 1, order.size - 1)] * d
+            for i in range(0, d, 16):
+                simd.prefetch(vectors, ahead + i)
             for i in range(total.size):
                 total[i] += np.float64(member[i])
 
@@ -73,16 +79,17 @@ def _half_norms(codebook, bias):
 
 
 @kernel
-def _label_points(points, stride, n, dsub, flat, bias, labels, errors):
+def _label_points(points, stride, n, dsub, codebook, bias, labels, errors):
     """Assign every point to its nearest centroid; return how many labels changed.
 
-    ``errors`` gets the deciding scores, from which `_reseed` computes squared errors.
+    ``errors`` gets the deciding scores, from which `_reseed` computes squared errors. ``labels`` (n,) are the labels
+    before and after; ``errors`` has a place for each of ``stride`` points.
     """
     best = empty(LANES, np.float32)
     label = empty(LANES, np.int32)
     changed = np.int64(0)
     for first in range(0, n, LANES):
-        nearest(points, first, stride, dsub, flat, 0, bias, 0, bias.size, best, label)
+        nearest(points, first, stride, dsub, codebook, 0, bias, 0, bias.size, best, label)
         for lane in range(min(LANES, n - first)):
             changed += np.int64(labels[first + lane] != label[lane])
             labels[first + lane] = label[lane]
@@ -91,16 +98,68 @@ def _label_points(points, stride, n, dsub, flat, bias, labels, errors):
 
 
 @kernel
+def _label_pairs(points, stride, n, entries, bias, labels, errors):
+    """Do what `_label_points` does, with 16 centroids of two dimensions, ``entries`` (32,)."""
+    picks = empty(stride, np.float32)
+    for at in range(0, stride, nearest4.LANES):
+        v, w = simd.load_f32x16(points, at), simd.load_f32x16(points, stride + at)
+        best, pick = nearest4.nearest_entry(v, w, entries, 0, bias, 0)
+        simd.store_f32x16(errors, at, best)
+        simd.store_f32x16(picks, at, pick)
+    changed = np.int32(0)
+    for row in range(n):
+        label = np.int32(picks[row])
+        changed += np.int32(label != labels[row])
+        labels[row] = label
+    return np.int64(changed)
+
+
+@kernel
+def _add_pairs(points, stride, n, labels, parts):
+    """Add points of two dimensions to the totals of their labels: ``parts`` (4, ksub, 4) float64.
+
+    A total has both sums and a count. Every fourth point goes to the same part, because a sum waits for the one before.
+    """
+    a, b, c, e = parts[0], parts[1], parts[2], parts[3]
+    v, w = points[:n], points[stride : stride + n]
+    for row in range(0, n - n % 4, 4):  # labels are not negative, which unsigned numbers tell the compiler
+        total = a[np.uint32(labels[row])]
+        total[0], total[1], total[2] = total[0] + v[row], total[1] + w[row], total[2] + 1.0
+        total = b[np.uint32(labels[row + 1])]
+        total[0], total[1], total[2] = total[0] + v[row + 1], total[1] + w[row + 1], total[2] + 1.0
+        total = c[np.uint32(labels[row + 2])]
+        total[0], total[1], total[2] = total[0] + v[row + 2], total[1] + w[row + 2], total[2] + 1.0
+        total = e[np.uint32(labels[row + 3])]
+        total[0], total[1], total[2] = total[0] + v[row + 3], total[1] + w[row + 3], total[2] + 1.0
+    for row in range(n - n % 4, n):
+        total = a[np.uint32(labels[row])]
+        total[0], total[1], total[2] = total[0] + v[row], total[1] + w[row], total[2] + 1.0
+
+
+@kernel
 def _means(points, stride, n, labels, codebook, sums, counts):
-    """Move each centroid to the mean of its points; return how many centroids have no points (these do not move)."""
+    """Move each centroid to the mean of its points; return how many centroids have no points (these do not move).
+
+    ``counts`` (ksub,) gets the numbers of points; ``sums`` (dsub, ksub) is scratch.
+    """
     ksub, dsub = codebook.shape
     sums[:] = 0.0
     counts[:] = 0
-    for row in range(n):
-        counts[labels[row]] += 1
-    for i in range(dsub):
+    if dsub == 2:
+        parts = empty((4, ksub, 4), np.float64)
+        parts[:] = 0.0
+        _add_pairs(points, stride, n, labels, parts)
+        for j in range(ksub):
+            for part in range(4):
+                sums[0, j] += parts[part, j, 0]
+                sums[1, j] += parts[part, j, 1]
+                counts[j] += np.int64(parts[part, j, 2])
+    else:
         for row in range(n):
-            sums[i, labels[row]] += np.float64(points[i * stride + row])
+            counts[labels[row]] += 1
+        for i in range(dsub):
+            for row in range(n):
+                sums[i, labels[row]] += np.float64(points[i * stride + row])
     unused = np.int64(0)
     for j in range(ksub):
         if counts[j] == 0:
@@ -160,15 +219,19 @@ def lloyd(points, stride, n, codebook, niter):
 
     """
     ksub, dsub = codebook.shape
+    flat, is_small = codebook.reshape(ksub * dsub), ksub == nearest4.ENTRIES and dsub == nearest4.DIMENSIONS
     labels = empty(n, np.int32)
     labels[:] = -1
-    errors = empty(n, np.float32)
+    errors = empty(stride, np.float32)
     bias = empty(ksub, np.float32)
     sums = empty((dsub, ksub), np.float64)
     counts = empty(ksub, np.int64)
     for _ in range(niter):
         _half_norms(codebook, bias)
-        changed = _label_points(points, stride, n, dsub, codebook, bias, labels, errors)
+        if is_small:
+            changed = _label_pairs(points, stride, n, flat, bias, labels, errors)
+        else:
+            changed = _label_points(points, stride, n, dsub, codebook, bias, labels, errors)
         unused = _means(points, stride, n, labels, codebook, sums, counts)
         moved = np.int64(0)
         if unused > 0:

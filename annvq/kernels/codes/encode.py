@@ -130,3 +130,30 @@ def residual_constants(decoded, centroids, constants):
             r = np.float64(decoded[row, i])
             total += r * (r + 2.0 * np.float64(centroids[row, i]))
         constants[row] = -total
+
+
+@kernel
+def product_constants(codes, codebooks, centroids, constants):
+    """Do what `residual_constants` does, of the residuals that ``codes (n, M)`` uint8 stand for.
+
+    Four rows are summed at a time, each in the order of its dimensions.
+    """
+    M, _, dsub = codebooks.shape
+    n, d = centroids.shape
+    two = np.float64(2.0)
+    for first in range(0, n, 4):
+        i, j, k, l = first, min(first + 1, n - 1), min(first + 2, n - 1), min(first + 3, n - 1)
+        t = u = v = w = np.float64(0.0)
+        for m in range(M):
+            a, b, c, e = codes[i, m], codes[j, m], codes[k, m], codes[l, m]
+            for at in range(min(dsub, d - m * dsub)):
+                x = m * dsub + at
+                r = np.float64(codebooks[m, a, at])
+                t += r * (r + two * np.float64(centroids[i, x]))
+                r = np.float64(codebooks[m, b, at])
+                u += r * (r + two * np.float64(centroids[j, x]))
+                r = np.float64(codebooks[m, c, at])
+                v += r * (r + two * np.float64(centroids[k, x]))
+                r = np.float64(codebooks[m, e, at])
+                w += r * (r + two * np.float64(centroids[l, x]))
+        constants[i], constants[j], constants[k], constants[l] = -t, -u, -v, -w

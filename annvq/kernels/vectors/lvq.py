@@ -19,8 +19,8 @@ from typing import NamedTuple
 import numpy as np
 
 from annvq.kernels.compile.jit import kernel
+from annvq.kernels.compile.scratch import empty, local_zeros
 from annvq.kernels.compile.scratch import local as on_stack
-from annvq.kernels.compile.scratch import local_zeros
 from annvq.kernels.registers import simd
 from annvq.kernels.vectors.bytematrix import largest
 
@@ -49,39 +49,97 @@ def finalists(k):
 
 
 @kernel
-def encode_rows(vectors, rows, head):
-    """Encode vectors (n, d) float32, less the mean, to ``rows``, (n, head + levels * d) uint8, of one or two levels."""
+def _range(vectors, mean, row):
+    """Return the least and the largest number of a vector less the mean, and whether all its numbers are whole."""
+    d = vectors.shape[1]
+    at, whole = row * d, d - d % 16
+    low = high = vectors[row, 0] - mean[0]
+    parts_low = parts_high = simd.zero_f32x16()
+    if whole > 0:
+        lowest = highest = simd.sub(simd.load_f32x16(vectors, at), simd.load_f32x16(mean, 0))
+        for j in range(0, whole, 16):
+            x = simd.sub(simd.load_f32x16(vectors, at + j), simd.load_f32x16(mean, j))
+            lowest, highest = simd.minimum(x, lowest), simd.maximum(x, highest)
+            part = simd.sub(x, simd.nearest(x))
+            parts_low, parts_high = simd.minimum(part, parts_low), simd.maximum(part, parts_high)
+        low, high = simd.hmin(lowest), simd.hmax(highest)
+    is_whole = simd.hmin(parts_low) == np.float32(0.0) and simd.hmax(parts_high) == np.float32(0.0)
+    for j in range(whole, d):
+        value = vectors[row, j] - mean[j]
+        low, high = min(low, value), max(high, value)
+        is_whole &= value == np.float32(np.rint(value))
+    return low, high, is_whole
+
+
+@kernel
+def _fill_levels(vectors, mean, row, low, scale, head, rows):
+    """Write the codes of a row; the numbers are turned into places among 65,536, or into the upper bytes of these."""
+    d, stride = vectors.shape[1], rows.shape[1]
+    whole, at, to = d - d % 16, row * d, row * stride + head
+    two = stride > head + d
+    lows, scales = simd.splat_f32(low), simd.splat_f32(scale)
+    half, last = simd.splat_f32(np.float32(128.5)), simd.splat_f32(np.float32(65535.0))
+    down, up = simd.splat_f32(np.float32(1.0 / 256.0)), simd.splat_f32(np.float32(-256.0))
+    for j in range(0, whole, 16):
+        x = simd.sub(simd.sub(simd.load_f32x16(vectors, at + j), simd.load_f32x16(mean, j)), lows)
+        place = simd.minimum(simd.add(simd.mul(x, scales), half), last)
+        upper = simd.floor(simd.mul(place, down))
+        simd.store_levels(rows, to + j, upper)
+        if two:
+            simd.store_levels(rows, to + d + j, simd.fma(upper, up, place))
+    for j in range(whole, d):
+        place = min(np.int64(((vectors[row, j] - mean[j]) - low) * scale + np.float32(128.5)), np.int64(65535))
+        rows[row, head + j] = np.uint8(place >> 8)
+        if two:
+            rows[row, head + d + j] = np.uint8(place & 255)
+
+
+@kernel
+def _fill_squares(rows, d):
+    """Write the squared lengths of what first codes stand for; four rows at a time, each in the order of dimensions."""
+    n, stride = rows.shape
+    head = HEAD_WITH_SQUARE
+    lows, steps = empty(4, np.float64), empty(4, np.float64)
+    for first in range(0, n, 4):
+        i, j, k, l = first, min(first + 1, n - 1), min(first + 2, n - 1), min(first + 3, n - 1)
+        for r in range(4):
+            at = min(first + r, n - 1) * stride
+            lows[r], steps[r] = np.float64(simd.load_f32(rows, at)), np.float64(simd.load_f32(rows, at + 4))
+        s = t = u = v = np.float64(0.0)
+        for at in range(head, head + d):
+            x = lows[0] + steps[0] * np.float64(rows[i, at])
+            s += x * x
+            x = lows[1] + steps[1] * np.float64(rows[j, at])
+            t += x * x
+            x = lows[2] + steps[2] * np.float64(rows[k, at])
+            u += x * x
+            x = lows[3] + steps[3] * np.float64(rows[l, at])
+            v += x * x
+        simd.store_f32(rows, i * stride + 8, np.float32(s))
+        simd.store_f32(rows, j * stride + 8, np.float32(t))
+        simd.store_f32(rows, k * stride + 8, np.float32(u))
+        simd.store_f32(rows, l * stride + 8, np.float32(v))
+
+
+@kernel
+def encode_rows(vectors, mean, rows, head):
+    """Encode vectors (n, d) float32, less ``mean`` (d,), to ``rows``, (n, head + levels * d) uint8."""
     n, d = vectors.shape
     stride = rows.shape[1]
-    two = stride > head + d
     for i in range(n):
-        low, high = vectors[i, 0], vectors[i, 0]
-        whole = True
-        for j in range(d):
-            value = vectors[i, j]
-            low, high = min(low, value), max(high, value)
-            whole &= value == np.float32(np.rint(value))
+        low, high, is_whole = _range(vectors, mean, i)
         step = (high - low) / np.float32(255.0)
-        if whole and high - low <= np.float32(255.0):
+        if is_whole and high - low <= np.float32(255.0):
             step = np.float32(1.0)
         elif low < np.float32(0.0) < high and step > _LEAST:
             step = (high - low) / np.float32(254.0)  # one less, because the range moves by up to a step
             low = -step * np.float32(np.ceil(-low / step))
         scale = np.float32(256.0) / step if step > _LEAST else np.float32(0.0)
-        square = np.float64(0.0)
-        for j in range(d):
-            place = min(np.int64((vectors[i, j] - low) * scale + np.float32(128.5)), np.int64(65535))
-            code = place >> 8
-            rows[i, head + j] = np.uint8(code)
-            if two:
-                rows[i, head + d + j] = np.uint8(place & 255)
-            stands_for = np.float64(low) + np.float64(step) * code
-            square += stands_for * stands_for
-        at = i * stride
-        simd.store_f32(rows, at, low)
-        simd.store_f32(rows, at + 4, step)
-        if head == HEAD_WITH_SQUARE:
-            simd.store_f32(rows, at + 8, np.float32(square))
+        _fill_levels(vectors, mean, i, low, scale, head, rows)
+        simd.store_f32(rows, i * stride, low)
+        simd.store_f32(rows, i * stride + 4, step)
+    if head == HEAD_WITH_SQUARE:
+        _fill_squares(rows, d)
 
 
 @kernel
