@@ -10,7 +10,7 @@ import numpy as np
 from annvq.arrays import offsets_of
 from annvq.codebooks import KMeans
 from annvq.kernels import threads as pool
-from annvq.kernels.clusters.assign import assign, assign_many
+from annvq.kernels.clusters.assign import assign, best_many
 from annvq.kernels.graph import edges as kernels
 from annvq.kernels.graph.rows import DEGREE
 from annvq.kernels.registers.tiles import aligned, readonly
@@ -152,7 +152,7 @@ def _candidates(vectors: np.ndarray, lengths: np.ndarray, threads: int) -> tuple
         def look(l: int) -> None:
             rows = order[offsets[l] : offsets[l + 1]]
             best = np.empty((len(rows), found.shape[1]), np.int32)
-            around = assign_many(vectors[rows], promising, metric=metric, n_best=min(_LISTS, nlist), threads=1)[0]
+            around = best_many(vectors[rows], promising, metric=metric, n_best=min(_LISTS, nlist), threads=1)[0]
             packed.look(vectors[rows], rows, around.astype(np.int64), best)
             found[rows] = best
 

@@ -206,17 +206,43 @@ def tile_scores(panel, at, d, centroids, base, bias, first, k, scores):
 
 
 @kernel
-def _assign_many(vectors, shift, shifted, bias, centroids, l2, panel, tile, labels, scores):
+def _best_many(vectors, shift, shifted, bias, panel, tile, labels, scores):
     n, d = vectors.shape
     for first in range(0, n, LANES):
         count = min(LANES, n - first)
         fill_panel(vectors, first, count, shift, panel)
         tile_scores(panel, 0, d, shifted, 0, bias, 0, bias.size, tile)
         for lane in range(count):
-            row = first + lane
-            _keep_best(tile, lane, bias.size, scores[row], labels[row])
-            for place in range(labels.shape[1]):
-                scores[row, place] = pair_score(vectors, row, centroids, np.int64(labels[row, place]), d, l2)
+            _keep_best(tile, lane, bias.size, scores[first + lane], labels[first + lane])
+
+
+def best_many(
+    vectors: np.ndarray, centroids: np.ndarray, *, metric: str, n_best: int, threads: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ``n_best`` <= k nearest centroids of every vector, best first, and their deciding scores.
+
+    Parameters are those of `assign`; labels are (n, n_best) int32, scores float32.
+    """
+    n, d = vectors.shape
+    prepared = sites(centroids, metric)
+    labels, scores = np.empty((n, n_best), np.int32), np.empty((n, n_best), np.float32)
+
+    def label_slice(part: slice) -> None:
+        _best_many(
+            readonly(vectors[part]), prepared.shift, prepared.shifted, prepared.bias, aligned(d * LANES),
+            aligned(len(centroids) * LANES), labels[part], scores[part],
+        )  # fmt: skip
+
+    pool.run(label_slice, pool.slices(n, -(-n // _ROWS_A_TASK)), threads)
+    return labels, scores
+
+
+@kernel
+def _pair_scores(vectors, centroids, l2, labels, scores):
+    n, d = vectors.shape
+    for row in range(n):
+        for place in range(labels.shape[1]):
+            scores[row, place] = pair_score(vectors, row, centroids, np.int64(labels[row, place]), d, l2)
 
 
 def assign_many(
@@ -227,16 +253,11 @@ def assign_many(
     The parameters and results are those of `assign`, except that labels and scores are (n, n_best), ordered by
     descending score and then by ascending label.
     """
-    n, d = vectors.shape
-    prepared = sites(centroids, metric)
-    labels, scores = np.empty((n, n_best), np.int32), np.empty((n, n_best), np.float32)
+    labels, scores = best_many(vectors, centroids, metric=metric, n_best=n_best, threads=threads)
 
-    def label_slice(part: slice) -> None:
-        _assign_many(
-            readonly(vectors[part]), prepared.shift, prepared.shifted, prepared.bias, prepared.centroids,
-            prepared.l2, aligned(d * LANES), aligned(len(centroids) * LANES), labels[part], scores[part],
-        )  # fmt: skip
+    def score_slice(part: slice) -> None:
+        _pair_scores(readonly(vectors[part]), readonly(centroids), metric == "l2", labels[part], scores[part])
 
-    pool.run(label_slice, pool.slices(n, -(-n // _ROWS_A_TASK)), threads)
+    pool.run(score_slice, pool.slices(len(vectors), -(-len(vectors) // _ROWS_A_TASK)), threads)
     order = np.lexsort((labels, -scores), axis=1)  # the returned scores are rounded differently from the deciding ones
     return np.take_along_axis(labels, order, 1), np.take_along_axis(scores, order, 1)

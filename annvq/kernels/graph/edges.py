@@ -22,6 +22,7 @@ from annvq.kernels.scan.topk import MINUS_INFINITY, cut, thinned
 from annvq.kernels.vectors.bytematrix import to_levels
 from annvq.kernels.vectors.bytetiles import COLUMNS, ROWS, fill_tile
 
+_BETWEEN = 192  # dimensions, a multiple of 64, between two looks at a distance
 _ROWS_AT_ONCE = 128  # rows of a list that look at other lists while these are in a cache
 
 
@@ -129,6 +130,8 @@ def nearest_in_lists(vectors, centroids, l2, vertices, around, matrix, groups, c
                     fill_tile(levels, steps, i, matrix, column, groups, tile, 0, COLUMNS)
                     for j in range(i, min(i + ROWS, held)):
                         r = visitors[start + j]
+                        if not _reaches(tile, (j - i) * COLUMNS, adds[j], thresholds[r]):
+                            continue
                         counts[r], thresholds[r] = _offer(
                             tile, (j - i) * COLUMNS, adds[j], column, of_columns, vertices[first + r], scores[r],
                             places[r], counts[r], thresholds[r], keep,
@@ -140,8 +143,16 @@ def nearest_in_lists(vectors, centroids, l2, vertices, around, matrix, groups, c
                 count = np.int64(keep)
             for j in range(count):
                 found[first + r, j] = of_columns[places[r, j]]
-            for j in range(count, keep):
-                found[first + r, j] = -1
+            found[first + r, count:] = -1
+
+
+@kernel
+def _reaches(tile, at, add, threshold):
+    """Return whether one of 64 scores, plus ``add``, reaches the threshold, which few do."""
+    highest = simd.load_f32x16(tile, at)
+    for i in range(16, COLUMNS, 16):
+        highest = simd.maximum(simd.load_f32x16(tile, at + i), highest)
+    return simd.ge_mask(simd.add(highest, simd.splat_f32(add)), threshold) != np.uint32(0)
 
 
 @kernel
@@ -202,6 +213,30 @@ def _distance(vectors, i, j):
         x = simd.sub(simd.load_f32x16(vectors, at + 48), simd.load_f32x16(vectors, to + 48))
         e = simd.fma(x, x, e)
     return simd.hsum(simd.add(simd.add(a, b), simd.add(c, e)))
+
+
+@kernel
+def _is_farther(vectors, i, j, alpha, than):
+    """Return whether ``alpha`` times the squared distance of two vectors, as `_distance` sums it, is above ``than``.
+
+    Sums only grow: where those of some dimensions are above, the others are not looked at.
+    """
+    width = vectors.shape[1]
+    a, b, c, e = simd.zero_f32x16(), simd.zero_f32x16(), simd.zero_f32x16(), simd.zero_f32x16()
+    for start in range(0, width, _BETWEEN):
+        for k in range(start, min(start + _BETWEEN, width), 64):
+            at, to = i * width + k, j * width + k
+            x = simd.sub(simd.load_f32x16(vectors, at), simd.load_f32x16(vectors, to))
+            a = simd.fma(x, x, a)
+            x = simd.sub(simd.load_f32x16(vectors, at + 16), simd.load_f32x16(vectors, to + 16))
+            b = simd.fma(x, x, b)
+            x = simd.sub(simd.load_f32x16(vectors, at + 32), simd.load_f32x16(vectors, to + 32))
+            c = simd.fma(x, x, c)
+            x = simd.sub(simd.load_f32x16(vectors, at + 48), simd.load_f32x16(vectors, to + 48))
+            e = simd.fma(x, x, e)
+        if alpha * simd.hsum(simd.add(simd.add(a, b), simd.add(c, e))) > than:
+            return True
+    return False
 
 
 @kernel
@@ -281,7 +316,7 @@ def prune(store, lengths, candidates, alpha, begin, end, nearest, edges):
             for j in range(kept):
                 if not good:
                     break
-                good = alpha * _distance(vectors, taken[j], one) > distances[one]
+                good = _is_farther(vectors, taken[j], one, alpha, distances[one])
             if good:
                 taken[kept] = one
                 edges[v, kept] = ids[one]
