@@ -146,11 +146,11 @@ def test_a_graph_gets_the_shortest_queue_that_reaches_the_recall():
     report = graph.tune(queries, k=10, recall=0.97)
     assert report.reached
     assert report.chosen.recall >= 0.97
-    assert (report.chosen.rerank % 8, report.chosen.nprobe, graph.rerank) == (0, 1, report.chosen.rerank)
-    assert report.chosen.rerank > 24  # the shortest that searches take by themselves, rounded up
+    assert (report.chosen.nprobe, graph.rerank) == (1, report.chosen.rerank)
+    assert report.chosen.rerank > 20  # the shortest that searches take by themselves
     shorter = [one for one in report.measured if one.rerank < report.chosen.rerank]
     nearest = max(one.rerank for one in shorter)
-    assert report.chosen.rerank - nearest <= max(8, report.chosen.rerank // 16)
+    assert report.chosen.rerank - nearest <= max(1, report.chosen.rerank // 16)
     assert all(one.recall < 0.97 for one in shorter)
 
 

@@ -226,8 +226,8 @@ class Made:
 def test_a_walk_visits_what_the_plain_one_does(metric, nbits, n, d):
     made = Made(n, d, metric, nbits)
     for q in range(len(made.queries)):
-        for length in (8, 16, 40, 72):
-            queue, seen = np.empty(length + 8, np.int64), np.zeros(n // 64 + 1, np.int64)
+        for length in (1, 8, 13, 16, 40, 71):
+            queue, seen = np.empty(length + 16, np.int64), np.zeros(n // 64 + 1, np.int64)
             path, scores = np.empty(n + 1, np.int64), np.empty(n + 1, np.float32)
             tables, steps, biases = made.prepared[1:4]
             visited = walk.walk(
@@ -282,8 +282,8 @@ def test_codes_of_a_part_of_the_rows_are_those_of_the_whole():
 
 def test_the_queue_is_longer_where_few_rows_may_be_returned():
     assert walk.queue_length(40, 1000, 1000) == 40
-    assert walk.queue_length(41, 1000, 1000) == 48
-    assert walk.queue_length(40, 1000, 500) == 120
+    assert walk.queue_length(41, 1000, 1000) == 41
+    assert walk.queue_length(40, 1000, 500) == 116
     assert walk.queue_length(1, 1 << 31, 1) == 5 * (1 << 31) // 4 + 16
 
 

@@ -6,7 +6,6 @@ import numpy as np
 
 import annvq
 from annvq.bench.peers.protocol import CANDIDATES, Params, doubling
-from annvq.index.search.tune import QUEUE_STEP
 
 
 class AnnvqPeer:
@@ -30,8 +29,7 @@ class AnnvqPeer:
         """
         recipe = self._index.recipe
         if recipe.codebook.kind == "graph":
-            lengths = doubling(-(-k // QUEUE_STEP), -(-50 * k // QUEUE_STEP))
-            return [[{"rerank": QUEUE_STEP * length} for length in lengths]]
+            return [[{"rerank": length} for length in doubling(k, 50 * k)]]
         probes = doubling(1, recipe.nlist) if isinstance(recipe.nlist, int) else []
         reranks = [factor * k for factor in CANDIDATES] if recipe.refine is not None else []
         if not probes:

@@ -18,7 +18,6 @@ from annvq.index.trained import Trained
 
 _PASSES = 3
 _RERANKS = (2, 3, 4, 8, 16, 32, 64)  # times k; `Index.search` takes no fewer unless told to
-QUEUE_STEP = 8  # a graph's queue has a multiple of so many places: a length in between finds what the next one does
 _NOISE = 0.05  # of a timing: settings this close to the fastest count as equally fast
 
 
@@ -141,12 +140,12 @@ def _least_queue(
 ) -> list[SearchParams]:
     """Return the shortest queue of a graph that is enough, if there is one."""
 
-    def depth(parts: int) -> SearchParams:
-        return SearchParams(trained.nlist, min(parts * QUEUE_STEP, snapshot.live_count))
+    def depth(length: int) -> SearchParams:
+        return SearchParams(trained.nlist, min(length, snapshot.live_count))
 
-    shortest, longest = (-(-min(k * times, snapshot.live_count) // QUEUE_STEP) for times in (_RERANKS[0], _RERANKS[-1]))
-    parts = _least(lambda parts: is_enough(depth(parts)), shortest, longest)
-    return [] if parts is None else [depth(parts)]
+    shortest, longest = (min(k * times, snapshot.live_count) for times in (_RERANKS[0], _RERANKS[-1]))
+    length = _least(lambda length: is_enough(depth(length)), shortest, longest)
+    return [] if length is None else [depth(length)]
 
 
 def _least(is_enough: Callable[[int], bool], first: int, most: int) -> int | None:

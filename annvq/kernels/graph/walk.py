@@ -155,9 +155,9 @@ def walk(query, quantized, table, step, bias, rows, l2, length, queue, seen, pat
     l2
         Whether scores are minus squared distances rather than inner products.
     length
-        The length of the queue, a multiple of 8.
+        The length of the queue.
     queue
-        Scratch, at least (length + 8,) int64.
+        Scratch, at least (length + 16,) int64.
     seen
         Scratch, a bit per vertex, (n / 64 + 1,) int64, which is 0 before. Afterwards, the bits of the visited vertices
         are set, and no others unless the walk ended because ``path`` is full.
@@ -170,7 +170,7 @@ def walk(query, quantized, table, step, bias, rows, l2, length, queue, seen, pat
     minimum, step_of = rows.minimum, rows.step
     width, words = row_bytes // vectors.itemsize, row_bytes // 4
     queue[_START - 1] = -_NOTHING
-    queue[_START : _START + length] = _NOTHING
+    queue[_START : 2 * _START + length] = _NOTHING  # more than its length, because places are moved 8 at a time
     buffer, doors = empty(32, np.float32), empty(DOORS, np.int64)
     steps, biases = simd.splat_f32(step), simd.splat_f32(bias)
     centre = score_row(query, vectors, n * width, d, minimum, step_of, l2)
@@ -214,11 +214,11 @@ def walk(query, quantized, table, step, bias, rows, l2, length, queue, seen, pat
 
 @kernel
 def queue_length(keep, n, passing):
-    """Return the length of the queue, a multiple of 8, with which ``keep`` of ``passing`` rows among n are found."""
+    """Return the length of the queue with which ``keep`` of ``passing`` rows among n are found."""
     length = np.int64(keep)
     if passing < n:
         length = (5 * length * n + 4 * passing - 1) // (4 * passing) + 16
-    return (length + 7) // 8 * 8
+    return length
 
 
 @kernel
@@ -247,8 +247,8 @@ def search_graph(queries, quantized, steps, biases, rows, l2, pools, keep, keys,
         return
     wanted = min(np.int64(keep), passing)
     first = queue_length(np.int64(keep), n, passing)
-    longest = min(8 * first, n // _WORTH // 8 * 8)
-    queue = local(longest + _START, np.int64)
+    longest = min(8 * first, n // _WORTH)
+    queue = local(longest + 2 * _START, np.int64)
     path, path_scores = local(4 * longest + 256, np.int64), local(4 * longest + 256, np.float32)
     seen = local_zeros(n // 64 + 1, np.int64)
     for q in range(pools.counts.size):
