@@ -290,8 +290,9 @@ def _learn(
     resolved = wanted.resolve(count, dim, metric, equally_long=True)
     sample, integers = drawn(sample_size(resolved, n))
     if wanted.is_auto and metric == "ip" and not equally_long(np.sqrt(squared_norms(sample))):
-        resolved = wanted.resolve(count, dim, metric, equally_long=False)
-        sample, integers = drawn(sample_size(resolved, n))
+        supposed, resolved = resolved, wanted.resolve(count, dim, metric, equally_long=False)
+        if resolved != supposed:  # not only its reason
+            sample, integers = drawn(sample_size(resolved, n))
     if resolved.nlist is not None and len(sample) < settled(resolved.nlist):
         raise RecipeError(f"nlist = {resolved.nlist} lists cannot be learned from {len(sample)} vectors")
     return learn(resolved, sample, metric, seed=seed, threads=threads, report=report, zero=zero, integers=integers)

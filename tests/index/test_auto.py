@@ -7,6 +7,7 @@ import pytest
 
 import annvq
 from annvq.errors import ParameterError, RecipeError
+from annvq.io.source import MatrixSource
 from annvq.recipes import choose
 
 RNG = np.random.default_rng(8)
@@ -45,6 +46,14 @@ def test_a_graph_serves_inner_products_where_vectors_are_equally_long(deviation,
     vectors = (BASE[:900] / np.linalg.norm(BASE[:900], axis=1, keepdims=True) * lengths[:, None]).astype(np.float32)
     given = (vectors[start : start + 300] for start in range(0, 900, 300)) if streamed else vectors
     assert annvq.build(given, metric="ip", prefer="speed").recipe.name == name
+
+
+@pytest.mark.parametrize(("prefer", "drawn"), [(None, 1), ("memory", 1), ("build", 1), ("speed", 2)])
+def test_a_sample_is_drawn_again_only_if_the_lengths_decide(prefer, drawn, monkeypatch):
+    sizes, sample = [], MatrixSource.sample
+    monkeypatch.setattr(MatrixSource, "sample", lambda self, rows, seed: sizes.append(rows) or sample(self, rows, seed))
+    annvq.build(BASE[:900], metric="ip", prefer=prefer)  # lengths deviate by more than the rule allows
+    assert len(sizes) == drawn
 
 
 def test_a_stream_is_given_what_suits_its_length():

@@ -198,21 +198,32 @@ def _load_vectors(store, lengths, ids, count, scratch):
 
 
 @kernel
+def _with_squares(vectors, at, to, sums):
+    """Return four registers of sums, increased by the squared differences of 64 numbers from ``at`` and ``to`` on."""
+    a, b, c, e = sums
+    x = simd.sub(simd.load_f32x16(vectors, at), simd.load_f32x16(vectors, to))
+    a = simd.fma(x, x, a)
+    x = simd.sub(simd.load_f32x16(vectors, at + 16), simd.load_f32x16(vectors, to + 16))
+    b = simd.fma(x, x, b)
+    x = simd.sub(simd.load_f32x16(vectors, at + 32), simd.load_f32x16(vectors, to + 32))
+    c = simd.fma(x, x, c)
+    x = simd.sub(simd.load_f32x16(vectors, at + 48), simd.load_f32x16(vectors, to + 48))
+    return a, b, c, simd.fma(x, x, e)
+
+
+@kernel
+def _total(sums):
+    return simd.hsum(simd.add(simd.add(sums[0], sums[1]), simd.add(sums[2], sums[3])))
+
+
+@kernel
 def _distance(vectors, i, j):
     """Return the squared distance of two vectors (m, width) float32; width is a multiple of 64."""
-    width = vectors.shape[1]
-    a, b, c, e = simd.zero_f32x16(), simd.zero_f32x16(), simd.zero_f32x16(), simd.zero_f32x16()
+    width, zero = vectors.shape[1], simd.zero_f32x16()
+    sums = (zero, zero, zero, zero)
     for k in range(0, width, 64):
-        at, to = i * width + k, j * width + k
-        x = simd.sub(simd.load_f32x16(vectors, at), simd.load_f32x16(vectors, to))
-        a = simd.fma(x, x, a)
-        x = simd.sub(simd.load_f32x16(vectors, at + 16), simd.load_f32x16(vectors, to + 16))
-        b = simd.fma(x, x, b)
-        x = simd.sub(simd.load_f32x16(vectors, at + 32), simd.load_f32x16(vectors, to + 32))
-        c = simd.fma(x, x, c)
-        x = simd.sub(simd.load_f32x16(vectors, at + 48), simd.load_f32x16(vectors, to + 48))
-        e = simd.fma(x, x, e)
-    return simd.hsum(simd.add(simd.add(a, b), simd.add(c, e)))
+        sums = _with_squares(vectors, i * width + k, j * width + k, sums)
+    return _total(sums)
 
 
 @kernel
@@ -221,20 +232,12 @@ def _is_farther(vectors, i, j, alpha, than):
 
     Sums only grow: where those of some dimensions are above, the others are not looked at.
     """
-    width = vectors.shape[1]
-    a, b, c, e = simd.zero_f32x16(), simd.zero_f32x16(), simd.zero_f32x16(), simd.zero_f32x16()
+    width, zero = vectors.shape[1], simd.zero_f32x16()
+    sums = (zero, zero, zero, zero)
     for start in range(0, width, _BETWEEN):
         for k in range(start, min(start + _BETWEEN, width), 64):
-            at, to = i * width + k, j * width + k
-            x = simd.sub(simd.load_f32x16(vectors, at), simd.load_f32x16(vectors, to))
-            a = simd.fma(x, x, a)
-            x = simd.sub(simd.load_f32x16(vectors, at + 16), simd.load_f32x16(vectors, to + 16))
-            b = simd.fma(x, x, b)
-            x = simd.sub(simd.load_f32x16(vectors, at + 32), simd.load_f32x16(vectors, to + 32))
-            c = simd.fma(x, x, c)
-            x = simd.sub(simd.load_f32x16(vectors, at + 48), simd.load_f32x16(vectors, to + 48))
-            e = simd.fma(x, x, e)
-        if alpha * simd.hsum(simd.add(simd.add(a, b), simd.add(c, e))) > than:
+            sums = _with_squares(vectors, i * width + k, j * width + k, sums)
+        if alpha * _total(sums) > than:
             return True
     return False
 

@@ -113,15 +113,14 @@ def _estimated(score, rows, v, quantized, table, steps, biases):
 
 
 @kernel
-def _doors(score, rows, quantized, table, steps, biases, queue, doors):
+def _doors(score, rows, quantized, table, steps, biases, queue, buffer, doors):
     """Fill ``doors`` with the best of the rows of entries that the rows above them name; return how many there are.
 
-    If there are no rows above, the answer is 0. ``score`` is that of the centre, and ``queue`` is empty before and
-    afterwards.
+    If there are no rows above, the answer is 0. ``score`` is that of the centre, ``queue`` is empty before and
+    afterwards, and ``buffer`` is scratch, (32,) float32.
     """
     n, words = rows.n, rows.row_bytes // 4
     last = rows.packed.size // rows.row_bytes
-    buffer = empty(32, np.float32)
     filled, row = np.int64(0), np.int64(n)
     while row < last and np.int64(rows.neighbors[row * words + ids_at(rows)]) > n:
         low, high = _estimated(score, rows, row, quantized, table, steps, biases)
@@ -174,7 +173,7 @@ def walk(query, quantized, table, step, bias, rows, l2, length, queue, seen, pat
     buffer, doors = empty(32, np.float32), empty(DOORS, np.int64)
     steps, biases = simd.splat_f32(step), simd.splat_f32(bias)
     centre = score_row(query, vectors, n * width, d, minimum, step_of, l2)
-    opened, near = np.int64(0), _doors(centre, rows, quantized, table, steps, biases, queue, doors)
+    opened, near = np.int64(0), _doors(centre, rows, quantized, table, steps, biases, queue, buffer, doors)
     of_entries = near if near > 0 else packed.size // row_bytes - n
     filled, current, visited, following = np.int64(0), np.int64(0), np.int64(0), np.int64(-1)
     while visited < path.size:
