@@ -26,6 +26,7 @@ LINTING ?= .venv-lint
 LINTING_READY := $(LINTING)/.ready
 LOWEST ?= .venv-lowest
 LOWEST_READY := $(LOWEST)/.ready
+LAUNCHES := $(abspath $(VENV))/gpu-launches
 # What has no dependency but those of `pip install annvq`.
 CORE := tests/contract tests/io tests/storage tests/index/test_attributes.py tests/index/test_filters.py \
 	tests/index/test_changing_indexes.py tests/cli/test_build_and_search.py tests/test_vectors.py
@@ -35,7 +36,7 @@ ANN := --every-mode --threads $$(nproc) --recipe fast
 PEERS := symphonyqg,lorann,rabitqlib,glass,vsag,faiss,scann,hnswlib,usearch,svs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-integrations test-lowest test-paths lint docs soak bench tables clean
+.PHONY: help demo test test-integrations test-gpu test-lowest test-paths lint docs soak bench tables clean
 
 help: ## Say what there is to make
 	@grep -hE '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -54,6 +55,11 @@ test-integrations: $(INTEGRATIONS_READY) $(PYLATE_READY) ## Run other libraries'
 test-lowest: $(LOWEST_READY) ## Run the tests of the core with the lowest versions that pyproject.toml declares
 	NUMBA_CACHE_DIR=$(abspath $(LOWEST)/kernels) $(LOWEST)/bin/python -m pytest -m "not data and not slow" \
 		-n auto --maxprocesses 4 --dist worksteal $(CORE)
+
+test-gpu: $(TEST_READY) ## Run the GPU's kernels in Triton's interpreter, and compile them for three generations of GPUs
+	rm -rf $(LAUNCHES) && mkdir -p $(LAUNCHES)
+	TRITON_INTERPRET=1 ANNVQ_LAUNCHES=$(LAUNCHES) $(BIN)/python -m pytest tests/gpu -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python tests/gpu/cubins.py $(LAUNCHES)
 
 test-paths: $(TEST_READY) ## Compare results under other instruction sets of annvq, torch, NumPy and its BLAS
 	$(BIN)/python -m pytest tests/test_code_paths.py -n auto --maxprocesses 4

@@ -17,6 +17,8 @@
     │   ├── CorruptIndexError(ValueError)  bytes that are not what was written
     │   └── VersionError(ValueError)    written by a newer, or no longer readable, version
     ├── DataFormatError(ValueError)     an input file that is not in the format it should be
+    ├── DeviceError(RuntimeError)       no GPU that can be used, or one that cannot hold what it should
+    │   └── DeviceMemoryError(MemoryError)  more memory of a GPU than there is
     └── MissingExtraError(ImportError)  an optional dependency is not installed
 
 A message says what was expected, what was given and, if there is one, the way out.
@@ -95,6 +97,14 @@ class VersionError(StorageError, ValueError):
 
 class DataFormatError(AnnvqError, ValueError):
     """An input file is not in the format that it should have."""
+
+
+class DeviceError(AnnvqError, RuntimeError):
+    """There is no GPU that can be used, or it cannot do what was asked for."""
+
+
+class DeviceMemoryError(DeviceError, MemoryError):
+    """A GPU has less free memory than is needed, or than it was allowed to take."""
 
 
 class MissingExtraError(AnnvqError, ImportError):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import importlib
+from typing import Any
 
 import numpy as np
 
@@ -18,13 +19,11 @@ from annvq.index.search.params import SearchParams, checked
 from annvq.index.search.rangesearch import range_search
 from annvq.index.search.stages import search
 from annvq.index.search.tune import TuneReport, tune
+from annvq.index.search.view import View
 from annvq.index.versions import figures
 from annvq.index.versions.commit import Version
 from annvq.index.versions.export import VectorColumn, single_vectors
 from annvq.kernels import threads as pool
-
-if TYPE_CHECKING:
-    pass
 
 
 class Index(BaseIndex):
@@ -156,7 +155,7 @@ class Index(BaseIndex):
         default = now.depth if params is None else checked(params)
         if traces is not None:
             traces[0].ends("filter")
-        elif view.fused is not None and columns is None and not offset:
+        elif self._in_one_call and columns is None and not offset and view.fused is not None:
             hits = view.fused.search_few(queries, k, nprobe, rerank, default, threads)
             if hits is not None:
                 return hits
@@ -169,7 +168,7 @@ class Index(BaseIndex):
         found = min(offset + k, allowed)
         candidates = max(depth.rerank, 2 * (offset + k)) if rerank is None else depth.rerank
         depth = SearchParams(depth.nprobe, min(candidates, allowed))  # pools are as large as they are asked to be
-        scores, rows = search(view, matrix, found, depth, pool.resolve(threads), traces=traces)
+        scores, rows = self._search(now, view, matrix, found, depth, pool.resolve(threads), traces)
         hits = shown(snapshot, scores, rows, k, offset, now.trained.metric, columns)
         if traces is not None:
             hits.explain = Explanation.of(view.strategy, traces, len(matrix))
@@ -218,11 +217,62 @@ class Index(BaseIndex):
         depth = now.depth_for(nprobe, None)
         least = as_number("radius", radius) * (-1 if now.trained.l2 else 1)
         view = now.narrowed(filter)
-        found = [range_search(view, matrix[q : q + 1], least, depth.nprobe) for q in range(len(matrix))]
+        found = [self._range_search(now, view, matrix[q : q + 1], least, depth.nprobe) for q in range(len(matrix))]
         offsets = offsets_of([len(scores) for scores, _ in found])
         scores = np.concatenate([np.empty(0, np.float32), *(scores for scores, _ in found)])
         rows = np.concatenate([np.empty(0, np.int64), *(rows for _, rows in found)])
         return RangeHits(offsets, view.snapshot.take_ids(rows), scores)
+
+    _in_one_call = True  # where a kernel does a whole search (`annvq.index.search.fused`)
+
+    def _search(
+        self, now: Version, view: View, queries: np.ndarray, k: int, depth: SearchParams, threads: int,
+        traces: list[Trace] | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+        """Search a view of a version, as `annvq.index.search.stages.search` does."""
+        return search(view, queries, k, depth, threads, traces=traces)
+
+    def _range_search(
+        self, now: Version, view: View, query: np.ndarray, least: float, nprobe: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Search within a radius, as `annvq.index.search.rangesearch.range_search` does."""
+        return range_search(view, query, least, nprobe)
+
+    def to(self, device: Any, *, device_bytes: int | None = None) -> Index:
+        """Return the index on another device: on a GPU, searches return the same hits and scores, to the bit.
+
+        Codes are copied to the GPU's memory, and refine rows too if they fit; otherwise these are copied to page-locked
+        memory of the host, from where the GPU reads those that it needs. The index that is returned shares the rows of
+        this one: what is added or removed through either is seen by both, and only new segments are copied.
+
+        Parameters
+        ----------
+        device
+            "cuda", "cuda:1" for the second GPU, a torch.device, or "cpu".
+        device_bytes
+            The most bytes of the GPU's memory that the index may take, searches included; by default all that is free.
+
+        Raises
+        ------
+        MissingExtraError
+            torch or Triton is not installed: ``pip install 'annvq[gpu]'``.
+        DeviceError
+            There is no such GPU, it or its driver is too old, or the index has codes that are searched on the CPU only.
+        DeviceMemoryError
+            Even the codes do not fit; the message says how many rows would.
+        ParameterError
+            An argument is not one that is accepted.
+
+        Examples
+        --------
+        >>> index = annvq.build(np.eye(4), "flat")
+        >>> index.to("cpu")
+        Index(n=4, dim=4, metric='ip', recipe='flat')
+
+        """
+        if str(device) == "cpu":
+            return self if type(self) is Index else Index(self.rows)
+        return importlib.import_module("annvq.gpu.index").GpuIndex(self.rows, device, device_bytes)
 
     def tune(self, queries: Any = None, k: int = 10, recall: float = 0.95, *, threads: int | None = None) -> TuneReport:
         """Find the fastest nprobe and rerank that reach a recall on some queries, and make them the default.
@@ -277,7 +327,11 @@ class Index(BaseIndex):
         if len(matrix) == 0 or now.snapshot.live_count == 0:
             raise ParameterError(f"tuning needs queries and vectors, got {len(matrix)} and {now.snapshot.live_count}")
         k, recall = as_count("k", k), as_number("recall", recall, above=0, most=1)
-        report = tune(now.trained, now.snapshot, matrix, k, recall, pool.resolve(threads), own)
+
+        def find(some: np.ndarray, k: int, depth: SearchParams, threads: int) -> np.ndarray:
+            return self._search(now, now.view, some, k, depth, threads)[1]
+
+        report = tune(now.trained, now.snapshot, matrix, k, recall, pool.resolve(threads), find, own)
         self.rows.set_depth(report.params)
         return report
 

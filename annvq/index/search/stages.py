@@ -65,7 +65,7 @@ def search(
     """
     if k == 0 or len(queries) == 0:
         return np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
-    keep = _pool_depth(view, k, depth)
+    keep = pool_depth(view, k, depth)
     few, nprobe = view.few, view.lists(depth.nprobe)
     if few is not None:
         keep = max(1, len(few))
@@ -110,7 +110,8 @@ def _answer_zero_queries(snapshot: Snapshot, queries: np.ndarray, scores: np.nda
         scores[zero], rows[zero] = 0.0, passing[least]
 
 
-def _pool_depth(view: View, k: int, depth: SearchParams) -> int:
+def pool_depth(view: View, k: int, depth: SearchParams) -> int:
+    """Return how many rows a scan must keep for the k best."""
     if view.trained.rescores:
         return max(k, view.candidates(depth.rerank))
     return view.trained.codes.pool_depth(k)

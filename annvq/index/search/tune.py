@@ -12,8 +12,6 @@ import numpy as np
 from annvq.errors import ParameterError
 from annvq.index.rows.snapshot import Snapshot
 from annvq.index.search.params import SearchParams
-from annvq.index.search.stages import search
-from annvq.index.search.view import View
 from annvq.index.trained import Trained
 
 _PASSES = 3
@@ -68,13 +66,15 @@ def tune(
     k: int,
     target: float,
     threads: int,
+    find: Callable[[np.ndarray, int, SearchParams, int], np.ndarray],
     own: np.ndarray | None = None,
 ) -> TuneReport:
     """Sweep nprobe and rerank on ``queries (nq, d)``, see `TuneReport`.
 
     For every number of candidates the smallest sufficient nprobe is found by doubling and bisection, because
     recall rises with both; of a graph, which has no lists, the shortest sufficient queue is. Where rows of the index
-    are the queries, ``own`` (nq,) int64 says which, and none of them counts among its own neighbours.
+    are the queries, ``own`` (nq,) int64 says which, and none of them counts among its own neighbours. ``find`` returns the
+    best k rows (nq, k) int64 of queries at a depth, with so many threads.
 
     Raises
     ------
@@ -85,12 +85,12 @@ def tune(
     if k >= snapshot.live_count:
         message = f"tuning needs more rows than k: k={k}, the index holds {snapshot.live_count}"
         raise ParameterError(message)
-    view, everything = View(trained, snapshot), SearchParams(trained.nlist, snapshot.live_count)
+    everything = SearchParams(trained.nlist, snapshot.live_count)
 
     def found(depth: SearchParams) -> np.ndarray:
         if own is None:
-            return search(view, queries, k, depth, threads)[1]
-        return _without(search(view, queries, k + 1, depth, threads)[1], own)
+            return find(queries, k, depth, threads)
+        return _without(find(queries, k + 1, depth, threads), own)
 
     truth = found(everything)
     measured: dict[SearchParams, Measured] = {}
@@ -108,7 +108,7 @@ def tune(
     if not reached:
         best = max(measured.values(), key=lambda one: (one.recall, -one.nprobe, -one.rerank))
         candidates = [SearchParams(best.nprobe, best.rerank)]
-    speeds = _queries_per_second(view, queries, k, candidates)
+    speeds = _queries_per_second(find, queries, k, candidates)
     for depth, qps in speeds.items():
         measured[depth] = replace(measured[depth], qps=qps)
     fast_enough = (1 - _NOISE) * max(speeds.values())
@@ -173,7 +173,10 @@ def recall_of(rows: np.ndarray, truth: np.ndarray) -> float:
 
 
 def _queries_per_second(
-    view: View, queries: np.ndarray, k: int, depths: list[SearchParams]
+    find: Callable[[np.ndarray, int, SearchParams, int], np.ndarray],
+    queries: np.ndarray,
+    k: int,
+    depths: list[SearchParams],
 ) -> dict[SearchParams, float]:
     """Time one query per call on one thread: the best of some passes over at most 256 queries.
 
@@ -186,7 +189,7 @@ def _queries_per_second(
         for depth in depths:
             start = time.perf_counter()
             for q in range(len(some)):
-                search(view, some[q : q + 1], k, depth, 1)
+                find(some[q : q + 1], k, depth, 1)
             if turn:
                 best[depth] = min(best[depth], time.perf_counter() - start)
     return {depth: len(some) / seconds for depth, seconds in best.items()}

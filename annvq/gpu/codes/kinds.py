@@ -1,0 +1,32 @@
+"""What stands for each kind of code and refine store on a device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from annvq.errors import DeviceError
+from annvq.gpu.codes.kind import ResidentCodes, ResidentRefine
+from annvq.gpu.codes.rows import ResidentRows
+from annvq.index.codes.rowstore import RowStore
+from annvq.index.trained import Trained
+
+_CODES: dict[type, Any] = {RowStore: ResidentRows}
+_REFINES: dict[type, Any] = {RowStore: ResidentRows}
+
+
+def codes_on(trained: Trained, device: torch.device) -> ResidentCodes:
+    """Return how an index's codes lie on a device (DeviceError for kinds that are searched on the CPU only)."""
+    kind = _CODES.get(type(trained.codes))
+    if kind is None:
+        raise DeviceError(
+            f"recipe {trained.recipe.name!r}: codes of kind {trained.kind.name!r} are searched on the CPU only; "
+            "recipes of lists, such as 'fast' and 'ivf-flat', can be moved to a GPU"
+        )
+    return kind(trained.codes, device)
+
+
+def refine_on(trained: Trained, device: torch.device) -> ResidentRefine | None:
+    """Return how an index's refine store lies on a device, or None if it has none."""
+    return None if trained.refine is None else _REFINES[type(trained.refine)](trained.refine, device)

@@ -1,0 +1,115 @@
+"""Scan of rows that are stored as floats or as 8-bit scalars, scored in the order of `annvq.kernels.vectors.dots`."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from annvq.gpu.kernels.append import _append
+from annvq.gpu.kernels.order import _hsum, _packed
+
+
+@triton.jit
+def _numbers(rows, at, lanes, first, d, minimum, step, CODED: tl.constexpr):
+    """Return 16 numbers of each of some rows, which begin at elements ``at``, from dimension ``first`` on."""
+    inside = first + lanes < d
+    numbers = tl.load(rows + at[:, None] + (first + lanes)[None, :], mask=inside[None, :], other=0).to(tl.float32)
+    if CODED:
+        lowest, steps = tl.load(minimum + first + lanes), tl.load(step + first + lanes)
+        numbers = tl.math.fma(numbers, steps[None, :] + tl.zeros_like(numbers), lowest[None, :] + tl.zeros_like(numbers))
+    return numbers
+
+
+@triton.jit
+def scan_rows(
+    queries, width, rows, d, minimum, step, asking, begins, ends, visits, visit_ends, allow, ranks, entries, counts,
+    thresholds, capacity, CODED: tl.constexpr, L2: tl.constexpr, FILTERED: tl.constexpr, QUERIES: tl.constexpr,
+    ROWS: tl.constexpr,
+):  # fmt: skip
+    """Score rows for the queries that visit them, and append those that reach the thresholds to the pools.
+
+    Parameters
+    ----------
+    queries, width
+        (nq, width) float32, padded with zeros to a multiple of 16.
+    rows, d
+        (n, d) float32, float16 or uint8.
+    minimum, step
+        (width,) float32 if rows are codes (CODED): what code 0 stands for, and the step from code to code.
+    asking, begins, ends, visits, visit_ends
+        `annvq.gpu.plan.Work`, for at most QUERIES and ROWS.
+    allow
+        (n,) uint8, not 0 for rows that may be returned, if FILTERED.
+    ranks
+        (n,) int32, of the rows' keys.
+    entries, counts, thresholds, capacity
+        `annvq.gpu.pool.Pool`.
+    L2
+        Whether scores are minus squared distances rather than inner products.
+
+    """
+    program = tl.program_id(0)
+    first, end = tl.load(visits + program), tl.load(visit_ends + program)
+    visit = first + tl.arange(0, QUERIES)
+    asked = visit < end
+    query = tl.load(asking + visit, mask=asked, other=0).to(tl.int64)
+    row = tl.load(begins + program) + tl.arange(0, ROWS)
+    inside = row < tl.load(ends + program)
+    row = tl.where(inside, row, 0)
+    lanes = tl.arange(0, 16)
+    total = tl.zeros([QUERIES, ROWS, 16], tl.float32)
+    for i in range(0, d, 16):
+        x = tl.load(queries + (query * width)[:, None] + (i + lanes)[None, :])[:, None, :] + tl.zeros_like(total)
+        y = _numbers(rows, row * d, lanes, i, d, minimum, step, CODED)[None, :, :] + tl.zeros_like(total)
+        if L2:
+            x = x - y
+            y = x
+        total = tl.math.fma(x, y, total)
+    scores = tl.reshape(_hsum(tl.reshape(total, [QUERIES * ROWS, 16]), QUERIES * ROWS), [QUERIES, ROWS])
+    if L2:
+        scores = -scores
+    if FILTERED:
+        inside = inside & (tl.load(allow + row, mask=inside, other=0) != 0)
+    candidates = _packed(scores, tl.load(ranks + row, mask=inside, other=0)[None, :])
+    threshold = tl.load(thresholds + query, mask=asked, other=0)
+    wanted = asked[:, None] & inside[None, :] & (candidates >= threshold[:, None]) & (scores == scores)
+    _append(candidates, wanted, query, entries, counts, capacity)
+
+
+@triton.jit
+def rescore_rows(
+    queries, width, rows, n, d, minimum, step, places, places_of_query, base, scores, CODED: tl.constexpr,
+    L2: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """Score the candidates of every query that lie among these rows.
+
+    Parameters
+    ----------
+    queries, width, rows, d, minimum, step, CODED, L2
+        The same as for `scan_rows`.
+    places, places_of_query
+        (nq, places_of_query) int64, the index-wide rows of candidates, -1 where there is none.
+    n, base
+        The number of rows, and the index-wide number of row 0.
+    scores
+        Output, (nq, places_of_query) float32; those of other rows stay as they are.
+
+    """
+    query = tl.program_id(0).to(tl.int64)
+    place = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
+    row = tl.load(places + query * places_of_query + place, mask=place < places_of_query, other=-1) - base
+    inside = (row >= 0) & (row < n)
+    row = tl.where(inside, row, 0)
+    lanes = tl.arange(0, 16)
+    total = tl.zeros([ROWS, 16], tl.float32)
+    for i in range(0, d, 16):
+        x = tl.load(queries + query * width + i + lanes)[None, :] + tl.zeros_like(total)
+        y = _numbers(rows, row * d, lanes, i, d, minimum, step, CODED)
+        if L2:
+            x = x - y
+            y = x
+        total = tl.math.fma(x, y, total)
+    score = _hsum(total, ROWS)
+    if L2:
+        score = -score
+    tl.store(scores + query * places_of_query + place, score, mask=inside)

@@ -1,0 +1,40 @@
+"""Launching kernels: the one place that knows of grids, options and the device of the arguments."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+
+
+def launch(kernel: Any, programs: int | tuple[int, ...], *arguments: Any, warps: int = 4, **constants: Any) -> None:
+    """Run a Triton kernel in so many programs; none if a number is 0.
+
+    Parameters
+    ----------
+    kernel
+        What ``triton.jit`` made.
+    programs
+        The sizes of the grid: the first at most 2^31 - 1, two more at most 65,535.
+    arguments
+        Tensors on one device, C-contiguous unless the kernel takes strides, and numbers.
+    warps
+        Groups of 32 threads per program.
+    constants
+        The kernel's compile-time constants.
+
+    """
+    grid = (programs,) if isinstance(programs, int) else programs
+    if min(grid) > 0:
+        run(kernel, grid, arguments, warps, constants)
+
+
+def run(kernel: Any, grid: tuple[int, ...], arguments: tuple, warps: int, constants: dict[str, Any]) -> None:
+    """Run a kernel on the device of its first tensor, in that device's current stream.
+
+    Multiplications and additions are not fused but where a kernel says so: sums have to be those of the CPU.
+    """
+    device = next(one.device for one in arguments if isinstance(one, torch.Tensor))
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        kernel[grid](*arguments, **constants, num_warps=warps, enable_fp_fusion=False)
