@@ -50,22 +50,35 @@ class Pool:
         """The number of places of a pool."""
         return self.entries.shape[1]
 
-    def fill(self, scan: Callable[[], None]) -> None:
+    def fill(self, scan: Callable[[], bool], decide: Callable[[torch.Tensor], None]) -> None:
         """Run what appends candidates, and leave the best in the pools.
 
         If a pool overflows, what it holds still says how good the best are at least: with that threshold, the scan is
         run again, until everything that reaches it fits.
+
+        Parameters
+        ----------
+        scan
+            Appends candidates, and returns whether their scores are only bounds of the scores that count, which are no
+            larger.
+        decide
+            Gives scores to what was appended with bounds, which is what lies beyond the given counts (nq,) int32.
+
         """
         before = self.counts.clone()
-        scan()
-        while int((most := self.counts.max()) if len(self.counts) else 0) > self.capacity:
+        while True:
+            proposed = scan()
+            filled = int(self.counts.max()) if len(self.counts) else 0
+            if proposed and filled:
+                decide(before)
+            if filled <= self.capacity:
+                break
             full = self.counts > self.capacity
             reached = torch.topk(self.entries, self.keep, dim=1).values[:, -1]
             self.thresholds = torch.where(full, torch.maximum(self.thresholds, reached), self.thresholds)
             self.counts = before.clone()
             self._clear_beyond(before)
-            scan()
-        self._settle(int(most) if len(self.counts) else 0)
+        self._settle(filled)
 
     def _clear_beyond(self, counts: torch.Tensor) -> None:
         places = torch.arange(self.capacity, device=counts.device)

@@ -130,17 +130,34 @@ def _scanned(
     wanted = keep * resident.trained.codes.copies
     pool = Pool.empty(len(probes.lists), wanted, _capacity(wanted), resident.device)
     lists, per_rank, pieces = _ranks(segments, probes)
+
+    def decide(counts: torch.Tensor) -> None:
+        _decide(resident, segments, prepared, pool, counts)
+
     for slab in slabs(per_rank, pool.capacity - wanted, wanted):
         visits = Visits(lists[:, slab], pieces)
 
-        def scan(visits: Visits = visits) -> None:
-            for segment in segments:
-                resident.codes.scan(prepared, segment, visits, pool)
+        def scan(visits: Visits = visits) -> bool:
+            return any([resident.codes.scan(prepared, segment, visits, pool) for segment in segments])
 
-        pool.fill(scan)
+        pool.fill(scan, decide)
     if resident.trained.codes.copies > 1:
         pool.drop_repeats(keep)
     return pool
+
+
+def _decide(
+    resident: Resident, segments: list[ResidentSegment], prepared: Any, pool: Pool, counts: torch.Tensor
+) -> None:
+    """Give the scores of the CPU's scan to what was appended to the pools beyond ``counts`` (nq,)."""
+    first, last = int(counts.min()), min(int(pool.counts.max()), pool.capacity)
+    entries = pool.entries[:, first:last]
+    is_new = (torch.arange(first, last, device=entries.device) >= counts[:, None]) & (entries != NOTHING)
+    places = _rows_of(resident, entries).masked_fill(~is_new, -1)
+    scores = torch.full(places.shape, -torch.inf, dtype=torch.float32, device=entries.device)
+    for segment in segments:
+        resident.codes.scan_scores(prepared, segment, places, scores)
+    pool.entries[:, first:last] = torch.where(is_new, packed(scores, ranks_of(entries)), entries)
 
 
 def _ranks(segments: list[ResidentSegment], probes: ResidentProbes) -> tuple[torch.Tensor, list[int], bool]:

@@ -106,8 +106,16 @@ class ResidentCodes(Protocol):
         """Return what the scan of the probed lists needs of rotated queries (nq, d) float32."""
         ...
 
-    def scan(self, prepared: Any, segment: ResidentSegment, visits: Visits, pool: Pool) -> None:
-        """Append the rows of the visited lists that reach the thresholds to the pool."""
+    def scan(self, prepared: Any, segment: ResidentSegment, visits: Visits, pool: Pool) -> bool:
+        """Append the rows of the visited lists that reach the thresholds to the pool.
+
+        The result says whether rows were only proposed: appended are then all rows for which a bound of the score
+        reaches the threshold, with that bound, and `scan_scores` has the last word.
+        """
+        ...
+
+    def scan_scores(self, prepared: Any, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor) -> None:
+        """Write the scores that the CPU's scan gives to the segment's rows among ``places``, as `rescore` does."""
         ...
 
     def rescore(self, prepared: Any, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor) -> None:

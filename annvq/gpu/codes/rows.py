@@ -50,7 +50,7 @@ class ResidentRows:
         minimum, step = self.store.affine
         return uploaded(np.asarray(minimum), self.device), uploaded(np.asarray(step), self.device)
 
-    def scan(self, queries: torch.Tensor, segment: ResidentSegment, visits: Visits, pool: Pool) -> None:
+    def scan(self, queries: torch.Tensor, segment: ResidentSegment, visits: Visits, pool: Pool) -> bool:
         """Score all rows of the visited lists."""
         share = 1 if not visits.pieces else min(8, 1 << (len(queries) - 1).bit_length())
         work = segment.work(visits, _ROWS, share)
@@ -60,12 +60,19 @@ class ResidentRows:
             segment.ranks, pool.entries, pool.counts, pool.thresholds, pool.capacity, CODED=self.store.kind == "sq8",
             L2=self.store.l2, FILTERED=segment.allow is not None, QUERIES=share, ROWS=_ROWS,
         )  # fmt: skip
+        return False
 
     def narrow(
         self, queries: torch.Tensor, segments: list[ResidentSegment], places: torch.Tensor, k: int, ranks: torch.Tensor
     ) -> torch.Tensor:
         """Drop nothing: all candidates are scored with all that is stored."""
         return places
+
+    def scan_scores(
+        self, queries: torch.Tensor, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
+    ) -> None:
+        """Do what `rescore` does: a scan's scores are final."""
+        self.rescore(queries, segment, places, scores)
 
     def rescore(
         self, queries: torch.Tensor, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
