@@ -23,6 +23,7 @@ LAYERS = (
     ("evaluation", "hybrid", "interop", "multivector"),
     ("annvq", "recipes"),
     ("collection",),
+    ("gpu",),
     ("index",),
     ("hits",),
     ("codebooks",),
@@ -45,6 +46,7 @@ ALSO = {
     "demo": {"rich"},
     # Whoever imports such a module uses that library.
     "integrations": {"beir", "haystack", "langchain_core", "llama_index", "pylate", "scipy", "sklearn", "txtai"},
+    "gpu": {"torch", "triton"},  # device.py, which looks for both, imports neither
     "learn": {"torch"},
     "tables": {"torch"},
 }

@@ -52,3 +52,12 @@ def test_changes(vectors, queries):
     same(there.search(queries, 4), index.search(queries, 4))
     index.add(vectors[:40] + 0.1)
     same(there.search(queries, 4), index.search(queries, 4))
+
+
+@pytest.mark.parametrize("metric", ["ip", "l2"])
+@pytest.mark.parametrize("recipe", ["flat", "SQ8", "SQfp16", "IVF4,Flat"])
+def test_many_queries_are_proposed_on_tensor_cores(recipe, metric, vectors):
+    index = annvq.build(vectors[:150], recipe, metric=metric)
+    queries = vectors[:20] + np.float32(0.01)
+    queries[:3] = vectors[:3]
+    same(index.to("interpreter").search(queries, 5, nprobe=4), index.search(queries, 5, nprobe=4))

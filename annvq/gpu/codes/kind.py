@@ -73,6 +73,11 @@ class Visits:
     lists: torch.Tensor
     pieces: bool
 
+    def queries_per_list(self, segment: ResidentSegment) -> float:
+        """Return how many queries read a list of a segment, on average over lists; all read every piece."""
+        nlist = len(segment.offsets) - 1
+        return len(self.lists) if self.pieces else self.lists.numel() / max(1, nlist)
+
 
 @dataclass(frozen=True)
 class ResidentProbes:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from annvq.gpu.codes.kind import ResidentProbes, ResidentSegment, Visits
+from annvq.gpu.kernels.propose_rows import ADDING, LEAST, ROUNDING, fill_norms, propose_rows
 from annvq.gpu.kernels.scan_rows import rescore_rows, scan_rows
 from annvq.gpu.launch import launch
 from annvq.gpu.pool import Pool
@@ -16,8 +18,18 @@ from annvq.gpu.upload import uploaded
 from annvq.index.codes.rowstore import RowStore
 from annvq.index.rows.segment import Segment
 
+SCANNED, _NORMS = "codes", "codes.norms"  # sections
 _LANES = 16
 _ROWS, _RESCORED = 64, 16  # of one program
+_TILE_ROWS, _TILE_QUERIES, _TILE_DIMS = 128, 64, 64  # of one program that multiplies on tensor cores
+_MANY = 16  # queries per list from which on tensor cores propose rows
+
+
+class PreparedRows(NamedTuple):
+    """Queries as kernels take them."""
+
+    queries: torch.Tensor  # (nq, width) float32, padded with zeros to a multiple of 16
+    norms: torch.Tensor  # (nq,) float32
 
 
 @dataclass(frozen=True)
@@ -37,30 +49,45 @@ class ResidentRows:
         return {"fp32": 4, "fp16": 2, "sq8": 1}[self.store.kind] * self.store.dim
 
     def upload(self, segment: Segment, *, on_host: bool = False) -> dict[str, torch.Tensor]:
-        """Return the rows as they are."""
-        rows = segment.arrays[self.store.section]
-        return {self.store.section: uploaded(rows, self.device, on_host=on_host)}
+        """Return the rows as they are, and for scans their lengths."""
+        rows = uploaded(segment.arrays[self.store.section], self.device, on_host=on_host)
+        if self.store.section != SCANNED:
+            return {self.store.section: rows}
+        norms = torch.empty(segment.n, dtype=torch.float32, device=self.device)
+        launch(
+            fill_norms, -(-segment.n // _TILE_DIMS), rows, segment.n, self.store.dim, *self._affine, norms,
+            CODED=self.store.kind == "sq8", ROWS=_TILE_DIMS, DIMS=_TILE_DIMS,
+        )  # fmt: skip
+        return {self.store.section: rows, _NORMS: norms}
 
-    def prepare(self, queries: torch.Tensor, probes: ResidentProbes) -> torch.Tensor:
-        """Return the queries, padded with zeros to a multiple of 16 dimensions."""
-        return _padded(queries)
+    def prepare(self, queries: torch.Tensor, probes: ResidentProbes) -> PreparedRows:
+        """Return the queries, padded, with their lengths."""
+        return PreparedRows(_padded(queries), torch.linalg.vector_norm(queries, dim=1))
 
     @cached_property
     def _affine(self) -> tuple[torch.Tensor, torch.Tensor]:
         minimum, step = self.store.affine
         return uploaded(np.asarray(minimum), self.device), uploaded(np.asarray(step), self.device)
 
-    def scan(self, queries: torch.Tensor, segment: ResidentSegment, visits: Visits, pool: Pool) -> bool:
-        """Score all rows of the visited lists."""
-        share = 1 if not visits.pieces else min(8, 1 << (len(queries) - 1).bit_length())
-        work = segment.work(visits, _ROWS, share)
-        launch(
-            scan_rows, work.programs, queries, queries.shape[1], segment.sections[self.store.section], self.store.dim,
-            *self._affine, work.queries, work.begins, work.ends, work.visits, work.visit_ends, segment.mask(),
-            segment.ranks, pool.entries, pool.counts, pool.thresholds, pool.capacity, CODED=self.store.kind == "sq8",
-            L2=self.store.l2, FILTERED=segment.allow is not None, QUERIES=share, ROWS=_ROWS,
-        )  # fmt: skip
-        return False
+    def scan(self, prepared: PreparedRows, segment: ResidentSegment, visits: Visits, pool: Pool) -> bool:
+        """Score all rows of the visited lists or, for many queries, propose those that may be among the best."""
+        queries, norms = prepared
+        many = visits.queries_per_list(segment) >= _MANY
+        shape = (_TILE_ROWS, _TILE_QUERIES) if many else (_ROWS, _shared_by(len(queries)) if visits.pieces else 1)
+        work = segment.work(visits, *shape)
+        rows, width = segment.sections[self.store.section], queries.shape[1]
+        target = (segment.mask(), segment.ranks, pool.entries, pool.counts, pool.thresholds, pool.capacity)
+        which = (work.queries, work.begins, work.ends, work.visits, work.visit_ends)
+        form = {"CODED": self.store.kind == "sq8", "L2": self.store.l2, "FILTERED": segment.allow is not None}
+        form |= {"QUERIES": shape[1], "ROWS": shape[0]}
+        if many:
+            launch(
+                propose_rows, work.programs, queries, norms, width, rows, segment.sections[_NORMS], self.store.dim,
+                *self._affine, *which, *target, ROUNDING, ADDING * self.store.dim, LEAST, **form, DIMS=_TILE_DIMS,
+            )  # fmt: skip
+        else:
+            launch(scan_rows, work.programs, queries, width, rows, self.store.dim, *self._affine, *which, *target, **form)
+        return many
 
     def narrow(
         self, queries: torch.Tensor, segments: list[ResidentSegment], places: torch.Tensor, k: int, ranks: torch.Tensor
@@ -69,21 +96,26 @@ class ResidentRows:
         return places
 
     def scan_scores(
-        self, queries: torch.Tensor, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
+        self, prepared: PreparedRows, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
     ) -> None:
         """Do what `rescore` does: a scan's scores are final."""
-        self.rescore(queries, segment, places, scores)
+        self.rescore(prepared, segment, places, scores)
 
     def rescore(
-        self, queries: torch.Tensor, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
+        self, queries: PreparedRows | torch.Tensor, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
     ) -> None:
         """Score candidates with the stored rows."""
-        queries = _padded(queries)
+        queries = queries.queries if isinstance(queries, PreparedRows) else _padded(queries)
         launch(
             rescore_rows, (len(queries), -(-places.shape[1] // _RESCORED)), queries, queries.shape[1],
             segment.sections[self.store.section], segment.n, self.store.dim, *self._affine, places, places.shape[1],
             segment.base, scores, CODED=self.store.kind == "sq8", L2=self.store.l2, ROWS=_RESCORED,
         )  # fmt: skip
+
+
+def _shared_by(queries: int) -> int:
+    """Return how many of some queries, which all read the same rows, a program takes."""
+    return min(8, 1 << (queries - 1).bit_length())
 
 
 def _padded(queries: torch.Tensor) -> torch.Tensor:

@@ -11,11 +11,12 @@ from annvq.gpu.kernels.order import _hsum, _packed
 
 @triton.jit
 def _numbers(rows, at, lanes, first, d, minimum, step, CODED: tl.constexpr):
-    """Return 16 numbers of each of some rows, which begin at elements ``at``, from dimension ``first`` on."""
+    """Return numbers of some rows, which begin at elements ``at``, of the dimensions ``first + lanes``; zero beyond d."""
     inside = first + lanes < d
     numbers = tl.load(rows + at[:, None] + (first + lanes)[None, :], mask=inside[None, :], other=0).to(tl.float32)
     if CODED:
-        lowest, steps = tl.load(minimum + first + lanes), tl.load(step + first + lanes)
+        lowest = tl.load(minimum + first + lanes, mask=inside, other=0.0)
+        steps = tl.load(step + first + lanes, mask=inside, other=0.0)
         numbers = tl.math.fma(numbers, steps[None, :] + tl.zeros_like(numbers), lowest[None, :] + tl.zeros_like(numbers))
     return numbers
 
@@ -100,16 +101,17 @@ def rescore_rows(
     row = tl.load(places + query * places_of_query + place, mask=place < places_of_query, other=-1) - base
     inside = (row >= 0) & (row < n)
     row = tl.where(inside, row, 0)
-    lanes = tl.arange(0, 16)
-    total = tl.zeros([ROWS, 16], tl.float32)
-    for i in range(0, d, 16):
-        x = tl.load(queries + query * width + i + lanes)[None, :] + tl.zeros_like(total)
-        y = _numbers(rows, row * d, lanes, i, d, minimum, step, CODED)
+    if tl.max(inside.to(tl.int32), axis=0) > 0:
+        lanes = tl.arange(0, 16)
+        total = tl.zeros([ROWS, 16], tl.float32)
+        for i in range(0, d, 16):
+            x = tl.load(queries + query * width + i + lanes)[None, :] + tl.zeros_like(total)
+            y = _numbers(rows, row * d, lanes, i, d, minimum, step, CODED)
+            if L2:
+                x = x - y
+                y = x
+            total = tl.math.fma(x, y, total)
+        score = _hsum(total, ROWS)
         if L2:
-            x = x - y
-            y = x
-        total = tl.math.fma(x, y, total)
-    score = _hsum(total, ROWS)
-    if L2:
-        score = -score
-    tl.store(scores + query * places_of_query + place, score, mask=inside)
+            score = -score
+        tl.store(scores + query * places_of_query + place, score, mask=inside)
