@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from threading import Lock
 from typing import Any
 
 import torch
+
+
+_INTERPRETER = Lock()  # it changes Triton's language for as long as a kernel runs
 
 
 def launch(kernel: Any, programs: int | tuple[int, ...], *arguments: Any, warps: int = 4, **constants: Any) -> None:
@@ -36,5 +39,5 @@ def run(kernel: Any, grid: tuple[int, ...], arguments: tuple, warps: int, consta
     Multiplications and additions are not fused but where a kernel says so: sums have to be those of the CPU.
     """
     device = next(one.device for one in arguments if isinstance(one, torch.Tensor))
-    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+    with torch.cuda.device(device) if device.type == "cuda" else _INTERPRETER:
         kernel[grid](*arguments, **constants, num_warps=warps, enable_fp_fusion=False)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +11,8 @@ import torch
 from annvq.errors import DeviceError, DeviceMemoryError
 from annvq.gpu.codes.kind import ResidentCodes, ResidentRefine, ResidentSegment
 from annvq.gpu.codes.kinds import codes_on, refine_on
-from annvq.gpu.kernels.order import MOST_ROWS
+from annvq.gpu.kernels.order import MOST_ROWS, NOTHING, packed, ranks_of
+from annvq.gpu.shares import check_sharing, share_of
 from annvq.gpu.upload import uploaded
 from annvq.index.rows.segment import Segment
 from annvq.index.rows.snapshot import Snapshot
@@ -42,6 +44,8 @@ class Resident:
         Memory that searches may take beside.
     refine_on_host
         Whether refine rows are in memory of the host.
+    share
+        Which share of the lists lies there, and of how many.
 
     """
 
@@ -55,7 +59,7 @@ class Resident:
     row_of_rank: torch.Tensor
     work_bytes: int
     refine_on_host: bool
-    masks: dict[int, torch.Tensor] = field(default_factory=dict)
+    share: tuple[int, int] = (0, 1)
 
     @property
     def bytes(self) -> int:
@@ -67,23 +71,51 @@ class Resident:
 
     def narrowed(self, snapshot: Snapshot) -> list[ResidentSegment]:
         """Return the segments as a search sees them whose ``snapshot`` may be narrowed by a filter."""
-        pairs = zip(self.segments, snapshot.segments, strict=True)
+        if snapshot is self.snapshot:
+            return self.segments
+        hosts = _shares(self.trained, snapshot, self.share)
         return [
-            ResidentSegment(host, own.offsets, own.ranks, self._mask(own, host), own.sections) for own, host in pairs
+            replace(own, host=host, allow=uploaded(host.allow, self.device) if len(host.allow) else None)
+            for own, host in zip(self.segments, hosts, strict=True)
         ]
 
-    def _mask(self, own: ResidentSegment, host: Segment) -> torch.Tensor | None:
-        if not len(host.allow):
-            return None
-        if host.allow is own.host.allow:
-            return own.allow
-        return uploaded(host.allow, self.device)
+    @property
+    def zero(self) -> float:
+        """What the CPU's kernels return for a score of zero, 0.0 or -0.0."""
+        return self.codes.zero if self.refine is None else self.refine.zero
+
+    def rows_of(self, candidates: torch.Tensor) -> torch.Tensor:
+        """Return the rows, int64, of candidates; -1 where there is none."""
+        ranks = ranks_of(candidates)
+        return torch.where(ranks < 0, ranks, self.row_of_rank[ranks.clamp(min=0)].long())
+
+    def candidates(self, scores: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """Return candidates of index-wide rows, int64, which may be -1 for none, with these scores."""
+        return packed(scores, self.ranks[places.clamp(min=0)]).masked_fill(places < 0, NOTHING)
+
+    def scored(
+        self, queries: torch.Tensor, segments: list[ResidentSegment], prepared: Any, places: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the best scores that there are of the rows ``places (nq, P)`` that lie here, -inf for others."""
+        queries, places = queries.to(self.device), places.to(self.device)
+        scores = torch.full(places.shape, -torch.inf, dtype=torch.float32, device=self.device)
+        for segment in segments:
+            if self.refine is not None:
+                self.refine.rescore(queries, segment, places, scores)
+            else:
+                self.codes.rescore(prepared, segment, places, scores)
+        return scores
 
 
 def moved(
-    trained: Trained, snapshot: Snapshot, device: torch.device, budget: int | None, earlier: Resident | None = None
+    trained: Trained,
+    snapshot: Snapshot,
+    device: torch.device,
+    budget: int | None,
+    earlier: Resident | None = None,
+    share: tuple[int, int] = (0, 1),
 ) -> Resident:
-    """Upload a snapshot; segments that ``earlier`` holds are taken from there.
+    """Upload a snapshot, or a share of its lists; segments that ``earlier`` holds are taken from there.
 
     Refine rows stay on the host, in page-locked memory, where the budget does not hold them.
 
@@ -98,12 +130,13 @@ def moved(
     if snapshot.rows > MOST_ROWS:
         raise DeviceError(f"{snapshot.rows:,} rows: a device numbers {MOST_ROWS:,}, share the lists among several")
     codes, refine = codes_on(trained, device), refine_on(trained, device)
-    on_host, left = _placed(trained, snapshot, codes, device, budget)
+    hosts = _shares(trained, snapshot, share)
+    on_host, left = _placed(trained, sum(host.n for host in hosts), codes, device, budget)
     try:
         ranks, row_of_rank = _order(snapshot, device)
         held = {} if earlier is None or earlier.refine_on_host != on_host else {id(s.host.ids): s for s in earlier.segments}
         segments = []
-        for host in snapshot.segments:
+        for host in hosts:
             own = held.get(id(host.ids))
             sections = own.sections if own is not None else codes.upload(host)
             if own is None and refine is not None:
@@ -116,14 +149,20 @@ def moved(
     except torch.cuda.OutOfMemoryError as error:
         raise DeviceMemoryError(f"{device}: out of memory while the index was moved there: {error}") from error
     work = int(min(_MOST_WORK, max(1 << 26, _WORK_SHARE * left)))
-    return Resident(trained, snapshot, device, codes, refine, segments, ranks, row_of_rank, work, on_host)
+    return Resident(trained, snapshot, device, codes, refine, segments, ranks, row_of_rank, work, on_host, share)
+
+
+def _shares(trained: Trained, snapshot: Snapshot, share: tuple[int, int]) -> list[Segment]:
+    if share == (0, 1):
+        return list(snapshot.segments)
+    check_sharing(trained)
+    return [share_of(segment, trained.layout, *share) for segment in snapshot.segments]
 
 
 def _placed(
-    trained: Trained, snapshot: Snapshot, codes: ResidentCodes, device: torch.device, budget: int | None
+    trained: Trained, rows: int, codes: ResidentCodes, device: torch.device, budget: int | None
 ) -> tuple[bool, int]:
     """Return whether refine rows stay on the host, and how many bytes are left (DeviceMemoryError)."""
-    rows = snapshot.rows
     coded = int(rows * (codes.bytes_per_row() + _ORDER_BYTES))
     refined = rows * trained.layout["refine"].bytes_per_row if trained.refine is not None else 0
     free = _INTERPRETED if device.type == "cpu" else torch.cuda.mem_get_info(device)[0]

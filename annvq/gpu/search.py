@@ -1,7 +1,12 @@
-"""A search on a device: lists, scan into pools, refine, best k; stage by stage what `annvq.index.search.stages` does."""
+"""A search on one device or several: lists, scan into pools, refine, best k, as `annvq.index.search.stages` does it.
+
+Several devices each hold some lists. Their pools are joined on the first, which then asks each for the scores of the
+candidates that it holds.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,106 +17,171 @@ from annvq.gpu.kernels.order import NOTHING, packed, ranks_of, scores_of
 from annvq.gpu.plan import slabs
 from annvq.gpu.pool import SPARE, Pool
 from annvq.gpu.resident import Resident
+from annvq.index.search.explain import Trace
 from annvq.index.search.params import SearchParams
 from annvq.index.search.stages import pool_depth, probe
 from annvq.index.search.view import View
+from annvq.kernels import threads as pool_of_threads
 
 _MOST_QUERIES = 1 << 14  # of a block
 
 
-def search(
-    resident: Resident, view: View, queries: torch.Tensor, k: int, depth: SearchParams
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the best k rows of every query.
+class Search:
+    """One search of an index, whose parts lie on one device or several.
 
     Parameters
     ----------
-    resident
-        What lies on the device, of the same version as ``view``.
+    parts
+        What lies on each device, of the same version as ``view``.
     view
         The index, all of its rows or those that pass a filter.
-    queries
-        (nq, d) float32 on the device, finite, of unit norm if the metric is cosine.
     k
         Rows to return, at most as many as may be returned.
     depth
         Numbers of lists and candidates.
 
-    Returns
-    -------
-    tuple
-        scores (nq, k) float32 and rows (nq, k) int64 on the device, best first, ties by id.
-
     """
-    scores = torch.empty((len(queries), k), dtype=torch.float32, device=resident.device)
-    rows = torch.empty((len(queries), k), dtype=torch.int64, device=resident.device)
-    if k == 0 or len(queries) == 0:
+
+    def __init__(self, parts: Sequence[Resident], view: View, k: int, depth: SearchParams) -> None:
+        self.parts, self.view, self.k, self.depth = parts, view, k, depth
+        self.first = parts[0]
+        self.trained = self.first.trained
+        self.keep = pool_depth(view, k, depth)
+        self.segments = [part.narrowed(view.snapshot) for part in parts]
+
+    def run(self, queries: torch.Tensor, trace: Trace | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the best k rows of every query.
+
+        Parameters
+        ----------
+        queries
+            (nq, d) float32 on the first device, finite, of unit norm if the metric is cosine.
+        trace
+            What is told how long the stages take, each of which is then waited for.
+
+        Returns
+        -------
+        tuple
+            scores (nq, k) float32 and rows (nq, k) int64 on the first device, best first, ties by id.
+
+        """
+        device = self.first.device
+        scores = torch.empty((len(queries), self.k), dtype=torch.float32, device=device)
+        rows = torch.empty((len(queries), self.k), dtype=torch.int64, device=device)
+        if self.k == 0:
+            return scores, rows
+        size = self._block_size()
+        for start in range(0, len(queries), size):
+            block = slice(start, start + size)
+            found = self._block(queries[block], trace)
+            scores[block], rows[block] = scores_of(found), self.first.rows_of(found)
+        zero = self.first.zero
+        if np.signbit(zero):
+            scores = torch.where(scores == 0, torch.full_like(scores, zero), scores)
         return scores, rows
-    segments = resident.narrowed(view.snapshot)
-    keep = pool_depth(view, k, depth)
-    size = _block_size(resident, view, keep)
-    for start in range(0, len(queries), size):
-        block = slice(start, start + size)
-        found = _search_block(resident, view, segments, queries[block], k, keep, depth)
-        scores[block], rows[block] = scores_of(found), _rows_of(resident, found)
-    zero = resident.codes.zero if resident.refine is None else resident.refine.zero
-    if np.signbit(zero):
-        scores = torch.where(scores == 0, torch.full_like(scores, zero), scores)
-    return scores, rows
 
+    def _block_size(self) -> int:
+        """Return how many queries are searched at once, so that pools and tables stay within the memory for work."""
+        few = 0 if self.view.few is None else len(self.view.few)
+        per_query = 8 * max(2 * _capacity(self.keep), 4 * few) + 24 * self.trained.nlist
+        return int(max(1, min(_MOST_QUERIES, min(part.work_bytes for part in self.parts) // per_query)))
 
-def _rows_of(resident: Resident, candidates: torch.Tensor) -> torch.Tensor:
-    """Return the rows, int64, of candidates; -1 where there is none."""
-    ranks = ranks_of(candidates)
-    rows = resident.row_of_rank[ranks.clamp(min=0)].long()
-    return torch.where(ranks < 0, ranks, rows)
+    def _block(self, queries: torch.Tensor, trace: Trace | None) -> torch.Tensor:
+        """Return the best k candidates of some queries, (nq, k) int64."""
+        view, few = self.view, self.view.few
+        if few is not None:
+            prepared: list[Any] = [None] * len(self.parts)
+            if self.first.refine is None:
+                prepared = [self.prepared(part, queries, self.trained.nlist, 0)[1] for part in self.parts]
+            self._ends(trace, "prepare")
+            places = torch.as_tensor(few, device=queries.device).expand(len(queries), -1).contiguous()
+            return self._best(queries, prepared, places, trace)
+        nprobe = view.lists(self.depth.nprobe)
+        made = [self.prepared(part, queries, nprobe, self.keep) for part in self.parts]
+        prepared = [one for _, one in made]
+        self._ends(trace, "prepare")
+        found = self._scanned([probes for probes, _ in made], prepared)
+        if trace is not None:
+            self._count(trace, made[0][0])
+            self._ends(trace, "scan")
+        if self.first.refine is None and self.trained.codes.scan_is_final:
+            self._ends(trace, "sort")
+            return found[:, : self.k]
+        places = self.first.rows_of(found)
+        return self._best(queries, prepared, self._narrowed(queries, places), trace)
+
+    def prepared(self, part: Resident, queries: torch.Tensor, nprobe: int, need: int) -> tuple[ResidentProbes, Any]:
+        """Return the lists of queries on the device of a part, and what its scan needs of them."""
+        rotated, probes = _probed(part, self.view, queries.to(part.device), nprobe, need)
+        return probes, part.codes.prepare(rotated, probes)
+
+    def _scanned(self, probes: list[ResidentProbes], prepared: list[Any]) -> torch.Tensor:
+        """Return the best candidates of every query, (nq, keep) int64 on the first device, sorted."""
+        wanted = self.keep * self.trained.codes.copies
+
+        def scan(number: int) -> Pool:
+            return _filled(self.parts[number], self.segments[number], prepared[number], probes[number], wanted)
+
+        count = len(self.parts)
+        pools = [scan(0)] if count == 1 else pool_of_threads.run(scan, range(count), count)
+        pool = pools[0]
+        if count > 1:
+            joined = torch.cat([one.entries[:, :wanted].to(self.first.device) for one in pools], dim=1)
+            pool = Pool(torch.topk(joined, wanted, dim=1).values, pool.counts, pool.thresholds, wanted)
+        if self.trained.codes.copies > 1:
+            pool.drop_repeats(self.keep)
+        return pool.best(self.keep)
+
+    def _narrowed(self, queries: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """Return those of the candidates that may be among the best k."""
+        refine = self.first.refine
+        if refine is None:
+            return places
+        return refine.narrow(queries, self.segments[0], places, self.k, self.first.ranks)
+
+    def _best(
+        self, queries: torch.Tensor, prepared: list[Any], places: torch.Tensor, trace: Trace | None
+    ) -> torch.Tensor:
+        """Return the best k of the rows ``places (nq, P)`` int64, -1 where there is none, by the best scores there are."""
+        scores = None
+        for number, part in enumerate(self.parts):
+            found = part.scored(queries, self.segments[number], prepared[number], places).to(self.first.device)
+            scores = found if scores is None else torch.maximum(scores, found)
+        assert scores is not None
+        if trace is not None:
+            trace.rows_rescored += int((places >= 0).sum())
+            self._ends(trace, "rescore")
+        candidates = self.first.candidates(scores, places)
+        best = torch.topk(candidates, min(self.k, candidates.shape[1]), dim=1).values
+        self._ends(trace, "sort")
+        return best
+
+    def _ends(self, trace: Trace | None, stage: str) -> None:
+        if trace is not None:
+            for part in self.parts:
+                if part.device.type == "cuda":
+                    torch.cuda.synchronize(part.device)
+            trace.ends(stage)
+
+    def _count(self, trace: Trace, probes: ResidentProbes) -> None:
+        """Add what a scan looked at to a trace."""
+        trace.lists += int((probes.lists >= 0).sum())
+        held = probes.lists.clamp(min=0)
+        for segments in self.segments:
+            for segment in segments:
+                sizes = (segment.offsets[1:] - segment.offsets[:-1]).to(held.device)
+                trace.rows_scanned += int(sizes[held].masked_fill(probes.lists < 0, 0).sum())
 
 
 def _capacity(keep: int) -> int:
     return max(4 * keep, keep + SPARE)
 
 
-def _block_size(resident: Resident, view: View, keep: int) -> int:
-    """Return how many queries are searched at once, so that pools and tables stay within the memory for work."""
-    few = 0 if view.few is None else len(view.few)
-    per_query = 8 * max(2 * _capacity(keep), 4 * few) + 24 * resident.trained.nlist
-    return int(max(1, min(_MOST_QUERIES, resident.work_bytes // per_query)))
-
-
-def _search_block(
-    resident: Resident,
-    view: View,
-    segments: list[ResidentSegment],
-    queries: torch.Tensor,
-    k: int,
-    keep: int,
-    depth: SearchParams,
-) -> torch.Tensor:
-    """Return the best k candidates of every query, (nq, k) int64."""
-    trained = resident.trained
-    if view.few is not None:
-        prepared = None
-        if resident.refine is None:
-            rotated, probes = _probed(resident, view, queries, trained.nlist, 0)
-            prepared = resident.codes.prepare(rotated, probes)
-        few = torch.as_tensor(view.few, device=resident.device).expand(len(queries), -1).contiguous()
-        return _best(resident, segments, queries, prepared, few, k)
-    rotated, probes = _probed(resident, view, queries, view.lists(depth.nprobe), keep)
-    prepared = resident.codes.prepare(rotated, probes)
-    pool = _scanned(resident, segments, prepared, probes, keep)
-    if resident.refine is None and trained.codes.scan_is_final:
-        return pool.best(k)
-    places = _rows_of(resident, pool.best(keep))
-    if resident.refine is not None:
-        places = resident.refine.narrow(queries, segments, places, k, resident.ranks)
-    return _best(resident, segments, queries, prepared, places, k)
-
-
 def _probed(
-    resident: Resident, view: View, queries: torch.Tensor, nprobe: int, need: int
+    part: Resident, view: View, queries: torch.Tensor, nprobe: int, need: int
 ) -> tuple[torch.Tensor, ResidentProbes]:
     """Return rotated queries, and their lists."""
-    trained, device = resident.trained, resident.device
+    trained, device = part.trained, part.device
     host = np.ascontiguousarray(queries.cpu().numpy())
     rotated = trained.turn(host)
     probes = probe(trained, rotated, nprobe, need, view.snapshot.searchable_per_list)
@@ -123,40 +193,35 @@ def _probed(
     return torch.from_numpy(np.ascontiguousarray(rotated)).to(device), on_device
 
 
-def _scanned(
-    resident: Resident, segments: list[ResidentSegment], prepared: Any, probes: ResidentProbes, keep: int
+def _filled(
+    part: Resident, segments: list[ResidentSegment], prepared: Any, probes: ResidentProbes, wanted: int
 ) -> Pool:
-    """Return the pool of the best ``keep`` rows of every query."""
-    wanted = keep * resident.trained.codes.copies
-    pool = Pool.empty(len(probes.lists), wanted, _capacity(wanted), resident.device)
+    """Return the pool of the best ``wanted`` rows that one device holds."""
+    pool = Pool.empty(len(probes.lists), wanted, _capacity(wanted), part.device)
     lists, per_rank, pieces = _ranks(segments, probes)
 
     def decide(counts: torch.Tensor) -> None:
-        _decide(resident, segments, prepared, pool, counts)
+        _decide(part, segments, prepared, pool, counts)
 
     for slab in slabs(per_rank, pool.capacity - wanted, wanted):
         visits = Visits(lists[:, slab], pieces)
 
         def scan(visits: Visits = visits) -> bool:
-            return any([resident.codes.scan(prepared, segment, visits, pool) for segment in segments])
+            return any([part.codes.scan(prepared, segment, visits, pool) for segment in segments])
 
         pool.fill(scan, decide)
-    if resident.trained.codes.copies > 1:
-        pool.drop_repeats(keep)
     return pool
 
 
-def _decide(
-    resident: Resident, segments: list[ResidentSegment], prepared: Any, pool: Pool, counts: torch.Tensor
-) -> None:
+def _decide(part: Resident, segments: list[ResidentSegment], prepared: Any, pool: Pool, counts: torch.Tensor) -> None:
     """Give the scores of the CPU's scan to what was appended to the pools beyond ``counts`` (nq,)."""
     first, last = int(counts.min()), min(int(pool.counts.max()), pool.capacity)
     entries = pool.entries[:, first:last]
     is_new = (torch.arange(first, last, device=entries.device) >= counts[:, None]) & (entries != NOTHING)
-    places = _rows_of(resident, entries).masked_fill(~is_new, -1)
+    places = part.rows_of(entries).masked_fill(~is_new, -1)
     scores = torch.full(places.shape, -torch.inf, dtype=torch.float32, device=entries.device)
     for segment in segments:
-        resident.codes.scan_scores(prepared, segment, places, scores)
+        part.codes.scan_scores(prepared, segment, places, scores)
     pool.entries[:, first:last] = torch.where(is_new, packed(scores, ranks_of(entries)), entries)
 
 
@@ -171,17 +236,3 @@ def _ranks(segments: list[ResidentSegment], probes: ResidentProbes) -> tuple[tor
     count = max((-(-segment.n // PIECE) for segment in segments), default=0)
     pieces = torch.arange(count, device=probes.lists.device).expand(len(probes.lists), -1)
     return pieces, [min(PIECE, rows) * len(segments)] * count, True
-
-
-def _best(
-    resident: Resident, segments: list[ResidentSegment], queries: torch.Tensor, prepared: Any, places: torch.Tensor, k: int
-) -> torch.Tensor:
-    """Return the best k of the rows ``places (nq, P)`` int64, -1 where there is none, by the best scores there are."""
-    scores = torch.full(places.shape, -torch.inf, dtype=torch.float32, device=resident.device)
-    for segment in segments:
-        if resident.refine is not None:
-            resident.refine.rescore(queries, segment, places, scores)
-        else:
-            resident.codes.rescore(prepared, segment, places, scores)
-    candidates = packed(scores, resident.ranks[places.clamp(min=0)]).masked_fill(places < 0, NOTHING)
-    return torch.topk(candidates, min(k, candidates.shape[1]), dim=1).values

@@ -238,7 +238,7 @@ class Index(BaseIndex):
         """Search within a radius, as `annvq.index.search.rangesearch.range_search` does."""
         return range_search(view, query, least, nprobe)
 
-    def to(self, device: Any, *, device_bytes: int | None = None) -> Index:
+    def to(self, device: Any, *, device_bytes: int | None = None, split: str = "replicas") -> Index:
         """Return the index on another device: on a GPU, searches return the same hits and scores, to the bit.
 
         Codes are copied to the GPU's memory, and refine rows too if they fit; otherwise these are copied to page-locked
@@ -248,9 +248,12 @@ class Index(BaseIndex):
         Parameters
         ----------
         device
-            "cuda", "cuda:1" for the second GPU, a torch.device, or "cpu".
+            "cuda", "cuda:1" for the second GPU, a torch.device, a list of these for several GPUs, or "cpu".
         device_bytes
-            The most bytes of the GPU's memory that the index may take, searches included; by default all that is free.
+            The most bytes of a GPU's memory that the index may take, searches included; by default all that is free.
+        split
+            What each of several GPUs holds: with "replicas" the whole index, and batches of queries are shared among
+            the GPUs; with "lists" some of the lists, and every query is searched by all.
 
         Raises
         ------
@@ -272,7 +275,7 @@ class Index(BaseIndex):
         """
         if str(device) == "cpu":
             return self if type(self) is Index else Index(self.rows)
-        return importlib.import_module("annvq.gpu.index").GpuIndex(self.rows, device, device_bytes)
+        return importlib.import_module("annvq.gpu.index").GpuIndex(self.rows, device, device_bytes, split)
 
     def tune(self, queries: Any = None, k: int = 10, recall: float = 0.95, *, threads: int | None = None) -> TuneReport:
         """Find the fastest nprobe and rerank that reach a recall on some queries, and make them the default.

@@ -57,7 +57,8 @@ class ResidentSegment:
         """Cut the lists that queries visit into programs of at most so many rows and queries."""
         if not visits.pieces:
             return work_of(visits.lists, self.offsets, rows, queries)
-        edges = torch.arange(0, self.n + PIECE, PIECE, device=self.offsets.device).clamp(max=self.n)
+        count = max(1, -(-self.n // PIECE))
+        edges = (torch.arange(count + 1, device=self.offsets.device) * PIECE).clamp(max=self.n)
         lists = visits.lists.masked_fill(visits.lists >= len(edges) - 1, -1)
         work = work_of(lists, edges, rows, queries)
         return work._replace(lists=torch.zeros_like(work.lists))

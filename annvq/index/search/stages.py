@@ -94,11 +94,11 @@ def search(
     if len(found) > 1:
         scores, rows = (np.concatenate(parts) for parts in zip(*found, strict=True))
     if view.trained.zero != "error":
-        _answer_zero_queries(view.snapshot, queries, scores, rows)
+        answer_zero_queries(view.snapshot, queries, scores, rows)
     return scores, rows
 
 
-def _answer_zero_queries(snapshot: Snapshot, queries: np.ndarray, scores: np.ndarray, rows: np.ndarray) -> None:
+def answer_zero_queries(snapshot: Snapshot, queries: np.ndarray, scores: np.ndarray, rows: np.ndarray) -> None:
     """Give queries that are zero what they score with every row, 0, and the rows with the least ids.
 
     Estimates from codes of differences (RaBitQ) would be near 0, in any order.
