@@ -45,7 +45,7 @@ demo: $(DEMO_READY) ## Build and search indexes over an embedded text collection
 	$(BIN)/annvq demo --out $(or $(OUT),demo-out)
 
 test: $(TEST_READY) ## Run the tests
-	$(BIN)/python -m pytest -m "not data and not slow" -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -m "not data and not slow and not gpu" -n auto --maxprocesses 4 --dist worksteal
 
 test-integrations: $(INTEGRATIONS_READY) $(PYLATE_READY) ## Run other libraries' own tests over annvq, and the pages about these libraries
 	$(INTEGRATIONS)/bin/python -m pytest tests/integrations tests/docs/test_pages.py tests/test_examples.py \
@@ -53,7 +53,7 @@ test-integrations: $(INTEGRATIONS_READY) $(PYLATE_READY) ## Run other libraries'
 	$(PYLATE)/bin/python -m pytest tests/integrations/test_pylate.py
 
 test-lowest: $(LOWEST_READY) ## Run the tests of the core with the lowest versions that pyproject.toml declares
-	NUMBA_CACHE_DIR=$(abspath $(LOWEST)/kernels) $(LOWEST)/bin/python -m pytest -m "not data and not slow" \
+	NUMBA_CACHE_DIR=$(abspath $(LOWEST)/kernels) $(LOWEST)/bin/python -m pytest -m "not data and not slow and not gpu" \
 		-n auto --maxprocesses 4 --dist worksteal $(CORE)
 
 test-gpu: $(TEST_READY) ## Run the GPU's kernels in Triton's interpreter, and compile them for three generations of GPUs

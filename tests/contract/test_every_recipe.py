@@ -6,6 +6,7 @@ import pyarrow.compute as pc
 import pytest
 
 import annvq
+import annvq.gpu.device
 from annvq.index import recipe as recipes
 from annvq.index.search import view
 
@@ -37,14 +38,26 @@ def recall(found, wanted):
 
 BASE, QUERIES = clustered(N, 1), clustered(40, 2)
 BUILT = [name for name in recipes.names() if recipes.load(name).learn is None]
-CASES = [(name, metric) for name in BUILT for metric in ("ip", "l2", "cosine")]
+CASES = [(name, metric, "cpu") for name in BUILT for metric in ("ip", "l2", "cosine")]
+ON_GPU = [(name, metric, "cuda") for name, metric, _ in CASES if recipes.load(name).codebook.kind != "graph"]
 
 
-@pytest.fixture(scope="module", params=CASES, ids=lambda case: "-".join(case))
+@pytest.fixture(
+    scope="module",
+    params=[*CASES, *(pytest.param(one, marks=pytest.mark.gpu) for one in ON_GPU)],
+    ids=lambda case: "-".join(case[: 2 if case[2] == "cpu" else 3]),
+)
 def case(request):
-    name, metric = request.param
+    name, metric, device = request.param
+    if device == "cuda" and (why := annvq.gpu.device.devices()[1]):
+        pytest.skip(why)
     table = pa.table({"group": np.arange(N) % 7})
-    return name, metric, annvq.build(BASE, name, metric=metric, attributes=table, seed=3)
+    return name, metric, annvq.build(BASE, name, metric=metric, attributes=table, seed=3).to(device)
+
+
+def built(beside, *arguments, **options):
+    """Build an index on the device of another."""
+    return annvq.build(*arguments, **options).to(getattr(beside, "device", "cpu"))
 
 
 def same(a, b):
@@ -115,7 +128,7 @@ def test_a_filter_that_every_row_passes_changes_nothing(case):
     _, metric, index = case
     rng = np.random.default_rng(4)
     left = np.arange(N)
-    changed = annvq.build(BASE[:2500], index.recipe, metric=metric, train=BASE, seed=3)
+    changed = built(index, BASE[:2500], index.recipe, metric=metric, train=BASE, seed=3)
     for step in ("as built", "with segments", "after removals", "compacted"):
         if step == "with segments":
             changed.add(BASE[2500:])
@@ -149,7 +162,7 @@ def test_recall_does_not_fall_when_most_rows_are_removed(case, monkeypatch):
     monkeypatch.setattr(view, "_WIDENING", 0.0)
     monkeypatch.setattr(view, "_PER_ROW", np.inf)
     _, metric, index = case
-    changed = annvq.build(BASE, index.recipe, metric=metric, seed=3)
+    changed = built(index, BASE, index.recipe, metric=metric, seed=3)
     left = np.sort(np.random.default_rng(6).permutation(N)[:300])
     usual = recall(index.search(QUERIES, K, nprobe=2, filter=left).ids, left[exact(BASE[left], QUERIES, metric)])
     changed.remove(np.setdiff1d(np.arange(N), left))
@@ -161,8 +174,8 @@ def test_recall_does_not_fall_when_most_rows_are_removed(case, monkeypatch):
 
 def test_segments_do_not_change_results(case):
     _, metric, index = case
-    again = annvq.build(BASE[:2000], index.recipe, metric=metric, train=BASE, seed=3)
-    whole = annvq.build(BASE, index.recipe, metric=metric, train=BASE, seed=3)
+    again = built(index, BASE[:2000], index.recipe, metric=metric, train=BASE, seed=3)
+    whole = built(index, BASE, index.recipe, metric=metric, train=BASE, seed=3)
     for start, stop in ((2000, 2700), (2700, 2990), (2990, 3000)):
         again.add(BASE[start:stop])
     assert again.stats()["segments"] > 1
@@ -176,7 +189,7 @@ def test_segments_do_not_change_results(case):
 
 def test_removed_rows_are_gone_and_the_others_stay(case):
     _, metric, index = case
-    other = annvq.build(BASE, index.recipe, metric=metric, seed=3)
+    other = built(index, BASE, index.recipe, metric=metric, seed=3)
     first = other.search(QUERIES, 1).ids[:, 0]
     gone = np.unique(first)
     other.remove(gone)
@@ -215,7 +228,7 @@ def test_reconstruction_is_near_the_vector(case):
 
 def test_the_same_seed_gives_the_same_codes(case):
     name, metric, index = case
-    again = annvq.build(BASE, name, metric=metric, seed=3, threads=2)
+    again = built(index, BASE, name, metric=metric, seed=3, threads=2)
     same(index.search(QUERIES, K), again.search(QUERIES, K))
     for a, b in zip(index.rows.current.snapshot.segments, again.rows.current.snapshot.segments, strict=True):
         for key in a.arrays:
@@ -223,8 +236,8 @@ def test_the_same_seed_gives_the_same_codes(case):
 
 
 def test_tune_reaches_its_target(case):
-    name, metric, _ = case
-    other = annvq.build(BASE, name, metric=metric, seed=3)
+    name, metric, index = case
+    other = built(index, BASE, name, metric=metric, seed=3)
     report = other.tune(QUERIES[:20], k=K, recall=0.8)
     assert (other.nprobe, other.rerank) == (report.chosen.nprobe, report.chosen.rerank)
     assert report.chosen.recall >= 0.8 or not report.reached

@@ -1,4 +1,7 @@
-"""Kernels run in Triton's interpreter here; what was launched is noted, for `cubins.py` to compile."""
+"""Tests of kernels and indexes on a GPU (``pytest -m gpu``) or, where TRITON_INTERPRET=1, in Triton's interpreter.
+
+What was launched is noted, for `cubins.py` to compile.
+"""
 
 import json
 import os
@@ -6,8 +9,30 @@ from pathlib import Path
 
 import pytest
 
-if os.environ.get("TRITON_INTERPRET") != "1":
-    collect_ignore_glob = ["test_*.py"]
+from annvq.gpu.device import devices
+
+DEVICE = "interpreter" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
+MISSING = "" if DEVICE == "interpreter" else devices()[1]
+if MISSING:
+    collect_ignore_glob = ["test_*.py"]  # which import Triton, and torch with a GPU
+
+
+def pytest_report_header():
+    """Say why nothing is tested."""
+    return f"tests/gpu: left out, {MISSING}" if MISSING else f"tests/gpu: on {DEVICE}"
+
+
+def pytest_collection_modifyitems(items):
+    """Mark all tests here, so that the tests of the CPU leave them out."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.gpu)
+
+
+@pytest.fixture(scope="session")
+def device():
+    """Return the device that indexes are moved to."""
+    return DEVICE
 
 
 def signature(kernel, arguments, constants):

@@ -30,24 +30,24 @@ def same(hits, wanted):
 
 @pytest.mark.parametrize("metric", ["ip", "l2", "cosine"])
 @pytest.mark.parametrize("recipe", ["flat", "SQ8", "SQfp16", "IVF4,Flat", "IVF4,SQ8"])
-def test_rows(recipe, metric, vectors, queries):
+def test_rows(device, recipe, metric, vectors, queries):
     index = annvq.build(vectors, recipe, metric=metric)
-    there = index.to("interpreter")
+    there = index.to(device)
     for k in (1, 10):
         same(there.search(queries, k, nprobe=2), index.search(queries, k, nprobe=2))
 
 
 @pytest.mark.parametrize("recipe", ["SQ8", "IVF4,Flat"])
-def test_filters(recipe, vectors, queries):
+def test_filters(device, recipe, vectors, queries):
     index = annvq.build(vectors, recipe, metric="l2", attributes={"page": np.arange(N) % 5})
-    there = index.to("interpreter")
+    there = index.to(device)
     for given in (np.arange(5), np.arange(N) % 2 == 0, "page >= 2"):
         same(there.search(queries, 10, filter=given), index.search(queries, 10, filter=given))
 
 
-def test_changes(vectors, queries):
+def test_changes(device, vectors, queries):
     index = annvq.build(vectors, "IVF4,Flat", metric="l2")
-    there = index.to("interpreter")
+    there = index.to(device)
     there.remove([3, 5])
     same(there.search(queries, 4), index.search(queries, 4))
     index.add(vectors[:40] + 0.1)
@@ -56,18 +56,18 @@ def test_changes(vectors, queries):
 
 @pytest.mark.parametrize("metric", ["ip", "l2"])
 @pytest.mark.parametrize("recipe", ["flat", "SQ8", "SQfp16", "IVF4,Flat"])
-def test_many_queries_are_proposed_on_tensor_cores(recipe, metric, vectors):
+def test_many_queries_are_proposed_on_tensor_cores(device, recipe, metric, vectors):
     index = annvq.build(vectors[:150], recipe, metric=metric)
     queries = vectors[:20] + np.float32(0.01)
     queries[:3] = vectors[:3]
-    same(index.to("interpreter").search(queries, 5, nprobe=4), index.search(queries, 5, nprobe=4))
+    same(index.to(device).search(queries, 5, nprobe=4), index.search(queries, 5, nprobe=4))
 
 
 @pytest.mark.parametrize("split", ["replicas", "lists"])
 @pytest.mark.parametrize("recipe", ["flat", "IVF5,SQ8"])
-def test_several_devices(recipe, split, vectors, queries):
+def test_several_devices(device, recipe, split, vectors, queries):
     index = annvq.build(vectors, recipe, metric="l2")
-    there = index.to(["interpreter"] * 2, split=split)
+    there = index.to([device] * 2, split=split)
     same(there.search(queries, 10, nprobe=2), index.search(queries, 10, nprobe=2))
     same(there.search(queries, 3, filter=[0, 3, 332]), index.search(queries, 3, filter=[0, 3, 332]))
     index.add(vectors[:33] + 1)
@@ -76,21 +76,21 @@ def test_several_devices(recipe, split, vectors, queries):
 
 
 @pytest.mark.parametrize(("recipe", "metric"), [("flat", "ip"), ("IVF4,Flat", "l2"), ("IVF4,SQ8", "cosine")])
-def test_within_a_radius(recipe, metric, vectors, queries):
+def test_within_a_radius(device, recipe, metric, vectors, queries):
     index = annvq.build(vectors, recipe, metric=metric)
     index.remove([11])
     radius = abs(float(index.search(queries[:1], 20).scores[0, -1]))
     for given in (None, np.arange(100)):
-        found = index.to("interpreter").range_search(queries, radius, nprobe=2, filter=given)
+        found = index.to(device).range_search(queries, radius, nprobe=2, filter=given)
         wanted = index.range_search(queries, radius, nprobe=2, filter=given)
         assert len(wanted.ids) > 5
         for one, other in zip(found, wanted, strict=True):
             assert one.tobytes() == other.tobytes()
 
 
-def test_explained(vectors, queries):
+def test_explained(device, vectors, queries):
     index = annvq.build(vectors, "IVF4,Flat", metric="l2")
-    explained = index.to("interpreter").search(queries, 3, nprobe=2, explain=True).explain
+    explained = index.to(device).search(queries, 3, nprobe=2, explain=True).explain
     wanted = index.search(queries, 3, nprobe=2, explain=True).explain
     assert (explained.strategy, explained.lists, explained.rows_scanned) == (
         wanted.strategy, wanted.lists, wanted.rows_scanned,
@@ -98,23 +98,23 @@ def test_explained(vectors, queries):
     assert set(explained.seconds) == set(wanted.seconds)
 
 
-def test_zero_queries_score_0(vectors):
+def test_zero_queries_score_0(device, vectors):
     index = annvq.build(np.vstack([vectors, np.zeros((1, D))]), "IVF4,Flat", metric="cosine", zero="score-0")
     queries = np.zeros((2, D), np.float32)
     queries[1] = vectors[0]
-    same(index.to("interpreter").search(queries, 5), index.search(queries, 5))
+    same(index.to(device).search(queries, 5), index.search(queries, 5))
 
 
-def test_what_an_index_says_of_itself(vectors, tmp_path):
+def test_what_an_index_says_of_itself(device, vectors, tmp_path):
     import copy
 
     index = annvq.build(vectors, "flat", metric="l2")
-    there = index.to("interpreter")
-    assert repr(there) == "Index(n=333, dim=37, metric='l2', recipe='flat', device='interpreter')"
-    assert there.stats()["device"] == "interpreter"
+    there = index.to(device)
+    assert repr(there) == f"Index(n=333, dim=37, metric='l2', recipe='flat', device={there.device!r})"
+    assert there.stats()["device"] == there.device
     assert there.stats()["device_bytes"][0] >= 333 * 37 * 4
     assert type(there.to("cpu")) is type(copy.copy(there)) is annvq.Index
-    assert there.copy().device == "interpreter"
+    assert there.copy().device == there.device
     there.save(tmp_path / "index")
     assert len(annvq.open(tmp_path / "index")) == 333
     there.close()
@@ -122,13 +122,13 @@ def test_what_an_index_says_of_itself(vectors, tmp_path):
         there.search(vectors[:1])
 
 
-def test_a_budget_that_does_not_hold_the_codes(vectors):
+def test_a_budget_that_does_not_hold_the_codes(device, vectors):
     index = annvq.build(vectors, "flat", metric="l2")
     with pytest.raises(annvq.errors.DeviceMemoryError, match=r"take 51,948 bytes, device_bytes=10,000: 64 rows would"):
-        index.to("interpreter", device_bytes=10_000)
+        index.to(device, device_bytes=10_000)
 
 
-def test_tune_searches_on_the_device(vectors, queries):
+def test_tune_searches_on_the_device(device, vectors, queries):
     index = annvq.build(vectors, "IVF4,Flat", metric="l2")
-    report = index.to("interpreter").tune(queries, k=3, recall=0.9)
+    report = index.to(device).tune(queries, k=3, recall=0.9)
     assert report.params.nprobe == index.copy().tune(queries, k=3, recall=0.9).params.nprobe
