@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from annvq.index.index import Index
 from annvq.index.versions.versioned import VersionedRows
 
 
-def open_index(path: str | os.PathLike[str], mode: str = "r", *, verify: bool = False) -> Index:
+def open_index(
+    path: str | os.PathLike[str],
+    mode: str = "r",
+    *,
+    verify: bool = False,
+    device: Any = "cpu",
+    device_bytes: int | None = None,
+    split: str = "replicas",
+) -> Index:
     """Open a saved index, memory-mapped.
 
     Parameters
@@ -23,13 +32,18 @@ def open_index(path: str | os.PathLike[str], mode: str = "r", *, verify: bool = 
     verify
         Whether to read and check every byte first, as `Index.verify` does. By default, only what is needed to open an
         index is checked; the rest is checked before any of it is written again.
+    device, device_bytes, split
+        Where searches run, as for `Index.to`: "cuda" copies the codes to a GPU. Their bytes are checked as they are
+        without it, so ``verify`` first if files may be damaged.
 
     Raises
     ------
     StorageError, CorruptIndexError, VersionError, LockedError
         The folder holds no index, or one that is damaged, was written by a newer annvq, or is being written.
     ParameterError
-        The path or the mode is not one that is accepted.
+        The path, the mode or the device is not one that is accepted.
+    MissingExtraError, DeviceError, DeviceMemoryError
+        The index cannot be moved to the device, as for `Index.to`.
 
     Examples
     --------
@@ -40,7 +54,12 @@ def open_index(path: str | os.PathLike[str], mode: str = "r", *, verify: bool = 
     array([[7]])
 
     """
-    return Index(VersionedRows.open(path, mode, verify=verify))
+    index = Index(VersionedRows.open(path, mode, verify=verify))
+    try:
+        return index.to(device, device_bytes=device_bytes, split=split)
+    except BaseException:
+        index.close()
+        raise
 
 
 def from_bytes(content: bytes) -> Index:
