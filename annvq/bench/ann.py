@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,19 @@ import numpy as np
 
 from annvq.bench.compare import SideBySide, set_beside
 from annvq.bench.cpu import Watch
-from annvq.bench.peers import Peer, check_name, load_peers, version_of
+from annvq.bench.machine import gpus
+from annvq.bench.peers import ON_GPU, Peer, check_name, load_peers, version_of
 from annvq.bench.peers.annvq_ import AnnvqPeer
 from annvq.bench.sweep import TARGETS, Half, Mode, Point, Problem, chosen, sweep, tuning_front
-from annvq.errors import MissingExtraError, ParameterError
+from annvq.errors import DeviceError, MissingExtraError, ParameterError
 from annvq.evaluation import exact_neighbors, exact_scores
+from annvq.gpu.device import resolve
 from annvq.index import recipe as recipes
 from annvq.index.warmup import warmup
 from annvq.io import read_ann_dataset
 from annvq.progress import Progress
 
+BATCHES = (1, 10, 1_000, 10_000)  # queries per call that are measured on a device
 DEFAULT_RECIPES = ("ivf-flat", "ivf-sq8", "ivf-pq-fastscan", "ivf-rabitq", "fast", "balanced")
 
 
@@ -37,7 +40,8 @@ class AnnBench:
     k
         Neighbours per query.
     modes
-        How queries are submitted; every index is built once and measured in each mode.
+        How queries are submitted; every index is built once and measured in each mode. A mode whose batches are larger
+        than half of the queries is left out.
     build_threads
         Threads to build with, the same for every library.
     queries
@@ -45,6 +49,8 @@ class AnnBench:
         reported queries recall is accurate to about 0.002, and a sweep has hundreds of settings.
     n
         The largest number of the data set's vectors to use, evenly spaced; by default all.
+    device
+        Where annvq searches: "cpu", or what `annvq.Index.to` takes. Peers for GPUs use the same GPU.
 
     """
 
@@ -55,6 +61,7 @@ class AnnBench:
     build_threads: int = 1
     queries: int = 2000
     n: int | None = None
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         for name in self.peers:
@@ -67,6 +74,13 @@ class AnnBench:
                 raise ParameterError(f"{name} must be at least 1, got {value}")
         if self.queries < 2:
             raise ParameterError(f"queries must be at least 2 (two halves), got {self.queries}")
+        if self.device != "cpu":
+            resolve(self.device)
+
+    @property
+    def gpu(self) -> str:
+        """The GPU that peers use, as "cuda" or "cuda:1"."""
+        return self.device if self.device.startswith("cuda") else "cuda"
 
 
 @dataclass(frozen=True)
@@ -109,6 +123,8 @@ def run(path: Path, bench: AnnBench, progress: Progress, keep: Callable[[AnnResu
 
     """
     problem = _problem(path, bench)
+    most = len(problem.reporting.queries)
+    bench = replace(bench, modes=tuple(mode for mode in bench.modes if (mode.batch or 1) <= most))
     watch = Watch()
     skipped: dict[str, str] = {}
     points: list[Point] = []
@@ -123,7 +139,7 @@ def run(path: Path, bench: AnnBench, progress: Progress, keep: Callable[[AnnResu
     own: dict[str, Peer] = {}
     for recipe in bench.recipes:
         warmup(recipe, metric=problem.metric)  # compilation is not counted as building
-        own[recipe] = AnnvqPeer(recipe)
+        own[recipe] = AnnvqPeer(recipe, bench.device)
         points += _measured(own[recipe], problem, bench, progress)
         kept = _fastest(points, bench.modes) if bench.peers else set()
         own = {name: index for name, index in own.items() if name in kept}
@@ -156,12 +172,12 @@ def _fastest(points: Sequence[Point], modes: Sequence[Mode]) -> set[str]:
 
 
 def _peers(problem: Problem, bench: AnnBench, skipped: dict[str, str]) -> list[Peer]:
-    """Return the indexes of all peers; one that cannot be imported is added to ``skipped``."""
+    """Return the indexes of all peers; one that cannot be imported, or has no GPU, is added to ``skipped``."""
     peers: list[Peer] = []
     for name in bench.peers:
         try:
-            peers += load_peers(name, len(problem.base), problem.base.shape[1], problem.metric)
-        except MissingExtraError as error:
+            peers += load_peers(name, len(problem.base), problem.base.shape[1], problem.metric, bench.gpu)
+        except (MissingExtraError, DeviceError) as error:
             skipped[name] = str(error)
     return peers
 
@@ -225,7 +241,8 @@ def _config(
         "dim": problem.base.shape[1],
         "metric": problem.metric,
         "k": bench.k,
-        "modes": [{"single": mode.single, "threads": mode.threads} for mode in bench.modes],
+        "modes": [mode.row() for mode in bench.modes],
+        **_devices(bench),
         "build_threads": bench.build_threads,
         "tuning_queries": len(problem.tuning.queries),
         "reporting_queries": len(problem.reporting.queries),
@@ -241,6 +258,18 @@ def _config(
         "cores_used": {str(mode): _cores_used(points, mode) for mode in bench.modes},
         "chosen_on_tuning_queries": _choices(points),
     }
+
+
+def _devices(bench: AnnBench) -> dict[str, Any]:
+    """Return where annvq searches, and the GPUs of the machine if anything measured uses one."""
+    if bench.device == "cpu" and not ON_GPU & set(bench.peers):
+        return {"device": "cpu"}
+    return {"device": bench.device, "gpus": gpus()[0]}
+
+
+def device_modes(threads: int) -> tuple[Mode, ...]:
+    """Return the modes in which a device is measured: one query per call, and batches of several sizes (`BATCHES`)."""
+    return tuple(Mode(size == 1, threads, None if size == 1 else size) for size in BATCHES)
 
 
 def _cores_used(points: Sequence[Point], mode: Mode) -> dict[str, float]:

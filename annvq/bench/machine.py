@@ -11,6 +11,7 @@ import numba
 import numpy as np
 
 import annvq
+from annvq.gpu.device import devices
 from annvq.kernels.compile import isa
 
 
@@ -27,6 +28,22 @@ def describe() -> dict[str, Any]:
         "annvq": annvq.__version__,
         "isa": isa.ACTIVE,
     }
+
+
+def gpus() -> tuple[list[dict[str, Any]], str]:
+    """Return the GPUs that annvq can use (name, memory in bytes, compute capability), and why there are none if so."""
+    found, reason = devices()
+    rows = [
+        {
+            "device": one.device,
+            "name": one.name,
+            "memory_free": one.free,
+            "memory_total": one.memory,
+            "compute_capability": ".".join(map(str, one.capability)),
+        }
+        for one in found
+    ]
+    return rows, reason
 
 
 def package_version(distribution: str) -> str | None:

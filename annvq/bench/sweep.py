@@ -16,7 +16,7 @@ import numpy as np
 
 from annvq.bench.cpu import one_cpu
 from annvq.bench.peers import Params, Peer
-from annvq.bench.timing import Timing, time_batches, time_singles
+from annvq.bench.timing import Search, Timing, time_batches, time_singles
 from annvq.evaluation import exact_scores, recall_with_ties
 
 TARGETS = (0.90, 0.95, 0.99)  # recalls at which indexes are compared
@@ -51,13 +51,20 @@ class Problem:
 
 @dataclass(frozen=True)
 class Mode:
-    """How queries are submitted: one per call or all at once, and on how many threads."""
+    """How queries are submitted: one per call, all at once or so many per call, and on how many threads."""
 
     single: bool
     threads: int
+    batch: int | None = None
 
     def __str__(self) -> str:
-        return f"{'one query per call' if self.single else 'one batch'}, threads {self.threads}"
+        calls = "one batch" if self.batch is None else f"batches of {self.batch:,}"
+        return f"{'one query per call' if self.single else calls}, threads {self.threads}"
+
+    def row(self) -> dict[str, Any]:
+        """Return the mode as keys of a row; the size of a batch only if one is set."""
+        batch = {} if self.batch is None else {"batch": self.batch}
+        return {"single": self.single, "threads": self.threads, **batch}
 
 
 @dataclass(frozen=True)
@@ -92,8 +99,7 @@ class Point:
             "build_s": round(self.build_s, 3),
             "bytes_per_vector": round(self.bytes_per_vector, 1),
             "params": self.params,
-            "single": self.mode.single,
-            "threads": self.mode.threads,
+            **self.mode.row(),
         }
 
 
@@ -216,11 +222,16 @@ def _timed(
         peer.set(params)
         for q in range(_WARM_QUERIES):  # caches, lazily compiled code, thread pools
             search(problem.tuning.queries[q % len(problem.tuning.queries)][None])
-        search(problem.tuning.queries[:_WARM_QUERIES])
-        timings = [(time_singles if mode.single else time_batches)(search, half.queries) for half in halves]
+        search(problem.tuning.queries[: mode.batch or _WARM_QUERIES])
+        timings = [_whole(search, half.queries, mode) for half in halves]
         if mode.single:
             return timings, timings[-1].latencies
         return timings, time_singles(search, halves[-1].queries[:_LATENCY_QUERIES], passes=1).latencies
+
+
+def _whole(search: Search, queries: np.ndarray, mode: Mode) -> Timing:
+    """Return what it takes to search all queries in the calls of a mode."""
+    return time_singles(search, queries) if mode.single else time_batches(search, queries, size=mode.batch)
 
 
 def _reported(timing: Timing, latencies: np.ndarray, problem: Problem) -> dict[str, float]:

@@ -29,7 +29,7 @@ class Timing:
     cores_used
         CPU time divided by wall time of the fastest pass: about 1 if one thread did all the work.
     latencies
-        (nq,) fastest time of each call, in seconds; empty if all queries went into one call.
+        (nq,) fastest time of each call, in seconds; empty if several queries went into a call.
 
     """
 
@@ -44,11 +44,16 @@ class Timing:
         return len(self.ids) / self.seconds
 
 
-def time_batches(search: Search, queries: np.ndarray, passes: int = PASSES) -> Timing:
-    """Search all queries in one call, ``passes`` times unless that takes `LONG`, and keep the fastest pass."""
+def time_batches(search: Search, queries: np.ndarray, passes: int = PASSES, size: int | None = None) -> Timing:
+    """Search all queries, ``passes`` times unless that takes `LONG`, and keep the fastest pass.
+
+    They go into one call, or ``size`` of them into each.
+    """
+    parts = [queries] if size is None else [queries[start : start + size] for start in range(0, len(queries), size)]
 
     def whole() -> tuple[np.ndarray, np.ndarray]:
-        return search(queries), np.empty(0)
+        found = [search(part) for part in parts]
+        return found[0] if len(found) == 1 else np.concatenate(found), np.empty(0)
 
     return min(_timed(whole, passes), key=_seconds)
 

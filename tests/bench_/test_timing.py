@@ -62,3 +62,16 @@ def test_a_long_pass_is_not_repeated(monkeypatch):
     search, calls = slow_first()
     time_batches(search, np.zeros((10, 4)))
     assert calls == [10]
+
+
+def test_batches_are_of_one_size_and_rows_stay_in_order():
+    sizes = []
+
+    def search(queries):
+        sizes.append(len(queries))
+        return queries.astype(np.int64)
+
+    queries = np.arange(14.0).reshape(7, 2)
+    timing = time_batches(search, queries, passes=2, size=3)
+    assert sizes == [3, 3, 1] * 2
+    assert np.array_equal(timing.ids, queries)

@@ -215,3 +215,35 @@ def test_a_wish_for_documents_is_a_usage_error(tmp_path, vectors, annvq_command)
     code, out, err = annvq_command("build", tmp_path / "documents.npy", "-o", tmp_path / "index", "--prefer", "speed")
     assert (code, out) == (2, "")
     assert "are for single vectors" in " ".join(err.split())
+
+
+def test_info_without_an_index_names_devices(tmp_path, annvq_command, monkeypatch):
+    from annvq.gpu.device import DeviceInfo
+
+    reason = "device 'cuda': there are 0 GPUs that torch can use"
+    monkeypatch.setattr("annvq.bench.machine.devices", lambda: ([], reason))
+    code, out, err = annvq_command("info", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert list(found) == ["cpu", "gpus", "no_gpu"]
+    assert (found["gpus"], found["no_gpu"]) == ([], reason)
+    assert found["cpu"]["threads"] >= 1
+    assert found["cpu"]["instruction_set"] in ("avx512", "avx2", "neon", "portable")
+    code, out, _ = annvq_command("info")
+    assert code == 0
+    assert reason in out
+    assert f"{found['cpu']['instruction_set']}, threads {found['cpu']['threads']}" in out
+
+    gpus = [DeviceInfo(f"cuda:{i}", "NVIDIA H200", 150_000_000_000, 149_000_000_000, (9, 0)) for i in range(2)]
+    monkeypatch.setattr("annvq.bench.machine.devices", lambda: (gpus, ""))
+    code, out, _ = annvq_command("info", "--json", tmp_path / "devices.json")
+    assert (code, out) == (0, "")
+    found = json.loads((tmp_path / "devices.json").read_text())
+    assert list(found) == ["cpu", "gpus"]
+    assert found["gpus"][1] == {
+        "device": "cuda:1", "name": "NVIDIA H200", "memory_free": 149_000_000_000, "memory_total": 150_000_000_000,
+        "compute_capability": "9.0",
+    }  # fmt: skip
+    out = annvq_command("info")[1]
+    for cell in ("cuda:0", "cuda:1", "149,000.00 MB of 150,000.00 MB free, compute capability 9.0"):
+        assert cell in out

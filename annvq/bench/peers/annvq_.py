@@ -9,18 +9,22 @@ from annvq.bench.peers.protocol import CANDIDATES, Params, doubling
 
 
 class AnnvqPeer:
-    """One annvq recipe."""
+    """One annvq recipe, on the CPU or on a device that `annvq.Index.to` takes.
+
+    On a device, building is counted with what it takes to get the index there.
+    """
 
     lib = "annvq"
 
-    def __init__(self, recipe: str) -> None:
+    def __init__(self, recipe: str, device: str = "cpu") -> None:
         self.recipe = recipe
+        self._device = device
         self._index: annvq.Index
         self._params: Params = {}
 
     def build(self, base: np.ndarray, metric: str, threads: int) -> None:
         """Build the index."""
-        self._index = annvq.build(base, recipe=self.recipe, metric=metric, threads=threads)
+        self._index = annvq.build(base, recipe=self.recipe, metric=metric, threads=threads).to(self._device)
 
     def settings(self, k: int) -> list[list[Params]]:
         """Return a series of growing nprobe for each number of re-ranked candidates (if there is a refine store).

@@ -7,18 +7,14 @@ from typing import Any
 import numpy as np
 
 from annvq.bench.peers import faiss_runtime
-from annvq.bench.peers.protocol import CANDIDATES, Params, Peer, doubling, power_of_two_near
+from annvq.bench.peers.protocol import CANDIDATES, Params, Peer, divisor_at_most, doubling, power_of_two_near
 
 
 def variants(n: int, dim: int, metric: str) -> list[Peer]:
     """Return one index with two and one with four dimensions per sub-quantizer (as far as they divide d)."""
     faiss_runtime.load()
-    counts = {_divisor_at_most(dim, dim // 2), _divisor_at_most(dim, dim // 4)}
+    counts = {divisor_at_most(dim, dim // 2), divisor_at_most(dim, dim // 4)}
     return [FaissIvfPq(n, dim, M) for M in sorted(counts, reverse=True)]
-
-
-def _divisor_at_most(dim: int, limit: int) -> int:
-    return next(M for M in range(max(limit, 1), 0, -1) if dim % M == 0)
 
 
 class FaissIvfPq:

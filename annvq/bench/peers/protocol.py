@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -62,6 +62,12 @@ def doubling(first: int, last: int) -> list[int]:
 def power_of_two_near(value: float) -> int:
     """Return the power of two nearest to ``value`` on a log scale, at least 1."""
     return 2 ** max(0, round(float(np.log2(max(value, 1.0)))))
+
+
+def divisor_at_most(dim: int, limit: int, among: Sequence[int] | None = None) -> int:
+    """Return the largest divisor of ``dim``, perhaps only of those ``among`` some, that is at most ``limit``, or 1."""
+    values = range(1, limit + 1) if among is None else among
+    return max((value for value in values if value <= limit and dim % value == 0), default=1)
 
 
 def file_bytes(save: Callable[[str], object]) -> int:

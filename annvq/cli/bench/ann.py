@@ -22,6 +22,7 @@ EXAMPLES = examples(
     "bench ann fashion-mnist.hdf5 --recipe fast --recipe balanced --peers faiss,scann --json result.json",
     "bench ann data.npz --single --out pictures",
     "bench ann data.npz --n 10000 --single --recipe fast --peers symphonyqg,lorann,glass,vsag",
+    "bench ann data.npz --device cuda --queries 20000 --recipe fast --peers faiss-gpu,cuvs",
 )
 
 UNSTEADY = 0.1  # a change of annvq's own speed that is told
@@ -52,6 +53,14 @@ def command(
             help="Build with THREADS; measure one query per call and a batch on one thread, and a batch on THREADS.",
         ),
     ] = False,
+    device: Annotated[
+        str,
+        typer.Option(
+            metavar="DEVICE",
+            help="Where annvq searches: cpu, cuda, or cuda:1 for the second GPU. On a GPU, one query per call and "
+            "batches of 10, 1,000 and 10,000 are measured, as far as half of the queries fill them.",
+        ),
+    ] = "cpu",
     queries: Annotated[
         int, count(least=2, help="Number of queries to use, evenly spaced; half of them are reported.")
     ] = 2000,
@@ -66,7 +75,8 @@ def command(
     """Measure recall, queries per second, latency and bytes of recipes and other libraries on DATA.
 
     Search parameters are swept. Half of the queries choose among them, and the other half gives the figures. Every
-    other library is compared with annvq at the same recall, measured right before and right after it.
+    other library is compared with annvq at the same recall, measured right before and right after it. Queries and hits
+    lie in the memory of the CPU, also where an index is on a GPU.
     """
     names = tuple(dict.fromkeys(name.strip() for name in peers.split(",") if name.strip()))
     for name in names:
@@ -76,7 +86,9 @@ def command(
     modes = (Mode(single, threads),)
     if every_mode:
         modes = tuple(dict.fromkeys((Mode(True, 1), Mode(False, 1), Mode(False, threads))))
-    asked = ann.AnnBench(chosen, names, k=k, modes=modes, build_threads=threads, queries=queries, n=n)
+    elif device != "cpu" and not single:
+        modes = ann.device_modes(threads)
+    asked = ann.AnnBench(chosen, names, k=k, modes=modes, build_threads=threads, queries=queries, n=n, device=device)
     check_places(json, None if out is None else out / "recall-qps.png")
 
     kept = Result("bench ann", json)
@@ -95,10 +107,15 @@ def command(
             if cores > mode.threads + 0.25:
                 typer.echo(f"annvq: {lib} used {cores} cores where {mode.threads} were asked for", err=True)
         if out is not None:
-            kind = f"-{'single' if mode.single else 'batch'}-{mode.threads}" if every_mode else ""
+            kind = f"-{_short(mode)}" if len(modes) > 1 else ""
             groups = list(result.by_index(mode).values())
             title = f"{dataset.stem}, {result.config['n']:,} vectors: recall@{k} against speed, {mode}"
             kept.draw(out / f"recall-qps{kind}.png", partial(plots.recall_against_speed, groups, title=title))
+
+
+def _short(mode: Mode) -> str:
+    size = "" if mode.batch is None else f"-of-{mode.batch}"
+    return f"{'single' if mode.single else 'batch'}{size}-{mode.threads}"
 
 
 def _warn(comparisons: Sequence[SideBySide]) -> None:
