@@ -30,3 +30,14 @@ def uploaded(array: np.ndarray, device: torch.device, *, on_host: bool = False) 
         part.numpy()[...] = source[start : start + len(part)]
         flat[start : start + len(part)].copy_(part)  # waits, so that the staging memory can be filled again
     return made
+
+
+def by_words(rows: np.ndarray, made: torch.Tensor) -> None:
+    """Copy rows of bytes (n, 4 words) uint8 to (words, n) int32 on a device, so that neighbouring rows lie together."""
+    words = made.shape[0]
+    if not words:
+        return
+    size = max(1, _CHUNK // (4 * words))
+    for start in range(0, len(rows), size):
+        part = np.ascontiguousarray(rows[start : start + size]).view(np.uint32)
+        made[:, start : start + len(part)] = uploaded(part, made.device).T

@@ -53,6 +53,11 @@ class ResidentSegment:
         """Return what kernels are given for ``allow``: anything if all rows may be returned."""
         return self.ranks if self.allow is None else self.allow
 
+    def lists_of(self, places: torch.Tensor) -> torch.Tensor:
+        """Return the lists, int64, of index-wide rows; some list for rows that are not of this segment."""
+        rows = (places - self.base).clamp(0, max(0, self.n - 1))
+        return (torch.searchsorted(self.offsets, rows, right=True) - 1).clamp(0, len(self.offsets) - 2)
+
     def work(self, visits: Visits, rows: int, queries: int) -> Work:
         """Cut the lists that queries visit into programs of at most so many rows and queries."""
         if not visits.pieces:

@@ -8,11 +8,13 @@ import torch
 
 from annvq.errors import DeviceError
 from annvq.gpu.codes.kind import ResidentCodes, ResidentRefine
+from annvq.gpu.codes.rabitq import ResidentRaBitQ
 from annvq.gpu.codes.rows import ResidentRows
+from annvq.index.codes.rabitq import RaBitQCodes
 from annvq.index.codes.rowstore import RowStore
 from annvq.index.trained import Trained
 
-_CODES: dict[type, Any] = {RowStore: ResidentRows}
+_CODES: dict[type, Any] = {RowStore: ResidentRows, RaBitQCodes: ResidentRaBitQ}
 _REFINES: dict[type, Any] = {RowStore: ResidentRows}
 
 

@@ -62,7 +62,7 @@ class ResidentRows:
 
     def prepare(self, queries: torch.Tensor, probes: ResidentProbes) -> PreparedRows:
         """Return the queries, padded, with their lengths."""
-        return PreparedRows(_padded(queries), torch.linalg.vector_norm(queries, dim=1))
+        return PreparedRows(padded(queries), torch.linalg.vector_norm(queries, dim=1))
 
     @cached_property
     def _affine(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -105,7 +105,7 @@ class ResidentRows:
         self, queries: PreparedRows | torch.Tensor, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
     ) -> None:
         """Score candidates with the stored rows."""
-        queries = queries.queries if isinstance(queries, PreparedRows) else _padded(queries)
+        queries = queries.queries if isinstance(queries, PreparedRows) else padded(queries)
         launch(
             rescore_rows, (len(queries), -(-places.shape[1] // _RESCORED)), queries, queries.shape[1],
             segment.sections[self.store.section], segment.n, self.store.dim, *self._affine, places, places.shape[1],
@@ -118,6 +118,7 @@ def _shared_by(queries: int) -> int:
     return min(8, 1 << (queries - 1).bit_length())
 
 
-def _padded(queries: torch.Tensor) -> torch.Tensor:
+def padded(queries: torch.Tensor) -> torch.Tensor:
+    """Return queries (nq, d), padded with zeros to a multiple of 16 dimensions."""
     missing = -queries.shape[1] % _LANES
     return torch.nn.functional.pad(queries, (0, missing)) if missing else queries.contiguous()

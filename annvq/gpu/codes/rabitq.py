@@ -1,0 +1,143 @@
+"""RaBitQ codes on a device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from annvq.gpu.codes.kind import ResidentProbes, ResidentSegment, Visits
+from annvq.gpu.codes.rows import padded
+from annvq.gpu.kernels.scan_rabitq import rescore_rabitq, scan_rabitq, scan_rabitq_together
+from annvq.gpu.kernels.scan_rows import rescore_rows
+from annvq.gpu.launch import launch
+from annvq.gpu.pool import Pool
+from annvq.gpu.upload import by_words, uploaded
+from annvq.index.codes.rabitq import RaBitQCodes
+from annvq.index.rows.segment import Segment
+from annvq.kernels.scan.scanbits import margin
+
+_PLANES, _FACTORS = "codes.planes", "codes.factors"
+_ROWS, _RESCORED = 128, 32  # of one program
+_TILE_ROWS, _TILE_QUERIES = 64, 32  # of one program that multiplies on tensor cores
+_MANY = 16  # queries per list from which on these multiply for all rows
+
+
+class PreparedQueries(NamedTuple):
+    """Queries as kernels take them, see `annvq.kernels.codes.rabitq.PreparedQueries`."""
+
+    planes: torch.Tensor  # (nq, 4, words) int32
+    levels: torch.Tensor  # (nq, 2, D) int8: high and low bytes
+    factors: torch.Tensor  # (nq, 3) float32
+    totals: torch.Tensor  # (nq,) int64
+    bases: torch.Tensor  # (nq, nlist) float32: what lists add to scores
+    distances: torch.Tensor  # (nq, nlist) float32: |q - c| times the margin
+
+
+@dataclass(frozen=True)
+class ResidentRaBitQ:
+    """`RaBitQCodes` on a device."""
+
+    codes: RaBitQCodes
+    device: torch.device
+
+    zero = 0.0
+
+    @property
+    def _words(self) -> int:
+        return self.codes.codebook.padded_dim // 32
+
+    def bytes_per_row(self) -> float:
+        """Return the bytes of a row's planes and factors."""
+        return self.codes.codebook.code_bytes
+
+    def upload(self, segment: Segment) -> dict[str, torch.Tensor]:
+        """Return bit planes by words of 32 coordinates, and factors, with neighbouring rows side by side."""
+        arrays, planes = segment.arrays, self.codes.codebook.nbits * self._words
+        made = torch.empty((planes, segment.n), dtype=torch.int32, device=self.device)
+        by_words(arrays["codes1"], made[: self._words])
+        by_words(arrays["codes_ex"], made[self._words :])
+        return {_PLANES: made, _FACTORS: uploaded(arrays["factors"], self.device).T.contiguous()}
+
+    def prepare(self, queries: torch.Tensor, probes: ResidentProbes) -> PreparedQueries:
+        """Rotate and quantize queries (nq, d), and measure their distances to the centroids."""
+        codebook, nq = self.codes.codebook, len(queries)
+        made = codebook.prepare_trusted(np.ascontiguousarray(queries.cpu().numpy()))
+        words = made.planes[:, :, : codebook.padded_dim // 64].copy().view(np.uint32)
+        levels = np.stack([made.high, made.low], axis=1).view(np.int8)
+        planes, levels = uploaded(words, self.device), uploaded(levels, self.device)
+        factors, totals = uploaded(made.factors, self.device), uploaded(made.totals, self.device)
+        return PreparedQueries(
+            planes.reshape(nq, 4, self._words), levels, factors, totals, probes.centroid_scores.contiguous(),
+            self._distances(queries, probes.centroid_scores) * float(margin(codebook.nbits)),
+        )  # fmt: skip
+
+    @cached_property
+    def _centroid_squares(self) -> torch.Tensor:
+        return uploaded(np.asarray(self.codes.centroid_squares), self.device)
+
+    def _distances(self, queries: torch.Tensor, bases: torch.Tensor) -> torch.Tensor:
+        """Return |q - c| for all lists, as `annvq.kernels.scan.scanbits.fill_distances`."""
+        if self.codes.metric == "l2":
+            return torch.sqrt(torch.clamp(-bases, min=0.0))
+        asked = padded(queries)
+        squares = torch.zeros((len(queries), 1), dtype=torch.float32, device=self.device)
+        zero = torch.zeros(queries.shape[1], dtype=torch.float32, device=self.device)
+        first = torch.zeros((len(queries), 1), dtype=torch.int64, device=self.device)
+        launch(
+            rescore_rows, (len(queries), 1), asked, asked.shape[1], zero, 1, queries.shape[1], zero, zero, first, 1, 0,
+            squares, CODED=False, L2=True, ROWS=16,
+        )  # fmt: skip
+        return torch.sqrt(torch.clamp((self._centroid_squares[None] - squares) - 2.0 * bases, min=0.0))
+
+    def scan(self, prepared: PreparedQueries, segment: ResidentSegment, visits: Visits, pool: Pool) -> bool:
+        """Score the rows of the visited lists whose bounds reach the thresholds."""
+        planes, factors = segment.sections[_PLANES], segment.sections[_FACTORS]
+        many = visits.queries_per_list(segment) >= _MANY
+        shape = (_TILE_ROWS, _TILE_QUERIES) if many else (_ROWS, 1)
+        work = segment.work(visits, *shape)
+        rows = (planes, factors, segment.n, self._words)
+        asked = (prepared.levels, prepared.factors, prepared.totals, prepared.bases, prepared.distances)
+        nlist = prepared.bases.shape[1]
+        which = (work.queries, work.lists, work.begins, work.ends, work.visits)
+        target = (segment.mask(), segment.ranks, pool.entries, pool.counts, pool.thresholds, pool.capacity)
+        form = {"BITS": self.codes.codebook.nbits, "FILTERED": segment.allow is not None, "ROWS": shape[0]}
+        if many:
+            four_bit = self._four_bit(prepared.planes)
+            flips, sums = (15 - 2 * four_bit).to(torch.int8), four_bit.sum(dim=1, dtype=torch.int32)
+            launch(
+                scan_rabitq_together, work.programs, *rows, flips, sums, *asked, nlist, *which, work.visit_ends,
+                *target, **form, QUERIES=_TILE_QUERIES,
+            )  # fmt: skip
+        else:
+            launch(scan_rabitq, work.programs, *rows, prepared.planes, *asked, nlist, *which, *target, **form)
+        return False
+
+    @staticmethod
+    def _four_bit(planes: torch.Tensor) -> torch.Tensor:
+        """Return the 4-bit levels of queries, (nq, D) int32, from their planes."""
+        bits = (planes[..., None] >> torch.arange(32, device=planes.device, dtype=torch.int32)) & 1
+        weights = torch.tensor([1, 2, 4, 8], device=planes.device, dtype=torch.int32)
+        return (bits * weights[:, None, None]).sum(dim=1, dtype=torch.int32).reshape(len(planes), -1)
+
+    def scan_scores(
+        self, prepared: PreparedQueries, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
+    ) -> None:
+        """Do what `rescore` does: a scan's scores are final."""
+        self.rescore(prepared, segment, places, scores)
+
+    def rescore(
+        self, prepared: PreparedQueries, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
+    ) -> None:
+        """Score candidates as the scan does."""
+        lists = segment.lists_of(places)
+        bases, distances = (torch.gather(one, 1, lists) for one in (prepared.bases, prepared.distances))
+        launch(
+            rescore_rabitq, (len(places), -(-places.shape[1] // _RESCORED)), segment.sections[_PLANES],
+            segment.sections[_FACTORS], segment.n, self._words, prepared.planes, prepared.levels, prepared.factors,
+            prepared.totals, bases, distances, places, places.shape[1], segment.base, scores,
+            BITS=self.codes.codebook.nbits, ROWS=_RESCORED,
+        )  # fmt: skip
