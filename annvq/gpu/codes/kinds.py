@@ -10,11 +10,13 @@ from annvq.errors import DeviceError
 from annvq.gpu.codes.kind import ResidentCodes, ResidentRefine
 from annvq.gpu.codes.rabitq import ResidentRaBitQ
 from annvq.gpu.codes.rows import ResidentRows
+from annvq.gpu.codes.tables import ResidentTables
 from annvq.index.codes.rabitq import RaBitQCodes
 from annvq.index.codes.rowstore import RowStore
+from annvq.index.codes.tablecodes import TableCodes
 from annvq.index.trained import Trained
 
-_CODES: dict[type, Any] = {RowStore: ResidentRows, RaBitQCodes: ResidentRaBitQ}
+_CODES: dict[type, Any] = {RowStore: ResidentRows, RaBitQCodes: ResidentRaBitQ, TableCodes: ResidentTables}
 _REFINES: dict[type, Any] = {RowStore: ResidentRows}
 
 

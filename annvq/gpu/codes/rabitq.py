@@ -10,9 +10,8 @@ import numpy as np
 import torch
 
 from annvq.gpu.codes.kind import ResidentProbes, ResidentSegment, Visits
-from annvq.gpu.codes.rows import padded
+from annvq.gpu.codes.rows import minus_squares
 from annvq.gpu.kernels.scan_rabitq import rescore_rabitq, scan_rabitq, scan_rabitq_together
-from annvq.gpu.kernels.scan_rows import rescore_rows
 from annvq.gpu.launch import launch
 from annvq.gpu.pool import Pool
 from annvq.gpu.upload import by_words, uploaded
@@ -83,14 +82,7 @@ class ResidentRaBitQ:
         """Return |q - c| for all lists, as `annvq.kernels.scan.scanbits.fill_distances`."""
         if self.codes.metric == "l2":
             return torch.sqrt(torch.clamp(-bases, min=0.0))
-        asked = padded(queries)
-        squares = torch.zeros((len(queries), 1), dtype=torch.float32, device=self.device)
-        zero = torch.zeros(queries.shape[1], dtype=torch.float32, device=self.device)
-        first = torch.zeros((len(queries), 1), dtype=torch.int64, device=self.device)
-        launch(
-            rescore_rows, (len(queries), 1), asked, asked.shape[1], zero, 1, queries.shape[1], zero, zero, first, 1, 0,
-            squares, CODED=False, L2=True, ROWS=16,
-        )  # fmt: skip
+        squares = minus_squares(queries)
         return torch.sqrt(torch.clamp((self._centroid_squares[None] - squares) - 2.0 * bases, min=0.0))
 
     def scan(self, prepared: PreparedQueries, segment: ResidentSegment, visits: Visits, pool: Pool) -> bool:

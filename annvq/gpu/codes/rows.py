@@ -122,3 +122,16 @@ def padded(queries: torch.Tensor) -> torch.Tensor:
     """Return queries (nq, d), padded with zeros to a multiple of 16 dimensions."""
     missing = -queries.shape[1] % _LANES
     return torch.nn.functional.pad(queries, (0, missing)) if missing else queries.contiguous()
+
+
+def minus_squares(queries: torch.Tensor) -> torch.Tensor:
+    """Return minus the squared lengths of queries (nq, d), (nq, 1) float32, in the order of scores under L2."""
+    asked, device = padded(queries), queries.device
+    squares = torch.zeros((len(queries), 1), dtype=torch.float32, device=device)
+    zero = torch.zeros(queries.shape[1], dtype=torch.float32, device=device)
+    first = torch.zeros((len(queries), 1), dtype=torch.int64, device=device)
+    launch(
+        rescore_rows, (len(queries), 1), asked, asked.shape[1], zero, 1, queries.shape[1], zero, zero, first, 1, 0,
+        squares, CODED=False, L2=True, ROWS=_RESCORED,
+    )  # fmt: skip
+    return squares

@@ -1,0 +1,177 @@
+"""Codes that are searched through look-up tables, on a device: product, residual and 4-bit scalar codebooks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from annvq.codebooks import ResidualCodebook
+from annvq.gpu.codes.kind import ResidentProbes, ResidentSegment, Visits
+from annvq.gpu.codes.rows import minus_squares
+from annvq.gpu.kernels.fill_tables import LEAST_SPAN, fill_tables, quantize_tables, settle_tables
+from annvq.gpu.kernels.scan_tables import rescore_sums, rescore_tables, scan_tables
+from annvq.gpu.launch import launch
+from annvq.gpu.plan import work_of
+from annvq.gpu.pool import Pool
+from annvq.gpu.upload import by_words, uploaded
+from annvq.index.codes import spill
+from annvq.index.codes.tablecodes import TableCodes
+from annvq.index.rows.segment import Segment
+from annvq.kernels.scan import scan4, scan8
+
+_WORDS, _CONSTANTS = "codes.words", "constants"
+_SPILLED, _SPILL_OFFSETS, _SPILL_ROWS = "spill.words", spill.OFFSETS, spill.ROWS
+_UNPACKED = 1 << 18  # rows whose codes are laid out anew at a time
+_ROWS, _RESCORED = 256, 32  # of one program
+
+
+class PreparedTables(NamedTuple):
+    """Queries as kernels take them."""
+
+    tables: torch.Tensor  # (nq, M, ksub) float32
+    quantized: torch.Tensor  # (nq, 4 words, 256) uint8 or, for pairs of 4-bit codes, int16
+    steps: torch.Tensor  # (nq,) float32
+    biases: torch.Tensor  # (nq,) float32: the sums of the tables' least entries
+    bases: torch.Tensor  # (nq, nlist) float32: what lists add to scores
+
+
+class Codebooks(NamedTuple):
+    """The entries that tables are filled with."""
+
+    transposed: torch.Tensor  # (M, dsub, ksub) float32
+    hop: int  # dimensions from sub-quantizer to sub-quantizer
+    squared: bool  # whether entries of tables are minus squared distances
+    scale: float  # of queries
+
+
+@dataclass(frozen=True)
+class ResidentTables:
+    """`TableCodes` on a device."""
+
+    codes: TableCodes
+    device: torch.device
+
+    zero = 0.0
+
+    @property
+    def _words(self) -> int:
+        return -(-self.codes.M // (8 if self.codes.nbits == 4 else 4))
+
+    def bytes_per_row(self) -> float:
+        """Return the bytes of a row's codes, all copies of them, and of its constant."""
+        of_second = 4 + 4 * self._words if self.codes.spill else 0
+        return 4 * self._words + of_second + (4 if self.codes.with_constants else 0)
+
+    def upload(self, segment: Segment) -> dict[str, torch.Tensor]:
+        """Return codes by words of four bytes, with neighbouring rows side by side, and what goes with them."""
+        arrays = segment.arrays
+        made = {_WORDS: self._laid_out(arrays[self.codes.section], segment.offsets)}
+        if self.codes.with_constants:
+            made[_CONSTANTS] = uploaded(arrays[_CONSTANTS], self.device)
+        if self.codes.spill:
+            made[_SPILLED] = self._laid_out(arrays[spill.CODES], arrays[spill.OFFSETS])
+            made |= {name: uploaded(arrays[name], self.device) for name in (_SPILL_OFFSETS, _SPILL_ROWS)}
+        return made
+
+    def _laid_out(self, packed: np.ndarray, offsets: np.ndarray) -> torch.Tensor:
+        n, M, words = int(offsets[-1]), self.codes.M, self._words
+        made = torch.empty((words, n), dtype=torch.int32, device=self.device)
+        packer = scan4 if self.codes.nbits == 4 else scan8
+        for start in range(0, n, _UNPACKED):
+            rows = np.arange(start, min(n, start + _UNPACKED))
+            codes = packer.unpack(packed, offsets, M, rows)
+            if self.codes.nbits == 4:
+                even = np.zeros((len(rows), -(-M // 2)), np.uint8)
+                even[:, : M // 2] = codes[:, 1::2] << 4
+                codes = codes[:, ::2] | even
+            padded = np.zeros((len(rows), 4 * words), np.uint8)
+            padded[:, : codes.shape[1]] = codes
+            by_words(padded, made[:, start : start + len(rows)])
+        return made
+
+    @cached_property
+    def _codebooks(self) -> Codebooks:
+        codebook: Any = self.codes.codebook
+        constants, l2 = self.codes.with_constants, self.codes.metric == "l2"
+        if isinstance(codebook, ResidualCodebook):  # whole vectors, whose distances are made of constants
+            transposed = codebook.codebooks.transpose(0, 2, 1)
+            return Codebooks(uploaded(np.ascontiguousarray(transposed), self.device), 0, False, 2.0 if constants else 1.0)
+        transposed = codebook.transposed if hasattr(codebook, "transposed") else codebook._transposed
+        of_device = uploaded(np.asarray(transposed), self.device)
+        return Codebooks(of_device, transposed.shape[1], l2 and not constants, 2.0 if constants else 1.0)
+
+    def prepare(self, queries: torch.Tensor, probes: ResidentProbes) -> PreparedTables:
+        """Return the queries' tables, in floats and in bytes, and what each list adds to a score."""
+        books, nq, M, words = self._codebooks, len(queries), self.codes.M, self._words
+        ksub, dsub = books.transposed.shape[2], books.transposed.shape[1]
+        asked = (queries * books.scale).contiguous()
+
+        def empty(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+            return torch.empty(shape, dtype=dtype, device=self.device)
+
+        tables, lows, spans = empty(nq, M, ksub), empty(nq, M), empty(nq, M)
+        steps, scales, biases = empty(nq), empty(nq), empty(nq)
+        at_once = max(1, 256 // ksub)
+        launch(
+            fill_tables, (nq, -(-M // at_once)), asked, asked.shape[1], books.hop, books.transposed, M, dsub, tables,
+            lows, spans, SQUARED=books.squared, KSUB=ksub, TABLES=at_once,
+        )  # fmt: skip
+        places = max(16, 1 << (M - 1).bit_length())
+        launch(settle_tables, nq, lows, spans, M, LEAST_SPAN, steps, scales, biases, PLACES=places, warps=1)
+        quantized = empty(nq, 4 * words, 256, dtype=torch.int16 if self.codes.nbits == 4 else torch.uint8)
+        launch(quantize_tables, (nq, 4 * words), tables, lows, scales, M, 4 * words, quantized, KSUB=ksub)
+        return PreparedTables(tables, quantized, steps, biases, self._bases(queries, probes))
+
+    def _bases(self, queries: torch.Tensor, probes: ResidentProbes) -> torch.Tensor:
+        """Return what each list adds to a score, (nq, nlist) float32."""
+        if self.codes.residual:
+            return probes.centroid_scores.contiguous()
+        nlist = max(1, probes.centroid_scores.shape[1])
+        if self.codes.with_constants:  # -|q|^2 is the same for every list
+            return minus_squares(queries).expand(-1, nlist).contiguous()
+        return torch.zeros((len(queries), nlist), dtype=torch.float32, device=self.device)
+
+    def scan(self, prepared: PreparedTables, segment: ResidentSegment, visits: Visits, pool: Pool) -> bool:
+        """Score all rows of the visited lists, by their first codes and by their second."""
+        held, n = segment.sections, segment.n
+        mapping = held.get(_SPILL_ROWS, held[_WORDS])
+        work = segment.work(visits, _ROWS, 1)
+        for words, mapped in ((_WORDS, False), (_SPILLED, True))[: self.codes.copies]:
+            if mapped:
+                work = work_of(visits.lists, held[_SPILL_OFFSETS], _ROWS, 1)
+            launch(
+                scan_tables, work.programs, held[words], n, self._words, held.get(_CONSTANTS, held[_WORDS]), mapping,
+                *prepared[1:], prepared.bases.shape[1], work.queries, work.lists, work.begins, work.ends, work.visits,
+                segment.mask(), segment.ranks, pool.entries, pool.counts, pool.thresholds, pool.capacity,
+                FUSED=self.codes.nbits == 4, CONSTANTS=self.codes.with_constants, MAPPED=mapped,
+                FILTERED=segment.allow is not None, ROWS=_ROWS,
+            )  # fmt: skip
+        return False
+
+    def scan_scores(
+        self, prepared: PreparedTables, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
+    ) -> None:
+        """Score candidates by the tables in bytes."""
+        held = segment.sections
+        launch(
+            rescore_sums, (len(places), -(-places.shape[1] // _RESCORED)), held[_WORDS], segment.n, self._words,
+            held.get(_CONSTANTS, held[_WORDS]), prepared.quantized, prepared.steps, prepared.biases,
+            torch.gather(prepared.bases, 1, segment.lists_of(places)), places, places.shape[1], segment.base, scores,
+            FUSED=self.codes.nbits == 4, CONSTANTS=self.codes.with_constants, ROWS=_RESCORED,
+        )  # fmt: skip
+
+    def rescore(
+        self, prepared: PreparedTables, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
+    ) -> None:
+        """Score candidates by the tables in floats."""
+        held = segment.sections
+        launch(
+            rescore_tables, (len(places), -(-places.shape[1] // _RESCORED)), held[_WORDS], segment.n, self._words,
+            held.get(_CONSTANTS, held[_WORDS]), prepared.tables, self.codes.M,
+            torch.gather(prepared.bases, 1, segment.lists_of(places)), places, places.shape[1], segment.base, scores,
+            KSUB=prepared.tables.shape[2], CONSTANTS=self.codes.with_constants, ROWS=_RESCORED,
+        )  # fmt: skip

@@ -1,0 +1,64 @@
+"""Codes with look-up tables on a device: hits and scores are those of the CPU, to the bit."""
+
+import numpy as np
+import pytest
+
+import annvq
+from annvq.index.recipe import CodebookSpec, Recipe
+
+N, D = 300, 37
+SPILLED = Recipe(
+    nlist=8, codebook=CodebookSpec(kind="pq", M=9, nbits=4, residual=True), refine="fp16", spill=True
+)
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    made = np.random.default_rng(1).normal(size=(N, D)).astype(np.float32)
+    made[7] = made[3]  # equal scores
+    return made
+
+
+def same(hits, wanted):
+    np.testing.assert_array_equal(hits.ids, wanted.ids)
+    assert hits.scores.tobytes() == wanted.scores.tobytes()
+
+
+RECIPES = ["PQ9x4fs", "IVF4,PQ9x4fsr", "IVF4,PQ9x4fs", "IVF4,PQ5", "IVF4,RQ3x4", "RQ2x8", "SQ4", "IVF4,PQ9x4fsr,Refine(SQfp16)"]
+
+
+@pytest.mark.parametrize("metric", ["ip", "l2", "cosine"])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_few_queries(device, recipe, metric, vectors):
+    index = annvq.build(vectors, recipe, metric=metric)
+    queries = np.vstack([vectors[3:4], np.random.default_rng(2).normal(size=(2, D))]).astype(np.float32)
+    there = index.to(device)
+    for k in (1, 60):
+        same(there.search(queries, k, nprobe=2), index.search(queries, k, nprobe=2))
+
+
+@pytest.mark.parametrize("recipe", ["IVF4,PQ9x4fsr", "IVF4,PQ5", SPILLED], ids=str)
+def test_filters_changes_and_radius(device, recipe, vectors):
+    metric = "ip" if recipe is SPILLED else "l2"
+    index = annvq.build(vectors, recipe, metric=metric)
+    index.add(vectors[:40] + np.float32(0.5))
+    index.remove([3, 60])
+    there, queries = index.to(device), vectors[:2] + np.float32(0.2)
+    for given in (None, [1, 5, 9], np.arange(len(index)) % 2 == 0):
+        same(there.search(queries, 10, filter=given), index.search(queries, 10, filter=given))
+    radius = 10.0 if metric == "ip" else 60.0
+    for one, other in zip(there.range_search(queries, radius), index.range_search(queries, radius), strict=True):
+        assert one.tobytes() == other.tobytes()
+        assert len(one)
+
+
+@pytest.mark.parametrize("nbits", [4, 8])
+def test_lists_on_several_devices(device, nbits, vectors):
+    index = annvq.build(vectors, f"IVF5,PQ6x{nbits}", metric="l2")
+    there = index.to([device] * 2, split="lists")
+    same(there.search(vectors[:2], 10, nprobe=3), index.search(vectors[:2], 10, nprobe=3))
+
+
+def test_second_codes_are_not_shared(device, vectors):
+    with pytest.raises(annvq.errors.DeviceError, match="split='replicas'"):
+        annvq.build(vectors, SPILLED, metric="ip").to([device] * 2, split="lists")
