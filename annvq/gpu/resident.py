@@ -93,6 +93,17 @@ class Resident:
         """Return candidates of index-wide rows, int64, which may be -1 for none, with these scores."""
         return packed(scores, self.ranks[places.clamp(min=0)]).masked_fill(places < 0, NOTHING)
 
+    def proposed(
+        self, queries: torch.Tensor, segments: list[ResidentSegment], places: torch.Tensor
+    ) -> torch.Tensor:
+        """Return what `scored` does, with a part of what the refine store holds."""
+        assert self.refine is not None
+        queries, places = queries.to(self.device), places.to(self.device)
+        scores = torch.full(places.shape, -torch.inf, dtype=torch.float32, device=self.device)
+        for segment in segments:
+            self.refine.propose(queries, segment, places, scores)
+        return scores
+
     def scored(
         self, queries: torch.Tensor, segments: list[ResidentSegment], prepared: Any, places: torch.Tensor
     ) -> torch.Tensor:

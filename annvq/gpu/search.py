@@ -6,7 +6,8 @@ candidates that it holds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -135,19 +136,24 @@ class Search:
     def _narrowed(self, queries: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         """Return those of the candidates that may be among the best k."""
         refine = self.first.refine
-        if refine is None:
+        left = None if refine is None else refine.finalists(self.k)
+        if left is None or left >= places.shape[1]:
             return places
-        return refine.narrow(queries, self.segments[0], places, self.k, self.first.ranks)
+        scores = self._joined(lambda number, part: part.proposed(queries, self.segments[number], places))
+        return self.first.rows_of(torch.topk(self.first.candidates(scores, places), left, dim=1).values)
+
+    def _joined(self, scores_of_part: Callable[[int, Resident], torch.Tensor]) -> torch.Tensor:
+        """Return the scores that the parts give, each to its own rows, on the first device."""
+        found = [scores_of_part(number, part) for number, part in enumerate(self.parts)]
+        return functools.reduce(torch.maximum, (one.to(self.first.device) for one in found))
 
     def _best(
         self, queries: torch.Tensor, prepared: list[Any], places: torch.Tensor, trace: Trace | None
     ) -> torch.Tensor:
         """Return the best k of the rows ``places (nq, P)`` int64, -1 where there is none, by the best scores there are."""
-        scores = None
-        for number, part in enumerate(self.parts):
-            found = part.scored(queries, self.segments[number], prepared[number], places).to(self.first.device)
-            scores = found if scores is None else torch.maximum(scores, found)
-        assert scores is not None
+        scores = self._joined(
+            lambda number, part: part.scored(queries, self.segments[number], prepared[number], places)
+        )
         if trace is not None:
             trace.rows_rescored += int((places >= 0).sum())
             self._ends(trace, "rescore")

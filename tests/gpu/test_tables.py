@@ -24,7 +24,10 @@ def same(hits, wanted):
     assert hits.scores.tobytes() == wanted.scores.tobytes()
 
 
-RECIPES = ["PQ9x4fs", "IVF4,PQ9x4fsr", "IVF4,PQ9x4fs", "IVF4,PQ5", "IVF4,RQ3x4", "RQ2x8", "SQ4", "IVF4,PQ9x4fsr,Refine(SQfp16)"]
+RECIPES = [
+    "PQ9x4fs", "IVF4,PQ9x4fsr", "IVF4,PQ9x4fs", "IVF4,PQ5", "IVF4,RQ3x4", "RQ2x8", "SQ4", "IVF4,PQ9x4fsr,Refine(SQfp16)",
+    "IVF4,PQ9x4fsr,Refine(LVQ8)", "IVF4,PQ5,Refine(LVQ8x8)", "fast", "balanced",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("metric", ["ip", "l2", "cosine"])

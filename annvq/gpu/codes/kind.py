@@ -149,10 +149,14 @@ class ResidentRefine(Protocol):
         """Return the refine rows of a segment on the device, or in page-locked memory of the host."""
         ...
 
-    def narrow(
-        self, queries: torch.Tensor, segments: list[ResidentSegment], places: torch.Tensor, k: int, ranks: torch.Tensor
-    ) -> torch.Tensor:
-        """Return (nq, fewer) of the places, among which are the best k; queries (nq, d) are not rotated."""
+    def finalists(self, k: int) -> int | None:
+        """Return how many of the best candidates by `propose` are left for the k best; None if all are."""
+        ...
+
+    def propose(
+        self, queries: torch.Tensor, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
+    ) -> None:
+        """Do what `rescore` does, with a part of what is stored; queries (nq, d) are not rotated."""
         ...
 
     def rescore(

@@ -89,11 +89,14 @@ class ResidentRows:
             launch(scan_rows, work.programs, queries, width, rows, self.store.dim, *self._affine, *which, *target, **form)
         return many
 
-    def narrow(
-        self, queries: torch.Tensor, segments: list[ResidentSegment], places: torch.Tensor, k: int, ranks: torch.Tensor
-    ) -> torch.Tensor:
-        """Drop nothing: all candidates are scored with all that is stored."""
-        return places
+    def finalists(self, k: int) -> None:
+        """Return None: all candidates are scored with all that is stored."""
+
+    def propose(
+        self, queries: torch.Tensor, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
+    ) -> None:
+        """Do what `rescore` does."""
+        self.rescore(queries, segment, places, scores)
 
     def scan_scores(
         self, prepared: PreparedRows, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
