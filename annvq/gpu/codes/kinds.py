@@ -7,18 +7,22 @@ from typing import Any
 import torch
 
 from annvq.errors import DeviceError
+from annvq.gpu.codes.bits import ResidentBits
 from annvq.gpu.codes.kind import ResidentCodes, ResidentRefine
 from annvq.gpu.codes.local_rows import ResidentLocalRows
 from annvq.gpu.codes.rabitq import ResidentRaBitQ
 from annvq.gpu.codes.rows import ResidentRows
 from annvq.gpu.codes.tables import ResidentTables
+from annvq.index.codes.bits import PackedBits
 from annvq.index.codes.localrows import LocalRowStore
 from annvq.index.codes.rabitq import RaBitQCodes
 from annvq.index.codes.rowstore import RowStore
 from annvq.index.codes.tablecodes import TableCodes
 from annvq.index.trained import Trained
 
-_CODES: dict[type, Any] = {RowStore: ResidentRows, RaBitQCodes: ResidentRaBitQ, TableCodes: ResidentTables}
+_CODES: dict[type, Any] = {
+    PackedBits: ResidentBits, RaBitQCodes: ResidentRaBitQ, RowStore: ResidentRows, TableCodes: ResidentTables,
+}  # fmt: skip
 _REFINES: dict[type, Any] = {RowStore: ResidentRows, LocalRowStore: ResidentLocalRows}
 
 

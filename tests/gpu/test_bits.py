@@ -1,0 +1,24 @@
+"""Packed bits on a device: hits and distances are those of the CPU."""
+
+import numpy as np
+import pytest
+
+import annvq
+
+
+@pytest.mark.parametrize("recipe", ["flat", "IVF4,BFlat"])
+@pytest.mark.parametrize("dim", [8, 72, 264])
+def test_hamming(device, recipe, dim):
+    rows = np.random.default_rng(dim).integers(0, 256, (300, dim // 8), dtype=np.uint8)
+    rows[100:120] = rows[:20]
+    index = annvq.build(rows, recipe, metric="hamming")
+    index.remove([5])
+    there = index.to(device)
+    for queries in (rows[100:101], rows[:35]):
+        for given in (None, np.arange(50)):
+            hits, wanted = (one.search(queries, 7, nprobe=2, filter=given) for one in (there, index))
+            np.testing.assert_array_equal(hits.ids, wanted.ids)
+            assert hits.scores.tobytes() == wanted.scores.tobytes()
+    found, wanted = (one.range_search(rows[:1], dim // 2, nprobe=4) for one in (there, index))
+    for one, other in zip(found, wanted, strict=True):
+        assert one.tobytes() == other.tobytes()
