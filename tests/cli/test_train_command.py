@@ -49,7 +49,7 @@ def same_model(monkeypatch):
 def test_train_leaves_an_index_and_goes_on(annvq_command, folder, tmp_path, method):
     out = tmp_path / "out"
     arguments = (
-        "train", method, folder, "--model", weights.get_model_path(), "-o", out, "--recipe", "PQ16x4", "--steps", 3,
+        "train", method, folder, "--model", weights.get_model_path(), "-o", out, "--recipe", "PQ16x4", "--steps", 2,
         "--batch", 16,
     )  # fmt: skip
     code, text, err = annvq_command(*arguments)
@@ -59,7 +59,7 @@ def test_train_leaves_an_index_and_goes_on(annvq_command, folder, tmp_path, meth
         assert len(index) == 300
         assert set(index.search(np.ones((1, 384), np.float32), 3).ids.ravel()) <= {f"d{i}" for i in range(300)}
     history = json.loads((out / "history.json").read_text())
-    assert history["stages"][0][-1]["step"] == 3
+    assert history["stages"][0][-1]["step"] == 2
     assert (out / "encoder").is_dir() == (method == "jpq")
     code, _, err = annvq_command(*arguments)
     assert code == 0, err

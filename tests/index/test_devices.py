@@ -71,7 +71,10 @@ def test_the_interpreter_is_asked_for_by_name(index):
 @pytest.mark.parametrize(
     ("found", "message"),
     [
-        (RuntimeError("The NVIDIA driver on your system is too old (found version 11040)."), "too old \\(found version"),
+        (
+            RuntimeError("The NVIDIA driver on your system is too old (found version 11040)."),
+            "too old \\(found version",
+        ),
         ((7, 5), "compute capability 7.5, 8.0 or newer"),
         (0, "there are 0 GPUs"),
     ],
@@ -96,5 +99,7 @@ def test_a_gpu_or_driver_that_is_too_old(index, found, message, monkeypatch):
 
 
 def test_importing_annvq_loads_nothing_of_it():
-    loaded = ran("import sys; print([name for name in sys.modules if 'annvq.gpu' in name or name in ('torch', 'triton')])")
+    loaded = ran(
+        "import sys; print([name for name in sys.modules if 'annvq.gpu' in name or name in ('torch', 'triton')])"
+    )
     assert loaded.split("\n")[0] == "[]"

@@ -129,7 +129,11 @@ class Numbers(OrderedRows):
                 return np.unique(np.array(values, np.int64))
             except OverflowError:
                 pass
-        kept = []
+        kept: list[Any] = []
+        least, most = self._whole_limits()
+        if self.scale == 1:  # a million fractions would take seconds
+            kept = [value for value in values if type(value) is int and least <= value <= most]
+            values = [value for value in values if type(value) is not int or not least <= value <= most]
         for value in values:
             if not _is_finite(value):
                 if dtype.kind == "f" and value == value:
@@ -140,13 +144,16 @@ class Numbers(OrderedRows):
                 near = float(exact) if abs(exact) < Fraction(2) ** 1024 else math.inf
                 if math.isfinite(near) and Fraction(near) == exact:
                     kept.append(near)
-            elif exact.denominator == 1 and (dtype.kind == "O" or self._holds(exact.numerator)):
+            elif exact.denominator == 1 and least <= exact.numerator <= most:
                 kept.append(exact.numerator)
         return np.unique(np.array(kept, dtype))
 
-    def _holds(self, value: int) -> bool:
-        limits = np.iinfo(self.values.dtype)
-        return bool(limits.min <= value <= limits.max)
+    def _whole_limits(self) -> tuple[float, float]:
+        """Return the limits between which all whole numbers can be values of this kind."""
+        dtype = self.values.dtype
+        if dtype.kind == "f":
+            return -(2**53), 2**53
+        return (-math.inf, math.inf) if dtype.kind == "O" else (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
 
 
 @dataclass(frozen=True, eq=False)
