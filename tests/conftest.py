@@ -1,6 +1,11 @@
 import gc
+import os
 
 import pytest
+
+# torch's and Faiss's threads wait asleep. By default they spin, which takes what as many tests as there are CPUs need:
+# learning took twice the CPU time. Results depend on the number of threads, which stays what it is.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(autouse=True, scope="module")
