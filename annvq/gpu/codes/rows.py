@@ -45,8 +45,8 @@ class ResidentRows:
         return -0.0 if self.store.l2 else 0.0
 
     def bytes_per_row(self) -> float:
-        """Return the bytes of a row."""
-        return {"fp32": 4, "fp16": 2, "sq8": 1}[self.store.kind] * self.store.dim
+        """Return the bytes of a row and of its length."""
+        return {"fp32": 4, "fp16": 2, "sq8": 1}[self.store.kind] * self.store.dim + 4
 
     def upload(self, segment: Segment, *, on_host: bool = False) -> dict[str, torch.Tensor]:
         """Return the rows as they are, and for scans their lengths."""
