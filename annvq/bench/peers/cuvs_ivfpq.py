@@ -14,7 +14,7 @@ def variants(n: int, dim: int, metric: str, device: str = "cuda") -> list[Peer]:
     """Return one index with four and one with eight dimensions per byte, as far as these differ."""
     cuvs_runtime.load("neighbors.ivf_pq")
     gpu = cuvs_runtime.OnGpu(device)
-    lengths = sorted({cuvs_runtime.code_bytes(dim, dims) for dims in (4, 8)}, reverse=True)
+    lengths = sorted({cuvs_runtime.pq_length(dim, dims) for dims in (4, 8)}, reverse=True)
     return [CuvsIvfPq(n, dim, length, gpu) for length in lengths]
 
 
@@ -23,10 +23,10 @@ class CuvsIvfPq:
 
     lib = "cuvs"
 
-    def __init__(self, n: int, dim: int, code_bytes: int, gpu: cuvs_runtime.OnGpu) -> None:
+    def __init__(self, n: int, dim: int, length: int, gpu: cuvs_runtime.OnGpu) -> None:
         self.nlist = power_of_two_near(4 * n**0.5)
-        self.recipe = f"IVF{self.nlist},PQ{code_bytes},refine"
-        self._n, self._dim, self._code_bytes, self._gpu = n, dim, code_bytes, gpu
+        self.recipe = f"IVF{self.nlist},PQ{length},refine"
+        self._n, self._dim, self._length, self._gpu = n, dim, length, gpu
         self._module = cuvs_runtime.load("neighbors.ivf_pq")
         self._metric = ""
         self._base: Any = None
@@ -38,7 +38,7 @@ class CuvsIvfPq:
         """Build the index on the GPU; float vectors stay there for re-ranking."""
         self._metric = cuvs_runtime.metric_of(metric)
         self._base = self._gpu.array(base)
-        params = self._module.IndexParams(n_lists=self.nlist, metric=self._metric, pq_bits=8, pq_dim=self._code_bytes)
+        params = self._module.IndexParams(n_lists=self.nlist, metric=self._metric, pq_bits=8, pq_dim=self._length)
         self._index = self._gpu.call(self._module.build, params, self._base)
 
     def settings(self, k: int) -> list[list[Params]]:

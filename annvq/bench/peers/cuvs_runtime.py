@@ -70,6 +70,6 @@ def metric_of(metric: str) -> str:
     return {"l2": "sqeuclidean", "ip": "inner_product"}[metric]
 
 
-def code_bytes(dim: int, dims_per_byte: int) -> int:
+def pq_length(dim: int, dims_per_byte: int) -> int:
     """Return the multiple of 8, at least 8, nearest to ``dim / dims_per_byte``."""
     return 8 * max(1, math.floor(dim / dims_per_byte / 8 + 0.5))
