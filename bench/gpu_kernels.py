@@ -1,9 +1,9 @@
 """What each GPU kernel moves and computes, the least time in which a GPU could do that, and the time that it takes.
 
-Searches run as users run them; every launch is noted with its arguments, from which follow the bytes that it has to read
-at least once, the look-ups, and the operations on floats and on tensor cores. The least time is the largest of these
-divided by what the GPU can do per second (the roofline); the figures of an H200 SXM are from NVIDIA's data sheet, and
-look-ups are counted at one per lane and clock. Without a GPU, the script prints the estimates alone.
+Searches run as users run them; every launch is noted with its arguments, from which follow the bytes that it has to
+read at least once, the look-ups, and the operations on floats and on tensor cores. The least time is the largest of
+these divided by what the GPU can do per second (the roofline); the figures of an H200 SXM are from NVIDIA's data sheet,
+and look-ups are counted at one per lane and clock. Without a GPU, the script prints the estimates alone.
 
     python bench/gpu_kernels.py DATA.npz [--recipe fast ...] [--batch 1 --batch 10000] [--device cuda] [--json FILE]
     TRITON_INTERPRET=1 python bench/gpu_kernels.py DATA.npz --device interpreter --n 500 --batch 2

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-
 _INTERPRETER = Lock()  # it changes Triton's language for as long as a kernel runs
 
 

@@ -61,8 +61,8 @@ def work_of(lists: torch.Tensor, offsets: torch.Tensor, rows: int, queries: int)
 def slabs(rows_per_rank: list[int], room: int, keep: int) -> Iterator[slice]:
     """Yield consecutive ranks that are scanned together, so that what reaches the thresholds likely fits the pools.
 
-    Of ``n`` rows after ``seen``, in random order, ``keep * n / seen`` are expected to be among the best ``keep``. A slab
-    is so large that half the room is left.
+    Of ``n`` rows after ``seen``, in random order, ``keep * n / seen`` are expected to be among the best ``keep``. A
+    slab is so large that half the room is left.
 
     Parameters
     ----------

@@ -93,9 +93,7 @@ class Resident:
         """Return candidates of index-wide rows, int64, which may be -1 for none, with these scores."""
         return packed(scores, self.ranks[places.clamp(min=0)]).masked_fill(places < 0, NOTHING)
 
-    def proposed(
-        self, queries: torch.Tensor, segments: list[ResidentSegment], places: torch.Tensor
-    ) -> torch.Tensor:
+    def proposed(self, queries: torch.Tensor, segments: list[ResidentSegment], places: torch.Tensor) -> torch.Tensor:
         """Return what `scored` does, with a part of what the refine store holds."""
         assert self.refine is not None
         queries, places = queries.to(self.device), places.to(self.device)
@@ -145,7 +143,11 @@ def moved(
     on_host, left = _placed(trained, sum(host.n for host in hosts), codes, device, budget)
     try:
         ranks, row_of_rank = _order(snapshot, device)
-        held = {} if earlier is None or earlier.refine_on_host != on_host else {id(s.host.ids): s for s in earlier.segments}
+        held = (
+            {}
+            if earlier is None or earlier.refine_on_host != on_host
+            else {id(s.host.ids): s for s in earlier.segments}
+        )
         segments = []
         for host in hosts:
             own = held.get(id(host.ids))
@@ -154,9 +156,7 @@ def moved(
                 sections |= refine.upload(host, on_host=on_host)
             offsets = uploaded(host.offsets, device)
             allow = uploaded(host.allow, device) if len(host.allow) else None
-            segments.append(
-                ResidentSegment(host, offsets, ranks[host.base : host.base + host.n], allow, sections)
-            )
+            segments.append(ResidentSegment(host, offsets, ranks[host.base : host.base + host.n], allow, sections))
     except torch.cuda.OutOfMemoryError as error:
         raise DeviceMemoryError(f"{device}: out of memory while the index was moved there: {error}") from error
     work = int(min(_MOST_WORK, max(1 << 26, _WORK_SHARE * left)))

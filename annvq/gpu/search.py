@@ -150,7 +150,7 @@ class Search:
     def _best(
         self, queries: torch.Tensor, prepared: list[Any], places: torch.Tensor, trace: Trace | None
     ) -> torch.Tensor:
-        """Return the best k of the rows ``places (nq, P)`` int64, -1 where there is none, by the best scores there are."""
+        """Return the best k of the rows ``places (nq, P)`` int64, -1 where there is none, by the best scores."""
         scores = self._joined(
             lambda number, part: part.scored(queries, self.segments[number], prepared[number], places)
         )

@@ -7,9 +7,7 @@ import annvq
 from annvq.index.recipe import CodebookSpec, Recipe
 
 N, D = 300, 37
-SPILLED = Recipe(
-    nlist=8, codebook=CodebookSpec(kind="pq", M=9, nbits=4, residual=True), refine="fp16", spill=True
-)
+SPILLED = Recipe(nlist=8, codebook=CodebookSpec(kind="pq", M=9, nbits=4, residual=True), refine="fp16", spill=True)
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +23,8 @@ def same(hits, wanted):
 
 
 RECIPES = [
-    "PQ9x4fs", "IVF4,PQ9x4fsr", "IVF4,PQ9x4fs", "IVF4,PQ5", "IVF4,RQ3x4", "RQ2x8", "SQ4", "IVF4,PQ9x4fsr,Refine(SQfp16)",
-    "IVF4,PQ9x4fsr,Refine(LVQ8)", "IVF4,PQ5,Refine(LVQ8x8)", "fast", "balanced",
+    "PQ9x4fs", "IVF4,PQ9x4fsr", "IVF4,PQ9x4fs", "IVF4,PQ5", "IVF4,RQ3x4", "RQ2x8", "SQ4", "fast", "balanced",
+    "IVF4,PQ9x4fsr,Refine(SQfp16)", "IVF4,PQ9x4fsr,Refine(LVQ8)", "IVF4,PQ5,Refine(LVQ8x8)",
 ]  # fmt: skip
 
 

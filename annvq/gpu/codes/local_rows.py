@@ -71,7 +71,9 @@ class ResidentLocalRows:
     def _asked(self, queries: torch.Tensor) -> AskedLocalRows:
         queries = padded(queries - self._mean if self.store.l2 else queries)
         totals, products = (torch.empty(len(queries), dtype=torch.float32, device=self.device) for _ in range(2))
-        launch(sum_queries, len(queries), queries, queries.shape[1], padded(self._mean[None]), totals, products, warps=1)
+        launch(
+            sum_queries, len(queries), queries, queries.shape[1], padded(self._mean[None]), totals, products, warps=1
+        )
         return AskedLocalRows(queries, totals, products)
 
     def finalists(self, k: int) -> int:

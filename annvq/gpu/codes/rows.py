@@ -86,7 +86,9 @@ class ResidentRows:
                 *self._affine, *which, *target, ROUNDING, ADDING * self.store.dim, LEAST, **form, DIMS=_TILE_DIMS,
             )  # fmt: skip
         else:
-            launch(scan_rows, work.programs, queries, width, rows, self.store.dim, *self._affine, *which, *target, **form)
+            launch(
+                scan_rows, work.programs, queries, width, rows, self.store.dim, *self._affine, *which, *target, **form
+            )
         return many
 
     def finalists(self, k: int) -> None:
@@ -108,9 +110,9 @@ class ResidentRows:
         self, queries: PreparedRows | torch.Tensor, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
     ) -> None:
         """Score candidates with the stored rows."""
-        queries = queries.queries if isinstance(queries, PreparedRows) else padded(queries)
+        asked = queries.queries if isinstance(queries, PreparedRows) else padded(queries)
         launch(
-            rescore_rows, (len(queries), -(-places.shape[1] // _RESCORED)), queries, queries.shape[1],
+            rescore_rows, (len(asked), -(-places.shape[1] // _RESCORED)), asked, asked.shape[1],
             segment.sections[self.store.section], segment.n, self.store.dim, *self._affine, places, places.shape[1],
             segment.base, scores, CODED=self.store.kind == "sq8", L2=self.store.l2, ROWS=_RESCORED,
         )  # fmt: skip

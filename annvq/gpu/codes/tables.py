@@ -99,7 +99,9 @@ class ResidentTables:
         constants, l2 = self.codes.with_constants, self.codes.metric == "l2"
         if isinstance(codebook, ResidualCodebook):  # whole vectors, whose distances are made of constants
             transposed = codebook.codebooks.transpose(0, 2, 1)
-            return Codebooks(uploaded(np.ascontiguousarray(transposed), self.device), 0, False, 2.0 if constants else 1.0)
+            return Codebooks(
+                uploaded(np.ascontiguousarray(transposed), self.device), 0, False, 2.0 if constants else 1.0
+            )
         transposed = codebook.transposed if hasattr(codebook, "transposed") else codebook._transposed
         of_device = uploaded(np.asarray(transposed), self.device)
         return Codebooks(of_device, transposed.shape[1], l2 and not constants, 2.0 if constants else 1.0)

@@ -1,8 +1,9 @@
 """Rows that may be among the best, proposed by products of bfloat16 numbers on tensor cores.
 
-A product of two numbers that are rounded to 8 bits is off by 2^-7 + 2^-16 of it at most, and what tensor cores lose when
-they add d products is below d 2^-21 of the sum of their absolute values, which is at most |q| |x|. So the score has a
-bound, and only rows whose bound reaches the threshold are proposed; `annvq.gpu.kernels.scan_rows.rescore_rows` decides.
+A product of two numbers that are rounded to 8 bits is off by 2^-7 + 2^-16 of it at most, and what tensor cores lose
+when they add d products is below d 2^-21 of the sum of their absolute values, which is at most |q| |x|. So the score
+has a bound, and only rows whose bound reaches the threshold are proposed;
+`annvq.gpu.kernels.scan_rows.rescore_rows` decides.
 """
 
 from __future__ import annotations
@@ -81,7 +82,6 @@ def fill_norms(rows, n, d, minimum, step, norms, CODED: tl.constexpr, ROWS: tl.c
     dims = tl.arange(0, DIMS)
     squares = tl.zeros([ROWS, DIMS], tl.float32)
     for i in range(0, d, DIMS):
-        held = i + dims < d
         y = _numbers(rows, row * d, dims, i, d, minimum, step, CODED)
         squares += y * y
     tl.store(norms + row, tl.sqrt(tl.sum(squares, axis=1)), mask=inside)

@@ -1,7 +1,7 @@
 """Scan of packed bits by Hamming distance, which is minus the score.
 
-Rows are laid out by words of 32 bits, (words, n), so that neighbouring rows lie side by side (``row * 0 + n`` is n in the
-64 bits of rows).
+Rows are laid out by words of 32 bits, (words, n), so that neighbouring rows lie side by side (``row * 0 + n`` is n in
+the 64 bits of rows).
 """
 
 from __future__ import annotations

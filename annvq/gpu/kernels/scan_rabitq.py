@@ -1,8 +1,9 @@
 """Scan of RaBitQ codes, with the integers and the order of operations of `annvq.kernels.scan.scanbits`.
 
-Bit planes are laid out by words of 32 coordinates, (planes * words, n), so that neighbouring rows lie side by side (``row * 0 + n`` is n
-in the 64 bits of rows). With c the code less 2^(B - 1), which fits a signed byte, a row's inner product with a query of 16-bit levels is made of two
-exact products of bytes, and 2 <levels, code> - (2^B - 1) total = 2 <levels, c> + total.
+Bit planes are laid out by words of 32 coordinates, (planes * words, n), so that neighbouring rows lie side by side
+(``row * 0 + n`` is n in the 64 bits of rows). With c the code less 2^(B - 1), which fits a signed byte, a row's inner
+product with a query of 16-bit levels is made of two exact products of bytes, and
+2 <levels, code> - (2^B - 1) total = 2 <levels, c> + total.
 """
 
 from __future__ import annotations
@@ -147,8 +148,8 @@ def scan_rabitq_together(
 ):  # fmt: skip
     """Scan rows of a list for many queries, with products of bytes on tensor cores, which are exact.
 
-    As the differences of `annvq.kernels.codes.bits.count_differences` are the sum of the query's 4-bit levels and, where
-    the sign is set, of 15 less twice the level, these are a product as well.
+    As the differences of `annvq.kernels.codes.bits.count_differences` are the sum of the query's 4-bit levels and,
+    where the sign is set, of 15 less twice the level, these are a product as well.
 
     Parameters
     ----------
@@ -218,8 +219,9 @@ def rescore_rabitq(
     inside = (row >= 0) & (row < n) & held
     row = tl.where(inside, row, 0)
     if tl.max(inside.to(tl.int32), axis=0) > 0:
+        base, distance = tl.load(bases + at, mask=held, other=0.0), tl.load(distances + at, mask=held, other=0.0)
         found = _score_one(
-            planes, factors, n, row, words, inside, query_planes, levels, query, tl.load(bases + at, mask=held, other=0.0),
-            tl.load(distances + at, mask=held, other=0.0), query_factors, totals, float("-inf"), BITS,
+            planes, factors, n, row, words, inside, query_planes, levels, query, base, distance, query_factors, totals,
+            float("-inf"), BITS,
         )  # fmt: skip
         tl.store(scores + at, found, mask=inside)

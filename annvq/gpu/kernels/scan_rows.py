@@ -11,13 +11,15 @@ from annvq.gpu.kernels.order import _hsum, _packed
 
 @triton.jit
 def _numbers(rows, at, lanes, first, d, minimum, step, CODED: tl.constexpr):
-    """Return numbers of some rows, which begin at elements ``at``, of the dimensions ``first + lanes``; zero beyond d."""
+    """Return numbers of rows that begin at elements ``at``, of dimensions ``first + lanes``; zero beyond d."""
     inside = first + lanes < d
     numbers = tl.load(rows + at[:, None] + (first + lanes)[None, :], mask=inside[None, :], other=0).to(tl.float32)
     if CODED:
         lowest = tl.load(minimum + first + lanes, mask=inside, other=0.0)
         steps = tl.load(step + first + lanes, mask=inside, other=0.0)
-        numbers = tl.math.fma(numbers, steps[None, :] + tl.zeros_like(numbers), lowest[None, :] + tl.zeros_like(numbers))
+        numbers = tl.math.fma(
+            numbers, steps[None, :] + tl.zeros_like(numbers), lowest[None, :] + tl.zeros_like(numbers)
+        )
     return numbers
 
 

@@ -1,7 +1,7 @@
 """Scan of product codes with 8-bit tables: exact sums, as those of `annvq.kernels.scan.scan4` and `scan8`.
 
-Codes are laid out by words of four bytes, (words, n), so that neighbouring rows lie side by side (``row * 0 + n`` is n in
-the 64 bits of rows). A byte is one code of 8 bits, or two of 4 bits, whose tables are joined
+Codes are laid out by words of four bytes, (words, n), so that neighbouring rows lie side by side (``row * 0 + n`` is n
+in the 64 bits of rows). A byte is one code of 8 bits, or two of 4 bits, whose tables are joined
 (`annvq.gpu.kernels.fill_tables`). The tables of a query stay in the cache of a multiprocessor, which is the same memory
 as what programs share.
 """
@@ -38,9 +38,9 @@ def _score_of_sums(sums, step, base, FUSED: tl.constexpr):
 
 @triton.jit
 def scan_tables(
-    codes, n, words, constants, mapping, tables, steps, biases, bases, nlist, asking, lists, begins, ends, visits, allow,
-    ranks, entries, counts, thresholds, capacity, FUSED: tl.constexpr, CONSTANTS: tl.constexpr, MAPPED: tl.constexpr,
-    FILTERED: tl.constexpr, ROWS: tl.constexpr,
+    codes, n, words, constants, mapping, tables, steps, biases, bases, nlist, asking, lists, begins, ends, visits,
+    allow, ranks, entries, counts, thresholds, capacity, FUSED: tl.constexpr, CONSTANTS: tl.constexpr,
+    MAPPED: tl.constexpr, FILTERED: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """Scan rows of a list for one query, and append those that reach its threshold to the pool.
 

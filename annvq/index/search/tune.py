@@ -73,8 +73,8 @@ def tune(
 
     For every number of candidates the smallest sufficient nprobe is found by doubling and bisection, because
     recall rises with both; of a graph, which has no lists, the shortest sufficient queue is. Where rows of the index
-    are the queries, ``own`` (nq,) int64 says which, and none of them counts among its own neighbours. ``find`` returns the
-    best k rows (nq, k) int64 of queries at a depth, with so many threads.
+    are the queries, ``own`` (nq,) int64 says which, and none of them counts among its own neighbours. ``find`` returns
+    the best k rows (nq, k) int64 of queries at a depth, with so many threads.
 
     Raises
     ------
