@@ -30,6 +30,8 @@ class Pool:
         (nq,) int64: what is below can no longer be among the best.
     keep
         How many are wanted in the end.
+    has_thresholds
+        Whether a scan has ended, or is run again, so that thresholds may pass rows over.
 
     """
 
@@ -37,6 +39,7 @@ class Pool:
     counts: torch.Tensor
     thresholds: torch.Tensor
     keep: int
+    has_thresholds: bool = False
 
     @classmethod
     def empty(cls, nq: int, keep: int, capacity: int, device: torch.device) -> Pool:
@@ -73,7 +76,7 @@ class Pool:
                 decide(before)
             if filled <= self.capacity:
                 break
-            full = self.counts > self.capacity
+            full, self.has_thresholds = self.counts > self.capacity, True
             reached = torch.topk(self.entries, self.keep, dim=1).values[:, -1]
             self.thresholds = torch.where(full, torch.maximum(self.thresholds, reached), self.thresholds)
             self.counts = before.clone()
@@ -93,7 +96,7 @@ class Pool:
         self.entries[:, :keep] = best
         self.counts = self.counts.clamp(max=keep)
         if keep == self.keep:
-            self.thresholds = torch.maximum(self.thresholds, best[:, -1])
+            self.thresholds, self.has_thresholds = torch.maximum(self.thresholds, best[:, -1]), True
 
     def drop_repeats(self, keep: int) -> None:
         """Keep every row only once, with its best score, and set the number of wanted rows to ``keep``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -12,10 +12,11 @@ import torch
 from annvq.codebooks import ResidualCodebook
 from annvq.gpu.codes.kind import ResidentProbes, ResidentSegment, Visits
 from annvq.gpu.codes.rows import minus_squares
+from annvq.gpu.codes.table_products import Decoded, Products, decoded, minus_squared_lengths, products
 from annvq.gpu.kernels.fill_tables import LEAST_SPAN, fill_tables, quantize_tables, settle_tables
-from annvq.gpu.kernels.scan_tables import rescore_sums, rescore_tables, scan_tables
+from annvq.gpu.kernels.propose_tables import OF_ADDED, propose_tables
+from annvq.gpu.kernels.scan_tables import decide_tables, rescore_sums, rescore_tables, scan_tables
 from annvq.gpu.launch import launch
-from annvq.gpu.plan import work_of
 from annvq.gpu.pool import Pool
 from annvq.gpu.upload import by_words, uploaded
 from annvq.index.codes import spill
@@ -23,20 +24,31 @@ from annvq.index.codes.tablecodes import TableCodes
 from annvq.index.rows.segment import Segment
 from annvq.kernels.scan import scan4, scan8
 
-_WORDS, _CONSTANTS = "codes.words", "constants"
+_WORDS, _CONSTANTS, _SQUARES = "codes.words", "constants", "codes.squares"
 _SPILLED, _SPILL_OFFSETS, _SPILL_ROWS = "spill.words", spill.OFFSETS, spill.ROWS
 _UNPACKED = 1 << 18  # rows whose codes are laid out anew at a time
-_ROWS, _RESCORED = 256, 32  # of one program
+_ROWS, _RESCORED, _DECIDED = 256, 32, 64  # of one program
+_TILE_ROWS, _TILE_QUERIES = 128, 64  # of one program that multiplies on tensor cores
+_MANY = 16  # queries per list from which on tensor cores propose rows
+_PROPOSED = 2  # times the capacity of a pool: proposals that a query has room for
 
 
-class PreparedTables(NamedTuple):
+@dataclass
+class PreparedTables:
     """Queries as kernels take them."""
 
+    queries: torch.Tensor  # (nq, d) float32, scaled
     tables: torch.Tensor  # (nq, M, ksub) float32
     quantized: torch.Tensor  # (nq, 4 words, 256) uint8 or, for pairs of 4-bit codes, int16
     steps: torch.Tensor  # (nq,) float32
     biases: torch.Tensor  # (nq,) float32: the sums of the tables' least entries
     bases: torch.Tensor  # (nq, nlist) float32: what lists add to scores
+    products: Products | None = None  # what tensor cores multiply, once it is asked for
+
+    @property
+    def scanned(self) -> tuple[torch.Tensor, ...]:
+        """What a scan reads."""
+        return self.quantized, self.steps, self.biases, self.bases
 
 
 class Codebooks(NamedTuple):
@@ -64,12 +76,15 @@ class ResidentTables:
     def bytes_per_row(self) -> float:
         """Return the bytes of a row's codes, all copies of them, and of its constant."""
         of_second = 4 + 4 * self._words if self.codes.spill else 0
-        return 4 * self._words + of_second + (4 if self.codes.with_constants else 0)
+        return 4 * self._words + of_second + (4 if self.codes.with_constants or self._codebooks.squared else 0)
 
     def upload(self, segment: Segment) -> dict[str, torch.Tensor]:
         """Return codes by words of four bytes, with neighbouring rows side by side, and what goes with them."""
         arrays = segment.arrays
-        made = {_WORDS: self._laid_out(arrays[self.codes.section], segment.offsets)}
+        made = {}
+        if self._codebooks.squared:
+            made[_SQUARES] = torch.empty(segment.n, dtype=torch.float32, device=self.device)
+        made[_WORDS] = self._laid_out(arrays[self.codes.section], segment.offsets, made.get(_SQUARES))
         if self.codes.with_constants:
             made[_CONSTANTS] = uploaded(arrays[_CONSTANTS], self.device)
         if self.codes.spill:
@@ -77,13 +92,15 @@ class ResidentTables:
             made |= {name: uploaded(arrays[name], self.device) for name in (_SPILL_OFFSETS, _SPILL_ROWS)}
         return made
 
-    def _laid_out(self, packed: np.ndarray, offsets: np.ndarray) -> torch.Tensor:
+    def _laid_out(self, packed: np.ndarray, offsets: np.ndarray, squares: torch.Tensor | None = None) -> torch.Tensor:
         n, M, words = int(offsets[-1]), self.codes.M, self._words
         made = torch.empty((words, n), dtype=torch.int32, device=self.device)
         packer = scan4 if self.codes.nbits == 4 else scan8
         for start in range(0, n, _UNPACKED):
             rows = np.arange(start, min(n, start + _UNPACKED))
             codes = packer.unpack(packed, offsets, M, rows)
+            if squares is not None:
+                squares[start : start + len(rows)] = uploaded(minus_squared_lengths(self._entries, codes), self.device)
             if self.codes.nbits == 4:
                 even = np.zeros((len(rows), -(-M // 2)), np.uint8)
                 even[:, : M // 2] = codes[:, 1::2] << 4
@@ -98,13 +115,21 @@ class ResidentTables:
         codebook: Any = self.codes.codebook
         constants, l2 = self.codes.with_constants, self.codes.metric == "l2"
         if isinstance(codebook, ResidualCodebook):  # whole vectors, whose distances are made of constants
-            transposed = codebook.codebooks.transpose(0, 2, 1)
-            return Codebooks(
-                uploaded(np.ascontiguousarray(transposed), self.device), 0, False, 2.0 if constants else 1.0
-            )
-        transposed = codebook.transposed if hasattr(codebook, "transposed") else codebook._transposed
-        of_device = uploaded(np.asarray(transposed), self.device)
-        return Codebooks(of_device, transposed.shape[1], l2 and not constants, 2.0 if constants else 1.0)
+            transposed = np.ascontiguousarray(codebook.codebooks.transpose(0, 2, 1))
+            return Codebooks(uploaded(transposed, self.device), 0, False, 2.0 if constants else 1.0)
+        of_device = uploaded(self._entries, self.device)
+        return Codebooks(of_device, self._entries.shape[1], l2 and not constants, 2.0 if constants else 1.0)
+
+    @cached_property
+    def _entries(self) -> np.ndarray:
+        """The entries (M, dsub, ksub) float32 of sub-quantizers that have dimensions of their own."""
+        codebook: Any = self.codes.codebook
+        return np.asarray(codebook.transposed if hasattr(codebook, "transposed") else codebook._transposed)
+
+    @cached_property
+    def _decoded(self) -> Decoded:
+        per_word = 32 // self.codes.nbits
+        return decoded(self._entries, self._words * per_word, per_word, self.device)
 
     def prepare(self, queries: torch.Tensor, probes: ResidentProbes) -> PreparedTables:
         """Return the queries' tables, in floats and in bytes, and what each list adds to a score."""
@@ -126,7 +151,7 @@ class ResidentTables:
         launch(settle_tables, nq, lows, spans, M, LEAST_SPAN, steps, scales, biases, PLACES=places, warps=1)
         quantized = empty(nq, 4 * words, 256, dtype=torch.int16 if self.codes.nbits == 4 else torch.uint8)
         launch(quantize_tables, (nq, 4 * words), tables, lows, scales, M, 4 * words, quantized, KSUB=ksub)
-        return PreparedTables(tables, quantized, steps, biases, self._bases(queries, probes))
+        return PreparedTables(asked, tables, quantized, steps, biases, self._bases(queries, probes))
 
     def _bases(self, queries: torch.Tensor, probes: ResidentProbes) -> torch.Tensor:
         """Return what each list adds to a score, (nq, nlist) float32."""
@@ -138,21 +163,68 @@ class ResidentTables:
         return torch.zeros((len(queries), nlist), dtype=torch.float32, device=self.device)
 
     def scan(self, prepared: PreparedTables, segment: ResidentSegment, visits: Visits, pool: Pool) -> bool:
-        """Score all rows of the visited lists, by their first codes and by their second."""
-        held, n = segment.sections, segment.n
-        mapping = held.get(_SPILL_ROWS, held[_WORDS])
-        work = segment.work(visits, _ROWS, 1)
-        for words, mapped in ((_WORDS, False), (_SPILLED, True))[: self.codes.copies]:
-            if mapped:
-                work = work_of(visits.lists, held[_SPILL_OFFSETS], _ROWS, 1)
-            launch(
-                scan_tables, work.programs, held[words], n, self._words, held.get(_CONSTANTS, held[_WORDS]), mapping,
-                *prepared[1:], prepared.bases.shape[1], work.queries, work.lists, work.begins, work.ends, work.visits,
-                segment.mask(), segment.ranks, pool.entries, pool.counts, pool.thresholds, pool.capacity,
-                FUSED=self.codes.nbits == 4, CONSTANTS=self.codes.with_constants, MAPPED=mapped,
-                FILTERED=segment.allow is not None, ROWS=_ROWS,
-            )  # fmt: skip
-        return False
+        """Score all rows of the visited lists, by their first codes and by their second.
+
+        Of many queries that have thresholds already, those rows are scored that products on tensor cores propose.
+        """
+        held = segment.sections
+        visited = [(held[_WORDS], False, segment)]
+        if self.codes.spill:
+            visited.append((held[_SPILLED], True, replace(segment, offsets=held[_SPILL_OFFSETS])))
+        has_parts = not isinstance(self.codes.codebook, ResidualCodebook)
+        many = has_parts and pool.has_thresholds and visits.queries_per_list(segment) >= _MANY
+        for words, mapped, lists in visited:
+            if not (many and self._scan_together(prepared, lists, words, mapped, visits, pool)):
+                self._scan_each(prepared, lists, words, mapped, visits, pool)
+        return False  # whatever is appended has its score
+
+    def _scan_each(
+        self, prepared: PreparedTables, segment: ResidentSegment, words: torch.Tensor, mapped: bool, visits: Visits,
+        pool: Pool,
+    ) -> None:  # fmt: skip
+        """Score all rows whose codes are ``words``, query by query."""
+        held, work = segment.sections, segment.work(visits, _ROWS, 1)
+        launch(
+            scan_tables, work.programs, words, segment.n, self._words, held.get(_CONSTANTS, words),
+            held.get(_SPILL_ROWS, words), *prepared.scanned, prepared.bases.shape[1], work.queries, work.lists,
+            work.begins, work.ends, work.visits, segment.mask(), segment.ranks, pool.entries, pool.counts,
+            pool.thresholds, pool.capacity, FUSED=self.codes.nbits == 4, CONSTANTS=self.codes.with_constants,
+            MAPPED=mapped, FILTERED=segment.allow is not None, ROWS=_ROWS,
+        )  # fmt: skip
+
+    def _scan_together(
+        self, prepared: PreparedTables, segment: ResidentSegment, words: torch.Tensor, mapped: bool, visits: Visits,
+        pool: Pool,
+    ) -> bool:  # fmt: skip
+        """Score the rows that products propose; return False, with the pools unchanged, if these are too many."""
+        held, work = segment.sections, segment.work(visits, _TILE_ROWS, _TILE_QUERIES)
+        if prepared.products is None:
+            squared = self._codebooks.squared
+            prepared.products = products(prepared.queries, prepared.steps, squared, self.codes.M, self._decoded)
+        asked, decoded, nq = prepared.products, self._decoded, len(prepared.queries)
+        room, nlist = _PROPOSED * pool.capacity, prepared.bases.shape[1]
+        proposals = torch.empty((nq, room), dtype=torch.int64, device=self.device)
+        found = torch.zeros(nq, dtype=torch.int32, device=self.device)
+        added = held.get(_SQUARES, held.get(_CONSTANTS))
+        mapping = held.get(_SPILL_ROWS, words)
+        launch(
+            propose_tables, work.programs, asked.queries, asked.queries.shape[1], asked.offsets, asked.margins, words,
+            segment.n, self._words, decoded.entries, decoded.width, words if added is None else added, prepared.bases,
+            nlist, mapping, work.queries, work.lists, work.begins, work.ends, work.visits, work.visit_ends,
+            segment.mask(), pool.thresholds, proposals, found, room, OF_ADDED, BITS=self.codes.nbits,
+            PART=decoded.part, CONSTANTS=added is not None, MAPPED=mapped, FILTERED=segment.allow is not None,
+            QUERIES=_TILE_QUERIES, ROWS=_TILE_ROWS,
+        )  # fmt: skip
+        most = int(found.max())
+        if most > room:
+            return False
+        launch(
+            decide_tables, (nq, -(-most // _DECIDED)), proposals, found, room, words, segment.n, self._words,
+            held.get(_CONSTANTS, words), mapping, *prepared.scanned, nlist, segment.ranks, pool.entries, pool.counts,
+            pool.thresholds, pool.capacity, FUSED=self.codes.nbits == 4, CONSTANTS=self.codes.with_constants,
+            MAPPED=mapped, ROWS=_DECIDED,
+        )  # fmt: skip
+        return True
 
     def scan_scores(
         self, prepared: PreparedTables, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor

@@ -37,6 +37,27 @@ def _score_of_sums(sums, step, base, FUSED: tl.constexpr):
 
 
 @triton.jit
+def _score_and_append(
+    codes, n, words, constants, mapping, tables, steps, biases, base, query, place, inside, allow, ranks, entries,
+    counts, thresholds, capacity, FUSED: tl.constexpr, CONSTANTS: tl.constexpr, MAPPED: tl.constexpr,
+    FILTERED: tl.constexpr,
+):  # fmt: skip
+    """Score the rows in some places for one query, and append those that reach its threshold; lists add ``base``."""
+    sums = _sums(codes, n, words, place, inside, tables + query * words * 1024)
+    scores = _score_of_sums(sums, tl.load(steps + query), tl.load(biases + query) + base, FUSED)
+    row = place
+    if MAPPED:
+        row = tl.load(mapping + place, mask=inside, other=0).to(tl.int64)
+    if CONSTANTS:
+        scores += tl.load(constants + row, mask=inside, other=0.0)
+    if FILTERED:
+        inside = inside & (tl.load(allow + row, mask=inside, other=0) != 0)
+    candidates = _packed(scores, tl.load(ranks + row, mask=inside, other=0))
+    wanted = inside & (candidates >= tl.load(thresholds + query)) & (scores == scores)
+    _append(candidates[None, :], wanted[None, :], query + tl.zeros([1], tl.int64), entries, counts, capacity)
+
+
+@triton.jit
 def scan_tables(
     codes, n, words, constants, mapping, tables, steps, biases, bases, nlist, asking, lists, begins, ends, visits,
     allow, ranks, entries, counts, thresholds, capacity, FUSED: tl.constexpr, CONSTANTS: tl.constexpr,
@@ -69,19 +90,41 @@ def scan_tables(
     place = tl.load(begins + program) + tl.arange(0, ROWS)
     inside = place < tl.load(ends + program)
     place = tl.where(inside, place, 0)
-    sums = _sums(codes, n, words, place, inside, tables + query * words * 1024)
-    base = tl.load(biases + query) + tl.load(bases + query * nlist + tl.load(lists + program))
-    scores = _score_of_sums(sums, tl.load(steps + query), base, FUSED)
-    row = place
-    if MAPPED:
-        row = tl.load(mapping + place, mask=inside, other=0).to(tl.int64)
-    if CONSTANTS:
-        scores += tl.load(constants + row, mask=inside, other=0.0)
-    if FILTERED:
-        inside = inside & (tl.load(allow + row, mask=inside, other=0) != 0)
-    candidates = _packed(scores, tl.load(ranks + row, mask=inside, other=0))
-    wanted = inside & (candidates >= tl.load(thresholds + query)) & (scores == scores)
-    _append(candidates[None, :], wanted[None, :], query + tl.zeros([1], tl.int64), entries, counts, capacity)
+    base = tl.load(bases + query * nlist + tl.load(lists + program))
+    _score_and_append(
+        codes, n, words, constants, mapping, tables, steps, biases, base, query, place, inside, allow, ranks, entries,
+        counts, thresholds, capacity, FUSED, CONSTANTS, MAPPED, FILTERED,
+    )  # fmt: skip
+
+
+@triton.jit
+def decide_tables(
+    proposals, found, room, codes, n, words, constants, mapping, tables, steps, biases, bases, nlist, ranks, entries,
+    counts, thresholds, capacity, FUSED: tl.constexpr, CONSTANTS: tl.constexpr, MAPPED: tl.constexpr,
+    ROWS: tl.constexpr,
+):  # fmt: skip
+    """Score what `annvq.gpu.kernels.propose_tables` proposed, and append what reaches the thresholds to the pools.
+
+    Parameters
+    ----------
+    proposals, found, room
+        (nq, room) int64: the list in the upper half, the place in the lower; and how many there are, (nq,) int32.
+    codes, n, words, constants, mapping, tables, steps, biases, bases, nlist, ranks, entries, counts, thresholds,
+    capacity, FUSED, CONSTANTS, MAPPED, ROWS
+        The same as for `scan_tables`.
+
+    """
+    query, first = tl.program_id(0).to(tl.int64), tl.program_id(1) * ROWS
+    proposed = tl.minimum(tl.load(found + query), room)
+    if first < proposed:
+        number = first + tl.arange(0, ROWS)
+        inside = number < proposed
+        entry = tl.load(proposals + query * room + number, mask=inside, other=0)
+        base = tl.load(bases + query * nlist + (entry >> 32), mask=inside, other=0.0)
+        _score_and_append(
+            codes, n, words, constants, mapping, tables, steps, biases, base, query, entry & 0xFFFFFFFF, inside, ranks,
+            ranks, entries, counts, thresholds, capacity, FUSED, CONSTANTS, MAPPED, False,
+        )  # fmt: skip
 
 
 @triton.jit
