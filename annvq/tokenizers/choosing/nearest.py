@@ -1,12 +1,13 @@
 """The nearest code of each row, without the matrix of all distances.
 
-On the CPU float32 rows go through the engine's own arg-min (`annvq.kernels.clusters.assign`); on other devices, and in
-float64, products propose and sums in a fixed order decide (`annvq.learn.codes.deciding`). Equal distances go to the
-lowest code.
+On the CPU float32 rows go through the engine's own arg-min (`annvq.kernels.clusters.assign`), and on a GPU through that
+of `annvq.gpu.nearest` where Triton is installed, which makes the same sums; on other devices, and in float64, products
+propose and sums in a fixed order decide (`annvq.learn.codes.deciding`). Equal distances go to the lowest code.
 """
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from annvq.kernels.clusters.assign import assign
@@ -37,6 +38,10 @@ def nearest(rows: Tensor, codes: Tensor, metric: str = "l2") -> Tensor:
         vectors, sites = (tensor.detach().contiguous().numpy() for tensor in (rows, codes))
         labels, _ = assign(vectors, sites, metric=metric, threads=torch.get_num_threads())
         return torch.from_numpy(labels).long()
+    if rows.device.type == "cuda" and rows.dtype == torch.float32 and find_spec("triton") is not None:
+        from annvq.gpu.nearest import nearest as on_gpu
+
+        return on_gpu(rows, codes, metric)
     return largest_logit(rows, codes) if metric == "ip" else least_distance(rows, codes)
 
 
