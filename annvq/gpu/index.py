@@ -39,8 +39,14 @@ class GpuIndex(Index):
     _in_one_call = False
 
     def __init__(
-        self, rows: VersionedRows, device: Any, device_bytes: int | None = None, split: str = SPLITS[0]
+        self,
+        rows: VersionedRows,
+        device: Any,
+        device_bytes: int | None = None,
+        split: str = SPLITS[0],
+        earlier: GpuIndex | None = None,
     ) -> None:
+        """Move rows to devices, as `annvq.Index.to` does; what ``earlier`` has there of the same rows is not copied."""
         super().__init__(rows)
         given = list(device) if isinstance(device, Sequence) and not isinstance(device, str) else [device]
         if not given:
@@ -49,7 +55,7 @@ class GpuIndex(Index):
         self._split = as_choice("split", split, SPLITS)
         self._named, self._devices = [str(one) for one in given], [resolve(one) for one in given]
         self._lock = Lock()
-        self._groups: Groups | None = None
+        self._groups: Groups | None = None if earlier is None else earlier._groups
         self._on_devices(rows.current)
 
     @property
@@ -122,7 +128,7 @@ class GpuIndex(Index):
             if self.rows.closed:
                 raise StateError("the index is closed")
             held = self._groups
-            if held is None or held[0][0].snapshot is not now.snapshot:
+            if held is None or held[0][0].snapshot is not now.snapshot or held[0][0].trained is not now.trained:
                 self._groups = held = self._moved(now, held)
             return held
 

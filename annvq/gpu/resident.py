@@ -142,7 +142,10 @@ def moved(
     hosts = _shares(trained, snapshot, share)
     on_host, left = _placed(trained, sum(host.n for host in hosts), codes, device, budget)
     try:
-        ranks, row_of_rank = _order(snapshot, device)
+        if earlier is not None and earlier.snapshot is snapshot:
+            ranks, row_of_rank = earlier.ranks, earlier.row_of_rank
+        else:
+            ranks, row_of_rank = _order(snapshot, device)
         held = (
             {}
             if earlier is None or earlier.refine_on_host != on_host

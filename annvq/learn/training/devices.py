@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +41,11 @@ class Devices:
     def device(self) -> Any:
         """The torch device."""
         return torch.device("cpu") if self._accelerator is None else self._accelerator.device
+
+    @property
+    def of_search(self) -> str:
+        """The device that the codes being learned are searched on: the same GPU, where Triton is installed."""
+        return str(self.device) if self.device.type == "cuda" and find_spec("triton") is not None else "cpu"
 
     @property
     def is_first(self) -> bool:

@@ -199,7 +199,7 @@ class Run:
         if how.assignment in ("soft", "balanced") and not isinstance(self.student.codebook, ProductMirror):
             raise ParameterError(f"assignment {how.assignment!r} is for product codes, not for residual ones")
         self.ksub = self.student.codebook.codebooks.shape[1]
-        self.live = LiveIndex(start.trained, self.labels, self.codes, start.nprobe)
+        self.live = LiveIndex(start.trained, self.labels, self.codes, start.nprobe, self.devices.of_search)
         depth = max(how.proposals.teacher, how.pseudo_relevant)
         self.judged = np.full(len(self.documents), queries.relevance is None)
         if queries.relevance is not None:
