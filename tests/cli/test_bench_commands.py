@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from annvq.errors import ParameterError
 from annvq.evaluation import embeddings
 
 ROW_KEYS = {
@@ -85,6 +86,37 @@ def test_bench_ann_takes_some_vectors_and_sets_annvq_beside_a_peer(tmp_path, vec
     assert set(result["config"]["use_of_the_machine"]) == {"steal", "others", "load"}
     assert "annvq beside each library's best index" in out
     assert "(mean, p50, p99)" in out
+
+
+def test_bench_ann_looks_for_a_device_before_it_reads_data(tmp_path, annvq_command):
+    arguments = ("bench", "ann", tmp_path / "absent.npz", "--recipe", "flat", "--device", "gpu")
+    code, _, err = annvq_command(*arguments)
+    assert code == 1
+    assert err == "annvq: device: 'gpu', expected 'cpu', 'cuda', or 'cuda:1' for the second GPU\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), "one batch"),
+        (("--single",), "one query per call"),
+        (("--device", "cuda:1"), "one query per call|batches of 10|batches of 1,000|batches of 10,000"),
+        (("--device", "cuda:1", "--every-mode"), "one query per call|batches of 10|batches of 1,000|batches of 10,000"),
+        (("--device", "cuda:1", "--single"), "one query per call"),
+    ],
+)
+def test_bench_ann_measures_a_device_in_batches(options, expected, tmp_path, annvq_command, monkeypatch):
+    asked = []
+
+    def run(path, bench, *more):
+        asked.append(bench)
+        raise ParameterError("enough")
+
+    monkeypatch.setattr("annvq.bench.ann.resolve", lambda device: None)
+    monkeypatch.setattr("annvq.bench.ann.run", run)
+    assert annvq_command("bench", "ann", tmp_path / "data.npz", "--recipe", "flat", *options)[0] == 1
+    assert [str(mode) for mode in asked[0].modes] == [f"{name}, threads 1" for name in expected.split("|")]
+    assert (asked[0].device, asked[0].gpu) == (("cuda:1", "cuda:1") if "--device" in options else ("cpu", "cuda"))
 
 
 class Model:

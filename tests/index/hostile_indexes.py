@@ -242,7 +242,7 @@ def attempts(kind, seeds, say=print):
 
 
 def main():
-    """Print what is about to be done to stderr, and the faults."""
+    """Print the faults of some kinds; a file keeps what is about to be done, in case it ends the process."""
     import faulthandler
     import warnings
 
@@ -251,7 +251,7 @@ def main():
     faulthandler.enable()
     warnings.simplefilter("ignore")
     LocalFileSystem.sync = LocalFileSystem.sync_folder = lambda self, what: None
-    kind, first, last = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    kinds, first, last = sys.argv[1].split(","), int(sys.argv[2]), int(sys.argv[3])
     last_said = open(sys.argv[4], "w") if len(sys.argv) > 4 else None
 
     def say(text):
@@ -260,10 +260,13 @@ def main():
             last_said.write(f"{text:<400}")
             last_said.flush()
 
-    faults = attempts(kind, range(first, last), say)
-    print("\n".join(faults))
-    print(f"{kind}: {last - first} attempts, {len(faults)} faults")
-    return int(bool(faults))
+    found = 0
+    for kind in kinds:
+        faults = attempts(kind, range(first, last), say)
+        print("\n".join(faults))
+        print(f"{kind}: {last - first} attempts, {len(faults)} faults")
+        found += len(faults)
+    return int(found > 0)
 
 
 if __name__ == "__main__":

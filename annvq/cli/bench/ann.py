@@ -84,10 +84,10 @@ def command(
             raise typer.BadParameter(f"unknown library {name!r}, expected some of {', '.join(PEERS)}")
     chosen = tuple(recipe) if recipe else ann.DEFAULT_RECIPES
     modes = (Mode(single, threads),)
-    if every_mode:
-        modes = tuple(dict.fromkeys((Mode(True, 1), Mode(False, 1), Mode(False, threads))))
-    elif device != "cpu" and not single:
+    if device != "cpu" and (every_mode or not single):
         modes = ann.device_modes(threads)
+    elif every_mode:
+        modes = tuple(dict.fromkeys((Mode(True, 1), Mode(False, 1), Mode(False, threads))))
     asked = ann.AnnBench(chosen, names, k=k, modes=modes, build_threads=threads, queries=queries, n=n, device=device)
     check_places(json, None if out is None else out / "recall-qps.png")
 
