@@ -32,6 +32,11 @@ def launch(kernel: Any, programs: int | tuple[int, ...], *arguments: Any, warps:
         run(kernel, grid, arguments, warps, constants)
 
 
+def programs_for(places: torch.Tensor, rows: int) -> int:
+    """Return how many programs score candidates, (nq, P), so many of a query each."""
+    return len(places) * -(-places.shape[1] // rows)
+
+
 def run(kernel: Any, grid: tuple[int, ...], arguments: tuple, warps: int, constants: dict[str, Any]) -> None:
     """Run a kernel on the device of its first tensor, in that device's current stream.
 

@@ -45,6 +45,8 @@ def signature(kernel, arguments, constants):
             types.append("*" + str(one.dtype).removeprefix("torch."))
         elif isinstance(one, float):
             types.append("fp32")
+        elif one == 1:
+            types.append("1")  # of which Triton makes a constant
         else:
             types.append("i32" if -(1 << 31) <= one < 1 << 31 else "i64")
     function = kernel.fn

@@ -46,8 +46,10 @@ def compiled(launch, architecture):
     module, name, types, constants = json.loads(launch)
     kernel = getattr(importlib.import_module(module), name)
     options = {"num_warps": constants.pop("num_warps"), "enable_fp_fusion": False}
+    given = dict(zip(kernel.arg_names, types, strict=False))
+    constants |= {argument: 1 for argument, kind in given.items() if kind == "1"}
     signature = dict.fromkeys(kernel.arg_names, "constexpr")
-    signature |= {argument: typed(kind) for argument, kind in zip(kernel.arg_names, types, strict=False)}
+    signature |= {argument: typed(kind) for argument, kind in given.items() if kind != "1"}
     source = ASTSource(kernel, signature=signature, constexprs=constants)
     done = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
     assert len(done.asm["cubin"]) > 0

@@ -8,7 +8,7 @@ import torch
 
 from annvq.gpu.codes.kind import ResidentProbes, ResidentSegment, Visits
 from annvq.gpu.kernels.scan_bits import rescore_bits, scan_bits
-from annvq.gpu.launch import launch
+from annvq.gpu.launch import launch, programs_for
 from annvq.gpu.pool import Pool
 from annvq.gpu.upload import by_words
 from annvq.index.codes.bits import PackedBits
@@ -69,6 +69,6 @@ class ResidentBits:
     ) -> None:
         """Score candidates by minus their distances."""
         launch(
-            rescore_bits, (len(queries), -(-places.shape[1] // _RESCORED)), segment.sections["codes.words"], segment.n,
+            rescore_bits, programs_for(places, _RESCORED), segment.sections["codes.words"], segment.n,
             self._words, queries, places, places.shape[1], segment.base, scores, ROWS=_RESCORED,
         )  # fmt: skip

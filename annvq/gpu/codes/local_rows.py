@@ -12,7 +12,7 @@ import torch
 from annvq.gpu.codes.kind import ResidentSegment
 from annvq.gpu.codes.rows import padded
 from annvq.gpu.kernels.local_rows import propose_local_rows, rescore_local_rows, sum_queries
-from annvq.gpu.launch import launch
+from annvq.gpu.launch import launch, programs_for
 from annvq.gpu.upload import uploaded
 from annvq.index.codes.localrows import LocalRowStore
 from annvq.index.rows.segment import Segment
@@ -92,7 +92,7 @@ class ResidentLocalRows:
         lower = levels - 256.0 * upper
         rows = segment.sections[_SECTION]
         launch(
-            propose_local_rows, (len(queries), -(-places.shape[1] // _PROPOSED)), upper.to(torch.int8).contiguous(),
+            propose_local_rows, programs_for(places, _PROPOSED), upper.to(torch.int8).contiguous(),
             lower.to(torch.int8).contiguous(), units, asked.totals, rows, rows.view(torch.float32), segment.n, d,
             self._stride, places, places.shape[1], segment.base, scores, HEAD=self._head, L2=self.store.l2,
             ROWS=_PROPOSED, DIMS=_DIMS,
@@ -104,7 +104,7 @@ class ResidentLocalRows:
         """Score candidates by all that is stored of them."""
         asked, rows = self._asked(queries), segment.sections[_SECTION]
         launch(
-            rescore_local_rows, (len(queries), -(-places.shape[1] // _RESCORED)), asked.queries,
+            rescore_local_rows, programs_for(places, _RESCORED), asked.queries,
             asked.queries.shape[1], asked.products, rows, rows.view(torch.float32), segment.n, self.store.dim,
             self._stride, places, places.shape[1], segment.base, scores, HEAD=self._head, LEVELS=self.store.levels,
             L2=self.store.l2, ROWS=_RESCORED,

@@ -12,7 +12,7 @@ import torch
 from annvq.gpu.codes.kind import ResidentProbes, ResidentSegment, Visits
 from annvq.gpu.codes.rows import minus_squares
 from annvq.gpu.kernels.scan_rabitq import rescore_rabitq, scan_rabitq, scan_rabitq_together
-from annvq.gpu.launch import launch
+from annvq.gpu.launch import launch, programs_for
 from annvq.gpu.pool import Pool
 from annvq.gpu.upload import by_words, uploaded
 from annvq.index.codes.rabitq import RaBitQCodes
@@ -128,7 +128,7 @@ class ResidentRaBitQ:
         lists = segment.lists_of(places)
         bases, distances = (torch.gather(one, 1, lists) for one in (prepared.bases, prepared.distances))
         launch(
-            rescore_rabitq, (len(places), -(-places.shape[1] // _RESCORED)), segment.sections[_PLANES],
+            rescore_rabitq, programs_for(places, _RESCORED), segment.sections[_PLANES],
             segment.sections[_FACTORS], segment.n, self._words, prepared.planes, prepared.levels, prepared.factors,
             prepared.totals, bases, distances, places, places.shape[1], segment.base, scores,
             BITS=self.codes.codebook.nbits, ROWS=_RESCORED,

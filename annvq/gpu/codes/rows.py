@@ -12,7 +12,7 @@ import torch
 from annvq.gpu.codes.kind import ResidentProbes, ResidentSegment, Visits
 from annvq.gpu.kernels.propose_rows import ADDING, LEAST, ROUNDING, fill_norms, propose_rows
 from annvq.gpu.kernels.scan_rows import rescore_rows, scan_rows
-from annvq.gpu.launch import launch
+from annvq.gpu.launch import launch, programs_for
 from annvq.gpu.pool import Pool
 from annvq.gpu.upload import uploaded
 from annvq.index.codes.rowstore import RowStore
@@ -112,7 +112,7 @@ class ResidentRows:
         """Score candidates with the stored rows."""
         asked = queries.queries if isinstance(queries, PreparedRows) else padded(queries)
         launch(
-            rescore_rows, (len(asked), -(-places.shape[1] // _RESCORED)), asked, asked.shape[1],
+            rescore_rows, programs_for(places, _RESCORED), asked, asked.shape[1],
             segment.sections[self.store.section], segment.n, self.store.dim, *self._affine, places, places.shape[1],
             segment.base, scores, CODED=self.store.kind == "sq8", L2=self.store.l2, ROWS=_RESCORED,
         )  # fmt: skip
@@ -136,7 +136,7 @@ def minus_squares(queries: torch.Tensor) -> torch.Tensor:
     zero = torch.zeros(queries.shape[1], dtype=torch.float32, device=device)
     first = torch.zeros((len(queries), 1), dtype=torch.int64, device=device)
     launch(
-        rescore_rows, (len(queries), 1), asked, asked.shape[1], zero, 1, queries.shape[1], zero, zero, first, 1, 0,
+        rescore_rows, len(queries), asked, asked.shape[1], zero, 1, queries.shape[1], zero, zero, first, 1, 0,
         squares, CODED=False, L2=True, ROWS=_RESCORED,
     )  # fmt: skip
     return squares

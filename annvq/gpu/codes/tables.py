@@ -16,7 +16,7 @@ from annvq.gpu.codes.table_products import Decoded, Products, decoded, minus_squ
 from annvq.gpu.kernels.fill_tables import LEAST_SPAN, fill_tables, quantize_tables, settle_tables
 from annvq.gpu.kernels.propose_tables import OF_ADDED, propose_tables
 from annvq.gpu.kernels.scan_tables import decide_tables, rescore_sums, rescore_tables, scan_tables
-from annvq.gpu.launch import launch
+from annvq.gpu.launch import launch, programs_for
 from annvq.gpu.pool import Pool
 from annvq.gpu.upload import by_words, uploaded
 from annvq.index.codes import spill
@@ -232,7 +232,7 @@ class ResidentTables:
         """Score candidates by the tables in bytes."""
         held = segment.sections
         launch(
-            rescore_sums, (len(places), -(-places.shape[1] // _RESCORED)), held[_WORDS], segment.n, self._words,
+            rescore_sums, programs_for(places, _RESCORED), held[_WORDS], segment.n, self._words,
             held.get(_CONSTANTS, held[_WORDS]), prepared.quantized, prepared.steps, prepared.biases,
             torch.gather(prepared.bases, 1, segment.lists_of(places)), places, places.shape[1], segment.base, scores,
             FUSED=self.codes.nbits == 4, CONSTANTS=self.codes.with_constants, ROWS=_RESCORED,
@@ -244,7 +244,7 @@ class ResidentTables:
         """Score candidates by the tables in floats."""
         held = segment.sections
         launch(
-            rescore_tables, (len(places), -(-places.shape[1] // _RESCORED)), held[_WORDS], segment.n, self._words,
+            rescore_tables, programs_for(places, _RESCORED), held[_WORDS], segment.n, self._words,
             held.get(_CONSTANTS, held[_WORDS]), prepared.tables, self.codes.M,
             torch.gather(prepared.bases, 1, segment.lists_of(places)), places, places.shape[1], segment.base, scores,
             KSUB=prepared.tables.shape[2], CONSTANTS=self.codes.with_constants, ROWS=_RESCORED,

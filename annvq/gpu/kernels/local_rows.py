@@ -8,6 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from annvq.gpu.kernels.candidates import _candidates
 from annvq.gpu.kernels.order import _hsum
 
 
@@ -29,16 +30,6 @@ def sum_queries(queries, width, mean, totals, products):
     one = query + tl.zeros([1], tl.int64)
     tl.store(totals + one, _hsum(total, 1))
     tl.store(products + one, _hsum(product, 1))
-
-
-@triton.jit
-def _rows_of(places, places_of_query, n, base, ROWS: tl.constexpr):
-    """Return where the candidates of a program stand, their rows, and which of them lie among these rows."""
-    place = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
-    at = tl.program_id(0).to(tl.int64) * places_of_query + place
-    row = tl.load(places + at, mask=place < places_of_query, other=-1) - base
-    inside = (row >= 0) & (row < n) & (place < places_of_query)
-    return at, tl.where(inside, row, 0), inside
 
 
 @triton.jit
@@ -67,8 +58,7 @@ def propose_local_rows(
         Dimensions that are multiplied at a time.
 
     """
-    query = tl.program_id(0).to(tl.int64)
-    at, row, inside = _rows_of(places, places_of_query, n, base, ROWS)
+    query, at, row, inside = _candidates(places, places_of_query, n, base, ROWS)
     if tl.max(inside.to(tl.int32), axis=0) > 0:
         dims = tl.arange(0, DIMS)
         high = tl.zeros([ROWS, DIMS], tl.int32)
@@ -109,8 +99,7 @@ def rescore_local_rows(
         The same as for `propose_local_rows`.
 
     """
-    query = tl.program_id(0).to(tl.int64)
-    at, row, inside = _rows_of(places, places_of_query, n, base, ROWS)
+    query, at, row, inside = _candidates(places, places_of_query, n, base, ROWS)
     if tl.max(inside.to(tl.int32), axis=0) > 0:
         lanes = tl.arange(0, 16)
         head = heads + row * (stride // 4)

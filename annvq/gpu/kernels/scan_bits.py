@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 
 from annvq.gpu.kernels.append import _append
+from annvq.gpu.kernels.candidates import _candidates
 from annvq.gpu.kernels.order import _packed
 from annvq.gpu.kernels.scan_rabitq import _popcount
 
@@ -64,12 +65,7 @@ def rescore_bits(rows, n, words, queries, places, places_of_query, base, scores,
 
     The parameters are those of `scan_bits` and of `annvq.gpu.kernels.scan_rows.rescore_rows`.
     """
-    query = tl.program_id(0).to(tl.int64)
-    place = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
-    at = query * places_of_query + place
-    row = tl.load(places + at, mask=place < places_of_query, other=-1) - base
-    inside = (row >= 0) & (row < n) & (place < places_of_query)
-    row = tl.where(inside, row, 0)
+    query, at, row, inside = _candidates(places, places_of_query, n, base, ROWS)
     if tl.max(inside.to(tl.int32), axis=0) > 0:
         distances = _distances(rows, n, words, row, inside, queries + query * words)
         tl.store(scores + at, -distances.to(tl.float32), mask=inside)

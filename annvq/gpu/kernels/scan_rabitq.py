@@ -12,6 +12,7 @@ import triton
 import triton.language as tl
 
 from annvq.gpu.kernels.append import _append
+from annvq.gpu.kernels.candidates import _candidates
 from annvq.gpu.kernels.order import _packed
 
 
@@ -211,15 +212,9 @@ def rescore_rabitq(
         The same as for `scan_rabitq`.
 
     """
-    query = tl.program_id(0).to(tl.int64)
-    place = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
-    held = place < places_of_query
-    at = query * places_of_query + place
-    row = tl.load(places + at, mask=held, other=-1) - base_row
-    inside = (row >= 0) & (row < n) & held
-    row = tl.where(inside, row, 0)
+    query, at, row, inside = _candidates(places, places_of_query, n, base_row, ROWS)
     if tl.max(inside.to(tl.int32), axis=0) > 0:
-        base, distance = tl.load(bases + at, mask=held, other=0.0), tl.load(distances + at, mask=held, other=0.0)
+        base, distance = tl.load(bases + at, mask=inside, other=0.0), tl.load(distances + at, mask=inside, other=0.0)
         found = _score_one(
             planes, factors, n, row, words, inside, query_planes, levels, query, base, distance, query_factors, totals,
             float("-inf"), BITS,

@@ -6,6 +6,7 @@ import triton
 import triton.language as tl
 
 from annvq.gpu.kernels.append import _append
+from annvq.gpu.kernels.candidates import _candidates
 from annvq.gpu.kernels.order import _hsum, _packed
 
 
@@ -98,11 +99,7 @@ def rescore_rows(
         Output, (nq, places_of_query) float32; those of other rows stay as they are.
 
     """
-    query = tl.program_id(0).to(tl.int64)
-    place = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
-    row = tl.load(places + query * places_of_query + place, mask=place < places_of_query, other=-1) - base
-    inside = (row >= 0) & (row < n)
-    row = tl.where(inside, row, 0)
+    query, at, row, inside = _candidates(places, places_of_query, n, base, ROWS)
     if tl.max(inside.to(tl.int32), axis=0) > 0:
         lanes = tl.arange(0, 16)
         total = tl.zeros([ROWS, 16], tl.float32)
@@ -116,4 +113,4 @@ def rescore_rows(
         score = _hsum(total, ROWS)
         if L2:
             score = -score
-        tl.store(scores + query * places_of_query + place, score, mask=inside)
+        tl.store(scores + at, score, mask=inside)

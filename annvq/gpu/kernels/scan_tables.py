@@ -12,6 +12,7 @@ import triton
 import triton.language as tl
 
 from annvq.gpu.kernels.append import _append
+from annvq.gpu.kernels.candidates import _candidates
 from annvq.gpu.kernels.order import _packed
 
 
@@ -146,16 +147,10 @@ def rescore_tables(
         The same as for `annvq.gpu.kernels.scan_rows.rescore_rows`.
 
     """
-    query = tl.program_id(0).to(tl.int64)
-    place = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
-    held = place < places_of_query
-    at = query * places_of_query + place
-    row = tl.load(places + at, mask=held, other=-1) - base_row
-    inside = (row >= 0) & (row < n) & held
-    row = tl.where(inside, row, 0)
+    query, at, row, inside = _candidates(places, places_of_query, n, base_row, ROWS)
     if tl.max(inside.to(tl.int32), axis=0) > 0:
         own = tables + query * M * KSUB
-        total = tl.load(bases + at, mask=held, other=0.0)
+        total = tl.load(bases + at, mask=inside, other=0.0)
         for word in range(0, words):
             packed = tl.load(codes + word * (row * 0 + n) + row, mask=inside, other=0)
             for byte in tl.static_range(4):
@@ -178,16 +173,10 @@ def rescore_sums(
     FUSED: tl.constexpr, CONSTANTS: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """Give candidates the scores of `scan_tables`; the parameters are those of it and of `rescore_tables`."""
-    query = tl.program_id(0).to(tl.int64)
-    place = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
-    held = place < places_of_query
-    at = query * places_of_query + place
-    row = tl.load(places + at, mask=held, other=-1) - base_row
-    inside = (row >= 0) & (row < n) & held
-    row = tl.where(inside, row, 0)
+    query, at, row, inside = _candidates(places, places_of_query, n, base_row, ROWS)
     if tl.max(inside.to(tl.int32), axis=0) > 0:
         sums = _sums(codes, n, words, row, inside, tables + query * words * 1024)
-        base = tl.load(biases + query) + tl.load(bases + at, mask=held, other=0.0)
+        base = tl.load(biases + query) + tl.load(bases + at, mask=inside, other=0.0)
         found = _score_of_sums(sums, tl.load(steps + query), base, FUSED)
         if CONSTANTS:
             found += tl.load(constants + row, mask=inside, other=0.0)
