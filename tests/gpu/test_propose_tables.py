@@ -146,9 +146,9 @@ def test_scores_are_within_the_margin_of_products(device, recipe, metric, scale,
     squared = codes._codebooks.squared
     made = tables.products(prepared.queries, prepared.steps, squared, codes.codes.M, codes._decoded)
     packed_codes = index.rows.current.trained.codes.unpack(segment.host, np.arange(segment.n))["codes"]
-    entries = codes._decoded.entries.float().cpu().numpy().astype(np.float64)
+    entries = codes._decoded.entries.flatten(2).double().cpu().numpy()
     rows = entries[np.arange(codes.codes.M), packed_codes]
-    asked = made.queries.float().cpu().numpy().astype(np.float64).reshape(len(queries), len(entries), -1)
+    asked = made.queries.transpose(2, 3).double().cpu().numpy().reshape(len(queries), len(entries), -1)
     estimated = np.einsum("qmi,nmi->qn", asked[:, : codes.codes.M], rows) + made.offsets.cpu().numpy()[:, None]
     lists = np.searchsorted(segment.host.offsets, np.arange(segment.n), side="right") - 1
     estimated += prepared.bases.cpu().numpy()[:, lists]

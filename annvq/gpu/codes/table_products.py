@@ -17,17 +17,16 @@ _LEVEL = 0.5 + 2.0**-10  # of a step: how far a number is from its level in 8 bi
 class Decoded(NamedTuple):
     """What the codes of sub-quantizers stand for."""
 
-    entries: torch.Tensor  # (codes of all words, ksub, width) bfloat16
+    entries: torch.Tensor  # (codes of all words, ksub, parts, part) bfloat16, padded with zeros
     length: float  # of the longest vector that codes stand for, at least
     dsub: int  # dimensions of a sub-quantizer
-    width: int  # with padding, a power of two
-    part: int  # dimensions that are multiplied at a time
+    per_word: int  # codes of a word
 
 
 class Products(NamedTuple):
     """Queries as `annvq.gpu.kernels.propose_tables.propose_tables` takes them."""
 
-    queries: torch.Tensor  # (nq, codes of all words * width) bfloat16
+    queries: torch.Tensor  # (nq, words, parts, codes of a word, part) bfloat16
     offsets: torch.Tensor  # (nq,) float32: what is added to products
     margins: torch.Tensor  # (nq,) float32: how far a score can be above that
 
@@ -45,11 +44,13 @@ def decoded(transposed: np.ndarray, codes: int, per_word: int, device: torch.dev
     """
     M, dsub, ksub = transposed.shape
     width = max(1 << (dsub - 1).bit_length(), _LEAST_COLUMNS // per_word)
+    part = min(width, _MOST_COLUMNS // per_word)
     entries = np.zeros((codes, ksub, width), np.float32)
     entries[:M, :, :dsub] = transposed.transpose(0, 2, 1)
     squares = np.square(transposed, dtype=np.float64).sum(axis=1)
     length = float(np.sqrt(squares.max(axis=1).sum()))
-    return Decoded(uploaded(entries, device).bfloat16(), length, dsub, width, min(width, _MOST_COLUMNS // per_word))
+    padded = uploaded(entries, device).bfloat16().reshape(codes, ksub, width // part, part)
+    return Decoded(padded, length, dsub, per_word)
 
 
 def minus_squared_lengths(transposed: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -78,10 +79,12 @@ def products(queries: torch.Tensor, steps: torch.Tensor, squared: bool, M: int, 
         Whether entries of the tables are minus squared distances.
 
     """
-    codes, _, width = held.entries.shape
+    codes, _, parts, part = held.entries.shape
+    width = parts * part
     asked = torch.nn.functional.pad(queries, (0, M * held.dsub - queries.shape[1]))
     asked = asked.reshape(len(queries), M, held.dsub) * (2.0 if squared else 1.0)
     asked = torch.nn.functional.pad(asked, (0, width - held.dsub, 0, codes - M)).bfloat16()
+    asked = asked.reshape(len(queries), codes // held.per_word, held.per_word, parts, part).transpose(2, 3)
     squares = queries.double().square().sum(dim=1)
     added = ADDING * (codes * width + 2 * M + held.dsub + 16)
     product = torch.sqrt(squares) * held.length * (2.0 if squared else 1.0)
@@ -90,4 +93,4 @@ def products(queries: torch.Tensor, steps: torch.Tensor, squared: bool, M: int, 
     if squared:
         offsets = -squares
         margins += (squares + held.length**2) * 4 * added
-    return Products(asked.reshape(len(queries), -1).contiguous(), offsets.float(), margins.float() * (1 + 2.0**-20))
+    return Products(asked.contiguous(), offsets.float(), margins.float() * (1 + 2.0**-20))

@@ -28,7 +28,7 @@ _WORDS, _CONSTANTS, _SQUARES = "codes.words", "constants", "codes.squares"
 _SPILLED, _SPILL_OFFSETS, _SPILL_ROWS = "spill.words", spill.OFFSETS, spill.ROWS
 _UNPACKED = 1 << 18  # rows whose codes are laid out anew at a time
 _ROWS, _RESCORED, _DECIDED = 256, 32, 64  # of one program
-_TILE_ROWS, _TILE_QUERIES = 128, 64  # of one program that multiplies on tensor cores
+_TILE_ROWS, _TILE_QUERIES, _TILE_WARPS = 128, 64, 8  # of one program that multiplies on tensor cores
 _MANY = 16  # queries per list from which on tensor cores propose rows
 _PROPOSED = 2  # times the capacity of a pool: proposals that a query has room for
 
@@ -208,11 +208,11 @@ class ResidentTables:
         added = held.get(_SQUARES, held.get(_CONSTANTS))
         mapping = held.get(_SPILL_ROWS, words)
         launch(
-            propose_tables, work.programs, asked.queries, asked.queries.shape[1], asked.offsets, asked.margins, words,
-            segment.n, self._words, decoded.entries, decoded.width, words if added is None else added, prepared.bases,
-            nlist, mapping, work.queries, work.lists, work.begins, work.ends, work.visits, work.visit_ends,
-            segment.mask(), pool.thresholds, proposals, found, room, OF_ADDED, BITS=self.codes.nbits,
-            PART=decoded.part, CONSTANTS=added is not None, MAPPED=mapped, FILTERED=segment.allow is not None,
+            propose_tables, work.programs, asked.queries, asked.offsets, asked.margins, words, segment.n, self._words,
+            decoded.entries, decoded.entries.shape[2], words if added is None else added, prepared.bases, nlist,
+            mapping, work.queries, work.lists, work.begins, work.ends, work.visits, work.visit_ends, segment.mask(),
+            pool.thresholds, proposals, found, room, OF_ADDED, warps=_TILE_WARPS, BITS=self.codes.nbits,
+            PART=decoded.entries.shape[3], CONSTANTS=added is not None, MAPPED=mapped, FILTERED=segment.allow is not None,
             QUERIES=_TILE_QUERIES, ROWS=_TILE_ROWS,
         )  # fmt: skip
         most = int(found.max())

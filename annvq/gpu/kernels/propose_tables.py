@@ -17,7 +17,7 @@ OF_ADDED = 2.0**-20  # what rounding loses, relative to the numbers that lists a
 
 @triton.jit
 def propose_tables(
-    queries, width, offsets, margins, codes, n, words, entries, dsub, constants, bases, nlist, mapping, asking, lists,
+    queries, offsets, margins, codes, n, words, entries, parts, constants, bases, nlist, mapping, asking, lists,
     begins, ends, visits, visit_ends, allow, thresholds, proposals, found, room, of_added, BITS: tl.constexpr,
     PART: tl.constexpr, CONSTANTS: tl.constexpr, MAPPED: tl.constexpr, FILTERED: tl.constexpr, QUERIES: tl.constexpr,
     ROWS: tl.constexpr,
@@ -26,14 +26,14 @@ def propose_tables(
 
     Parameters
     ----------
-    queries, width
-        (nq, width) bfloat16, in the order of codes: dsub dimensions for each of 32 / BITS codes of every word.
+    queries
+        (nq, words, parts, 32 / BITS, PART) bfloat16: the dimensions of each code of a word, in parts.
     offsets, margins
         (nq,) float32: what is added to all products of a query, and how far a score can be above that.
     codes, n, words
         (words, n) int32.
-    entries, dsub
-        (codes of all words, 2^BITS, dsub) bfloat16: what each code stands for, in dsub dimensions, a multiple of PART.
+    entries, parts
+        (codes of all words, 2^BITS, parts, PART) bfloat16: what each code stands for.
     constants
         (n,) float32, added to the products of rows, if CONSTANTS.
     bases, nlist
@@ -59,15 +59,15 @@ def propose_tables(
     place = tl.where(inside, place, 0)
     code = tl.arange(0, CODES)
     column = tl.arange(0, CODES * PART)
-    dim = column // PART * dsub + column % PART  # of a word's query
     products = tl.zeros([QUERIES, ROWS], tl.float32)
     for word in range(0, words):
         packed = tl.load(codes + word * (place * 0 + n) + place, mask=inside, other=0)
         held = (packed[:, None] >> (BITS * code)[None, :]) & ((1 << BITS) - 1)
-        at = (((word * CODES + code) << BITS)[None, :] + held) * dsub
-        for part in range(0, dsub, PART):
-            y = tl.load(entries + at[:, :, None] + (part + tl.arange(0, PART))[None, None, :])
-            x = tl.load(queries + (query * width)[:, None] + (word * CODES * dsub + part + dim)[None, :])
+        at = (((word * CODES + code) << BITS)[None, :] + held) * parts
+        for part in range(0, parts):  # products with constants tell the compiler what it can load at once
+            y = tl.load(entries + ((at + part) * PART)[:, :, None] + tl.arange(0, PART)[None, None, :])
+            of_part = ((query * words + word) * parts + part) * (CODES * PART)
+            x = tl.load(queries + of_part[:, None] + column[None, :])
             products = tl.dot(x, tl.trans(tl.reshape(y, [ROWS, CODES * PART])), products)
     list_ = tl.load(lists + program)
     base = tl.load(bases + query * nlist + list_, mask=asked, other=0.0)
