@@ -15,11 +15,11 @@ from annvq.gpu.pool import Pool
 from annvq.index.recipe import CodebookSpec, Recipe
 from annvq.index.search.view import View
 
-N, D, NQ = 260, 37, 20
+N, D, NQ = 200, 37, 6
 SPILLED = Recipe(nlist=5, codebook=CodebookSpec(kind="pq", M=9, nbits=4, residual=True), refine=None, spill=True)
 FORMS = [
-    ("PQ9x4fs", "ip"), ("PQ9x4fs", "l2"), ("IVF4,PQ9x4fsr", "l2"), ("IVF4,PQ9x4fs", "cosine"), ("IVF4,PQ5", "l2"),
-    ("IVF4,PQ5", "ip"), ("PQ2", "l2"), ("SQ4", "l2"), ("IVF3,SQ4", "ip"), (SPILLED, "ip"),
+    ("PQ9x4fs", "l2"), ("IVF4,PQ9x4fsr", "l2"), ("IVF4,PQ9x4fs", "cosine"), ("IVF4,PQ5", "ip"), ("IVF3,SQ4", "l2"),
+    (SPILLED, "ip"),
 ]  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def launched(monkeypatch):
 
     monkeypatch.setattr(tables, "launch", noting)
     monkeypatch.setattr(search, "SPARE", 8)
-    monkeypatch.setattr(tables, "_MANY", 2)
+    monkeypatch.setattr(tables, "_MANY", 1)
     monkeypatch.setattr(tables, "_ROWS", 64)  # fewer rows that are masked, which the interpreter computes as well
     return kernels
 
@@ -100,14 +100,14 @@ def scored(index, device, asked):
     return part.codes, segment, prepared, lists, scores
 
 
-@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e5])
 @pytest.mark.parametrize(
-    ("recipe", "metric"), [("PQ9x4fs", "ip"), ("PQ9x4fs", "l2"), ("IVF4,PQ5", "l2"), ("SQ4", "l2"), ("IVF3,SQ4", "ip")]
+    ("recipe", "metric", "scale"),
+    [("PQ9x4fs", "ip", 1.0), ("PQ9x4fs", "l2", 1e5), ("IVF4,PQ5", "l2", 1.0), ("SQ4", "l2", 1e-12), ("SQ4", "ip", 1.0)],
 )
 def test_what_reaches_a_threshold_is_proposed(device, recipe, metric, scale, vectors):
     some = vectors[:130] * np.float32(scale)
     index = annvq.build(some, recipe, metric=metric)
-    queries = np.vstack([some[:15] * np.float32(1.5), np.zeros((1, D), np.float32), -some[:1]])
+    queries = np.vstack([some[:5] * np.float32(1.5), np.zeros((1, D), np.float32), -some[:1]])
     codes, segment, prepared, lists, scores = scored(index, device, queries)
     pool = Pool.empty(len(queries), 8, 200, scores.device)
     ordered = torch.sort(packed(scores, segment.ranks.expand_as(scores)), dim=1, descending=True).values
@@ -133,7 +133,7 @@ def test_what_reaches_a_threshold_is_proposed(device, recipe, metric, scale, vec
         assert 8 <= proposed[0].float().mean() < 65  # the bound tells most rows apart
 
 
-@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e5])
+@pytest.mark.parametrize("scale", [1e-12, 1e5])
 @pytest.mark.parametrize(
     ("recipe", "metric"),
     [("PQ9x4fs", "ip"), ("PQ9x4fs", "l2"), ("IVF4,PQ5", "l2"), ("PQ5", "l2"), ("SQ4", "l2"), ("SQ4", "ip")],
@@ -141,7 +141,7 @@ def test_what_reaches_a_threshold_is_proposed(device, recipe, metric, scale, vec
 def test_scores_are_within_the_margin_of_products(device, recipe, metric, scale, vectors):
     some = vectors[:130] * np.float32(scale)
     index = annvq.build(some, recipe, metric=metric)
-    queries = np.vstack([some[:9] * np.float32(3.0), np.zeros((1, D), np.float32)])
+    queries = np.vstack([some[:4] * np.float32(3.0), np.zeros((1, D), np.float32)])
     codes, segment, prepared, _, scores = scored(index, device, queries)
     squared = codes._codebooks.squared
     made = tables.products(prepared.queries, prepared.steps, squared, codes.codes.M, codes._decoded)
