@@ -13,6 +13,7 @@ from annvq.gpu.codes.kind import ResidentCodes, ResidentRefine, ResidentSegment
 from annvq.gpu.codes.kinds import codes_on, refine_on
 from annvq.gpu.kernels.order import MOST_ROWS, NOTHING, packed, ranks_of
 from annvq.gpu.shares import check_sharing, share_of
+from annvq.gpu.trained import ResidentTrained
 from annvq.gpu.upload import uploaded
 from annvq.index.rows.segment import Segment
 from annvq.index.rows.snapshot import Snapshot
@@ -34,6 +35,8 @@ class Resident:
         What lies there.
     device
         Where.
+    learned
+        The learned parts there.
     codes, refine
         How codes and refine rows are scanned and scored there.
     segments
@@ -52,6 +55,7 @@ class Resident:
     trained: Trained
     snapshot: Snapshot
     device: torch.device
+    learned: ResidentTrained
     codes: ResidentCodes
     refine: ResidentRefine | None
     segments: list[ResidentSegment]
@@ -163,7 +167,11 @@ def moved(
     except torch.cuda.OutOfMemoryError as error:
         raise DeviceMemoryError(f"{device}: out of memory while the index was moved there: {error}") from error
     work = int(min(_MOST_WORK, max(1 << 26, _WORK_SHARE * left)))
-    return Resident(trained, snapshot, device, codes, refine, segments, ranks, row_of_rank, work, on_host, share)
+    is_kept = earlier is not None and earlier.trained is trained
+    learned = earlier.learned if is_kept else ResidentTrained(trained, device)
+    return Resident(
+        trained, snapshot, device, learned, codes, refine, segments, ranks, row_of_rank, work, on_host, share
+    )
 
 
 def _shares(trained: Trained, snapshot: Snapshot, share: tuple[int, int]) -> list[Segment]:

@@ -20,7 +20,7 @@ from annvq.gpu.pool import SPARE, Pool
 from annvq.gpu.resident import Resident
 from annvq.index.search.explain import Trace
 from annvq.index.search.params import SearchParams
-from annvq.index.search.stages import pool_depth, probe
+from annvq.index.search.stages import pool_depth
 from annvq.index.search.view import View
 from annvq.kernels import threads as pool_of_threads
 
@@ -113,7 +113,8 @@ class Search:
 
     def prepared(self, part: Resident, queries: torch.Tensor, nprobe: int, need: int) -> tuple[ResidentProbes, Any]:
         """Return the lists of queries on the device of a part, and what its scan needs of them."""
-        rotated, probes = _probed(part, self.view, queries.to(part.device), nprobe, need)
+        rotated = part.learned.turned(queries.to(part.device).contiguous())
+        probes = part.learned.probed(rotated, nprobe, need, self.view.snapshot.searchable_per_list)
         return probes, part.codes.prepare(rotated, probes)
 
     def _scanned(self, probes: list[ResidentProbes], prepared: list[Any]) -> torch.Tensor:
@@ -181,22 +182,6 @@ class Search:
 
 def _capacity(keep: int) -> int:
     return max(4 * keep, keep + SPARE)
-
-
-def _probed(
-    part: Resident, view: View, queries: torch.Tensor, nprobe: int, need: int
-) -> tuple[torch.Tensor, ResidentProbes]:
-    """Return rotated queries, and their lists."""
-    trained, device = part.trained, part.device
-    host = np.ascontiguousarray(queries.cpu().numpy())
-    rotated = trained.turn(host)
-    probes = probe(trained, rotated, nprobe, need, view.snapshot.searchable_per_list)
-    most = int(probes.counts.max())
-    lists = np.where(np.arange(most) < probes.counts[:, None], probes.lists[:, :most], -1)
-    on_device = ResidentProbes(
-        torch.from_numpy(lists).to(device), torch.from_numpy(np.ascontiguousarray(probes.centroid_scores)).to(device)
-    )
-    return torch.from_numpy(np.ascontiguousarray(rotated)).to(device), on_device
 
 
 def _filled(

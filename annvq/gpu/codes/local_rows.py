@@ -86,8 +86,9 @@ class ResidentLocalRows:
         """Score candidates by the first level of their codes."""
         asked, d = self._asked(queries), self.store.dim
         numbers = asked.queries[:, :d]
-        units = numbers.abs().amax(dim=1).clamp(min=_LEAST) / _LEVELS
-        levels = torch.round(numbers * (1.0 / units)[:, None])
+        largest = numbers.abs().amax(dim=1).clamp(min=_LEAST)
+        units = largest / torch.full_like(largest, _LEVELS)  # by a number, torch would multiply with its reciprocal
+        levels = torch.round(numbers * torch.reciprocal(units)[:, None])
         upper = torch.floor(levels * (1 / 256) + 0.5)
         lower = levels - 256.0 * upper
         rows = segment.sections[_SECTION]

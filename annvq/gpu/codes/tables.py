@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -93,22 +94,11 @@ class ResidentTables:
         return made
 
     def _laid_out(self, packed: np.ndarray, offsets: np.ndarray, squares: torch.Tensor | None = None) -> torch.Tensor:
-        n, M, words = int(offsets[-1]), self.codes.M, self._words
-        made = torch.empty((words, n), dtype=torch.int32, device=self.device)
-        packer = scan4 if self.codes.nbits == 4 else scan8
-        for start in range(0, n, _UNPACKED):
-            rows = np.arange(start, min(n, start + _UNPACKED))
-            codes = packer.unpack(packed, offsets, M, rows)
+        def measure(start: int, codes: np.ndarray) -> None:
             if squares is not None:
-                squares[start : start + len(rows)] = uploaded(minus_squared_lengths(self._entries, codes), self.device)
-            if self.codes.nbits == 4:
-                even = np.zeros((len(rows), -(-M // 2)), np.uint8)
-                even[:, : M // 2] = codes[:, 1::2] << 4
-                codes = codes[:, ::2] | even
-            padded = np.zeros((len(rows), 4 * words), np.uint8)
-            padded[:, : codes.shape[1]] = codes
-            by_words(padded, made[:, start : start + len(rows)])
-        return made
+                squares[start : start + len(codes)] = uploaded(minus_squared_lengths(self._entries, codes), self.device)
+
+        return laid_out(packed, offsets, self.codes.M, self.codes.nbits, self.device, measure)
 
     @cached_property
     def _codebooks(self) -> Codebooks:
@@ -133,25 +123,9 @@ class ResidentTables:
 
     def prepare(self, queries: torch.Tensor, probes: ResidentProbes) -> PreparedTables:
         """Return the queries' tables, in floats and in bytes, and what each list adds to a score."""
-        books, nq, M, words = self._codebooks, len(queries), self.codes.M, self._words
-        ksub, dsub = books.transposed.shape[2], books.transposed.shape[1]
+        books = self._codebooks
         asked = (queries * books.scale).contiguous()
-
-        def empty(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-            return torch.empty(shape, dtype=dtype, device=self.device)
-
-        tables, lows, spans = empty(nq, M, ksub), empty(nq, M), empty(nq, M)
-        steps, scales, biases = empty(nq), empty(nq), empty(nq)
-        at_once = max(1, 256 // ksub)
-        launch(
-            fill_tables, (nq, -(-M // at_once)), asked, asked.shape[1], books.hop, books.transposed, M, dsub, tables,
-            lows, spans, SQUARED=books.squared, KSUB=ksub, TABLES=at_once,
-        )  # fmt: skip
-        places = max(16, 1 << (M - 1).bit_length())
-        launch(settle_tables, nq, lows, spans, M, LEAST_SPAN, steps, scales, biases, PLACES=places, warps=1)
-        quantized = empty(nq, 4 * words, 256, dtype=torch.int16 if self.codes.nbits == 4 else torch.uint8)
-        launch(quantize_tables, (nq, 4 * words), tables, lows, scales, M, 4 * words, quantized, KSUB=ksub)
-        return PreparedTables(asked, tables, quantized, steps, biases, self._bases(queries, probes))
+        return PreparedTables(asked, *tables_of(asked, books, self._words), self._bases(queries, probes))
 
     def _bases(self, queries: torch.Tensor, probes: ResidentProbes) -> torch.Tensor:
         """Return what each list adds to a score, (nq, nlist) float32."""
@@ -249,3 +223,57 @@ class ResidentTables:
             torch.gather(prepared.bases, 1, segment.lists_of(places)), places, places.shape[1], segment.base, scores,
             KSUB=prepared.tables.shape[2], CONSTANTS=self.codes.with_constants, ROWS=_RESCORED,
         )  # fmt: skip
+
+
+def laid_out(
+    packed: np.ndarray,
+    offsets: np.ndarray,
+    M: int,
+    nbits: int,
+    device: torch.device,
+    look: Callable[[int, np.ndarray], None] | None = None,
+) -> torch.Tensor:
+    """Return packed codes of lists on a device, (words, n) int32, so that neighbouring rows lie side by side.
+
+    ``look`` is given the first row and the unpacked codes (rows, M) of every block of rows.
+    """
+    n, words = int(offsets[-1]), -(-M // (8 if nbits == 4 else 4))
+    made = torch.empty((words, n), dtype=torch.int32, device=device)
+    packer = scan4 if nbits == 4 else scan8
+    for start in range(0, n, _UNPACKED):
+        rows = np.arange(start, min(n, start + _UNPACKED))
+        codes = packer.unpack(packed, offsets, M, rows)
+        if look is not None:
+            look(start, codes)
+        if nbits == 4:
+            even = np.zeros((len(rows), -(-M // 2)), np.uint8)
+            even[:, : M // 2] = codes[:, 1::2] << 4
+            codes = codes[:, ::2] | even
+        padded = np.zeros((len(rows), 4 * words), np.uint8)
+        padded[:, : codes.shape[1]] = codes
+        by_words(padded, made[:, start : start + len(rows)])
+    return made
+
+
+def tables_of(
+    asked: torch.Tensor, books: Codebooks, words: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return what `PreparedTables` has of scaled queries (nq, d) beside themselves, for codes of so many words."""
+    nq, device = len(asked), asked.device
+    M, dsub, ksub = books.transposed.shape
+
+    def empty(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        return torch.empty(shape, dtype=dtype, device=device)
+
+    tables, lows, spans = empty(nq, M, ksub), empty(nq, M), empty(nq, M)
+    steps, scales, biases = empty(nq), empty(nq), empty(nq)
+    at_once = max(1, 256 // ksub)
+    launch(
+        fill_tables, (nq, -(-M // at_once)), asked, asked.shape[1], books.hop, books.transposed, M, dsub, tables, lows,
+        spans, SQUARED=books.squared, KSUB=ksub, TABLES=at_once,
+    )  # fmt: skip
+    places = max(16, 1 << (M - 1).bit_length())
+    launch(settle_tables, nq, lows, spans, M, LEAST_SPAN, steps, scales, biases, PLACES=places, warps=1)
+    quantized = empty(nq, 4 * words, 256, dtype=torch.int16 if ksub == 16 else torch.uint8)
+    launch(quantize_tables, (nq, 4 * words), tables, lows, scales, M, 4 * words, quantized, KSUB=ksub)
+    return tables, quantized, steps, biases
