@@ -8,6 +8,7 @@ import annvq
 torch = pytest.importorskip("torch")
 
 from annvq.codebooks import ProductCodebook  # noqa: E402
+from annvq.gpu import trained  # noqa: E402
 from annvq.gpu.device import resolve  # noqa: E402
 from annvq.gpu.trained import ResidentTrained, multiplied  # noqa: E402
 from annvq.index.codes.probes import coarse_of  # noqa: E402
@@ -78,7 +79,8 @@ def test_more_lists_for_some_queries_only(there):
 
 @pytest.mark.parametrize("in_bytes", [False, True])
 @pytest.mark.parametrize("l2", [False, True])
-def test_lists_that_codes_of_centroids_find(there, l2, in_bytes):
+def test_lists_that_codes_of_centroids_find(there, l2, in_bytes, monkeypatch):
+    monkeypatch.setattr(trained, "_AT_ONCE", 2)  # of three queries
     centroids, queries = normal(100, 7), normal(3, 7, 1)
     codebook = ProductCodebook.train(centroids, M=4, nbits=4, seed=0)
     learned = Learned(centroids, l2, codebook, in_bytes=in_bytes)
@@ -92,10 +94,10 @@ def test_lists_that_codes_of_centroids_find(there, l2, in_bytes):
 @pytest.mark.parametrize("recipe", ["OPQ8,IVF4,PQ8x4fsr", "IVF5,PQ9x4fsr", "balanced", "fast", "IVF4,RaBitQ2"])
 def test_queries_are_turned_as_on_the_cpu(there, recipe, metric):
     vectors = normal(300, 37)
-    trained = annvq.build(vectors, recipe, metric=metric).rows.current.trained
+    learned = annvq.build(vectors, recipe, metric=metric).rows.current.trained
     queries = np.concatenate([vectors[:18] * np.float32(1.5), np.zeros((1, 37), np.float32)])
-    found = ResidentTrained(trained, there).turned(torch.from_numpy(queries).to(there))
-    assert found.cpu().numpy().tobytes() == trained.turn(queries).tobytes()
+    found = ResidentTrained(learned, there).turned(torch.from_numpy(queries).to(there))
+    assert found.cpu().numpy().tobytes() == learned.turn(queries).tobytes()
 
 
 @pytest.mark.parametrize("metric", ["ip", "l2"])
