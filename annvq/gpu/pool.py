@@ -32,6 +32,8 @@ class Pool:
         How many are wanted in the end.
     has_thresholds
         Whether a scan has ended, or is run again, so that thresholds may pass rows over.
+    exactly
+        Whether a scan has to give scores rather than bounds, because too many bounds reached thresholds again.
 
     """
 
@@ -40,6 +42,7 @@ class Pool:
     thresholds: torch.Tensor
     keep: int
     has_thresholds: bool = False
+    exactly: bool = False
 
     @classmethod
     def empty(cls, nq: int, keep: int, capacity: int, device: torch.device) -> Pool:
@@ -57,7 +60,8 @@ class Pool:
         """Run what appends candidates, and leave the best in the pools.
 
         If a pool overflows, what it holds still says how good the best are at least: with that threshold, the scan is
-        run again, until everything that reaches it fits.
+        run again, until everything that reaches it fits. Of many rows that score alike, all bounds may reach any
+        threshold that their scores set; therefore, bounds have no more than two tries.
 
         Parameters
         ----------
@@ -68,7 +72,7 @@ class Pool:
             Gives scores to what was appended with bounds, which is what lies beyond the given counts (nq,) int32.
 
         """
-        before = self.counts.clone()
+        before, again = self.counts.clone(), False
         while True:
             proposed = scan()
             filled = int(self.counts.max()) if len(self.counts) else 0
@@ -77,10 +81,12 @@ class Pool:
             if filled <= self.capacity:
                 break
             full, self.has_thresholds = self.counts > self.capacity, True
+            self.exactly, again = again, True
             reached = torch.topk(self.entries, self.keep, dim=1).values[:, -1]
             self.thresholds = torch.where(full, torch.maximum(self.thresholds, reached), self.thresholds)
             self.counts = before.clone()
             self._clear_beyond(before)
+        self.exactly = False
         self._settle(filled)
 
     def _clear_beyond(self, counts: torch.Tensor) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import annvq
+from annvq.gpu import search
 
 N, D = 333, 37
 
@@ -61,6 +62,13 @@ def test_many_queries_are_proposed_on_tensor_cores(device, recipe, metric, vecto
     queries = vectors[:20] + np.float32(0.01)
     queries[:3] = vectors[:3]
     same(index.to(device).search(queries, 5, nprobe=4), index.search(queries, 5, nprobe=4))
+
+
+def test_more_equal_rows_than_pools_hold(device, monkeypatch):
+    monkeypatch.setattr(search, "SPARE", 8)
+    index = annvq.build(np.ones((60, 16), np.float32), "flat", metric="ip")
+    queries = np.ones((16, 16), np.float32)
+    same(index.to(device).search(queries, 1), index.search(queries, 1))
 
 
 @pytest.mark.parametrize("split", ["replicas", "lists"])

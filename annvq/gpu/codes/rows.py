@@ -72,7 +72,7 @@ class ResidentRows:
     def scan(self, prepared: PreparedRows, segment: ResidentSegment, visits: Visits, pool: Pool) -> bool:
         """Score all rows of the visited lists or, for many queries, propose those that may be among the best."""
         queries, norms = prepared
-        many = visits.queries_per_list(segment) >= _MANY
+        many = visits.queries_per_list(segment) >= _MANY and not pool.exactly
         shape = (_TILE_ROWS, _TILE_QUERIES) if many else (_ROWS, _shared_by(len(queries)) if visits.pieces else 1)
         work = segment.work(visits, *shape)
         rows, width = segment.sections[self.store.section], queries.shape[1]

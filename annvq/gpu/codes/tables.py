@@ -186,14 +186,14 @@ class ResidentTables:
             decoded.entries, decoded.entries.shape[2], words if added is None else added, prepared.bases, nlist,
             mapping, work.queries, work.lists, work.begins, work.ends, work.visits, work.visit_ends, segment.mask(),
             pool.thresholds, proposals, found, room, OF_ADDED, warps=_TILE_WARPS, BITS=self.codes.nbits,
-            PART=decoded.entries.shape[3], CONSTANTS=added is not None, MAPPED=mapped, FILTERED=segment.allow is not None,
-            QUERIES=_TILE_QUERIES, ROWS=_TILE_ROWS,
+            PART=decoded.entries.shape[3], CONSTANTS=added is not None, MAPPED=mapped,
+            FILTERED=segment.allow is not None, QUERIES=_TILE_QUERIES, ROWS=_TILE_ROWS,
         )  # fmt: skip
         most = int(found.max())
         if most > room:
             return False
         launch(
-            decide_tables, (nq, -(-most // _DECIDED)), proposals, found, room, words, segment.n, self._words,
+            decide_tables, (-(-most // _DECIDED), nq), proposals, found, room, words, segment.n, self._words,
             held.get(_CONSTANTS, words), mapping, *prepared.scanned, nlist, segment.ranks, pool.entries, pool.counts,
             pool.thresholds, pool.capacity, FUSED=self.codes.nbits == 4, CONSTANTS=self.codes.with_constants,
             MAPPED=mapped, ROWS=_DECIDED,

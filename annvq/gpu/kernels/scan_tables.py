@@ -115,7 +115,7 @@ def decide_tables(
         The same as for `scan_tables`.
 
     """
-    query, first = tl.program_id(0).to(tl.int64), tl.program_id(1) * ROWS
+    query, first = tl.program_id(1).to(tl.int64), tl.program_id(0) * ROWS
     proposed = tl.minimum(tl.load(found + query), room)
     if first < proposed:
         number = first + tl.arange(0, ROWS)
