@@ -140,7 +140,8 @@ class ScalarCodebook:
         return frozen(np.where(np.isfinite(inverse), inverse, 0))
 
     @cached_property
-    def _transposed(self) -> np.ndarray:
+    def transposed(self) -> np.ndarray:
+        """The levels as a codebook (d, 1, levels) float32, which `annvq.kernels.scan.lookup_tables` reads."""
         levels = np.arange(_LEVELS[self.kind])
         values = self.minimum[:, None].astype(np.float64) + self.step[:, None].astype(np.float64) * levels
         return frozen(values[:, None, :])
@@ -205,7 +206,7 @@ class ScalarCodebook:
 
     def lookup_tables_trusted(self, queries: np.ndarray, metric: str, *, residual: bool = False) -> np.ndarray:
         """Do what `lookup_tables` does, without checks, with finite, C-contiguous float32 queries."""
-        return product_tables(queries, self._transposed, self.needs_constants(metric, residual), metric)
+        return product_tables(queries, self.transposed, self.needs_constants(metric, residual), metric)
 
     def needs_constants(self, metric: str, residual: bool) -> bool:
         """Return whether a score is base + tables + a constant per vector, rather than base + tables."""

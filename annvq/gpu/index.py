@@ -12,19 +12,22 @@ import torch
 from annvq.arguments import as_choice, as_count
 from annvq.errors import ParameterError, StateError
 from annvq.gpu.device import resolve
+from annvq.gpu.queries import accepted_tensor
 from annvq.gpu.rangesearch import range_search
 from annvq.gpu.resident import Resident, moved
 from annvq.gpu.search import Search
-from annvq.index.index import Index
+from annvq.hits import Hits
+from annvq.index.index import Index, settled_search
 from annvq.index.search.explain import Trace
-from annvq.index.search.params import SearchParams
-from annvq.index.search.stages import answer_zero_queries
+from annvq.index.search.params import SearchParams, checked
+from annvq.index.search.stages import answer_zero_queries, least_rows
 from annvq.index.search.view import View
 from annvq.index.versions.commit import Version
 from annvq.index.versions.versioned import VersionedRows
 from annvq.kernels import threads as pool
 
 SPLITS = ("replicas", "lists")
+_DLPACK_CUDA = 2  # DLPack's number of this kind of device
 Groups = list[list[Resident]]  # each group holds the whole index, and its parts some of the lists
 
 
@@ -80,9 +83,9 @@ class GpuIndex(Index):
             "refine_rows": "host" if any(part.refine_on_host for part in parts) else "device",
         }
 
-    def copy(self) -> GpuIndex:
-        """Return an index in memory that holds the same rows, on the same devices, and changes by itself."""
-        return GpuIndex(self.rows.copy(), self._named, self._budget, self._split)
+    def over(self, rows: VersionedRows) -> GpuIndex:
+        """Return an index over other rows, on the same devices; codes that lie there already are not copied again."""
+        return GpuIndex(rows, self._named, self._budget, self._split, self)
 
     def close(self) -> None:
         """Release the memory of devices, and what `Index.close` releases."""
@@ -93,6 +96,61 @@ class GpuIndex(Index):
     def __reduce__(self) -> tuple:
         """Pickle as an index on the CPU: where it arrives, there may be no such device."""
         return self.to("cpu").__reduce__()
+
+    def search(self, queries: Any, k: int = 10, **options: Any) -> Hits:
+        """Do what `annvq.Index.search` does, with the same options.
+
+        Queries may also lie on the device: a torch tensor, or anything with ``__dlpack__``, such as an array of CuPy.
+        They are not copied to the host, and ids (if these are integers) and scores of the hits are tensors on the
+        device. This is for one device; options that are about the host (columns, explain) take queries of the host.
+        """
+        if not self._is_there(queries):
+            return super().search(queries, k, **options)
+        return self._search_there(queries, k, **options)
+
+    def _is_there(self, queries: Any) -> bool:
+        """Return whether queries are a tensor on the device."""
+        if isinstance(queries, np.ndarray) or not hasattr(queries, "__dlpack_device__"):
+            return False
+        if self._devices[0].type == "cpu":
+            return isinstance(queries, torch.Tensor)
+        kind, number = queries.__dlpack_device__()
+        return int(kind) == _DLPACK_CUDA and number == self._devices[0].index
+
+    def _search_there(
+        self,
+        queries: Any,
+        k: int,
+        *,
+        params: SearchParams | None = None,
+        nprobe: int | None = None,
+        rerank: int | None = None,
+        filter: Any = None,
+        offset: int = 0,
+        threads: int | None = None,
+        columns: Any = None,
+        explain: bool = False,
+    ) -> Hits:
+        if columns is not None or explain or len(self._devices) > 1:
+            raise ParameterError("tensors as queries: no columns, no explain, and one device; pass an array of NumPy")
+        now = self.rows.current
+        view = now.view if filter is None else now.narrowed(filter)
+        part = self._on_devices(now)[0][0]
+        matrix = accepted_tensor(queries, now.trained, part.device)
+        default = now.depth if params is None else checked(params)
+        k, offset, found, depth = settled_search(now, view, k, offset, nprobe, rerank, default)
+        scores, rows = Search([part], view, found, depth).run(matrix)
+        if now.trained.zero != "error" and bool((zero := ~matrix.any(dim=1)).any()):
+            scores[zero], rows[zero] = 0.0, torch.from_numpy(least_rows(view.snapshot, found)).to(part.device)
+        scores = torch.nn.functional.pad(scores[:, offset:], (0, offset + k - found), value=-torch.inf)
+        rows = torch.nn.functional.pad(rows[:, offset:], (0, offset + k - found), value=-1)
+        if view.snapshot.segments and view.snapshot.segments[0].ids.kind == "int":
+            ids = torch.where(rows < 0, rows, part.keys[rows.clamp(min=0)])
+        else:
+            ids = view.snapshot.take_ids(rows.cpu().numpy())
+        hits = Hits(ids, scores)
+        hits.metric = now.trained.metric
+        return hits
 
     def _search(
         self, now: Version, view: View, queries: np.ndarray, k: int, depth: SearchParams, threads: int,

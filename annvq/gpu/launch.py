@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from annvq.gpu.interpreting import correct_products
+
 _INTERPRETER = Lock()  # it changes Triton's language for as long as a kernel runs
 
 
@@ -43,5 +45,7 @@ def run(kernel: Any, grid: tuple[int, ...], arguments: tuple, warps: int, consta
     Multiplications and additions are not fused but where a kernel says so: sums have to be those of the CPU.
     """
     device = next(one.device for one in arguments if isinstance(one, torch.Tensor))
+    if device.type == "cpu":
+        correct_products()
     with torch.cuda.device(device) if device.type == "cuda" else _INTERPRETER:
         kernel[grid](*arguments, **constants, num_warps=warps, enable_fp_fusion=False)

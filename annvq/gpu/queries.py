@@ -15,7 +15,7 @@ from annvq.vectors import LONGEST
 _BYTES = (torch.int8, torch.uint8)
 
 
-def accepted(queries: Any, trained: Trained, device: torch.device) -> torch.Tensor:
+def accepted_tensor(queries: Any, trained: Trained, device: torch.device) -> torch.Tensor:
     """Return queries as a search takes them, (nq, d) float32 on a device, of unit norm if the metric is cosine.
 
     Parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from annvq.errors import DeviceError, DeviceMemoryError
 from annvq.gpu.codes.kind import ResidentCodes, ResidentRefine, ResidentSegment
 from annvq.gpu.codes.kinds import codes_on, refine_on
-from annvq.gpu.kernels.order import MOST_ROWS, NOTHING, packed, ranks_of
+from annvq.gpu.kernels.order import MOST_ROWS, NOTHING, candidates_of, ranks_of
 from annvq.gpu.shares import check_sharing, share_of
 from annvq.gpu.trained import ResidentTrained
 from annvq.gpu.upload import uploaded
@@ -88,6 +89,11 @@ class Resident:
         """What the CPU's kernels return for a score of zero, 0.0 or -0.0."""
         return self.codes.zero if self.refine is None else self.refine.zero
 
+    @cached_property
+    def keys(self) -> torch.Tensor:
+        """The keys of all rows, (n,) int64, which are their ids if these are integers."""
+        return uploaded(np.asarray(self.snapshot.keys), self.device)
+
     def rows_of(self, candidates: torch.Tensor) -> torch.Tensor:
         """Return the rows, int64, of candidates; -1 where there is none."""
         ranks = ranks_of(candidates)
@@ -95,7 +101,7 @@ class Resident:
 
     def candidates(self, scores: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         """Return candidates of index-wide rows, int64, which may be -1 for none, with these scores."""
-        return packed(scores, self.ranks[places.clamp(min=0)]).masked_fill(places < 0, NOTHING)
+        return candidates_of(scores, self.ranks[places.clamp(min=0)]).masked_fill(places < 0, NOTHING)
 
     def proposed(self, queries: torch.Tensor, segments: list[ResidentSegment], places: torch.Tensor) -> torch.Tensor:
         """Return what `scored` does, with a part of what the refine store holds."""
@@ -144,7 +150,8 @@ def moved(
         raise DeviceError(f"{snapshot.rows:,} rows: a device numbers {MOST_ROWS:,}, share the lists among several")
     codes, refine = codes_on(trained, device), refine_on(trained, device)
     hosts = _shares(trained, snapshot, share)
-    on_host, left = _placed(trained, sum(host.n for host in hosts), codes, device, budget)
+    there = 0 if earlier is None else earlier.bytes
+    on_host, left = _placed(trained, sum(host.n for host in hosts), codes, device, budget, there)
     try:
         if earlier is not None and earlier.snapshot is snapshot:
             ranks, row_of_rank = earlier.ranks, earlier.row_of_rank
@@ -167,8 +174,8 @@ def moved(
     except torch.cuda.OutOfMemoryError as error:
         raise DeviceMemoryError(f"{device}: out of memory while the index was moved there: {error}") from error
     work = int(min(_MOST_WORK, max(1 << 26, _WORK_SHARE * left)))
-    is_kept = earlier is not None and earlier.trained is trained
-    learned = earlier.learned if is_kept else ResidentTrained(trained, device)
+    is_same = earlier is not None and earlier.trained is trained
+    learned = earlier.learned if earlier is not None and is_same else ResidentTrained(trained, device)
     return Resident(
         trained, snapshot, device, learned, codes, refine, segments, ranks, row_of_rank, work, on_host, share
     )
@@ -182,12 +189,15 @@ def _shares(trained: Trained, snapshot: Snapshot, share: tuple[int, int]) -> lis
 
 
 def _placed(
-    trained: Trained, rows: int, codes: ResidentCodes, device: torch.device, budget: int | None
+    trained: Trained, rows: int, codes: ResidentCodes, device: torch.device, budget: int | None, there: int
 ) -> tuple[bool, int]:
-    """Return whether refine rows stay on the host, and how many bytes are left (DeviceMemoryError)."""
+    """Return whether refine rows stay on the host, and how many bytes are left (DeviceMemoryError).
+
+    ``there`` are bytes that earlier rows take, which are taken over or released.
+    """
     coded = int(rows * (codes.bytes_per_row() + _ORDER_BYTES))
     refined = rows * trained.layout["refine"].bytes_per_row if trained.refine is not None else 0
-    free = _INTERPRETED if device.type == "cpu" else torch.cuda.mem_get_info(device)[0]
+    free = _INTERPRETED if device.type == "cpu" else torch.cuda.mem_get_info(device)[0] + there
     most = free if budget is None else min(budget, free)
     if coded > most:
         fits = int(most // (codes.bytes_per_row() + _ORDER_BYTES))

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from annvq.gpu.codes.kind import PIECE, ResidentProbes, ResidentSegment, Visits
-from annvq.gpu.kernels.order import NOTHING, packed, ranks_of, scores_of
+from annvq.gpu.codes.kind import PIECE, ResidentProbes, ResidentSegment, SlabVisits
+from annvq.gpu.kernels.order import NOTHING, candidates_of, ranks_of, scores_of
 from annvq.gpu.plan import slabs
 from annvq.gpu.pool import SPARE, Pool
 from annvq.gpu.resident import Resident
@@ -195,9 +195,9 @@ def _filled(
         _decide(part, segments, prepared, pool, counts)
 
     for slab in slabs(per_rank, pool.capacity - wanted, wanted):
-        visits = Visits(lists[:, slab], pieces)
+        visits = SlabVisits(lists[:, slab], pieces)
 
-        def scan(visits: Visits = visits) -> bool:
+        def scan(visits: SlabVisits = visits) -> bool:
             return any([part.codes.scan(prepared, segment, visits, pool) for segment in segments])
 
         pool.fill(scan, decide)
@@ -213,7 +213,7 @@ def _decide(part: Resident, segments: list[ResidentSegment], prepared: Any, pool
     scores = torch.full(places.shape, -torch.inf, dtype=torch.float32, device=entries.device)
     for segment in segments:
         part.codes.scan_scores(prepared, segment, places, scores)
-    pool.entries[:, first:last] = torch.where(is_new, packed(scores, ranks_of(entries)), entries)
+    pool.entries[:, first:last] = torch.where(is_new, candidates_of(scores, ranks_of(entries)), entries)
 
 
 def _ranks(segments: list[ResidentSegment], probes: ResidentProbes) -> tuple[torch.Tensor, list[int], bool]:

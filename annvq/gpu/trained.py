@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from annvq.gpu.codes.kind import ResidentProbes
-from annvq.gpu.codes.rows import minus_squares, padded
-from annvq.gpu.codes.tables import Codebooks, laid_out, tables_of
-from annvq.gpu.kernels.order import NOTHING, packed, ranks_of
+from annvq.gpu.codes.rows import minus_squares, padded_queries
+from annvq.gpu.codes.tables import Codebooks, filled_tables, laid_out
+from annvq.gpu.kernels.order import NOTHING, candidates_of, ranks_of
 from annvq.gpu.kernels.products import multiply_bytes, multiply_in_order, order_lists, quantize_rows
 from annvq.gpu.kernels.scan_rows import rescore_rows
 from annvq.gpu.kernels.scan_tables import rescore_sums
@@ -121,7 +121,7 @@ class ResidentTrained:
         """
         books, words, rows = self._coded
         nq, nlist, d, l2 = len(rotated), self.trained.nlist, rotated.shape[1], self.trained.l2
-        _, quantized, steps, biases = tables_of(rotated, books, len(words))
+        _, quantized, steps, biases = filled_tables(rotated, books, len(words))
         places = torch.arange(nlist, device=self.device).expand(nq, -1).contiguous()
         scores = torch.zeros((nq, nlist), dtype=torch.float32, device=self.device)
         launch(
@@ -131,7 +131,7 @@ class ResidentTrained:
         every = torch.ones(nlist, dtype=torch.int64, device=self.device)
         places = ranks_of(torch.topk(_ordered(scores, every), reach, dim=1).values)
         found = torch.zeros(places.shape, dtype=torch.float32, device=self.device)
-        asked = padded(rotated)
+        asked = padded_queries(rotated)
         launch(
             rescore_rows, programs_for(places, _RESCORED), asked, asked.shape[1], rows, nlist, d, rows, rows, places,
             reach, 0, found, CODED=False, L2=l2, ROWS=_RESCORED,
@@ -139,7 +139,7 @@ class ResidentTrained:
         if l2:
             found = torch.where(found == 0, torch.full_like(found, -0.0), found)
         is_live = live[places] > 0
-        candidates = packed(found, places).masked_fill(~is_live, NOTHING)
+        candidates = candidates_of(found, places).masked_fill(~is_live, NOTHING)
         chosen = ranks_of(torch.topk(candidates, nprobe, dim=1).values)
         held = live[chosen.clamp(min=0)].masked_fill(chosen < 0, 0).sum(dim=1)
         scores.zero_().scatter_(1, places, found)
@@ -161,7 +161,7 @@ class ResidentTrained:
         turning = self.trained.turning
         if not turning.matrix.panels.size:
             return None
-        return in_bytes(turning.matrix, turning.mean, self.trained._coded_dim, self.device)
+        return in_bytes(turning.matrix, turning.mean, self.trained.coded_dim, self.device)
 
     @property
     def _has_codes(self) -> bool:
@@ -260,12 +260,13 @@ def _chosen(scores: torch.Tensor, nprobe: int, need: int, live: np.ndarray, ther
     short = torch.nonzero(there[lists].sum(dim=1) < need)[:, 0]
     if not len(short):
         return lists
-    keys, within, is_enough = keys[short], wanted, False
-    while not is_enough:
+    keys, within = keys[short], wanted
+    while True:
         within = min(held, 2 * within + 16)
         more = ranks_of(torch.topk(keys, within, dim=1).values)
         rows = torch.cumsum(there[more], dim=1)
-        is_enough = within == held or bool((rows[:, -1] >= need).all())
+        if within == held or bool((rows[:, -1] >= need).all()):
+            break
     counts = ((rows < need).sum(dim=1) + 1).clamp(max=within)
     most = int(counts.max())
     more = more[:, :most].masked_fill(torch.arange(most, device=more.device) >= counts[:, None], -1)

@@ -332,7 +332,11 @@ class BaseIndex:
         Rows are shared, not copied. Those of an index that was opened stay mapped; their files are read and checked
         first (CorruptIndexError).
         """
-        return type(self)(self.rows.copy())
+        return self.over(self.rows.copy())
+
+    def over(self, rows: VersionedRows) -> Self:
+        """Return an index over other rows, on the same device, as packages that build on annvq make them."""
+        return type(self)(rows)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the index to a folder, all or nothing; an index that is already there is replaced."""

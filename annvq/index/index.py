@@ -159,17 +159,10 @@ class Index(BaseIndex):
             hits = view.fused.search_few(queries, k, nprobe, rerank, default, threads)
             if hits is not None:
                 return hits
-        snapshot = view.snapshot
         matrix = now.trained.accept(queries, "queries")
-        depth = now.depth_for(nprobe, rerank, default)
-        most = max(_MOST_PLACES, snapshot.live_count)
-        k, offset = as_count("k", k, most=most), as_count("offset", offset, least=0, most=most)
-        allowed = snapshot.searchable_count
-        found = min(offset + k, allowed)
-        candidates = max(depth.rerank, 2 * (offset + k)) if rerank is None else depth.rerank
-        depth = SearchParams(depth.nprobe, min(candidates, allowed))  # pools are as large as they are asked to be
+        k, offset, found, depth = settled_search(now, view, k, offset, nprobe, rerank, default)
         scores, rows = self._search(now, view, matrix, found, depth, pool.resolve(threads), traces)
-        hits = shown(snapshot, scores, rows, k, offset, now.trained.metric, columns)
+        hits = shown(view.snapshot, scores, rows, k, offset, now.trained.metric, columns)
         if traces is not None:
             hits.explain = Explanation.of(view.strategy, traces, len(matrix))
         return hits
@@ -446,6 +439,19 @@ def _decoded(now: Version, rows: np.ndarray) -> np.ndarray:
         if len(inside):
             vectors[inside] = now.trained.decode(segment, rows[inside] - segment.base)
     return now.trained.given_back(vectors)
+
+
+def settled_search(
+    now: Version, view: View, k: Any, offset: Any, nprobe: int | None, rerank: int | None, default: SearchParams
+) -> tuple[int, int, int, SearchParams]:
+    """Return k and offset, checked, how many rows there are to be found, and how far a search goes (ParameterError)."""
+    depth = now.depth_for(nprobe, rerank, default)
+    most = max(_MOST_PLACES, view.snapshot.live_count)
+    k, offset = as_count("k", k, most=most), as_count("offset", offset, least=0, most=most)
+    allowed = view.snapshot.searchable_count
+    candidates = max(depth.rerank, 2 * (offset + k)) if rerank is None else depth.rerank
+    # pools are as large as they are asked to be
+    return k, offset, min(offset + k, allowed), SearchParams(depth.nprobe, min(candidates, allowed))
 
 
 _STAND_INS = 500  # rows that stand in for queries where `Index.tune` is given none

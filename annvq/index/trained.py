@@ -115,7 +115,7 @@ class Trained:
     def codes(self) -> Codes:
         """How rows are coded and scanned."""
         return self.kind.codes(
-            self.recipe.codebook, self.codebook, self._coded_dim, self.score_metric, self.centroids, self.recipe.spill
+            self.recipe.codebook, self.codebook, self.coded_dim, self.score_metric, self.centroids, self.recipe.spill
         )
 
     @cached_property
@@ -128,10 +128,10 @@ class Trained:
     @cached_property
     def layout(self) -> Layout:
         """The sections of codes, constants and refine store."""
-        return self.recipe.layout(self.dim, self.metric, self._coded_dim)
+        return self.recipe.layout(self.dim, self.metric, self.coded_dim)
 
     @property
-    def _coded_dim(self) -> int:
+    def coded_dim(self) -> int:
         """The dimension of rotated vectors."""
         return self.dim if self.rotation is None else self.rotation.dim_out
 
@@ -197,7 +197,7 @@ class Trained:
         """Return queries (nq, d) as lists and codes see them: `rotate`, in bytes if these are rescored."""
         if self.mean is None or self.rotation is None:
             return self.rotate(queries)
-        return pipeline.turned(readonly(queries), self.turning, self._coded_dim)
+        return pipeline.turned(readonly(queries), self.turning, self.coded_dim)
 
     def labels(self, rotated: np.ndarray, threads: int) -> np.ndarray:
         """Return the list of every rotated vector, (n,) int64."""

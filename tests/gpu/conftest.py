@@ -54,26 +54,6 @@ def signature(kernel, arguments, constants):
 
 
 @pytest.fixture(autouse=True, scope="session")
-def products_of_bfloat16():
-    """Let the interpreter multiply bfloat16 numbers: Triton 3.9 multiplies the integers that have their bits."""
-    if DEVICE != "interpreter":
-        yield
-        return
-    import triton.language as tl
-    from triton.runtime.interpreter import InterpreterBuilder
-
-    given = InterpreterBuilder.create_dot
-
-    def create_dot(self, a, b, *others):
-        a, b = (self.cast_impl(x, tl.float32) if x.dtype.scalar == tl.bfloat16 else x for x in (a, b))
-        return given(self, a, b, *others)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(InterpreterBuilder, "create_dot", create_dot)
-        yield
-
-
-@pytest.fixture(autouse=True, scope="session")
 def launches(worker_id):
     """Note the launches of a session in the folder that ANNVQ_LAUNCHES names, if it does."""
     from annvq.gpu import launch

@@ -7,8 +7,8 @@ import torch
 import annvq
 from annvq.gpu import search
 from annvq.gpu.codes import tables
-from annvq.gpu.codes.kind import ResidentProbes, Visits
-from annvq.gpu.kernels.order import NOTHING, packed, scores_of
+from annvq.gpu.codes.kind import ResidentProbes, SlabVisits
+from annvq.gpu.kernels.order import NOTHING, candidates_of, scores_of
 from annvq.gpu.kernels.propose_tables import OF_ADDED, propose_tables
 from annvq.gpu.kernels.scan_tables import decide_tables
 from annvq.gpu.pool import Pool
@@ -110,7 +110,7 @@ def test_what_reaches_a_threshold_is_proposed(device, recipe, metric, scale, vec
     queries = np.vstack([some[:5] * np.float32(1.5), np.zeros((1, D), np.float32), -some[:1]])
     codes, segment, prepared, lists, scores = scored(index, device, queries)
     pool = Pool.empty(len(queries), 8, 200, scores.device)
-    ordered = torch.sort(packed(scores, segment.ranks.expand_as(scores)), dim=1, descending=True).values
+    ordered = torch.sort(candidates_of(scores, segment.ranks.expand_as(scores)), dim=1, descending=True).values
     pool.thresholds = ordered[:, 7].contiguous()  # eight rows reach it
     proposed = []
 
@@ -123,7 +123,7 @@ def test_what_reaches_a_threshold_is_proposed(device, recipe, metric, scale, vec
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tables, "launch", noting)
         words = segment.sections["codes.words"]
-        assert codes._scan_together(prepared, segment, words, False, Visits(lists, False), pool)
+        assert codes._scan_together(prepared, segment, words, False, SlabVisits(lists, False), pool)
     assert pool.counts.tolist() == [8] * len(queries)
     found = torch.sort(pool.entries, dim=1, descending=True).values[:, :9]
     assert found[:, :8].equal(ordered[:, :8])
@@ -144,7 +144,7 @@ def test_scores_are_within_the_margin_of_products(device, recipe, metric, scale,
     queries = np.vstack([some[:4] * np.float32(3.0), np.zeros((1, D), np.float32)])
     codes, segment, prepared, _, scores = scored(index, device, queries)
     squared = codes._codebooks.squared
-    made = tables.products(prepared.queries, prepared.steps, squared, codes.codes.M, codes._decoded)
+    made = tables.asked_products(prepared.queries, prepared.steps, squared, codes.codes.M, codes._decoded)
     packed_codes = index.rows.current.trained.codes.unpack(segment.host, np.arange(segment.n))["codes"]
     entries = codes._decoded.entries.flatten(2).double().cpu().numpy()
     rows = entries[np.arange(codes.codes.M), packed_codes]

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 
 from annvq.errors import AnnvqError  # noqa: E402
 from annvq.gpu.device import resolve  # noqa: E402
-from annvq.gpu.queries import accepted  # noqa: E402
+from annvq.gpu.queries import accepted_tensor  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +52,10 @@ def test_dtypes(there, trained, dtype):
     numbers = torch.from_numpy(np.random.default_rng(1).normal(size=(5, 37)) * 40 + 90)
     given = numbers.clamp(1, 120).to(getattr(torch, dtype)).to(there)
     wanted = trained.accept(given.cpu(), "queries")
-    same(accepted(given, trained, there), wanted)
-    same(accepted(Foreign(given), trained, there), wanted)
-    same(accepted(given[2], trained, there), wanted[2:3])
-    same(accepted(given.T.contiguous().T, trained, there), wanted)
+    same(accepted_tensor(given, trained, there), wanted)
+    same(accepted_tensor(Foreign(given), trained, there), wanted)
+    same(accepted_tensor(given[2], trained, there), wanted[2:3])
+    same(accepted_tensor(given.T.contiguous().T, trained, there), wanted)
 
 
 @pytest.mark.parametrize("d", [1, 7, 8, 33, 384])
@@ -63,7 +63,7 @@ def test_dtypes(there, trained, dtype):
 def test_lengths_of_one(there, d, scale):
     trained = learned("cosine", d)
     given = (np.random.default_rng(d).normal(size=(3, d)) * scale + scale / 7).astype(np.float32)
-    found = accepted(torch.from_numpy(given).to(there), trained, there)
+    found = accepted_tensor(torch.from_numpy(given).to(there), trained, there)
     same(found, trained.accept(given, "queries"))
     norms = np.linalg.norm(found.cpu().numpy().astype(np.float64), axis=1)
     np.testing.assert_allclose(norms, 1, atol=1e-6)
@@ -73,18 +73,18 @@ def test_zeros_where_they_score_0(there):
     trained = learned("cosine", 5, zero="score-0")
     given = np.zeros((3, 5), np.float32)
     given[1] = 2
-    same(accepted(torch.from_numpy(given).to(there), trained, there), trained.accept(given, "queries"))
+    same(accepted_tensor(torch.from_numpy(given).to(there), trained, there), trained.accept(given, "queries"))
 
 
 def test_no_queries(there, trained):
-    assert accepted(torch.empty((0, 37)).to(there), trained, there).shape == (0, 37)
+    assert accepted_tensor(torch.empty((0, 37)).to(there), trained, there).shape == (0, 37)
 
 
 def test_packed_bits(there):
     trained = learned("hamming", 40)
     packed = np.random.default_rng(1).integers(0, 256, (3, 5)).astype(np.uint8)
     for given in (packed, (packed ^ 128).view(np.int8), packed[0]):
-        same(accepted(torch.from_numpy(given).to(there), trained, there), trained.accept(given, "queries"))
+        same(accepted_tensor(torch.from_numpy(given).to(there), trained, there), trained.accept(given, "queries"))
     for wrong in (packed[:, :4], packed.astype(np.float32)):
         refused(torch.from_numpy(wrong).to(there), trained, there)
 
@@ -93,7 +93,7 @@ def refused(given, trained, there):
     with pytest.raises(AnnvqError) as wanted:
         trained.accept(given.cpu(), "queries")
     with pytest.raises(type(wanted.value)) as found:
-        accepted(given, trained, there)
+        accepted_tensor(given, trained, there)
     assert str(found.value) == str(wanted.value)
     return str(found.value)
 

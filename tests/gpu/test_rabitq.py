@@ -5,7 +5,7 @@ import pytest
 
 import annvq
 
-N, D = 200, 70
+N, D = 140, 70
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +25,9 @@ def same(hits, wanted):
 @pytest.mark.parametrize("nbits", range(1, 9))
 def test_few_queries(device, nbits, metric, vectors):
     index = annvq.build(vectors, f"IVF3,RaBitQ{nbits}", metric=metric)
-    queries = np.vstack([vectors[:1], np.random.default_rng(nbits).normal(size=(2, D)) * 100])
+    queries = np.vstack([vectors[:1], np.random.default_rng(nbits).normal(size=(1, D)) * 100])
     there = index.to(device)
-    for k in (1, 20):
-        same(there.search(queries, k, nprobe=2), index.search(queries, k, nprobe=2))
+    same(there.search(queries, 20, nprobe=2), index.search(queries, 20, nprobe=2))
 
 
 @pytest.mark.parametrize(("recipe", "metric"), [("RaBitQ", "cosine"), ("IVF3,RaBitQ4", "l2"), ("RaBitQ8", "ip")])

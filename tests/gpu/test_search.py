@@ -140,3 +140,33 @@ def test_tune_searches_on_the_device(device, vectors, queries):
     index = annvq.build(vectors, "IVF4,Flat", metric="l2")
     report = index.to(device).tune(queries, k=3, recall=0.9)
     assert report.params.nprobe == index.copy().tune(queries, k=3, recall=0.9).params.nprobe
+
+
+@pytest.mark.parametrize("metric", ["ip", "l2", "cosine"])
+def test_tensors_come_in_and_go_out(device, metric, vectors, queries):
+    import torch
+
+    where = "cpu" if device == "interpreter" else device
+    index = annvq.build(vectors, "IVF4,SQ8", metric=metric, ids=np.arange(N) * 7)
+    there = index.to(device)
+    given = torch.from_numpy(queries).to(where)
+    for options in ({"k": 3}, {"k": 4, "offset": 2, "filter": [0, 7, 14]}):
+        hits, wanted = there.search(given, **options), index.search(queries, **options)
+        assert hits.ids.device == hits.scores.device == given.device
+        np.testing.assert_array_equal(hits.ids.cpu().numpy(), wanted.ids)
+        assert hits.scores.cpu().numpy().tobytes() == wanted.scores.tobytes()
+    with pytest.raises(annvq.errors.ShapeError, match="dimension 36, expected 37"):
+        there.search(given[:, :36])
+    with pytest.raises(annvq.errors.ParameterError, match="no columns"):
+        there.search(given, explain=True)
+    named = annvq.build(vectors[:20], "flat", ids=[f"id {i}" for i in range(20)]).to(device)
+    assert named.search(given, 1).ids.shape == (3, 1)
+
+
+def test_zero_tensors_score_0(device, vectors):
+    import torch
+
+    where = "cpu" if device == "interpreter" else device
+    index = annvq.build(vectors, "flat", metric="cosine", zero="score-0")
+    hits = index.to(device).search(torch.zeros(1, D, device=where), 3)
+    assert (hits.ids.tolist(), hits.scores.tolist()) == ([[0, 1, 2]], [[0.0, 0.0, 0.0]])

@@ -6,7 +6,7 @@ import pytest
 import annvq
 from annvq.index.recipe import CodebookSpec, Recipe
 
-N, D = 300, 37
+N, D = 200, 37
 SPILLED = Recipe(nlist=8, codebook=CodebookSpec(kind="pq", M=9, nbits=4, residual=True), refine="fp16", spill=True)
 
 
@@ -28,14 +28,12 @@ RECIPES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("metric", ["ip", "l2", "cosine"])
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(("recipe", "metric"), [*((r, m) for r in RECIPES for m in ("ip", "l2")), ("fast", "cosine")])
 def test_few_queries(device, recipe, metric, vectors):
     index = annvq.build(vectors, recipe, metric=metric)
-    queries = np.vstack([vectors[3:4], np.random.default_rng(2).normal(size=(2, D))]).astype(np.float32)
+    queries = np.vstack([vectors[3:4], np.random.default_rng(2).normal(size=(1, D))]).astype(np.float32)
     there = index.to(device)
-    for k in (1, 60):
-        same(there.search(queries, k, nprobe=2), index.search(queries, k, nprobe=2))
+    same(there.search(queries, 40, nprobe=2), index.search(queries, 40, nprobe=2))
 
 
 @pytest.mark.parametrize("recipe", ["IVF4,PQ9x4fsr", "IVF4,PQ5", SPILLED], ids=str)

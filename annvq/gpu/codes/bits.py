@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from annvq.gpu.codes.kind import ResidentProbes, ResidentSegment, Visits
+from annvq.gpu.codes.kind import ResidentProbes, ResidentSegment, SlabVisits
 from annvq.gpu.kernels.scan_bits import rescore_bits, scan_bits
 from annvq.gpu.launch import launch, programs_for
 from annvq.gpu.pool import Pool
@@ -48,7 +48,7 @@ class ResidentBits:
         shifts = (8 * torch.arange(4, device=self.device, dtype=torch.int32)[:, None] + within_byte).reshape(32)
         return (bits.reshape(len(queries), self._words, 32) << shifts).sum(dim=2, dtype=torch.int32)
 
-    def scan(self, queries: torch.Tensor, segment: ResidentSegment, visits: Visits, pool: Pool) -> bool:
+    def scan(self, queries: torch.Tensor, segment: ResidentSegment, visits: SlabVisits, pool: Pool) -> bool:
         """Compare all rows of the visited lists."""
         work = segment.work(visits, _ROWS, _SHARED)
         launch(

@@ -58,7 +58,7 @@ class ResidentSegment:
         rows = (places - self.base).clamp(0, max(0, self.n - 1))
         return (torch.searchsorted(self.offsets, rows, right=True) - 1).clamp(0, len(self.offsets) - 2)
 
-    def work(self, visits: Visits, rows: int, queries: int) -> Work:
+    def work(self, visits: SlabVisits, rows: int, queries: int) -> Work:
         """Cut the lists that queries visit into programs of at most so many rows and queries."""
         if not visits.pieces:
             return work_of(visits.lists, self.offsets, rows, queries)
@@ -70,7 +70,7 @@ class ResidentSegment:
 
 
 @dataclass(frozen=True)
-class Visits:
+class SlabVisits:
     """The lists that queries visit in one slab: (nq, ranks) int64, -1 where there is none.
 
     If ``pieces``, there is only one list, and these are pieces of it, of `PIECE` rows each.
@@ -117,7 +117,7 @@ class ResidentCodes(Protocol):
         """Return what the scan of the probed lists needs of rotated queries (nq, d) float32."""
         ...
 
-    def scan(self, prepared: Any, segment: ResidentSegment, visits: Visits, pool: Pool) -> bool:
+    def scan(self, prepared: Any, segment: ResidentSegment, visits: SlabVisits, pool: Pool) -> bool:
         """Append the rows of the visited lists that reach the thresholds to the pool.
 
         The result says whether rows were only proposed: appended are then all rows for which a bound of the score

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from annvq.gpu.codes.kind import ResidentSegment
-from annvq.gpu.codes.rows import padded
+from annvq.gpu.codes.rows import padded_queries
 from annvq.gpu.kernels.local_rows import propose_local_rows, rescore_local_rows, sum_queries
 from annvq.gpu.launch import launch, programs_for
 from annvq.gpu.upload import uploaded
@@ -69,11 +69,10 @@ class ResidentLocalRows:
         return uploaded(np.asarray(self.store.mean), self.device)
 
     def _asked(self, queries: torch.Tensor) -> AskedLocalRows:
-        queries = padded(queries - self._mean if self.store.l2 else queries)
+        queries = padded_queries(queries - self._mean if self.store.l2 else queries)
+        mean = padded_queries(self._mean[None])
         totals, products = (torch.empty(len(queries), dtype=torch.float32, device=self.device) for _ in range(2))
-        launch(
-            sum_queries, len(queries), queries, queries.shape[1], padded(self._mean[None]), totals, products, warps=1
-        )
+        launch(sum_queries, len(queries), queries, queries.shape[1], mean, totals, products, warps=1)
         return AskedLocalRows(queries, totals, products)
 
     def finalists(self, k: int) -> int:

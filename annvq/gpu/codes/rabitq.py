@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from annvq.gpu.codes.kind import ResidentProbes, ResidentSegment, Visits
+from annvq.gpu.codes.kind import ResidentProbes, ResidentSegment, SlabVisits
 from annvq.gpu.codes.rows import minus_squares
 from annvq.gpu.kernels.scan_rabitq import rescore_rabitq, scan_rabitq, scan_rabitq_together
 from annvq.gpu.launch import launch, programs_for
@@ -25,7 +25,7 @@ _TILE_ROWS, _TILE_QUERIES = 64, 32  # of one program that multiplies on tensor c
 _MANY = 16  # queries per list from which on these multiply for all rows
 
 
-class PreparedQueries(NamedTuple):
+class AskedRaBitQ(NamedTuple):
     """Queries as kernels take them, see `annvq.kernels.codes.rabitq.PreparedQueries`."""
 
     planes: torch.Tensor  # (nq, 4, words) int32
@@ -61,7 +61,7 @@ class ResidentRaBitQ:
         by_words(arrays["codes_ex"], made[self._words :])
         return {_PLANES: made, _FACTORS: uploaded(arrays["factors"], self.device).T.contiguous()}
 
-    def prepare(self, queries: torch.Tensor, probes: ResidentProbes) -> PreparedQueries:
+    def prepare(self, queries: torch.Tensor, probes: ResidentProbes) -> AskedRaBitQ:
         """Rotate and quantize queries (nq, d), and measure their distances to the centroids."""
         codebook, nq = self.codes.codebook, len(queries)
         made = codebook.prepare_trusted(np.ascontiguousarray(queries.cpu().numpy()))
@@ -69,7 +69,7 @@ class ResidentRaBitQ:
         levels = np.stack([made.high, made.low], axis=1).view(np.int8)
         planes, levels = uploaded(words, self.device), uploaded(levels, self.device)
         factors, totals = uploaded(made.factors, self.device), uploaded(made.totals, self.device)
-        return PreparedQueries(
+        return AskedRaBitQ(
             planes.reshape(nq, 4, self._words), levels, factors, totals, probes.centroid_scores.contiguous(),
             self._distances(queries, probes.centroid_scores) * float(margin(codebook.nbits)),
         )  # fmt: skip
@@ -85,7 +85,7 @@ class ResidentRaBitQ:
         squares = minus_squares(queries)
         return torch.sqrt(torch.clamp((self._centroid_squares[None] - squares) - 2.0 * bases, min=0.0))
 
-    def scan(self, prepared: PreparedQueries, segment: ResidentSegment, visits: Visits, pool: Pool) -> bool:
+    def scan(self, prepared: AskedRaBitQ, segment: ResidentSegment, visits: SlabVisits, pool: Pool) -> bool:
         """Score the rows of the visited lists whose bounds reach the thresholds."""
         planes, factors = segment.sections[_PLANES], segment.sections[_FACTORS]
         many = visits.queries_per_list(segment) >= _MANY
@@ -116,13 +116,13 @@ class ResidentRaBitQ:
         return (bits * weights[:, None, None]).sum(dim=1, dtype=torch.int32).reshape(len(planes), -1)
 
     def scan_scores(
-        self, prepared: PreparedQueries, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
+        self, prepared: AskedRaBitQ, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
     ) -> None:
         """Do what `rescore` does: a scan's scores are final."""
         self.rescore(prepared, segment, places, scores)
 
     def rescore(
-        self, prepared: PreparedQueries, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
+        self, prepared: AskedRaBitQ, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
     ) -> None:
         """Score candidates as the scan does."""
         lists = segment.lists_of(places)

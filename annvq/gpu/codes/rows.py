@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from annvq.gpu.codes.kind import ResidentProbes, ResidentSegment, Visits
+from annvq.gpu.codes.kind import ResidentProbes, ResidentSegment, SlabVisits
 from annvq.gpu.kernels.propose_rows import ADDING, LEAST, ROUNDING, fill_norms, propose_rows
 from annvq.gpu.kernels.scan_rows import rescore_rows, scan_rows
 from annvq.gpu.launch import launch, programs_for
@@ -62,14 +62,14 @@ class ResidentRows:
 
     def prepare(self, queries: torch.Tensor, probes: ResidentProbes) -> PreparedRows:
         """Return the queries, padded, with their lengths."""
-        return PreparedRows(padded(queries), torch.linalg.vector_norm(queries, dim=1))
+        return PreparedRows(padded_queries(queries), torch.linalg.vector_norm(queries, dim=1))
 
     @cached_property
     def _affine(self) -> tuple[torch.Tensor, torch.Tensor]:
         minimum, step = self.store.affine
         return uploaded(np.asarray(minimum), self.device), uploaded(np.asarray(step), self.device)
 
-    def scan(self, prepared: PreparedRows, segment: ResidentSegment, visits: Visits, pool: Pool) -> bool:
+    def scan(self, prepared: PreparedRows, segment: ResidentSegment, visits: SlabVisits, pool: Pool) -> bool:
         """Score all rows of the visited lists or, for many queries, propose those that may be among the best."""
         queries, norms = prepared
         many = visits.queries_per_list(segment) >= _MANY and not pool.exactly
@@ -110,7 +110,7 @@ class ResidentRows:
         self, queries: PreparedRows | torch.Tensor, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
     ) -> None:
         """Score candidates with the stored rows."""
-        asked = queries.queries if isinstance(queries, PreparedRows) else padded(queries)
+        asked = queries.queries if isinstance(queries, PreparedRows) else padded_queries(queries)
         launch(
             rescore_rows, programs_for(places, _RESCORED), asked, asked.shape[1],
             segment.sections[self.store.section], segment.n, self.store.dim, *self._affine, places, places.shape[1],
@@ -123,7 +123,7 @@ def _shared_by(queries: int) -> int:
     return min(8, 1 << (queries - 1).bit_length())
 
 
-def padded(queries: torch.Tensor) -> torch.Tensor:
+def padded_queries(queries: torch.Tensor) -> torch.Tensor:
     """Return queries (nq, d), padded with zeros to a multiple of 16 dimensions."""
     missing = -queries.shape[1] % _LANES
     return torch.nn.functional.pad(queries, (0, missing)) if missing else queries.contiguous()
@@ -131,7 +131,7 @@ def padded(queries: torch.Tensor) -> torch.Tensor:
 
 def minus_squares(queries: torch.Tensor) -> torch.Tensor:
     """Return minus the squared lengths of queries (nq, d), (nq, 1) float32, in the order of scores under L2."""
-    asked, device = padded(queries), queries.device
+    asked, device = padded_queries(queries), queries.device
     squares = torch.zeros((len(queries), 1), dtype=torch.float32, device=device)
     zero = torch.zeros(queries.shape[1], dtype=torch.float32, device=device)
     first = torch.zeros((len(queries), 1), dtype=torch.int64, device=device)

@@ -62,7 +62,7 @@ def minus_squared_lengths(transposed: np.ndarray, codes: np.ndarray) -> np.ndarr
     return total
 
 
-def products(queries: torch.Tensor, steps: torch.Tensor, squared: bool, M: int, held: Decoded) -> Products:
+def asked_products(queries: torch.Tensor, steps: torch.Tensor, squared: bool, M: int, held: Decoded) -> Products:
     """Return queries for products, and the margin of these.
 
     A score is base + step (levels) + constant with table entries t = (levels) step + minimum, each off by half a step.

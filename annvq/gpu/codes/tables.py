@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from annvq.codebooks import ResidualCodebook
-from annvq.gpu.codes.kind import ResidentProbes, ResidentSegment, Visits
+from annvq.gpu.codes.kind import ResidentProbes, ResidentSegment, SlabVisits
 from annvq.gpu.codes.rows import minus_squares
-from annvq.gpu.codes.table_products import Decoded, Products, decoded, minus_squared_lengths, products
+from annvq.gpu.codes.table_products import Decoded, Products, asked_products, decoded, minus_squared_lengths
 from annvq.gpu.kernels.fill_tables import LEAST_SPAN, fill_tables, quantize_tables, settle_tables
 from annvq.gpu.kernels.propose_tables import OF_ADDED, propose_tables
 from annvq.gpu.kernels.scan_tables import decide_tables, rescore_sums, rescore_tables, scan_tables
@@ -114,7 +114,7 @@ class ResidentTables:
     def _entries(self) -> np.ndarray:
         """The entries (M, dsub, ksub) float32 of sub-quantizers that have dimensions of their own."""
         codebook: Any = self.codes.codebook
-        return np.asarray(codebook.transposed if hasattr(codebook, "transposed") else codebook._transposed)
+        return np.asarray(codebook.transposed)
 
     @cached_property
     def _decoded(self) -> Decoded:
@@ -125,7 +125,7 @@ class ResidentTables:
         """Return the queries' tables, in floats and in bytes, and what each list adds to a score."""
         books = self._codebooks
         asked = (queries * books.scale).contiguous()
-        return PreparedTables(asked, *tables_of(asked, books, self._words), self._bases(queries, probes))
+        return PreparedTables(asked, *filled_tables(asked, books, self._words), self._bases(queries, probes))
 
     def _bases(self, queries: torch.Tensor, probes: ResidentProbes) -> torch.Tensor:
         """Return what each list adds to a score, (nq, nlist) float32."""
@@ -136,7 +136,7 @@ class ResidentTables:
             return minus_squares(queries).expand(-1, nlist).contiguous()
         return torch.zeros((len(queries), nlist), dtype=torch.float32, device=self.device)
 
-    def scan(self, prepared: PreparedTables, segment: ResidentSegment, visits: Visits, pool: Pool) -> bool:
+    def scan(self, prepared: PreparedTables, segment: ResidentSegment, visits: SlabVisits, pool: Pool) -> bool:
         """Score all rows of the visited lists, by their first codes and by their second.
 
         Of many queries that have thresholds already, those rows are scored that products on tensor cores propose.
@@ -153,7 +153,7 @@ class ResidentTables:
         return False  # whatever is appended has its score
 
     def _scan_each(
-        self, prepared: PreparedTables, segment: ResidentSegment, words: torch.Tensor, mapped: bool, visits: Visits,
+        self, prepared: PreparedTables, segment: ResidentSegment, words: torch.Tensor, mapped: bool, visits: SlabVisits,
         pool: Pool,
     ) -> None:  # fmt: skip
         """Score all rows whose codes are ``words``, query by query."""
@@ -167,14 +167,14 @@ class ResidentTables:
         )  # fmt: skip
 
     def _scan_together(
-        self, prepared: PreparedTables, segment: ResidentSegment, words: torch.Tensor, mapped: bool, visits: Visits,
+        self, prepared: PreparedTables, segment: ResidentSegment, words: torch.Tensor, mapped: bool, visits: SlabVisits,
         pool: Pool,
     ) -> bool:  # fmt: skip
         """Score the rows that products propose; return False, with the pools unchanged, if these are too many."""
         held, work = segment.sections, segment.work(visits, _TILE_ROWS, _TILE_QUERIES)
         if prepared.products is None:
             squared = self._codebooks.squared
-            prepared.products = products(prepared.queries, prepared.steps, squared, self.codes.M, self._decoded)
+            prepared.products = asked_products(prepared.queries, prepared.steps, squared, self.codes.M, self._decoded)
         asked, decoded, nq = prepared.products, self._decoded, len(prepared.queries)
         room, nlist = _PROPOSED * pool.capacity, prepared.bases.shape[1]
         proposals = torch.empty((nq, room), dtype=torch.int64, device=self.device)
@@ -255,7 +255,7 @@ def laid_out(
     return made
 
 
-def tables_of(
+def filled_tables(
     asked: torch.Tensor, books: Codebooks, words: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return what `PreparedTables` has of scaled queries (nq, d) beside themselves, for codes of so many words."""

@@ -15,7 +15,7 @@ NOTHING = -(1 << 63)  # a place that no candidate fills
 MOST_ROWS = (1 << 31) - 1  # of one device
 
 
-def packed(scores: torch.Tensor, ranks: torch.Tensor) -> torch.Tensor:
+def candidates_of(scores: torch.Tensor, ranks: torch.Tensor) -> torch.Tensor:
     """Return candidates, int64, of scores (float32) and ranks (int32) of the same shape."""
     bits = torch.where(scores == 0, torch.zeros_like(scores), scores).view(torch.int32)
     rising = bits ^ ((bits >> 31) & 0x7FFFFFFF)
@@ -37,7 +37,7 @@ def ranks_of(candidates: torch.Tensor) -> torch.Tensor:
 
 @triton.jit
 def _packed(scores, ranks):
-    """Return what `packed` does."""
+    """Return what `candidates_of` does."""
     bits = tl.where(scores == 0.0, 0.0, scores).to(tl.int32, bitcast=True)
     rising = bits ^ ((bits >> 31) & 0x7FFFFFFF)
     return (rising.to(tl.int64) << 32) | (0x7FFFFFFF - ranks.to(tl.int64))

@@ -105,9 +105,13 @@ def answer_zero_queries(snapshot: Snapshot, queries: np.ndarray, scores: np.ndar
     """
     zero = ~queries.any(axis=1)
     if zero.any():
-        passing = snapshot.searchable_rows()
-        least = np.argsort(snapshot.keys[passing], kind="stable")[: rows.shape[1]]
-        scores[zero], rows[zero] = 0.0, passing[least]
+        scores[zero], rows[zero] = 0.0, least_rows(snapshot, rows.shape[1])
+
+
+def least_rows(snapshot: Snapshot, count: int) -> np.ndarray:
+    """Return the rows (count,) int64 of the least ids that a search may return."""
+    passing = snapshot.searchable_rows()
+    return passing[np.argsort(snapshot.keys[passing], kind="stable")[:count]]
 
 
 def pool_depth(view: View, k: int, depth: SearchParams) -> int:

@@ -33,22 +33,13 @@ class LiveIndex:
 
     def recode(self, trained: Trained, labels: np.ndarray, codes: np.ndarray) -> None:
         """Replace the codes."""
-        self._index: Index | None = None
-        self._index = self._over(VersionedRows.from_codes(trained, labels, {"codes": codes}, nprobe=self.nprobe))
+        rows = VersionedRows.from_codes(trained, labels, {"codes": codes}, nprobe=self.nprobe)
+        self._index = Index(rows).to(self._device)
 
     def update(self, trained: Trained) -> None:
         """Search with these parts from now on: tables change, codes are not touched."""
-        assert self._index is not None
-        self._index = self._over(VersionedRows(replace(self._index.rows.current, trained=trained)))
-
-    def _over(self, rows: VersionedRows) -> Index:
-        if self._device == "cpu":
-            return Index(rows)
-        from annvq.gpu.index import GpuIndex
-
-        return GpuIndex(rows, self._device, earlier=self._index)
+        self._index = self._index.over(VersionedRows(replace(self._index.rows.current, trained=trained)))
 
     def search(self, queries: np.ndarray, k: int, threads: int) -> np.ndarray:
         """Return the rows (nq, k) int64 of the best documents, best first, -1 if there are no more."""
-        assert self._index is not None
         return self._index.search(queries, k=k, threads=threads).ids
