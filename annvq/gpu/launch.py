@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from annvq.gpu.interpreting import correct_products
+from annvq.gpu.interpreting import correct_interpreter
 
 _INTERPRETER = Lock()  # it changes Triton's language for as long as a kernel runs
 
@@ -46,6 +46,6 @@ def run(kernel: Any, grid: tuple[int, ...], arguments: tuple, warps: int, consta
     """
     device = next(one.device for one in arguments if isinstance(one, torch.Tensor))
     if device.type == "cpu":
-        correct_products()
+        correct_interpreter()
     with torch.cuda.device(device) if device.type == "cuda" else _INTERPRETER:
         kernel[grid](*arguments, **constants, num_warps=warps, enable_fp_fusion=False)

@@ -46,3 +46,29 @@ def test_filters_and_radius(device, recipe, refine, vectors):
     for one, other in zip(there.range_search(queries, 120.0), index.range_search(queries, 120.0), strict=True):
         assert one.tobytes() == other.tobytes()
         assert len(one)
+
+
+@pytest.mark.parametrize("dim", [1, 63, 64, 130, 200])
+def test_prepared_queries_are_those_of_the_cpu(device, dim):
+    import torch
+
+    from annvq.codebooks import RaBitQCodebook
+    from annvq.gpu.codes.kind import ResidentProbes
+    from annvq.gpu.codes.rabitq import ResidentRaBitQ
+    from annvq.index.codes.rabitq import RaBitQCodes
+
+    queries = np.random.default_rng(dim).normal(size=(6, dim)).astype(np.float32)
+    queries[1], queries[2], queries[3] = 0.0, 1e-20, queries[0] * 1e15
+    codebook = RaBitQCodebook.train(queries, nbits=4)
+    where = torch.device("cpu" if device == "interpreter" else device)
+    resident = ResidentRaBitQ(RaBitQCodes(codebook, "l2", np.zeros((1, dim), np.float32)), where)
+    none = torch.zeros((6, 1), dtype=torch.float32, device=where)
+    made = resident.prepare(torch.from_numpy(queries).to(where), ResidentProbes(none.long(), none))
+    wanted = codebook.prepare_trusted(queries)
+    words = codebook.padded_dim // 64
+    planes = np.ascontiguousarray(wanted.planes[:, :, :words]).view(np.int32)
+    np.testing.assert_array_equal(made.planes.cpu().numpy(), planes)
+    np.testing.assert_array_equal(made.levels[:, 0].cpu().numpy(), wanted.high.view(np.int8))
+    np.testing.assert_array_equal(made.levels[:, 1].cpu().numpy(), wanted.low.view(np.int8))
+    assert made.factors.cpu().numpy().tobytes() == wanted.factors.tobytes()
+    np.testing.assert_array_equal(made.totals.cpu().numpy(), wanted.totals)

@@ -11,12 +11,16 @@ import torch
 
 from annvq.gpu.codes.kind import ResidentProbes, ResidentSegment, SlabVisits
 from annvq.gpu.codes.rows import minus_squares
+from annvq.gpu.hadamard import rotated_by_signs
+from annvq.gpu.kernels.prepare_rabitq import HIGHEST, prepare_rabitq
 from annvq.gpu.kernels.scan_rabitq import rescore_rabitq, scan_rabitq, scan_rabitq_together
 from annvq.gpu.launch import launch, programs_for
 from annvq.gpu.pool import Pool
 from annvq.gpu.upload import by_words, uploaded
 from annvq.index.codes.rabitq import RaBitQCodes
 from annvq.index.rows.segment import Segment
+from annvq.kernels.codes.bits import QUERY_BITS
+from annvq.kernels.codes.rabitq import EPSILON, GAUSSIAN_FACTORS
 from annvq.kernels.scan.scanbits import margin
 
 _PLANES, _FACTORS = "codes.planes", "codes.factors"
@@ -63,16 +67,27 @@ class ResidentRaBitQ:
 
     def prepare(self, queries: torch.Tensor, probes: ResidentProbes) -> AskedRaBitQ:
         """Rotate and quantize queries (nq, d), and measure their distances to the centroids."""
-        codebook, nq = self.codes.codebook, len(queries)
-        made = codebook.prepare_trusted(np.ascontiguousarray(queries.cpu().numpy()))
-        words = made.planes[:, :, : codebook.padded_dim // 64].copy().view(np.uint32)
-        levels = np.stack([made.high, made.low], axis=1).view(np.int8)
-        planes, levels = uploaded(words, self.device), uploaded(levels, self.device)
-        factors, totals = uploaded(made.factors, self.device), uploaded(made.totals, self.device)
+        codebook, nq, words = self.codes.codebook, len(queries), self._words
+        rotated = rotated_by_signs(queries, codebook.signs).contiguous()
+        planes = torch.empty((nq, 4, words), dtype=torch.int32, device=self.device)
+        levels = torch.empty((nq, 2, 32 * words), dtype=torch.int8, device=self.device)
+        factors = torch.empty((nq, 3), dtype=torch.float32, device=self.device)
+        totals = torch.empty(nq, dtype=torch.int64, device=self.device)
+        launch(
+            prepare_rabitq, nq, rotated, 32 * words, words, *self._constants, HIGHEST, planes, levels, factors, totals,
+            warps=1,
+        )  # fmt: skip
         return AskedRaBitQ(
-            planes.reshape(nq, 4, self._words), levels, factors, totals, probes.centroid_scores.contiguous(),
+            planes, levels, factors, totals, probes.centroid_scores.contiguous(),
             self._distances(queries, probes.centroid_scores) * float(margin(codebook.nbits)),
         )  # fmt: skip
+
+    @cached_property
+    def _constants(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The factor for queries of 4 bits, and that of error bounds, float64."""
+        numbers = (float(GAUSSIAN_FACTORS[QUERY_BITS]), float(EPSILON))
+        gaussian, epsilon = (torch.tensor([one], dtype=torch.float64, device=self.device) for one in numbers)
+        return gaussian, epsilon
 
     @cached_property
     def _centroid_squares(self) -> torch.Tensor:

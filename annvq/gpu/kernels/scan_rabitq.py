@@ -88,7 +88,8 @@ def _score_one(
             dims = 32 * word + tl.arange(0, 32)
             at = levels + query * 2 * D + column[None, :] * D + dims[:, None]
             asked = tl.load(at, mask=(column < 2)[None, :], other=0)
-            products = tl.dot(_signed_codes(planes, n, row, word, words, inside, BITS), asked, products)
+            codes = _signed_codes(planes, n, row, word, words, inside, BITS)
+            products = tl.dot(codes, asked, products, out_dtype=tl.int32)
         high = tl.sum(tl.where(column[None, :] == 0, products, 0), axis=1)
         low = tl.sum(tl.where(column[None, :] == 1, products, 0), axis=1)
         step, total = tl.load(query_factors + 3 * query + 2), tl.load(totals + query)
@@ -178,9 +179,10 @@ def scan_rabitq_together(
         codes = _signed_codes(planes, n, row, word, words, inside, BITS)
         signs = (codes >= 0).to(tl.int8)  # the highest plane
         of_levels = levels + (query * 2 * D)[None, :] + dims[:, None]
-        high = tl.dot(codes, tl.load(of_levels), high)
-        low = tl.dot(codes, tl.load(of_levels + D), low)
-        differences = tl.dot(signs, tl.load(flips + (query * D)[None, :] + dims[:, None]), differences)
+        high = tl.dot(codes, tl.load(of_levels), high, out_dtype=tl.int32)
+        low = tl.dot(codes, tl.load(of_levels + D), low, out_dtype=tl.int32)
+        flipped = tl.load(flips + (query * D)[None, :] + dims[:, None])
+        differences = tl.dot(signs, flipped, differences, out_dtype=tl.int32)
     differences += tl.load(four_bit_totals + query)[None, :]
     base, distance = tl.load(bases + at)[None, :], tl.load(distances + at)[None, :]
     scale, noise = tl.load(query_factors + 3 * query)[None, :], tl.load(query_factors + 3 * query + 1)[None, :]
