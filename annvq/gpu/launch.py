@@ -6,9 +6,11 @@ from threading import Lock
 from typing import Any
 
 import torch
+import triton
 
 from annvq.gpu.interpreting import correct_interpreter
 
+_BLACKWELL = 10
 _INTERPRETER = Lock()  # it changes Triton's language for as long as a kernel runs
 
 
@@ -37,6 +39,20 @@ def launch(kernel: Any, programs: int | tuple[int, ...], *arguments: Any, warps:
 def programs_for(places: torch.Tensor, rows: int) -> int:
     """Return how many programs score candidates, (nq, P), so many of a query each."""
     return len(places) * -(-places.shape[1] // rows)
+
+
+def tile_queries(capability: int) -> int:
+    """Return how many queries a tile of bfloat16 products has on a GPU of this major compute capability.
+
+    The products of larger tiles take another way on Blackwell, which Triton before 3.9 fails to compile.
+    """
+    is_old = tuple(int(part) for part in triton.__version__.split(".")[:2]) < (3, 9)
+    return 32 if is_old and capability >= _BLACKWELL else 64
+
+
+def capability_of(device: torch.device) -> int:
+    """Return the major compute capability of a device, 0 for the interpreter."""
+    return torch.cuda.get_device_capability(device)[0] if device.type == "cuda" else 0
 
 
 def run(kernel: Any, grid: tuple[int, ...], arguments: tuple, warps: int, constants: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 import annvq.gpu.kernels
+from annvq.gpu.launch import tile_queries
 
 ARCHITECTURES = (80, 90, 100)
 SHARED_MEMORY = {80: 166_912, 90: 232_448, 100: 232_448}  # bytes of a block at most; CUDA's programming guide, table
@@ -45,6 +46,8 @@ def compiled(launch, architecture):
     """Compile one launch; return its name, shared memory and registers spilled, or raise."""
     module, name, types, constants = json.loads(launch)
     kernel = getattr(importlib.import_module(module), name)
+    if name in ("propose_rows", "propose_tables"):
+        constants["QUERIES"] = tile_queries(architecture // 10)
     options = {"num_warps": constants.pop("num_warps"), "enable_fp_fusion": False}
     given = dict(zip(kernel.arg_names, types, strict=False))
     constants |= {argument: 1 for argument, kind in given.items() if kind == "1"}

@@ -12,7 +12,7 @@ import torch
 from annvq.gpu.codes.kind import ResidentProbes, ResidentSegment, SlabVisits
 from annvq.gpu.kernels.propose_rows import ADDING, LEAST, ROUNDING, fill_norms, propose_rows
 from annvq.gpu.kernels.scan_rows import rescore_rows, scan_rows
-from annvq.gpu.launch import launch, programs_for
+from annvq.gpu.launch import capability_of, launch, programs_for, tile_queries
 from annvq.gpu.pool import Pool
 from annvq.gpu.upload import uploaded
 from annvq.index.codes.rowstore import RowStore
@@ -21,7 +21,7 @@ from annvq.index.rows.segment import Segment
 SCANNED, _NORMS = "codes", "codes.norms"  # sections
 _LANES = 16
 _ROWS, _RESCORED = 64, 16  # of one program
-_TILE_ROWS, _TILE_QUERIES, _TILE_DIMS = 128, 64, 64  # of one program that multiplies on tensor cores
+_TILE_ROWS, _TILE_DIMS = 128, 64  # of one program that multiplies on tensor cores
 _MANY = 16  # queries per list from which on tensor cores propose rows
 
 
@@ -65,6 +65,11 @@ class ResidentRows:
         return PreparedRows(padded_queries(queries), torch.linalg.vector_norm(queries, dim=1))
 
     @cached_property
+    def _together(self) -> int:
+        """The queries of a program that multiplies on tensor cores."""
+        return tile_queries(capability_of(self.device))
+
+    @cached_property
     def _affine(self) -> tuple[torch.Tensor, torch.Tensor]:
         minimum, step = self.store.affine
         return uploaded(np.asarray(minimum), self.device), uploaded(np.asarray(step), self.device)
@@ -73,7 +78,7 @@ class ResidentRows:
         """Score all rows of the visited lists or, for many queries, propose those that may be among the best."""
         queries, norms = prepared
         many = visits.queries_per_list(segment) >= _MANY and not pool.exactly
-        shape = (_TILE_ROWS, _TILE_QUERIES) if many else (_ROWS, _shared_by(len(queries)) if visits.pieces else 1)
+        shape = (_TILE_ROWS, self._together) if many else (_ROWS, _shared_by(len(queries)) if visits.pieces else 1)
         work = segment.work(visits, *shape)
         rows, width = segment.sections[self.store.section], queries.shape[1]
         target = (segment.mask(), segment.ranks, pool.entries, pool.counts, pool.thresholds, pool.capacity)

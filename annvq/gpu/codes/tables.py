@@ -17,7 +17,7 @@ from annvq.gpu.codes.table_products import Decoded, Products, asked_products, de
 from annvq.gpu.kernels.fill_tables import LEAST_SPAN, fill_tables, quantize_tables, settle_tables
 from annvq.gpu.kernels.propose_tables import OF_ADDED, propose_tables
 from annvq.gpu.kernels.scan_tables import decide_tables, rescore_sums, rescore_tables, scan_tables
-from annvq.gpu.launch import launch, programs_for
+from annvq.gpu.launch import capability_of, launch, programs_for, tile_queries
 from annvq.gpu.pool import Pool
 from annvq.gpu.upload import by_words, uploaded
 from annvq.index.codes import spill
@@ -29,7 +29,7 @@ _WORDS, _CONSTANTS, _SQUARES = "codes.words", "constants", "codes.squares"
 _SPILLED, _SPILL_OFFSETS, _SPILL_ROWS = "spill.words", spill.OFFSETS, spill.ROWS
 _UNPACKED = 1 << 18  # rows whose codes are laid out anew at a time
 _ROWS, _RESCORED, _DECIDED = 256, 32, 64  # of one program
-_TILE_ROWS, _TILE_QUERIES, _TILE_WARPS = 128, 64, 8  # of one program that multiplies on tensor cores
+_TILE_ROWS, _TILE_WARPS = 128, 8  # of one program that multiplies on tensor cores
 _MANY = 16  # queries per list from which on tensor cores propose rows
 _PROPOSED = 2  # times the capacity of a pool: proposals that a query has room for
 
@@ -171,7 +171,8 @@ class ResidentTables:
         pool: Pool,
     ) -> bool:  # fmt: skip
         """Score the rows that products propose; return False, with the pools unchanged, if these are too many."""
-        held, work = segment.sections, segment.work(visits, _TILE_ROWS, _TILE_QUERIES)
+        together = tile_queries(capability_of(self.device))
+        held, work = segment.sections, segment.work(visits, _TILE_ROWS, together)
         if prepared.products is None:
             squared = self._codebooks.squared
             prepared.products = asked_products(prepared.queries, prepared.steps, squared, self.codes.M, self._decoded)
@@ -187,7 +188,7 @@ class ResidentTables:
             mapping, work.queries, work.lists, work.begins, work.ends, work.visits, work.visit_ends, segment.mask(),
             pool.thresholds, proposals, found, room, OF_ADDED, warps=_TILE_WARPS, BITS=self.codes.nbits,
             PART=decoded.entries.shape[3], CONSTANTS=added is not None, MAPPED=mapped,
-            FILTERED=segment.allow is not None, QUERIES=_TILE_QUERIES, ROWS=_TILE_ROWS,
+            FILTERED=segment.allow is not None, QUERIES=together, ROWS=_TILE_ROWS,
         )  # fmt: skip
         most = int(found.max())
         if most > room:

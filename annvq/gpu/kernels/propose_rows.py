@@ -60,8 +60,7 @@ def propose_rows(
     margin = (rounding + adding) * of_query * of_row + least
     bound = products + margin
     if L2:
-        squares = of_query * of_query + of_row * of_row
-        bound = 2.0 * bound - squares + adding * squares
+        bound = 2.0 * bound - (1.0 - adding) * (of_query * of_query + of_row * of_row)
     if FILTERED:
         inside = inside & (tl.load(allow + row, mask=inside, other=0) != 0)
     candidates = _packed(bound, tl.load(ranks + row, mask=inside, other=0)[None, :])
