@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 
+from annvq.errors import DeviceMemoryError
 from annvq.gpu.codes.kind import PIECE, ResidentProbes, ResidentSegment, SlabVisits
 from annvq.gpu.kernels.order import NOTHING, candidates_of, ranks_of, scores_of
 from annvq.gpu.plan import slabs
@@ -74,7 +76,14 @@ class Search:
         size = self._block_size()
         for start in range(0, len(queries), size):
             block = slice(start, start + size)
-            found = self._block(queries[block], trace)
+            try:
+                found = self._block(queries[block], trace)
+            except torch.cuda.OutOfMemoryError as error:
+                together = min(size, len(queries))
+                raise DeviceMemoryError(
+                    f"out of memory while {together:,} queries were searched at once, with {self.keep:,} candidates "
+                    f"each: a smaller device_bytes searches fewer at once, and leaves more free ({error})"
+                ) from error
             scores[block], rows[block] = scores_of(found), self.first.rows_of(found)
         zero = self.first.zero
         if np.signbit(zero):
@@ -84,7 +93,8 @@ class Search:
     def _block_size(self) -> int:
         """Return how many queries are searched at once, so that pools and tables stay within the memory for work."""
         few = 0 if self.view.few is None else len(self.view.few)
-        per_query = 8 * max(2 * _capacity(self.keep), 4 * few) + 24 * self.trained.nlist
+        capacity = _capacity(self.keep * self.trained.codes.copies)
+        per_query = 8 * max(4 * capacity, 4 * few) + 24 * self.trained.nlist + self.first.codes.work_per_query()
         return int(max(1, min(_MOST_QUERIES, min(part.work_bytes for part in self.parts) // per_query)))
 
     def _block(self, queries: torch.Tensor, trace: Trace | None) -> torch.Tensor:
@@ -121,10 +131,13 @@ class Search:
         """Return the best candidates of every query, (nq, keep) int64 on the first device, sorted."""
         wanted = self.keep * self.trained.codes.copies
 
-        def scan(number: int) -> Pool:
-            return _filled(self.parts[number], self.segments[number], prepared[number], probes[number], wanted)
-
         count = len(self.parts)
+        streams = [_stream(part.device) for part in self.parts]  # of this thread
+
+        def scan(number: int) -> Pool:
+            with streams[number]:
+                return _filled(self.parts[number], self.segments[number], prepared[number], probes[number], wanted)
+
         pools = [scan(0)] if count == 1 else pool_of_threads.run(scan, range(count), count)
         pool = pools[0]
         if count > 1:
@@ -178,6 +191,11 @@ class Search:
             for segment in segments:
                 sizes = (segment.offsets[1:] - segment.offsets[:-1]).to(held.device)
                 trace.rows_scanned += int(sizes[held].masked_fill(probes.lists < 0, 0).sum())
+
+
+def _stream(device: torch.device) -> AbstractContextManager:
+    """Return what makes the current stream of this thread that of another one."""
+    return torch.cuda.stream(torch.cuda.current_stream(device)) if device.type == "cuda" else nullcontext()
 
 
 def _capacity(keep: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -47,12 +47,21 @@ class CodesThere(NamedTuple):
     rows: torch.Tensor  # (nlist * d,) float32
 
 
+class LiveRows(NamedTuple):
+    """How many rows that may be returned every list holds."""
+
+    given: np.ndarray  # (nlist,) int64
+    there: torch.Tensor  # the same on the device
+    sizes: np.ndarray  # of lists that hold such rows, ascending
+
+
 @dataclass(frozen=True)
 class ResidentTrained:
     """`Trained` on a device; what is there is copied when it is needed first."""
 
     trained: Trained
     device: torch.device
+    latest: list[LiveRows] = field(default_factory=list, compare=False)  # of the search before, if there was one
 
     def turned(self, queries: torch.Tensor) -> torch.Tensor:
         """Return queries (nq, d) float32 as lists and codes see them, as `Trained.turn` does, to the bit."""
@@ -78,29 +87,37 @@ class ResidentTrained:
         if self.trained.coarse is None:
             lists = torch.zeros((nq, 1), dtype=torch.int64, device=self.device)
             return ResidentProbes(lists, torch.empty((nq, 0), dtype=torch.float32, device=self.device))
-        there = uploaded(np.ascontiguousarray(live, np.int64), self.device)
+        held = self._live_rows(live)
+        there = held.there
         reach = nprobe + nprobe // 4 + 32
         if not self._has_codes or 2 * reach > self.trained.nlist or not nq:
-            return self._of_all(rotated, nprobe, need, live, there)
+            return self._of_all(rotated, nprobe, need, held)
         made = [self._of_coded(part, nprobe, reach, need, there) for part in rotated.split(_AT_ONCE)]
         lists, scores, is_chosen = (torch.cat(parts) for parts in zip(*made, strict=True))
         probes = ResidentProbes(lists, scores)
         left = torch.nonzero(~is_chosen)[:, 0]
         if not len(left):
             return probes
-        others = self._of_all(rotated[left].contiguous(), nprobe, need, live, there)
+        others = self._of_all(rotated[left].contiguous(), nprobe, need, held)
         width = max(lists.shape[1], others.lists.shape[1])
         lists = torch.nn.functional.pad(lists, (0, width - lists.shape[1]), value=-1)
         lists[left] = torch.nn.functional.pad(others.lists, (0, width - others.lists.shape[1]), value=-1)
         scores[left] = others.centroid_scores
         return ResidentProbes(lists, scores)
 
-    def _of_all(
-        self, rotated: torch.Tensor, nprobe: int, need: int, live: np.ndarray, there: torch.Tensor
-    ) -> ResidentProbes:
+    def _live_rows(self, live: np.ndarray) -> LiveRows:
+        """Return what is known of a snapshot's live rows, which one search after the other asks for."""
+        latest = self.latest[-1] if self.latest else None
+        if latest is None or latest.given is not live:
+            there = uploaded(np.ascontiguousarray(live, np.int64), self.device)
+            latest = LiveRows(live, there, np.sort(live[live > 0]))
+            self.latest[:] = [latest]
+        return latest
+
+    def _of_all(self, rotated: torch.Tensor, nprobe: int, need: int, live: LiveRows) -> ResidentProbes:
         """Choose among all lists."""
         scores = self.centroid_scores(rotated)
-        return ResidentProbes(_chosen(scores, nprobe, need, live, there), scores)
+        return ResidentProbes(_chosen(scores, nprobe, need, live), scores)
 
     def centroid_scores(self, rotated: torch.Tensor) -> torch.Tensor:
         """Return the scores of all centroids, (nq, nlist) float32."""
@@ -249,9 +266,9 @@ def _ordered(scores: torch.Tensor, live: torch.Tensor) -> torch.Tensor:
     return keys
 
 
-def _chosen(scores: torch.Tensor, nprobe: int, need: int, live: np.ndarray, there: torch.Tensor) -> torch.Tensor:
-    """Return the nearest lists, (nq, most) int64, -1 beyond those of a query; ``there`` is ``live`` on the device."""
-    sizes = np.sort(live[live > 0])
+def _chosen(scores: torch.Tensor, nprobe: int, need: int, live: LiveRows) -> torch.Tensor:
+    """Return the nearest lists, (nq, most) int64, -1 beyond those of a query."""
+    _, there, sizes = live
     held, keys = len(sizes), _ordered(scores, there)
     wanted = min(nprobe, held)
     lists = ranks_of(torch.topk(keys, wanted, dim=1).values)

@@ -34,6 +34,10 @@ class ResidentBits:
         """Return the bytes of a row."""
         return 4 * self._words
 
+    def work_per_query(self) -> float:
+        """Return the bytes of a query's bits as words, before and after they are packed."""
+        return 3 * 4 * 32 * self._words
+
     def upload(self, segment: Segment) -> dict[str, torch.Tensor]:
         """Return rows by words of 32 bits, with neighbouring rows side by side."""
         made = torch.empty((self._words, segment.n), dtype=torch.int32, device=self.device)

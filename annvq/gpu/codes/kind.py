@@ -113,6 +113,10 @@ class ResidentCodes(Protocol):
         """Return the bytes per row of what `upload` returns."""
         ...
 
+    def work_per_query(self) -> float:
+        """Return the bytes that a prepared query takes, at most."""
+        ...
+
     def prepare(self, queries: torch.Tensor, probes: ResidentProbes) -> Any:
         """Return what the scan of the probed lists needs of rotated queries (nq, d) float32."""
         ...

@@ -57,6 +57,10 @@ class ResidentRaBitQ:
         """Return the bytes of a row's planes and factors."""
         return self.codes.codebook.code_bytes
 
+    def work_per_query(self) -> float:
+        """Return the bytes of a query while it is rotated, and of its levels and planes."""
+        return 20 * 32 * self._words
+
     def upload(self, segment: Segment) -> dict[str, torch.Tensor]:
         """Return bit planes by words of 32 coordinates, and factors, with neighbouring rows side by side."""
         arrays, planes = segment.arrays, self.codes.codebook.nbits * self._words

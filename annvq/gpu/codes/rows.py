@@ -48,6 +48,10 @@ class ResidentRows:
         """Return the bytes of a row and of its length."""
         return {"fp32": 4, "fp16": 2, "sq8": 1}[self.store.kind] * self.store.dim + 4
 
+    def work_per_query(self) -> float:
+        """Return the bytes of a padded query."""
+        return 4 * (self.store.dim + _LANES)
+
     def upload(self, segment: Segment, *, on_host: bool = False) -> dict[str, torch.Tensor]:
         """Return the rows as they are, and for scans their lengths."""
         rows = uploaded(segment.arrays[self.store.section], self.device, on_host=on_host)

@@ -79,6 +79,11 @@ class ResidentTables:
         of_second = 4 + 4 * self._words if self.codes.spill else 0
         return 4 * self._words + of_second + (4 if self.codes.with_constants or self._codebooks.squared else 0)
 
+    def work_per_query(self) -> float:
+        """Return the bytes of a query's tables, in floats and in bytes, and of its products."""
+        M, ksub, size = self.codes.M, 1 << self.codes.nbits, 2 if self.codes.nbits == 4 else 1
+        return 4 * M * ksub + 4 * self._words * 256 * size + 8 * self._codebooks.transposed.shape[1] * M
+
     def upload(self, segment: Segment) -> dict[str, torch.Tensor]:
         """Return codes by words of four bytes, with neighbouring rows side by side, and what goes with them."""
         arrays = segment.arrays
