@@ -72,3 +72,23 @@ def test_prepared_queries_are_those_of_the_cpu(device, dim):
     np.testing.assert_array_equal(made.levels[:, 1].cpu().numpy(), wanted.low.view(np.int8))
     assert made.factors.cpu().numpy().tobytes() == wanted.factors.tobytes()
     np.testing.assert_array_equal(made.totals.cpu().numpy(), wanted.totals)
+
+
+@pytest.mark.parametrize("metric", ["ip", "l2"])
+def test_distances_to_centroids_are_those_of_the_cpu(device, metric):
+    import torch
+
+    from annvq.codebooks import RaBitQCodebook
+    from annvq.gpu.codes.rabitq import ResidentRaBitQ
+    from annvq.index.codes.probes import Probes
+    from annvq.index.codes.rabitq import RaBitQCodes
+
+    rng = np.random.default_rng(0)
+    queries, centroids = rng.normal(size=(70, 21)).astype(np.float32), rng.normal(size=(5, 21)).astype(np.float32)
+    bases = queries @ centroids.T if metric == "ip" else -np.square(queries[:, None] - centroids).sum(axis=2)
+    codes = RaBitQCodes(RaBitQCodebook.train(queries, nbits=8), metric, centroids)
+    lists = np.tile(np.arange(5), (70, 1))
+    wanted = codes.prepare(queries, Probes(lists, np.full(70, 5), bases)).distances
+    where = torch.device("cpu" if device == "interpreter" else device)
+    found = ResidentRaBitQ(codes, where)._distances(*(torch.from_numpy(one).to(where) for one in (queries, bases)))
+    assert found.cpu().numpy().tobytes() == wanted.tobytes()

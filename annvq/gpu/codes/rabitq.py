@@ -100,9 +100,9 @@ class ResidentRaBitQ:
     def _distances(self, queries: torch.Tensor, bases: torch.Tensor) -> torch.Tensor:
         """Return |q - c| for all lists, as `annvq.kernels.scan.scanbits.fill_distances`."""
         if self.codes.metric == "l2":
-            return torch.sqrt(torch.clamp(-bases, min=0.0))
+            return _root(-bases)
         squares = minus_squares(queries)
-        return torch.sqrt(torch.clamp((self._centroid_squares[None] - squares) - 2.0 * bases, min=0.0))
+        return _root((self._centroid_squares[None] - squares) - 2.0 * bases)
 
     def scan(self, prepared: AskedRaBitQ, segment: ResidentSegment, visits: SlabVisits, pool: Pool) -> bool:
         """Score the rows of the visited lists whose bounds reach the thresholds."""
@@ -152,3 +152,8 @@ class ResidentRaBitQ:
             prepared.totals, bases, distances, places, places.shape[1], segment.base, scores,
             BITS=self.codes.codebook.nbits, ROWS=_RESCORED,
         )  # fmt: skip
+
+
+def _root(squares: torch.Tensor) -> torch.Tensor:
+    """Return the square roots of float32 numbers, 0 of negative ones, rounded once, as those of torch may not be."""
+    return torch.sqrt(torch.clamp(squares, min=0.0).double()).float()
