@@ -58,7 +58,7 @@ test-lowest: $(LOWEST_READY) ## Run the tests of the core with the lowest versio
 
 test-gpu: $(TEST_READY) ## Run the GPU's kernels in Triton's interpreter, and compile them for three generations of GPUs
 	rm -rf $(LAUNCHES) && mkdir -p $(LAUNCHES)
-	TRITON_INTERPRET=1 ANNVQ_LAUNCHES=$(LAUNCHES) $(BIN)/python -m pytest tests/gpu -n auto --maxprocesses 4 --dist worksteal
+	TRITON_INTERPRET=1 ANNVQ_LAUNCHES=$(LAUNCHES) $(BIN)/python -m pytest tests/gpu -m "not slow" -n auto --maxprocesses 4 --dist worksteal
 	$(BIN)/python tests/gpu/cubins.py $(LAUNCHES)
 
 test-paths: $(TEST_READY) ## Compare results under other instruction sets of annvq, torch, NumPy and its BLAS

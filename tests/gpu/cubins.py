@@ -42,6 +42,12 @@ def typed(name):
     return "*" + NAMES.get(name[1:], name[1:].replace("int", "i"))
 
 
+def form_of(launch):
+    """Return what makes code of its own: a kernel, its constants and the types of what it reads, not sizes."""
+    module, name, types, constants = json.loads(launch)
+    return module, name, tuple(kind for kind in types if kind[0] == "*"), json.dumps(constants)
+
+
 def compiled(launch, architecture):
     """Compile one launch; return its name, shared memory and registers spilled, or raise."""
     module, name, types, constants = json.loads(launch)
@@ -62,7 +68,8 @@ def compiled(launch, architecture):
 def main():
     """Compile all launches for all architectures."""
     folder = Path(sys.argv[1])
-    launches = sorted({line for path in folder.glob("*.jsonl") for line in path.read_text().split("\n") if line})
+    noted = sorted({line for path in folder.glob("*.jsonl") for line in path.read_text().split("\n") if line})
+    launches = list({form_of(line): line for line in noted}.values())
     launched = {tuple(json.loads(launch)[:2]) for launch in launches}
     began, failures = time.perf_counter(), 0
     cases = [(launch, architecture) for launch in launches for architecture in ARCHITECTURES[1:2]]

@@ -133,6 +133,7 @@ def test_what_reaches_a_threshold_is_proposed(device, recipe, metric, scale, vec
         assert 8 <= proposed[0].float().mean() < 65  # the bound tells most rows apart
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-12, 1e5])
 @pytest.mark.parametrize(
     ("recipe", "metric"),

@@ -22,7 +22,7 @@ def same(hits, wanted):
 
 
 @pytest.mark.parametrize("metric", ["ip", "l2"])
-@pytest.mark.parametrize("nbits", range(1, 9))
+@pytest.mark.parametrize("nbits", [1, 2, 4, 8, *(pytest.param(bits, marks=pytest.mark.slow) for bits in (3, 5, 6, 7))])
 def test_few_queries(device, nbits, metric, vectors):
     index = annvq.build(vectors, f"IVF3,RaBitQ{nbits}", metric=metric)
     queries = np.vstack([vectors[:1], np.random.default_rng(nbits).normal(size=(1, D)) * 100])
