@@ -230,7 +230,7 @@ def _decide(part: Resident, segments: list[ResidentSegment], prepared: Any, pool
     places = part.rows_of(entries).masked_fill(~is_new, -1)
     scores = torch.full(places.shape, -torch.inf, dtype=torch.float32, device=entries.device)
     for segment in segments:
-        part.codes.scan_scores(prepared, segment, places, scores)
+        part.codes.rescore(prepared, segment, places, scores)
     pool.entries[:, first:last] = torch.where(is_new, candidates_of(scores, ranks_of(entries)), entries)
 
 

@@ -10,7 +10,8 @@ from annvq.gpu.codes import tables
 from annvq.gpu.codes.kind import ResidentProbes, SlabVisits
 from annvq.gpu.kernels.order import NOTHING, candidates_of, scores_of
 from annvq.gpu.kernels.propose_tables import OF_ADDED, propose_tables
-from annvq.gpu.kernels.scan_tables import decide_tables
+from annvq.gpu.kernels.scan_tables import decide_tables, rescore_sums
+from annvq.gpu.launch import launch, programs_for
 from annvq.gpu.pool import Pool
 from annvq.index.recipe import CodebookSpec, Recipe
 from annvq.index.search.view import View
@@ -96,7 +97,13 @@ def scored(index, device, asked):
     prepared = part.codes.prepare(asked, ResidentProbes(lists, centroid_scores))
     places = torch.arange(segment.n).expand(len(asked), -1).contiguous().to(part.device)
     scores = torch.zeros(places.shape, device=part.device)
-    part.codes.scan_scores(prepared, segment, places, scores)
+    held = segment.sections
+    launch(
+        rescore_sums, programs_for(places, 32), held["codes.words"], segment.n, part.codes._words,
+        held.get("constants", held["codes.words"]), prepared.quantized, prepared.steps, prepared.biases,
+        torch.gather(prepared.bases, 1, segment.lists_of(places)), places, segment.n, segment.base, scores,
+        FUSED=part.codes.codes.nbits == 4, CONSTANTS=part.codes.codes.with_constants, ROWS=32,
+    )  # fmt: skip
     return part.codes, segment, prepared, lists, scores
 
 

@@ -62,12 +62,6 @@ class ResidentBits:
         )  # fmt: skip
         return False
 
-    def scan_scores(
-        self, queries: torch.Tensor, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
-    ) -> None:
-        """Do what `rescore` does: distances are exact."""
-        self.rescore(queries, segment, places, scores)
-
     def rescore(
         self, queries: torch.Tensor, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
     ) -> None:

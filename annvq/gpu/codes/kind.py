@@ -125,12 +125,8 @@ class ResidentCodes(Protocol):
         """Append the rows of the visited lists that reach the thresholds to the pool.
 
         The result says whether rows were only proposed: appended are then all rows for which a bound of the score
-        reaches the threshold, with that bound, and `scan_scores` has the last word.
+        reaches the threshold, with that bound, and `rescore` has the last word.
         """
-        ...
-
-    def scan_scores(self, prepared: Any, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor) -> None:
-        """Write the scores that the CPU's scan gives to the segment's rows among ``places``, as `rescore` does."""
         ...
 
     def rescore(self, prepared: Any, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor) -> None:

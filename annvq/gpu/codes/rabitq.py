@@ -134,12 +134,6 @@ class ResidentRaBitQ:
         weights = torch.tensor([1, 2, 4, 8], device=planes.device, dtype=torch.int32)
         return (bits * weights[:, None, None]).sum(dim=1, dtype=torch.int32).reshape(len(planes), -1)
 
-    def scan_scores(
-        self, prepared: AskedRaBitQ, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
-    ) -> None:
-        """Do what `rescore` does: a scan's scores are final."""
-        self.rescore(prepared, segment, places, scores)
-
     def rescore(
         self, prepared: AskedRaBitQ, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
     ) -> None:

@@ -109,12 +109,6 @@ class ResidentRows:
         """Do what `rescore` does."""
         self.rescore(queries, segment, places, scores)
 
-    def scan_scores(
-        self, prepared: PreparedRows, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
-    ) -> None:
-        """Do what `rescore` does: a scan's scores are final."""
-        self.rescore(prepared, segment, places, scores)
-
     def rescore(
         self, queries: PreparedRows | torch.Tensor, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
     ) -> None:

@@ -16,7 +16,7 @@ from annvq.gpu.codes.rows import minus_squares
 from annvq.gpu.codes.table_products import Decoded, Products, asked_products, decoded, minus_squared_lengths
 from annvq.gpu.kernels.fill_tables import LEAST_SPAN, fill_tables, quantize_tables, settle_tables
 from annvq.gpu.kernels.propose_tables import OF_ADDED, propose_tables
-from annvq.gpu.kernels.scan_tables import decide_tables, rescore_sums, rescore_tables, scan_tables
+from annvq.gpu.kernels.scan_tables import decide_tables, rescore_tables, scan_tables
 from annvq.gpu.launch import capability_of, launch, programs_for, tile_queries
 from annvq.gpu.pool import Pool
 from annvq.gpu.upload import by_words, uploaded
@@ -205,18 +205,6 @@ class ResidentTables:
             MAPPED=mapped, ROWS=_DECIDED,
         )  # fmt: skip
         return True
-
-    def scan_scores(
-        self, prepared: PreparedTables, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
-    ) -> None:
-        """Score candidates by the tables in bytes."""
-        held = segment.sections
-        launch(
-            rescore_sums, programs_for(places, _RESCORED), held[_WORDS], segment.n, self._words,
-            held.get(_CONSTANTS, held[_WORDS]), prepared.quantized, prepared.steps, prepared.biases,
-            torch.gather(prepared.bases, 1, segment.lists_of(places)), places, places.shape[1], segment.base, scores,
-            FUSED=self.codes.nbits == 4, CONSTANTS=self.codes.with_constants, ROWS=_RESCORED,
-        )  # fmt: skip
 
     def rescore(
         self, prepared: PreparedTables, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
