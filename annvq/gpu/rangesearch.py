@@ -28,7 +28,7 @@ def range_search(
         if not places:
             continue
         rows = torch.cat(places)[None]
-        scores = part.scored(query, segments, prepared, rows)
+        scores = part.scored(part.asked(query, prepared), rows)
         if view.trained.zero != "error" and not bool(query.any()):
             scores = torch.zeros_like(scores)
         rows = rows.masked_fill(~(scores.double() >= least), -1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +14,7 @@ from annvq.errors import DeviceError, DeviceMemoryError
 from annvq.gpu.codes.kind import ResidentCodes, ResidentRefine, ResidentSegment
 from annvq.gpu.codes.kinds import codes_on, refine_on
 from annvq.gpu.kernels.order import MOST_ROWS, NOTHING, candidates_of, ranks_of
+from annvq.gpu.latest import Latest, used_here
 from annvq.gpu.shares import check_sharing, share_of
 from annvq.gpu.trained import ResidentTrained
 from annvq.gpu.upload import uploaded
@@ -65,6 +67,8 @@ class Resident:
     work_bytes: int
     refine_on_host: bool
     share: tuple[int, int] = (0, 1)
+    _masks: Latest[list[torch.Tensor | None]] = field(default_factory=Latest, init=False, repr=False)
+    _few: Latest[torch.Tensor] = field(default_factory=Latest, init=False, repr=False)
 
     @property
     def bytes(self) -> int:
@@ -78,11 +82,24 @@ class Resident:
         """Return the segments as a search sees them whose ``snapshot`` may be narrowed by a filter."""
         if snapshot is self.snapshot:
             return self.segments
-        hosts = _shares(self.trained, snapshot, self.share)
+        masks = self._masks.of(snapshot, lambda: [self._mask(*pair) for pair in zip(self.segments, snapshot.segments)])
         return [
-            replace(own, host=host, allow=uploaded(host.allow, self.device) if len(host.allow) else None)
-            for own, host in zip(self.segments, hosts, strict=True)
+            replace(own, allow=None if mask is None else used_here(mask))
+            for own, mask in zip(self.segments, masks, strict=True)
         ]
+
+    def _mask(self, own: ResidentSegment, given: Segment) -> torch.Tensor | None:
+        """Return which rows of a segment, or of the share of it that lies here, may be returned; None if all may."""
+        begin = own.base - given.base
+        return uploaded(given.allow[begin : begin + own.n], self.device) if len(given.allow) else None
+
+    def few(self, rows: np.ndarray) -> torch.Tensor:
+        """Return the few rows that a filter lets pass, (m,) int64, on the device."""
+        return used_here(self._few.of(rows, lambda: uploaded(rows, self.device)))
+
+    def asked(self, queries: torch.Tensor, prepared: Any) -> Any:
+        """Return what `scored` needs of queries (nq, d), which codes without a refine store have ``prepared``."""
+        return prepared if self.refine is None else self.refine.prepare(queries.to(self.device))
 
     @property
     def zero(self) -> float:
@@ -103,26 +120,23 @@ class Resident:
         """Return candidates of index-wide rows, int64, which may be -1 for none, with these scores."""
         return candidates_of(scores, self.ranks[places.clamp(min=0)]).masked_fill(places < 0, NOTHING)
 
-    def proposed(self, queries: torch.Tensor, segments: list[ResidentSegment], places: torch.Tensor) -> torch.Tensor:
+    def proposed(self, prepared: Any, places: torch.Tensor) -> torch.Tensor:
         """Return what `scored` does, with a part of what the refine store holds."""
         assert self.refine is not None
-        queries, places = queries.to(self.device), places.to(self.device)
-        scores = torch.full(places.shape, -torch.inf, dtype=torch.float32, device=self.device)
-        for segment in segments:
-            self.refine.propose(queries, segment, places, scores)
-        return scores
+        return self._scores(self.refine.propose, prepared, places)
 
-    def scored(
-        self, queries: torch.Tensor, segments: list[ResidentSegment], prepared: Any, places: torch.Tensor
-    ) -> torch.Tensor:
-        """Return the best scores that there are of the rows ``places (nq, P)`` that lie here, -inf for others."""
-        queries, places = queries.to(self.device), places.to(self.device)
+    def scored(self, prepared: Any, places: torch.Tensor) -> torch.Tensor:
+        """Return the best scores that there are of the rows ``places (nq, P)`` that lie here, -inf for others.
+
+        ``prepared`` is what `asked` returned.
+        """
+        return self._scores(self.codes.rescore if self.refine is None else self.refine.rescore, prepared, places)
+
+    def _scores(self, score: Callable[..., None], prepared: Any, places: torch.Tensor) -> torch.Tensor:
+        places = places.to(self.device)
         scores = torch.full(places.shape, -torch.inf, dtype=torch.float32, device=self.device)
-        for segment in segments:
-            if self.refine is not None:
-                self.refine.rescore(queries, segment, places, scores)
-            else:
-                self.codes.rescore(prepared, segment, places, scores)
+        for segment in self.segments:
+            score(prepared, segment, places, scores)
         return scores
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,11 @@ class Search:
         self.first = parts[0]
         self.trained = self.first.trained
         self.keep = pool_depth(view, k, depth)
-        self.segments = [part.narrowed(view.snapshot) for part in parts]
+
+    @cached_property
+    def segments(self) -> list[list[ResidentSegment]]:
+        """The segments of each part, of which only rows that pass the filter are returned."""
+        return [part.narrowed(self.view.snapshot) for part in self.parts]
 
     def run(self, queries: torch.Tensor, trace: Trace | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the best k rows of every query.
@@ -103,10 +108,10 @@ class Search:
         if few is not None:
             prepared: list[Any] = [None] * len(self.parts)
             if self.first.refine is None:
-                prepared = [self.prepared(part, queries, self.trained.nlist, 0)[1] for part in self.parts]
+                prepared = [self.prepared(part, queries)[1] for part in self.parts]
             self._ends(trace, "prepare")
-            places = torch.as_tensor(few, device=queries.device).expand(len(queries), -1).contiguous()
-            return self._best(queries, prepared, places, trace)
+            places = self.first.few(few).expand(len(queries), -1).contiguous()
+            return self._best(self._asked(queries, prepared), places, trace)
         nprobe = view.lists(self.depth.nprobe)
         made = [self.prepared(part, queries, nprobe, self.keep) for part in self.parts]
         prepared = [one for _, one in made]
@@ -119,12 +124,18 @@ class Search:
             self._ends(trace, "sort")
             return found[:, : self.k]
         places = self.first.rows_of(found)
-        return self._best(queries, prepared, self._narrowed(queries, places), trace)
+        asked = self._asked(queries, prepared)
+        return self._best(asked, self._narrowed(asked, places), trace)
 
-    def prepared(self, part: Resident, queries: torch.Tensor, nprobe: int, need: int) -> tuple[ResidentProbes, Any]:
-        """Return the lists of queries on the device of a part, and what its scan needs of them."""
+    def prepared(
+        self, part: Resident, queries: torch.Tensor, nprobe: int | None = None, need: int = 0
+    ) -> tuple[ResidentProbes, Any]:
+        """Return the lists of queries on the device of a part, none without ``nprobe``, and what codes need of them."""
         rotated = part.learned.turned(queries.to(part.device).contiguous())
-        probes = part.learned.probed(rotated, nprobe, need, self.view.snapshot.searchable_per_list)
+        if nprobe is None:
+            probes = part.learned.unprobed(rotated)
+        else:
+            probes = part.learned.probed(rotated, nprobe, need, self.view.snapshot.searchable_per_list)
         return probes, part.codes.prepare(rotated, probes)
 
     def _scanned(self, probes: list[ResidentProbes], prepared: list[Any]) -> torch.Tensor:
@@ -147,13 +158,17 @@ class Search:
             pool.drop_repeats(self.keep)
         return pool.best(self.keep)
 
-    def _narrowed(self, queries: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    def _asked(self, queries: torch.Tensor, prepared: list[Any]) -> list[Any]:
+        """Return what the best scores that there are need of queries, for each part."""
+        return [part.asked(queries, own) for part, own in zip(self.parts, prepared, strict=True)]
+
+    def _narrowed(self, asked: list[Any], places: torch.Tensor) -> torch.Tensor:
         """Return those of the candidates that may be among the best k."""
         refine = self.first.refine
         left = None if refine is None else refine.finalists(self.k)
         if left is None or left >= places.shape[1]:
             return places
-        scores = self._joined(lambda number, part: part.proposed(queries, self.segments[number], places))
+        scores = self._joined(lambda number, part: part.proposed(asked[number], places))
         return self.first.rows_of(torch.topk(self.first.candidates(scores, places), left, dim=1).values)
 
     def _joined(self, scores_of_part: Callable[[int, Resident], torch.Tensor]) -> torch.Tensor:
@@ -161,13 +176,9 @@ class Search:
         found = [scores_of_part(number, part) for number, part in enumerate(self.parts)]
         return functools.reduce(torch.maximum, (one.to(self.first.device) for one in found))
 
-    def _best(
-        self, queries: torch.Tensor, prepared: list[Any], places: torch.Tensor, trace: Trace | None
-    ) -> torch.Tensor:
+    def _best(self, asked: list[Any], places: torch.Tensor, trace: Trace | None) -> torch.Tensor:
         """Return the best k of the rows ``places (nq, P)`` int64, -1 where there is none, by the best scores."""
-        scores = self._joined(
-            lambda number, part: part.scored(queries, self.segments[number], prepared[number], places)
-        )
+        scores = self._joined(lambda number, part: part.scored(asked[number], places))
         if trace is not None:
             trace.rows_rescored += int((places >= 0).sum())
             self._ends(trace, "rescore")
@@ -187,8 +198,8 @@ class Search:
         """Add what a scan looked at to a trace."""
         trace.lists += int((probes.lists >= 0).sum())
         held = probes.lists.clamp(min=0)
-        for segments in self.segments:
-            for segment in segments:
+        for part in self.parts:
+            for segment in part.segments:
                 sizes = (segment.offsets[1:] - segment.offsets[:-1]).to(held.device)
                 trace.rows_scanned += int(sizes[held].masked_fill(probes.lists < 0, 0).sum())
 

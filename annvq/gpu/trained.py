@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from annvq.gpu.kernels.order import NOTHING, candidates_of, ranks_of
 from annvq.gpu.kernels.products import multiply_bytes, multiply_in_order, order_lists, quantize_rows
 from annvq.gpu.kernels.scan_rows import rescore_rows
 from annvq.gpu.kernels.scan_tables import rescore_sums
+from annvq.gpu.latest import Latest, used_here
 from annvq.gpu.launch import launch, programs_for
 from annvq.gpu.upload import uploaded
 from annvq.index.trained import Trained
@@ -50,8 +51,7 @@ class CodesThere(NamedTuple):
 class LiveRows(NamedTuple):
     """How many rows that may be returned every list holds."""
 
-    given: np.ndarray  # (nlist,) int64
-    there: torch.Tensor  # the same on the device
+    there: torch.Tensor  # (nlist,) int64
     sizes: np.ndarray  # of lists that hold such rows, ascending
 
 
@@ -61,7 +61,7 @@ class ResidentTrained:
 
     trained: Trained
     device: torch.device
-    latest: list[LiveRows] = field(default_factory=list, compare=False)  # of the search before, if there was one
+    _latest: Latest[LiveRows] = field(default_factory=Latest, init=False, compare=False, repr=False)
 
     def turned(self, queries: torch.Tensor) -> torch.Tensor:
         """Return queries (nq, d) float32 as lists and codes see them, as `Trained.turn` does, to the bit."""
@@ -85,8 +85,8 @@ class ResidentTrained:
         """
         nq = len(rotated)
         if self.trained.coarse is None:
-            lists = torch.zeros((nq, 1), dtype=torch.int64, device=self.device)
-            return ResidentProbes(lists, torch.empty((nq, 0), dtype=torch.float32, device=self.device))
+            first = torch.zeros((nq, 1), dtype=torch.int64, device=self.device)
+            return replace(self.unprobed(rotated), lists=first)
         held = self._live_rows(live)
         there = held.there
         reach = nprobe + nprobe // 4 + 32
@@ -105,14 +105,20 @@ class ResidentTrained:
         scores[left] = others.centroid_scores
         return ResidentProbes(lists, scores)
 
+    def unprobed(self, rotated: torch.Tensor) -> ResidentProbes:
+        """Return the centroids' scores of rotated queries, and no lists."""
+        lists = torch.empty((len(rotated), 0), dtype=torch.int64, device=self.device)
+        if self.trained.coarse is None:
+            return ResidentProbes(lists, torch.empty((len(rotated), 0), dtype=torch.float32, device=self.device))
+        return ResidentProbes(lists, self.centroid_scores(rotated))
+
     def _live_rows(self, live: np.ndarray) -> LiveRows:
-        """Return what is known of a snapshot's live rows, which one search after the other asks for."""
-        latest = self.latest[-1] if self.latest else None
-        if latest is None or latest.given is not live:
-            there = uploaded(np.ascontiguousarray(live, np.int64), self.device)
-            latest = LiveRows(live, there, np.sort(live[live > 0]))
-            self.latest[:] = [latest]
-        return latest
+        """Return what is known of the live rows of a snapshot (nlist,), which one search after the other asks for."""
+        held = self._latest.of(
+            live, lambda: LiveRows(uploaded(np.ascontiguousarray(live, np.int64), self.device), np.sort(live[live > 0]))
+        )
+        used_here(held.there)
+        return held
 
     def _of_all(self, rotated: torch.Tensor, nprobe: int, need: int, live: LiveRows) -> ResidentProbes:
         """Choose among all lists."""
@@ -226,18 +232,13 @@ def multiplied(rows: torch.Tensor, matrix: torch.Tensor, squares: torch.Tensor |
     """
     (n, d), k = rows.shape, matrix.shape[1]
     out = torch.empty((n, k), dtype=torch.float32, device=rows.device)
-    of_rows = out if squares is None else (-1.0 * minus_products(rows)).contiguous()
+    of_rows = out if squares is None else -1.0 * minus_squares(rows)
     tile = _TILES[n <= _FEW]
     launch(
         multiply_in_order, (-(-k // tile[1]), -(-n // tile[0])), rows.T.contiguous(), n, d, matrix, k, of_rows,
         out if squares is None else squares, out, L2=squares is not None, ROWS=tile[0], COLUMNS=tile[1],
     )  # fmt: skip
     return out
-
-
-def minus_products(rows: torch.Tensor) -> torch.Tensor:
-    """Return minus the squared lengths of rows, (n,) float32, in 16 lanes."""
-    return minus_squares(rows.contiguous())[:, 0]
 
 
 def multiplied_in_bytes(rows: torch.Tensor, matrix: BytesThere, factor: float = 1.0, common: int = 0) -> torch.Tensor:
@@ -268,7 +269,7 @@ def _ordered(scores: torch.Tensor, live: torch.Tensor) -> torch.Tensor:
 
 def _chosen(scores: torch.Tensor, nprobe: int, need: int, live: LiveRows) -> torch.Tensor:
     """Return the nearest lists, (nq, most) int64, -1 beyond those of a query."""
-    _, there, sizes = live
+    there, sizes = live
     held, keys = len(sizes), _ordered(scores, there)
     wanted = min(nprobe, held)
     lists = ranks_of(torch.topk(keys, wanted, dim=1).values)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from alike import same, same_search
 
 import annvq
 
@@ -15,9 +16,5 @@ def test_hamming(device, recipe, dim):
     there = index.to(device)
     for queries in (rows[60:61], rows[:18]):
         for given in (None, np.arange(50)):
-            hits, wanted = (one.search(queries, 7, nprobe=2, filter=given) for one in (there, index))
-            np.testing.assert_array_equal(hits.ids, wanted.ids)
-            assert hits.scores.tobytes() == wanted.scores.tobytes()
-    found, wanted = (one.range_search(rows[:1], dim // 2, nprobe=4) for one in (there, index))
-    for one, other in zip(found, wanted, strict=True):
-        assert one.tobytes() == other.tobytes()
+            same_search(there, index, queries, 7, nprobe=2, filter=given)
+    same(*(one.range_search(rows[:1], dim // 2, nprobe=4) for one in (there, index)))

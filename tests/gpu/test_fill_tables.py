@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from alike import same_search
 
 import annvq
 from annvq.gpu.codes.kind import ResidentProbes
@@ -52,6 +53,4 @@ def test_small_indexes(device, recipe, n, vectors):
     index.remove(np.arange(n, 150))
     index = index.copy()
     index.compact()
-    found, wanted = (one.search(vectors[:1], 33) for one in (index.to(device), index))
-    np.testing.assert_array_equal(found.ids, wanted.ids)
-    assert found.scores.tobytes() == wanted.scores.tobytes()
+    same_search(index.to(device), index, vectors[:1], 33)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from alike import same, same_search
 
 import annvq
 from annvq.gpu import search
@@ -56,15 +57,10 @@ def launched(monkeypatch):
     return kernels
 
 
-def same(hits, wanted):
-    np.testing.assert_array_equal(hits.ids, wanted.ids)
-    assert hits.scores.tobytes() == wanted.scores.tobytes()
-
-
 @pytest.mark.parametrize(("recipe", "metric"), FORMS, ids=str)
 def test_hits_are_those_of_the_cpu(device, recipe, metric, vectors, queries, launched):
     index = annvq.build(vectors, recipe, metric=metric, **({"zero": "score-0"} if metric == "cosine" else {}))
-    same(index.to(device).search(queries, 1, nprobe=4), index.search(queries, 1, nprobe=4))
+    same_search(index.to(device), index, queries, 1, nprobe=4)
     if "IVF" in str(recipe) or recipe is SPILLED:
         assert decide_tables in launched
 
@@ -82,7 +78,7 @@ def test_filters(device, recipe, vectors, queries, launched, monkeypatch):
 def test_too_many_proposals(device, vectors, queries, launched, monkeypatch):
     monkeypatch.setattr(tables, "_PROPOSED", 0)
     index = annvq.build(vectors, "IVF4,PQ9x4fsr", metric="l2")
-    same(index.to(device).search(queries, 1, nprobe=4), index.search(queries, 1, nprobe=4))
+    same_search(index.to(device), index, queries, 1, nprobe=4)
     assert propose_tables in launched
     assert decide_tables not in launched
 

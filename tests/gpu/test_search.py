@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from alike import same, same_search
 
 import annvq
 from annvq.gpu import search
@@ -24,18 +25,13 @@ def queries(vectors):
     return made
 
 
-def same(hits, wanted):
-    np.testing.assert_array_equal(hits.ids, wanted.ids)
-    assert hits.scores.tobytes() == wanted.scores.tobytes()
-
-
 @pytest.mark.parametrize("metric", ["ip", "l2", "cosine"])
 @pytest.mark.parametrize("recipe", ["flat", "SQ8", "SQfp16", "IVF4,Flat", "IVF4,SQ8"])
 def test_rows(device, recipe, metric, vectors, queries):
     index = annvq.build(vectors, recipe, metric=metric)
     there = index.to(device)
     for k in (1, 10):
-        same(there.search(queries, k, nprobe=2), index.search(queries, k, nprobe=2))
+        same_search(there, index, queries, k, nprobe=2)
 
 
 @pytest.mark.parametrize("recipe", ["SQ8", "IVF4,Flat"])
@@ -43,16 +39,16 @@ def test_filters(device, recipe, vectors, queries):
     index = annvq.build(vectors, recipe, metric="l2", attributes={"page": np.arange(N) % 5})
     there = index.to(device)
     for given in (np.arange(5), np.arange(N) % 2 == 0, "page >= 2"):
-        same(there.search(queries, 10, filter=given), index.search(queries, 10, filter=given))
+        same_search(there, index, queries, 10, filter=given)
 
 
 def test_changes(device, vectors, queries):
     index = annvq.build(vectors, "IVF4,Flat", metric="l2")
     there = index.to(device)
     there.remove([3, 5])
-    same(there.search(queries, 4), index.search(queries, 4))
+    same_search(there, index, queries, 4)
     index.add(vectors[:40] + 0.1)
-    same(there.search(queries, 4), index.search(queries, 4))
+    same_search(there, index, queries, 4)
 
 
 @pytest.mark.parametrize(
@@ -63,14 +59,14 @@ def test_many_queries_are_proposed_on_tensor_cores(device, recipe, metric, vecto
     index = annvq.build(vectors[:80], recipe, metric=metric)
     queries = vectors[:20] + np.float32(0.01)
     queries[:3] = vectors[:3]
-    same(index.to(device).search(queries, 5, nprobe=4), index.search(queries, 5, nprobe=4))
+    same_search(index.to(device), index, queries, 5, nprobe=4)
 
 
 def test_more_equal_rows_than_pools_hold(device, monkeypatch):
     monkeypatch.setattr(search, "SPARE", 8)
     index = annvq.build(np.ones((60, 16), np.float32), "flat", metric="ip")
     queries = np.ones((16, 16), np.float32)
-    same(index.to(device).search(queries, 1), index.search(queries, 1))
+    same_search(index.to(device), index, queries, 1)
 
 
 @pytest.mark.parametrize("split", ["replicas", "lists"])
@@ -78,11 +74,11 @@ def test_more_equal_rows_than_pools_hold(device, monkeypatch):
 def test_several_devices(device, recipe, split, vectors, queries):
     index = annvq.build(vectors, recipe, metric="l2")
     there = index.to([device] * 2, split=split)
-    same(there.search(queries, 10, nprobe=2), index.search(queries, 10, nprobe=2))
-    same(there.search(queries, 3, filter=[0, 3, 332]), index.search(queries, 3, filter=[0, 3, 332]))
+    same_search(there, index, queries, 10, nprobe=2)
+    same_search(there, index, queries, 3, filter=[0, 3, 332])
     index.add(vectors[:33] + 1)
     index.remove([3])
-    same(there.search(queries, 10), index.search(queries, 10))
+    same_search(there, index, queries, 10)
 
 
 @pytest.mark.parametrize(("recipe", "metric"), [("flat", "ip"), ("IVF4,Flat", "l2"), ("IVF4,SQ8", "cosine")])
@@ -94,8 +90,7 @@ def test_within_a_radius(device, recipe, metric, vectors, queries):
         found = index.to(device).range_search(queries, radius, nprobe=2, filter=given)
         wanted = index.range_search(queries, radius, nprobe=2, filter=given)
         assert len(wanted.ids) > 5
-        for one, other in zip(found, wanted, strict=True):
-            assert one.tobytes() == other.tobytes()
+        same(found, wanted)
 
 
 def test_explained(device, vectors, queries):
@@ -112,7 +107,7 @@ def test_zero_queries_score_0(device, vectors):
     index = annvq.build(np.vstack([vectors, np.zeros((1, D))]), "IVF4,Flat", metric="cosine", zero="score-0")
     queries = np.zeros((2, D), np.float32)
     queries[1] = vectors[0]
-    same(index.to(device).search(queries, 5), index.search(queries, 5))
+    same_search(index.to(device), index, queries, 5)
 
 
 def test_what_an_index_says_of_itself(device, vectors, tmp_path):

@@ -153,14 +153,14 @@ class ResidentRefine(Protocol):
         """Return how many of the best candidates by `propose` are left for the k best; None if all are."""
         ...
 
-    def propose(
-        self, queries: torch.Tensor, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
-    ) -> None:
-        """Do what `rescore` does, with a part of what is stored; queries (nq, d) are not rotated."""
+    def prepare(self, queries: torch.Tensor) -> Any:
+        """Return what `propose` and `rescore` need of queries (nq, d) float32, which are not rotated."""
         ...
 
-    def rescore(
-        self, queries: torch.Tensor, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
-    ) -> None:
+    def propose(self, prepared: Any, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor) -> None:
+        """Do what `rescore` does, with a part of what is stored."""
+        ...
+
+    def rescore(self, prepared: Any, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor) -> None:
         """Do what `ResidentCodes.rescore` does, with the stored rows."""
         ...

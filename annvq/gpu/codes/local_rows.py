@@ -24,12 +24,33 @@ _PROPOSED, _RESCORED, _DIMS = 16, 16, 64  # of one program
 _PADDED = 1 << 18  # rows that are padded at a time
 
 
-class AskedLocalRows(NamedTuple):
+class LevelsOfQueries(NamedTuple):
+    """Queries in 16 bits."""
+
+    upper: torch.Tensor  # (nq, d) int8: levels are 256 times these, and
+    lower: torch.Tensor  # (nq, d) int8 more
+    units: torch.Tensor  # (nq,) float32: what a level stands for
+
+
+@dataclass(frozen=True)
+class AskedLocalRows:
     """Queries as kernels take them: less the mean under L2."""
 
     queries: torch.Tensor  # (nq, width) float32, padded
     totals: torch.Tensor  # (nq,) float32
     products: torch.Tensor  # (nq,) float32, with the mean
+    dim: int
+
+    @cached_property
+    def levels(self) -> LevelsOfQueries:
+        """The queries in 16 bits, which only proposals need."""
+        numbers = self.queries[:, : self.dim]
+        largest = numbers.abs().amax(dim=1).clamp(min=_LEAST)
+        units = largest / torch.full_like(largest, _LEVELS)  # by a number, torch would multiply with its reciprocal
+        levels = torch.round(numbers * torch.reciprocal(units)[:, None])
+        upper = torch.floor(levels * (1 / 256) + 0.5)
+        lower = levels - 256.0 * upper
+        return LevelsOfQueries(upper.to(torch.int8).contiguous(), lower.to(torch.int8).contiguous(), units)
 
 
 @dataclass(frozen=True)
@@ -68,41 +89,34 @@ class ResidentLocalRows:
     def _mean(self) -> torch.Tensor:
         return uploaded(np.asarray(self.store.mean), self.device)
 
-    def _asked(self, queries: torch.Tensor) -> AskedLocalRows:
+    def prepare(self, queries: torch.Tensor) -> AskedLocalRows:
+        """Return queries (nq, d), less the mean under L2, with their sums and products."""
         queries = padded_queries(queries - self._mean if self.store.l2 else queries)
         mean = padded_queries(self._mean[None])
         totals, products = (torch.empty(len(queries), dtype=torch.float32, device=self.device) for _ in range(2))
         launch(sum_queries, len(queries), queries, queries.shape[1], mean, totals, products, warps=1)
-        return AskedLocalRows(queries, totals, products)
+        return AskedLocalRows(queries, totals, products, self.store.dim)
 
     def finalists(self, k: int) -> int:
         """Return how many candidates are left for the k best."""
         return int(lvq.finalists(k))
 
     def propose(
-        self, queries: torch.Tensor, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
+        self, asked: AskedLocalRows, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
     ) -> None:
         """Score candidates by the first level of their codes."""
-        asked, d = self._asked(queries), self.store.dim
-        numbers = asked.queries[:, :d]
-        largest = numbers.abs().amax(dim=1).clamp(min=_LEAST)
-        units = largest / torch.full_like(largest, _LEVELS)  # by a number, torch would multiply with its reciprocal
-        levels = torch.round(numbers * torch.reciprocal(units)[:, None])
-        upper = torch.floor(levels * (1 / 256) + 0.5)
-        lower = levels - 256.0 * upper
         rows = segment.sections[_SECTION]
         launch(
-            propose_local_rows, programs_for(places, _PROPOSED), upper.to(torch.int8).contiguous(),
-            lower.to(torch.int8).contiguous(), units, asked.totals, rows, rows.view(torch.float32), segment.n, d,
-            self._stride, places, places.shape[1], segment.base, scores, HEAD=self._head, L2=self.store.l2,
-            ROWS=_PROPOSED, DIMS=_DIMS,
+            propose_local_rows, programs_for(places, _PROPOSED), *asked.levels, asked.totals, rows,
+            rows.view(torch.float32), segment.n, self.store.dim, self._stride, places, places.shape[1], segment.base,
+            scores, HEAD=self._head, L2=self.store.l2, ROWS=_PROPOSED, DIMS=_DIMS,
         )  # fmt: skip
 
     def rescore(
-        self, queries: torch.Tensor, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
+        self, asked: AskedLocalRows, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
     ) -> None:
         """Score candidates by all that is stored of them."""
-        asked, rows = self._asked(queries), segment.sections[_SECTION]
+        rows = segment.sections[_SECTION]
         launch(
             rescore_local_rows, programs_for(places, _RESCORED), asked.queries,
             asked.queries.shape[1], asked.products, rows, rows.view(torch.float32), segment.n, self.store.dim,

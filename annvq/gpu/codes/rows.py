@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,11 +24,16 @@ _TILE_ROWS, _TILE_DIMS = 128, 64  # of one program that multiplies on tensor cor
 _MANY = 16  # queries per list from which on tensor cores propose rows
 
 
-class PreparedRows(NamedTuple):
-    """Queries as kernels take them."""
+@dataclass(frozen=True)
+class PreparedRows:
+    """Queries as kernels take them: (nq, width) float32, padded with zeros to a multiple of 16."""
 
-    queries: torch.Tensor  # (nq, width) float32, padded with zeros to a multiple of 16
-    norms: torch.Tensor  # (nq,) float32
+    queries: torch.Tensor
+
+    @cached_property
+    def norms(self) -> torch.Tensor:
+        """Their lengths, (nq,) float32, which only proposals need."""
+        return torch.linalg.vector_norm(self.queries, dim=1)
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,9 @@ class ResidentRows:
         )  # fmt: skip
         return {self.store.section: rows, _NORMS: norms}
 
-    def prepare(self, queries: torch.Tensor, probes: ResidentProbes) -> PreparedRows:
-        """Return the queries, padded, with their lengths."""
-        return PreparedRows(padded_queries(queries), torch.linalg.vector_norm(queries, dim=1))
+    def prepare(self, queries: torch.Tensor, probes: ResidentProbes | None = None) -> PreparedRows:
+        """Return the queries, padded; a refine store has no lists to be probed."""
+        return PreparedRows(padded_queries(queries))
 
     @cached_property
     def _together(self) -> int:
@@ -80,7 +84,7 @@ class ResidentRows:
 
     def scan(self, prepared: PreparedRows, segment: ResidentSegment, visits: SlabVisits, pool: Pool) -> bool:
         """Score all rows of the visited lists or, for many queries, propose those that may be among the best."""
-        queries, norms = prepared
+        queries = prepared.queries
         many = visits.queries_per_list(segment) >= _MANY and not pool.exactly
         shape = (_TILE_ROWS, self._together) if many else (_ROWS, _shared_by(len(queries)) if visits.pieces else 1)
         work = segment.work(visits, *shape)
@@ -91,8 +95,9 @@ class ResidentRows:
         form |= {"QUERIES": shape[1], "ROWS": shape[0]}
         if many:
             launch(
-                propose_rows, work.programs, queries, norms, width, rows, segment.sections[_NORMS], self.store.dim,
-                *self._affine, *which, *target, ROUNDING, ADDING * self.store.dim, LEAST, **form, DIMS=_TILE_DIMS,
+                propose_rows, work.programs, queries, prepared.norms, width, rows, segment.sections[_NORMS],
+                self.store.dim, *self._affine, *which, *target, ROUNDING, ADDING * self.store.dim, LEAST, **form,
+                DIMS=_TILE_DIMS,
             )  # fmt: skip
         else:
             launch(
@@ -104,18 +109,17 @@ class ResidentRows:
         """Return None: all candidates are scored with all that is stored."""
 
     def propose(
-        self, queries: torch.Tensor, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
+        self, prepared: PreparedRows, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
     ) -> None:
         """Do what `rescore` does."""
-        self.rescore(queries, segment, places, scores)
+        self.rescore(prepared, segment, places, scores)
 
     def rescore(
-        self, queries: PreparedRows | torch.Tensor, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
+        self, prepared: PreparedRows, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
     ) -> None:
         """Score candidates with the stored rows."""
-        asked = queries.queries if isinstance(queries, PreparedRows) else padded_queries(queries)
         launch(
-            rescore_rows, programs_for(places, _RESCORED), asked, asked.shape[1],
+            rescore_rows, programs_for(places, _RESCORED), prepared.queries, prepared.queries.shape[1],
             segment.sections[self.store.section], segment.n, self.store.dim, *self._affine, places, places.shape[1],
             segment.base, scores, CODED=self.store.kind == "sq8", L2=self.store.l2, ROWS=_RESCORED,
         )  # fmt: skip
