@@ -24,7 +24,9 @@ from annvq.cli.options import (
 )
 from annvq.cli.output import write_report
 from annvq.cli.screen import say, screen
+from annvq.codebooks.accelerator import accelerated_by
 from annvq.errors import RecipeError
+from annvq.index.build import accelerator_of
 from annvq.multivector import MultiVectorIndex
 from annvq.multivector import recipe as multivector_recipes
 from annvq.progress import Progress, shown
@@ -33,6 +35,7 @@ EXAMPLES = examples(
     "build vectors.npy -o my-index",
     "build docs.parquet -o my-index --id-column url --metric cosine --attributes lang,year",
     "build 'parts/*.parquet' -o my-index --recipe IVF1024,PQ64x8,Refine(SQ8)",
+    "build vectors.npy -o my-index --device cuda",
     "build vectors.npy -o my-index --prefer speed --bytes-per-vector 1000",
     "build tokens.parquet -o my-index --recipe muvera-4bit",
 )
@@ -81,6 +84,9 @@ def command(
     attributes: Attributes = None,
     threads: Threads = None,
     seed: Annotated[int, count(least=0, help="Seed of training.")] = 0,
+    device: Annotated[
+        str, typer.Option(metavar="cpu|cuda|cuda:N", help="Where to train and encode; the index is the same.")
+    ] = "cpu",
     json: JsonFile = None,
 ) -> None:
     """Build an index from EMBEDDINGS, which are streamed and never held in memory as a whole.
@@ -94,7 +100,7 @@ def command(
     is_limited = any(value is not None for value in limits.values())
     if is_limited and recipe != "auto":
         raise typer.BadParameter(f"--prefer and --bytes-per-vector go with --recipe auto, not with {recipe!r}")
-    with shown() as progress:
+    with accelerated_by(accelerator_of(device)), shown() as progress:
         documents = _are_documents(given, recipe)
         if documents and is_limited:
             raise typer.BadParameter("--prefer and --bytes-per-vector are for single vectors, not for documents")

@@ -16,6 +16,7 @@ from annvq.arguments import as_count
 from annvq.errors import ParameterError
 from annvq.kernels import threads as pool
 from annvq.kernels.clusters import aware4, nearest4
+from annvq.kernels.clusters.lloyd import fill_squared_norms
 from annvq.kernels.codes import noise_shaping
 from annvq.kernels.codes.encode import ProductSites, product_decode, product_encode, product_sites
 from annvq.kernels.registers.tiles import LANES, aligned, readonly
@@ -45,7 +46,9 @@ def eta_from_threshold(T: float, d: int) -> float:
 
 def unit_directions(directions: np.ndarray) -> np.ndarray:
     """Return directions (n, d) float32 scaled to unit norm; zero rows stay zero."""
-    norms = np.sqrt(np.square(directions, dtype=np.float64).sum(axis=1, keepdims=True))
+    squares = np.empty(len(directions))  # each summed in the order of the dimensions, which a GPU can do as well
+    fill_squared_norms(readonly(np.ascontiguousarray(directions)), squares)
+    norms = np.sqrt(squares)[:, None]
     return np.divide(directions, norms, out=np.zeros_like(directions), where=norms > 0, casting="same_kind")
 
 

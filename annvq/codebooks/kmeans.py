@@ -11,6 +11,7 @@ import numpy as np
 
 from annvq.arguments import as_choice, as_count, as_flag, as_function, as_weight
 from annvq.arrays import offsets_of
+from annvq.codebooks.accelerator import Points, named
 from annvq.codebooks.arrays import (
     LONGEST,
     TRAINED_ON,
@@ -223,6 +224,12 @@ class _Run:
         fill_squared_norms(readonly(self.rows), norms)
         return norms
 
+    @cached_property
+    def there(self) -> Points | None:
+        """The rows where another device does the work, or None."""
+        accelerator = named()
+        return None if accelerator is None else accelerator.points(self.rows)
+
     def improve(self, centroids: np.ndarray, niter: int, progress: Callable[[int], object] | None = None) -> np.ndarray:
         """Return the centroids after at most ``niter`` iterations."""
         penalties = np.zeros(len(centroids))
@@ -253,11 +260,14 @@ class _Run:
 
     def _labels(self, centroids: np.ndarray, penalties: np.ndarray) -> np.ndarray:
         if self.metric == "l2":
-            return labels_of(self.rows, byte_sites(centroids, penalties), self.threads)
+            sites = byte_sites(centroids, penalties)
+            return labels_of(self.rows, sites, self.threads) if self.there is None else self.there.labels(sites)
         return assign_to(self.rows, sites(centroids, self.metric, penalties), self.threads)[0]
 
     def _sums(self, order: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """Return each cluster's sum of vectors, (k, d) float64."""
+        if self.there is not None:
+            return self.there.sums(order, starts)
         sums = np.empty((len(starts) - 1, self.rows.shape[1]))
 
         def add(part: slice) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from annvq.arguments import as_count, as_flag, as_number
 from annvq.codebooks import anisotropic
+from annvq.codebooks.accelerator import named
 from annvq.codebooks.arrays import (
     TRAINED_ON,
     as_codes,
@@ -322,6 +323,9 @@ def start_codebooks(rows: np.ndarray, M: int, ksub: int, rng: np.random.Generato
 
 def train_codebooks(rows: np.ndarray, start: np.ndarray, niter: int, threads: int) -> np.ndarray:
     """Return codebooks (M, ksub, dsub) after Lloyd's iterations on rows (n, d) from ``start``."""
+    accelerator = named()
+    if accelerator is not None:
+        return accelerator.learned_codebooks(rows, start, niter)
     M, _, dsub = start.shape
     n, d = rows.shape
     shift = rows.mean(axis=0, dtype=np.float64).astype(np.float32)  # keeps digits of data far from 0

@@ -155,7 +155,8 @@ class ResidualCodebook:
         return -(-self.M * self.nbits // 8)
 
     @cached_property
-    def _bias(self) -> np.ndarray:
+    def bias(self) -> np.ndarray:
+        """Minus half the squared lengths of all entries, (M * ksub,) float32."""
         squares = np.square(self.codebooks, dtype=np.float64).sum(axis=2)
         return frozen(-0.5 * squares.ravel())
 
@@ -173,7 +174,7 @@ class ResidualCodebook:
 
         def encode(part: slice) -> None:
             beam_encode(
-                readonly(rows[part]), self.codebooks, self._bias, self.beam, aligned(self.dim * LANES),
+                readonly(rows[part]), self.codebooks, self.bias, self.beam, aligned(self.dim * LANES),
                 aligned(self.dim * LANES), aligned(self.ksub * LANES), codes[part],
             )  # fmt: skip
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from annvq.arguments import as_count, as_flag, as_function, as_number
+from annvq.codebooks.accelerator import named
 from annvq.codebooks.arrays import (
     as_niter,
     as_rows,
@@ -230,6 +231,9 @@ class Rotation:
         vectors nor on the number of threads.
         """
         rows, count = as_rows(vectors, self.dim), workers(threads)
+        accelerator = named()
+        if accelerator is not None:
+            return finite(accelerator.products(rows, self.matrix), "rotated vectors")
         return finite(gemm.products(rows, self.panels, self.dim_out, threads=count), "rotated vectors")
 
     def inverse(self, vectors: Any, *, threads: int | None = None) -> np.ndarray:
@@ -270,22 +274,25 @@ class ByteRotation:
     """
 
     def __init__(self, rotation: Rotation, mean: np.ndarray) -> None:
-        self._width, self._mean = rotation.dim_out, readonly(mean)
-        columns = np.zeros((rotation.dim, -(-self._width // bytetiles.COLUMNS) * bytetiles.COLUMNS), np.float32)
-        columns[:, : self._width] = rotation.matrix.T
+        self.width, self.mean = rotation.dim_out, readonly(mean)
+        columns = np.zeros((rotation.dim, -(-self.width // bytetiles.COLUMNS) * bytetiles.COLUMNS), np.float32)
+        columns[:, : self.width] = rotation.matrix.T
         adds = np.zeros(columns.shape[1], np.float32)
-        adds[: self._width] = rotation.apply(mean[None])[0]
-        self._matrix = bytematrix.pack(columns, adds)
+        adds[: self.width] = rotation.apply(mean[None])[0]
+        self.matrix = bytematrix.pack(columns, adds)
 
     def apply(self, vectors: np.ndarray, threads: int) -> np.ndarray:
         """Return about what `Rotation.apply` does, of finite float32 vectors (n, d).
 
         A vector's rotation depends neither on the other vectors nor on the number of threads.
         """
-        rotated = np.empty((len(vectors), self._width), np.float32)
+        accelerator = named()
+        if accelerator is not None:
+            return accelerator.products_of_bytes(vectors, self.mean, self.matrix, self.width)
+        rotated = np.empty((len(vectors), self.width), np.float32)
 
         def fill(part: slice) -> None:
-            bytetiles.fill_many_products(readonly(vectors[part]), self._mean, self._matrix, rotated[part])
+            bytetiles.fill_many_products(readonly(vectors[part]), self.mean, self.matrix, rotated[part])
 
         pool.run(fill, pool.slices(len(rotated), -(-len(rotated) // _ROWS_A_TASK)), threads)
         return rotated
@@ -303,6 +310,9 @@ def _random(d_out: int, d: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _apply(rows: np.ndarray, matrix: np.ndarray, threads: int) -> np.ndarray:
+    accelerator = named()
+    if accelerator is not None:
+        return accelerator.products(rows, matrix)
     return gemm.products(rows, gemm.pack(matrix), len(matrix), threads=threads)
 
 

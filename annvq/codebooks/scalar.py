@@ -132,8 +132,13 @@ class ScalarCodebook:
         """Number of bytes that a vector's packed code takes."""
         return {"sq8": self.dim, "sq4": -(-self.dim // 2), "fp16": 2 * self.dim}[self.kind]
 
+    @property
+    def top(self) -> np.float32:
+        """The largest code."""
+        return np.float32(_LEVELS[self.kind] - 1)
+
     @cached_property
-    def _inverse(self) -> np.ndarray:
+    def inverse(self) -> np.ndarray:
         """1 / step, or 0 if all values are alike or the step is too small to divide by."""
         with np.errstate(divide="ignore", over="ignore"):
             inverse = np.float32(1) / self.step
@@ -158,10 +163,9 @@ class ScalarCodebook:
         if self.kind == "fp16":
             return np.clip(rows, -_LARGEST_HALF, _LARGEST_HALF).astype("<f2").view(np.uint8)
         codes = np.empty(rows.shape, np.uint8)
-        top = np.float32(_LEVELS[self.kind] - 1)
 
         def encode(part: slice) -> None:
-            scalar_encode(readonly(rows[part]), self.minimum, self._inverse, top, codes[part])
+            scalar_encode(readonly(rows[part]), self.minimum, self.inverse, self.top, codes[part])
 
         pool.run(encode, pool.slices(len(rows), -(-len(rows) // _ROWS_A_TASK)), threads)
         return codes

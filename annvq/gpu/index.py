@@ -10,7 +10,9 @@ import numpy as np
 import torch
 
 from annvq.arguments import as_choice, as_count
+from annvq.codebooks.accelerator import accelerated_by
 from annvq.errors import ParameterError, StateError
+from annvq.gpu.accelerator import GpuAccelerator
 from annvq.gpu.device import resolve
 from annvq.gpu.queries import accepted_tensor
 from annvq.gpu.rangesearch import range_search
@@ -57,6 +59,7 @@ class GpuIndex(Index):
         self._budget = None if device_bytes is None else as_count("device_bytes", device_bytes)
         self._split = as_choice("split", split, SPLITS)
         self._named, self._devices = [str(one) for one in given], [resolve(one) for one in given]
+        self._accelerator = GpuAccelerator(self._named[0])
         self._lock = Lock()
         self._groups: Groups | None = None if earlier is None else earlier._groups
         self._on_devices(rows.current)
@@ -96,6 +99,11 @@ class GpuIndex(Index):
     def __reduce__(self) -> tuple:
         """Pickle as an index on the CPU: where it arrives, there may be no such device."""
         return self.to("cpu").__reduce__()
+
+    def _insert(self, *given: Any, **options: Any) -> None:
+        """Do what `add` and `upsert` do; vectors are coded on the (first) device."""
+        with accelerated_by(self._accelerator):
+            super()._insert(*given, **options)
 
     def search(self, queries: Any, k: int = 10, **options: Any) -> Hits:
         """Do what `annvq.Index.search` does, with the same options.

@@ -25,8 +25,8 @@ from annvq.kernels.vectors.bytematrix import ByteMatrix
 _FEW = 16  # rows that a smaller tile is for
 _TILES = {True: (16, 64), False: (64, 64)}  # rows and columns of one program, for few rows or many
 _BYTE_TILES = {True: (16, 64), False: (64, 128)}
+_QUANTIZED = {True: (1, 512), False: (16, 64)}  # rows of one program, and numbers of each that it reads at a time
 _DIMS = 64  # of bytes that are multiplied at a time
-_READ = 512  # numbers of a row that are quantized at a time
 _LISTS, _CODED, _RESCORED = 1024, 256, 32  # of one program
 _AT_ONCE = 1024  # queries whose tables lie in memory together
 
@@ -246,17 +246,30 @@ def multiplied_in_bytes(rows: torch.Tensor, matrix: BytesThere, factor: float = 
 
     ``common`` says what is added to all products of a row: 0 nothing, and 1 or 2 what the kernel `quantize_rows` says.
     """
-    (n, d), (k, width), device = rows.shape, matrix.columns.shape, rows.device
-    levels = torch.empty((n, width), dtype=torch.int8, device=device)
-    units, same = (torch.empty(n, dtype=torch.float32, device=device) for _ in range(2))
-    launch(quantize_rows, n, rows.contiguous(), d, matrix.shift, levels, width, units, same, COMMON=common, DIMS=_READ)
-    out = torch.empty((n, k), dtype=torch.float32, device=device)
+    n, (k, width) = len(rows), matrix.columns.shape
+    levels, units, same = quantized(rows, matrix, common)
+    out = torch.empty((n, k), dtype=torch.float32, device=rows.device)
     tile = _BYTE_TILES[n <= _FEW]
     launch(
         multiply_bytes, (-(-k // tile[1]), -(-n // tile[0])), levels, units * factor, same, n, width, matrix.columns,
         matrix.steps, matrix.adds, k, out, COMMON=common > 0, ROWS=tile[0], COLUMNS=tile[1], DIMS=_DIMS,
     )  # fmt: skip
     return out
+
+
+def quantized(
+    rows: torch.Tensor, matrix: BytesThere, common: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return rows (n, d) float32 in bytes, with their steps, and what `multiplied_in_bytes` calls common."""
+    (n, d), width, device = rows.shape, matrix.columns.shape[1], rows.device
+    levels = torch.empty((n, width), dtype=torch.int8, device=device)
+    steps, same = (torch.empty(n, dtype=torch.float32, device=device) for _ in range(2))
+    tile = _QUANTIZED[n <= _FEW]
+    launch(
+        quantize_rows, -(-n // tile[0]), rows.contiguous(), n, d, matrix.shift, levels, width, steps, same,
+        COMMON=common, ROWS=tile[0], DIMS=tile[1],
+    )  # fmt: skip
+    return levels, steps, same
 
 
 def _ordered(scores: torch.Tensor, live: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from annvq import vectors as door
 from annvq.arguments import as_choice, as_count, as_path
+from annvq.codebooks.accelerator import Accelerator, accelerated_by, named
 from annvq.errors import NonFiniteError, ParameterError, RecipeError, ShapeError, ZeroVectorError
 from annvq.index import recipe as recipes
 from annvq.index.index import Index
@@ -53,6 +55,8 @@ def build(
     path: str | os.PathLike[str] | None = None,
     prefer: str | None = None,
     bytes_per_vector: float | None = None,
+    device: Any = "cpu",
+    device_bytes: int | None = None,
 ) -> Index:
     """Build an index from vectors.
 
@@ -97,11 +101,17 @@ def build(
         What matters most where "auto" chooses: "speed", "memory" or "build"; None is a compromise.
     bytes_per_vector
         The largest number of bytes per vector, ids not counted, that what "auto" chooses may take, or None.
+    device, device_bytes
+        "cuda" trains and encodes on a GPU, and returns the index there, as `Index.to` does; centroids, codebooks, codes
+        and hits are the CPU's, to the bit. Of a list of GPUs, the first builds.
 
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError, ZeroVectorError, DuplicateIdError, RecipeError, ParameterError
         The input cannot be indexed; nothing is left behind.
+    MissingExtraError, DeviceError, DeviceMemoryError
+        There is no such device, or it cannot hold such an index. If it turns out after the build that even the codes do
+        not fit, what was written to ``path`` stays.
 
     Examples
     --------
@@ -125,17 +135,23 @@ def build(
     wanted = _Wanted.checked(recipe, prefer, bytes_per_vector)
     source = _source(vectors, metric if trained is None else getattr(trained, "metric", metric))
     given_ids = source.ids() if ids is None else ids
-    with listening(progress) as report:
+    with listening(progress) as report, accelerated_by(accelerator_of(device)):
         if trained is None:
             parts = _learn(source, wanted, metric, zero, train, seed, workers, report)
         else:
             parts = _shared(trained, source, wanted, metric, zero, train)
+            _check_device(parts.recipe)
         attributes = None if attributes is None else as_attributes(attributes, source.count)
 
         def encode(store: Store | None) -> list[Segment]:
             return _encode(source, parts, given_ids, attributes, workers, report, store)
 
-        return Index(VersionedRows.build(parts, encode, folder))
+        index = Index(VersionedRows.build(parts, encode, folder))
+    try:
+        return index.to(device, device_bytes=device_bytes)
+    except BaseException:
+        index.close()
+        raise
 
 
 def train(
@@ -150,6 +166,7 @@ def train(
     progress: bool | Callable[[int, int | None], object] | Progress = False,
     prefer: str | None = None,
     bytes_per_vector: float | None = None,
+    device: Any = "cpu",
 ) -> Trained:
     """Learn what the segments of an index share, such as centroids and codebooks, and keep no vector.
 
@@ -165,11 +182,15 @@ def train(
         default as many as are given here.
     recipe, metric, zero, seed, threads, progress, prefer, bytes_per_vector
         The same as for `annvq.build`.
+    device
+        "cuda" trains on a GPU; the result is the CPU's, to the bit.
 
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError, ZeroVectorError, RecipeError, ParameterError
         Nothing can be learned from the input, or an argument is not valid.
+    MissingExtraError, DeviceError
+        There is no such device.
 
     Examples
     --------
@@ -183,8 +204,24 @@ def train(
     seed, workers = as_count("seed", seed, least=0), pool.resolve(threads)
     count = None if n is None else as_count("n", n, least=0)
     wanted = _Wanted.checked(recipe, prefer, bytes_per_vector)
-    with listening(progress) as report:
+    with listening(progress) as report, accelerated_by(accelerator_of(device)):
         return _learn(_source(vectors, metric), wanted, metric, zero, None, seed, workers, report, count)
+
+
+def accelerator_of(device: Any) -> Accelerator | None:
+    """Return what trains and encodes on a device, or on the first of several; None for the CPU.
+
+    MissingExtraError, DeviceError and ParameterError are those of `annvq.Index.to`.
+    """
+    first = next(iter(device), None) if isinstance(device, list | tuple) else device
+    return None if str(first) == "cpu" else importlib.import_module("annvq.gpu.accelerator").GpuAccelerator(first)
+
+
+def _check_device(recipe: Recipe) -> None:
+    """Raise DeviceError, before anything is learned, if the device that builds cannot hold such an index."""
+    accelerator = named()
+    if accelerator is not None:
+        accelerator.check(recipe)
 
 
 class _Wanted(NamedTuple):
@@ -288,9 +325,11 @@ def _learn(
         return _sample(source, size, seed, metric, zero)
 
     resolved = wanted.resolve(count, dim, metric, equally_long=True)
+    _check_device(resolved)
     sample, integers = drawn(sample_size(resolved, n))
     if wanted.is_auto and metric == "ip" and not equally_long(np.sqrt(squared_norms(sample))):
         supposed, resolved = resolved, wanted.resolve(count, dim, metric, equally_long=False)
+        _check_device(resolved)
         if resolved != supposed:  # not only its reason
             sample, integers = drawn(sample_size(resolved, n))
     if resolved.nlist is not None and len(sample) < settled(resolved.nlist):

@@ -24,7 +24,7 @@ class AnnvqPeer:
 
     def build(self, base: np.ndarray, metric: str, threads: int) -> None:
         """Build the index."""
-        self._index = annvq.build(base, recipe=self.recipe, metric=metric, threads=threads).to(self._device)
+        self._index = annvq.build(base, self.recipe, metric=metric, threads=threads, device=self._device)
 
     def settings(self, k: int) -> list[list[Params]]:
         """Return a series of growing nprobe for each number of re-ranked candidates (if there is a refine store).

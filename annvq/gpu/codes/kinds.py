@@ -14,10 +14,12 @@ from annvq.gpu.codes.rabitq import ResidentRaBitQ
 from annvq.gpu.codes.rows import ResidentRows
 from annvq.gpu.codes.tables import ResidentTables
 from annvq.index.codes.bits import PackedBits
+from annvq.index.codes.kinds import KINDS
 from annvq.index.codes.localrows import LocalRowStore
 from annvq.index.codes.rabitq import RaBitQCodes
 from annvq.index.codes.rowstore import RowStore
 from annvq.index.codes.tablecodes import TableCodes
+from annvq.index.recipe import Recipe
 from annvq.index.trained import Trained
 
 _CODES: dict[type, Any] = {
@@ -26,15 +28,20 @@ _CODES: dict[type, Any] = {
 _REFINES: dict[type, Any] = {RowStore: ResidentRows, LocalRowStore: ResidentLocalRows}
 
 
-def codes_on(trained: Trained, device: torch.device) -> ResidentCodes:
-    """Return how an index's codes lie on a device (DeviceError for kinds that are searched on the CPU only)."""
-    kind = _CODES.get(type(trained.codes))
-    if kind is None:
+def check_recipe(recipe: Recipe) -> None:
+    """Raise DeviceError if a recipe's codes are searched on the CPU only."""
+    kind = KINDS[recipe.codebook.kind]
+    if kind.is_graph:
         raise DeviceError(
-            f"recipe {trained.recipe.name!r}: codes of kind {trained.kind.name!r} are searched on the CPU only; "
+            f"recipe {recipe.name!r}: codes of kind {kind.name!r} are searched on the CPU only; "
             "recipes of lists, such as 'fast' and 'ivf-flat', can be moved to a GPU"
         )
-    return kind(trained.codes, device)
+
+
+def codes_on(trained: Trained, device: torch.device) -> ResidentCodes:
+    """Return how an index's codes lie on a device (DeviceError as for `check_recipe`)."""
+    check_recipe(trained.recipe)
+    return _CODES[type(trained.codes)](trained.codes, device)
 
 
 def refine_on(trained: Trained, device: torch.device) -> ResidentRefine | None:

@@ -60,7 +60,9 @@ def multiply_in_order(
 
 
 @triton.jit
-def quantize_rows(rows, d, shift, levels, width, units, common, COMMON: tl.constexpr, DIMS: tl.constexpr):
+def quantize_rows(
+    rows, n, d, shift, levels, width, units, common, COMMON: tl.constexpr, ROWS: tl.constexpr, DIMS: tl.constexpr
+):  # fmt: skip
     """Write rows, less ``shift``, as signed bytes with a step for each row.
 
     Parameters
@@ -74,42 +76,45 @@ def quantize_rows(rows, d, shift, levels, width, units, common, COMMON: tl.const
     common
         Output, (n,) float32: minus the squared length of what is written if COMMON is 2, its inner product with
         ``shift`` if COMMON is 1, both in 16 lanes.
-    DIMS
-        Dimensions that are read at a time.
+    ROWS, DIMS
+        Rows of a program, and dimensions that are read at a time.
 
     """
-    row = tl.program_id(0).to(tl.int64)
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    is_row = row < n
     dims = tl.arange(0, DIMS)
-    most = tl.zeros([DIMS], tl.float32)
+    most = tl.zeros([ROWS, DIMS], tl.float32)
     for i in range(0, d, DIMS):
-        held = i + dims < d
-        x = tl.load(rows + row * d + i + dims, mask=held, other=0.0)
-        x -= tl.load(shift + i + dims, mask=held, other=0.0)
-        most = tl.maximum(most, tl.abs(x))
-    ones = tl.zeros([DIMS], tl.float32) + 1.0
-    step = tl.math.div_rn(tl.maximum(tl.max(most, axis=0), 1e-30) + tl.zeros([DIMS], tl.float32), 127.0 * ones)
-    scale = tl.math.div_rn(ones, step)
+        held = is_row[:, None] & (i + dims < d)[None, :]
+        x = tl.load(rows + row[:, None] * d + (i + dims)[None, :], mask=held, other=0.0)
+        y = tl.load(shift + i + dims, mask=i + dims < d, other=0.0)[None, :] + tl.zeros_like(most)
+        most = tl.maximum(most, tl.abs(tl.where(held, x - y, 0.0)))
+    ones = tl.zeros([ROWS], tl.float32) + 1.0
+    step = tl.math.div_rn(tl.maximum(tl.max(most, axis=1), 1e-30), 127.0 * ones)
+    scale = tl.math.div_rn(ones, step)[:, None] + tl.zeros_like(most)
     for i in range(0, width, DIMS):
-        held = i + dims < d
-        x = tl.load(rows + row * d + i + dims, mask=held, other=0.0)
-        x -= tl.load(shift + i + dims, mask=held, other=0.0)
-        places = tl.math.fma(x, scale, 128.5 * ones).to(tl.int32)
-        tl.store(levels + row * width + i + dims, (places - 128).to(tl.int8), mask=i + dims < width)
-    tl.store(units + row, tl.max(step, axis=0))
+        held = is_row[:, None] & (i + dims < d)[None, :]
+        x = tl.load(rows + row[:, None] * d + (i + dims)[None, :], mask=held, other=0.0)
+        y = tl.load(shift + i + dims, mask=i + dims < d, other=0.0)[None, :] + tl.zeros_like(most)
+        places = tl.math.fma(tl.where(held, x - y, 0.0), scale, 128.5 + tl.zeros_like(most)).to(tl.int32)
+        at = levels + row[:, None] * width + (i + dims)[None, :]
+        tl.store(at, (places - 128).to(tl.int8), mask=is_row[:, None] & (i + dims < width)[None, :])
+    tl.store(units + row, step, mask=is_row)
     if COMMON > 0:
         lanes = tl.arange(0, 16)
-        total = tl.zeros([1, 16], tl.float32)
+        total = tl.zeros([ROWS, 16], tl.float32)
         for i in range(0, d, 16):
-            held = i + lanes < d
-            y = tl.load(shift + i + lanes, mask=held, other=0.0)
-            x = tl.load(rows + row * d + i + lanes, mask=held, other=0.0) - y
+            held = is_row[:, None] & (i + lanes < d)[None, :]
+            y = tl.load(shift + i + lanes, mask=i + lanes < d, other=0.0)[None, :] + tl.zeros_like(total)
+            x = tl.load(rows + row[:, None] * d + (i + lanes)[None, :], mask=held, other=0.0)
+            x = tl.where(held, x - y, 0.0)
             if COMMON == 2:
                 y = x
-            total = tl.math.fma(x[None, :], y[None, :], total)
-        sums = _hsum(total, 1)
+            total = tl.math.fma(x, y, total)
+        sums = _hsum(total, ROWS)
         if COMMON == 2:
             sums = sums * -1.0
-        tl.store(common + row + tl.zeros([1], tl.int64), sums)
+        tl.store(common + row, sums, mask=is_row)
 
 
 @triton.jit

@@ -49,6 +49,11 @@ class PackedBits(ByRow):
         """The one section of the rows."""
         return ("codes",)
 
+    @property
+    def width(self) -> int:
+        """The bytes of a row."""
+        return _width(self.dim)
+
     def verify(self, arrays: dict[str, np.ndarray]) -> None:
         """Raise CorruptIndexError if padding holds bits, which a scan would count."""
         if arrays["codes"][:, self.dim // 8 :].any():
@@ -56,7 +61,7 @@ class PackedBits(ByRow):
 
     def encode(self, vectors: np.ndarray, labels: np.ndarray, threads: int) -> dict[str, np.ndarray]:
         """Return vectors (n, d) float32 of 0 and 1 as packed bits."""
-        return {"codes": _packed(vectors, _width(self.dim))}
+        return {"codes": _packed(vectors, self.width)}
 
     def decode(self, arrays: dict[str, np.ndarray], labels: np.ndarray) -> np.ndarray:
         """Return unpacked rows (n, d) float32, of 0 and 1."""

@@ -31,7 +31,7 @@ from annvq.kernels.vectors import gemm
 OFFSETS, ROWS, CODES = "spill.offsets", "spill.rows", f"spill.codes.{scan4.LAYOUT}"
 OTHER_CODES = f"spill.codes.{scan4.OTHER_LAYOUT}"
 LISTS, UNPACKED = "spill.lists", "spill.codes"  # per row, before packing
-_WEIGHT = 1.5  # lambda, the same as in ScaNN's documentation
+WEIGHT = 1.5  # lambda, the same as in ScaNN's documentation
 _ROWS_A_TASK = 1024
 
 
@@ -44,7 +44,7 @@ class SecondLists:
         shifted[: len(centroids)] = centroids - sites.shift
         between = gemm.products(shifted[: len(centroids)], gemm.pack(shifted), len(shifted))
         between -= (0.5 * np.square(shifted, dtype=np.float64).sum(axis=1)).astype(np.float32)
-        self._sites, self._between = sites, readonly(between)
+        self.sites, self.between = sites, readonly(between)
 
     def of(self, vectors: np.ndarray, labels: np.ndarray, threads: int) -> np.ndarray:
         """Return another list for every vector (n, d) of the lists ``labels`` (n,): (n,) int32."""
@@ -52,7 +52,7 @@ class SecondLists:
 
         def choose(part: slice) -> None:
             some, own = readonly(vectors[part]), readonly(labels[part])
-            spill.second_lists(some, self._sites, self._between, own, np.float32(_WEIGHT), out[part])
+            spill.second_lists(some, self.sites, self.between, own, np.float32(WEIGHT), out[part])
 
         pool.run(choose, pool.slices(len(vectors), -(-len(vectors) // _ROWS_A_TASK)), threads)
         return out

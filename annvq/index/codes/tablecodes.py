@@ -152,7 +152,7 @@ class TableCodes:
 
     def encode(self, vectors: np.ndarray, labels: np.ndarray, threads: int) -> dict[str, np.ndarray]:
         """Code vectors (n, d) float32 of the lists ``labels`` (n,)."""
-        lists = self._second_lists.of(vectors, labels, threads) if self.spill else None
+        lists = self.second_lists.of(vectors, labels, threads) if self.spill else None
 
         def encode(part: slice) -> dict[str, np.ndarray]:
             return self._encode(vectors[part], labels[part], None if lists is None else lists[part])
@@ -162,7 +162,8 @@ class TableCodes:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     @cached_property
-    def _second_lists(self) -> spill.SecondLists:
+    def second_lists(self) -> spill.SecondLists:
+        """What chooses second lists."""
         assert self.centroids is not None
         return spill.SecondLists(self.centroids)
 

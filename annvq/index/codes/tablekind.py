@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from annvq.codebooks.accelerator import nearest_lists
 from annvq.index.codes.kind import Fields, packed_codes
 from annvq.index.codes.tablecodes import CODEBOOK_ROWS, TableCodes
 from annvq.index.values import settled
-from annvq.kernels.clusters.propose import byte_sites, labels_of
+from annvq.kernels.clusters.propose import byte_sites
 
 _ROWS_FOR_4_BITS = 1 << 12  # vectors from which a codebook of 16 entries per sub-quantizer is learned
 
@@ -49,4 +50,4 @@ def learned_from(
         rows = rows[np.arange(most) * len(rows) // most]  # of all, since vectors may come in an order
     if not spec.residual or centroids is None:
         return rows, rows
-    return rows, rows - centroids[labels_of(rows, byte_sites(centroids), threads)]
+    return rows, rows - centroids[nearest_lists(rows, byte_sites(centroids), threads)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from annvq.arrays import frozen, offsets_of
+from annvq.codebooks.accelerator import named
 from annvq.index.rows.extension import ExtensionRows
 from annvq.index.rows.ids import IdColumn
 from annvq.index.rows.segment import Segment
@@ -92,10 +93,14 @@ class SegmentWriter:
 
     def add(self, vectors: np.ndarray, beside: ExtensionRows | None = None) -> None:
         """Encode a batch of vectors (n, d) float32; ``beside`` is what the extension keeps of the same rows."""
-        if self.trained.extension is not None:
-            labels, arrays = self.trained.encode(vectors, self.threads)
+        accelerator, extension = named(), self.trained.extension
+        if accelerator is not None or extension is not None:
+            if accelerator is not None:
+                labels, arrays = accelerator.encode(self.trained, vectors)
+            else:
+                labels, arrays = self.trained.encode(vectors, self.threads)
             self._labels.append(labels)
-            self._arrays.append({**arrays, self.trained.extension.name: beside})
+            self._arrays.append(arrays if extension is None else {**arrays, extension.name: beside})
             return
         parts = pool.slices(len(vectors), -(-len(vectors) // _ROWS_A_TASK))
         for labels, arrays in pool.run(lambda part: self.trained.encode(vectors[part], 1), parts, self.threads):

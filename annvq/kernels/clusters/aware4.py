@@ -16,7 +16,7 @@ from annvq.kernels.compile.scratch import empty
 from annvq.kernels.registers import simd
 from annvq.kernels.vectors.transpose import LANES, fill_lanes
 
-_LEAST = np.float32(1e-37)  # shorter directions count as zero; the reciprocal is finite
+LEAST = np.float32(1e-37)  # shorter directions count as zero; the reciprocal is finite
 
 
 @kernel
@@ -28,7 +28,7 @@ def _to_unit(along, scales):
         peak = simd.maximum(simd.maximum(x, simd.sub(simd.zero_f32x16(), x)), peak)
     simd.store_f32x16(scales, 0, peak)
     for lane in range(LANES):
-        scales[lane] = np.float32(1.0) / scales[lane] if scales[lane] > _LEAST else np.float32(0.0)
+        scales[lane] = np.float32(1.0) / scales[lane] if scales[lane] > LEAST else np.float32(0.0)
     inverse, square = simd.load_f32x16(scales, 0), simd.zero_f32x16()
     for at in range(0, along.size, LANES):
         x = simd.mul(simd.load_f32x16(along, at), inverse)

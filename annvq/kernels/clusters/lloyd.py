@@ -82,7 +82,7 @@ def _half_norms(codebook, bias):
 def _label_points(points, stride, n, dsub, codebook, bias, labels, errors):
     """Assign every point to its nearest centroid; return how many labels changed.
 
-    ``errors`` gets the deciding scores, from which `_reseed` computes squared errors. ``labels`` (n,) are the labels
+    ``errors`` gets the deciding scores, from which `reseed` computes squared errors. ``labels`` (n,) are the labels
     before and after; ``errors`` has a place for each of ``stride`` points.
     """
     best = empty(LANES, np.float32)
@@ -171,7 +171,7 @@ def _means(points, stride, n, labels, codebook, sums, counts):
 
 
 @kernel
-def _reseed(points, stride, n, unused, errors, codebook, counts):
+def reseed(points, stride, n, unused, errors, codebook, counts):
     """Move centroids without points to points, spread evenly over the squared error; return how many moved.
 
     ``errors`` are the scores of `_label_points`; they are replaced by squared errors.
@@ -235,7 +235,7 @@ def lloyd(points, stride, n, codebook, niter):
         unused = _means(points, stride, n, labels, codebook, sums, counts)
         moved = np.int64(0)
         if unused > 0:
-            moved = _reseed(points, stride, n, unused, errors, codebook, counts)
+            moved = reseed(points, stride, n, unused, errors, codebook, counts)
         if changed == 0 and moved == 0:
             break
 

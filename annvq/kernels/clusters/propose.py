@@ -25,7 +25,7 @@ from annvq.kernels.vectors.bytetiles import COLUMNS, ROWS, fill_tile
 _ROWS_A_TASK = 1024
 # Rounding to a step has the variance step^2 / 12, and that of a product is the square of the other factor's length
 # times this, for either factor.
-_MARGIN = np.float32(6.0 / np.sqrt(12.0))
+MARGIN = np.float32(6.0 / np.sqrt(12.0))
 
 
 class ByteSites(NamedTuple):
@@ -109,7 +109,7 @@ def _label(vectors, sites, labels):
             for i in range(16, width, 16):
                 best = simd.maximum(simd.load_f32x16(flat, r * width + i), best)
             of_centroid, of_vector = coarsest * lengths[r], steps[r] * longest
-            margin = _MARGIN * np.sqrt(of_centroid * of_centroid + of_vector * of_vector)
+            margin = MARGIN * np.sqrt(of_centroid * of_centroid + of_vector * of_vector)
             labels[first + r] = _decide(vectors, first + r, sites, scores[r], simd.hmax(best) - margin)
 
 

@@ -30,11 +30,10 @@ def _start_projection(panel, along, M, ksub, dsub, shifted, codes, first, count,
 
 
 @kernel
-def _improve_subspace(scores, dots, ksub, weight, projection, code, changed):
+def _improve_subspace(scores, dots, ksub, weight, projection, code):
     """Choose the best centroid of one sub-space for each lane while all other codes are kept.
 
-    The loss of a lane for centroid j is, up to a constant, -2 scores[j] + weight (rest - dots[j])^2. The result is
-    ``changed`` plus the number of lanes whose code has changed.
+    The loss of a lane for centroid j is, up to a constant, -2 scores[j] + weight (rest - dots[j])^2.
     """
     rest = empty(LANES, np.float32)
     best = empty(LANES, np.float32)
@@ -53,15 +52,13 @@ def _improve_subspace(scores, dots, ksub, weight, projection, code, changed):
             best[lane] = loss if better else best[lane]
             pick[lane] = np.int32(j) if better else pick[lane]
     for lane in range(LANES):
-        changed += np.int64(pick[lane] != code[lane])
         code[lane] = pick[lane]
         projection[lane] = rest[lane] - dots[np.int64(pick[lane]) * LANES + lane]
-    return changed
 
 
 @kernel
 def descend(vectors, directions, M, ksub, dsub, shifted, shift, bias, eta, rounds, panel, along, scores, dots, codes):
-    """Improve ``codes`` by coordinate descent until nothing changes.
+    """Improve ``codes`` by coordinate descent; what becomes of a vector does not depend on the others.
 
     Parameters
     ----------
@@ -72,7 +69,7 @@ def descend(vectors, directions, M, ksub, dsub, shifted, shift, bias, eta, round
     eta
         float32, above 0: the weight of the parallel error.
     rounds
-        Maximum number of rounds over the M sub-spaces.
+        Number of rounds over the M sub-spaces.
     panel, along
         Scratch, (M * dsub * LANES,) float32. Beyond the first d * LANES elements, ``along`` is zero, and ``panel`` is
         minus the shift.
@@ -93,18 +90,15 @@ def descend(vectors, directions, M, ksub, dsub, shifted, shift, bias, eta, round
         fill_panel(directions, first, count, nothing, along[: d * LANES])
         _start_projection(panel, along, M, ksub, dsub, shifted, codes, first, count, projection)
         for _ in range(rounds):
-            changed = np.int64(0)
             for m in range(M):
                 at, base = m * dsub * LANES, m * ksub * dsub
                 tile_scores(panel, at, dsub, shifted, base, bias, m * ksub, ksub, scores)
                 tile_scores(along, at, dsub, shifted, base, nothing, 0, ksub, dots)
                 for lane in range(LANES):
                     code[lane] = codes[first + lane, m] if lane < count else 0
-                changed = _improve_subspace(scores, dots, ksub, weight, projection, code, changed)
+                _improve_subspace(scores, dots, ksub, weight, projection, code)
                 for lane in range(count):
                     codes[first + lane, m] = code[lane]
-            if changed == 0:
-                break
 
 
 @kernel

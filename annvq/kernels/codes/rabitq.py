@@ -31,6 +31,7 @@ GAUSSIAN_FACTORS = np.array([0, 1, 1 / 0.9957, 1 / 0.5860, 1 / 0.3352, 1 / 0.188
 _NEAR_GAUSSIAN = np.array([0.85, 0.92, 1.0, 1.08])
 _NEAR_UNCLIPPED = np.array([0.97, 1.0, 1.03, 1.07])
 _REFINEMENT = np.array([0.98, 0.985, 0.99, 0.995, 1.005, 1.01, 1.015, 1.02])
+MULTIPLES = np.concatenate([_NEAR_GAUSSIAN, _NEAR_UNCLIPPED, _REFINEMENT])  # in the order in which they are tried
 
 
 class PreparedQueries(NamedTuple):

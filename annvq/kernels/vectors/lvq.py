@@ -29,7 +29,7 @@ HEAD_WITH_SQUARE = 12  # and the squared length of what the first codes stand fo
 _AHEAD = 8  # the row that is so many places ahead in a pool is fetched in advance
 _UPPER = np.float32(256.0)
 _LEVELS = np.float32(127 * 256)  # of a query in 16 bits
-_LEAST = np.float32(1e-30)
+LEAST = np.float32(1e-30)
 
 
 class LocalRows(NamedTuple):
@@ -131,10 +131,10 @@ def encode_rows(vectors, mean, rows, head):
         step = (high - low) / np.float32(255.0)
         if is_whole and high - low <= np.float32(255.0):
             step = np.float32(1.0)
-        elif low < np.float32(0.0) < high and step > _LEAST:
+        elif low < np.float32(0.0) < high and step > LEAST:
             step = (high - low) / np.float32(254.0)  # one less, because the range moves by up to a step
             low = -step * np.float32(np.ceil(-low / step))
-        scale = np.float32(256.0) / step if step > _LEAST else np.float32(0.0)
+        scale = np.float32(256.0) / step if step > LEAST else np.float32(0.0)
         _fill_levels(vectors, mean, i, low, scale, head, rows)
         simd.store_f32(rows, i * stride, low)
         simd.store_f32(rows, i * stride + 4, step)
@@ -165,7 +165,7 @@ def _in_16_bits(query, d, upper, lower):
 
     ``query`` is padded with zeros to a multiple of 16.
     """
-    step = max(largest(query, d), _LEAST) / _LEVELS
+    step = max(largest(query, d), LEAST) / _LEVELS
     scale = simd.splat_f32(np.float32(1.0) / step)
     small, half, large = simd.splat_f32(np.float32(1 / 256)), simd.splat_f32(np.float32(0.5)), simd.splat_f32(-_UPPER)
     for i in range(0, d, 16):
