@@ -44,6 +44,14 @@ def _packed(scores, ranks):
 
 
 @triton.jit
+def _reach(thresholds):
+    """Return what `scores_of` does, of thresholds: the scores that candidates have to reach."""
+    rising = (thresholds >> 32).to(tl.int32)
+    scores = (rising ^ ((rising >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
+    return tl.where(thresholds == -(1 << 63), float("-inf"), scores)
+
+
+@triton.jit
 def _hsum(lanes, ROWS: tl.constexpr):
     """Return the sums (ROWS,) of 16 lanes (ROWS, 16): lane i with lane i + 8, then with i + 4, i + 2 and i + 1."""
     low, high = tl.split(tl.permute(tl.reshape(lanes, [ROWS, 2, 8]), [0, 2, 1]))

@@ -14,6 +14,7 @@ import triton.language as tl
 from annvq.gpu.kernels.append import _append
 from annvq.gpu.kernels.order import _packed
 from annvq.gpu.kernels.scan_rows import _numbers
+from annvq.gpu.kernels.tile import _tile
 
 ROUNDING = 2.0**-7 + 2.0**-15  # of products, relative
 ADDING = 2.0**-21  # of a sum, relative to the sum of absolute values, for every number that is added
@@ -31,23 +32,17 @@ def propose_rows(
     Parameters
     ----------
     query_norms, row_norms
-        (nq,) and (n,) float32: their lengths, at least.
+        (nq,) and (n,) float32: their lengths, but for rounding, which `ROUNDING` and `ADDING` leave room for.
     rounding, adding, least
         `ROUNDING`, `ADDING` times d, `LEAST`.
     DIMS
-        Dimensions that are multiplied at a time, of which ``width`` is a multiple but for zeros.
+        Dimensions that are multiplied at a time; those beyond d count as zeros.
     queries, width, rows, d, minimum, step, asking, begins, ends, visits, visit_ends, allow, ranks, entries, counts,
     thresholds, capacity, CODED, L2, FILTERED, QUERIES, ROWS
         The same as for `annvq.gpu.kernels.scan_rows.scan_rows`; QUERIES, ROWS and DIMS are at least 16.
 
     """
-    program = tl.program_id(0)
-    visit = tl.load(visits + program) + tl.arange(0, QUERIES)
-    asked = visit < tl.load(visit_ends + program)
-    query = tl.load(asking + visit, mask=asked, other=0).to(tl.int64)
-    row = tl.load(begins + program) + tl.arange(0, ROWS)
-    inside = row < tl.load(ends + program)
-    row = tl.where(inside, row, 0)
+    query, asked, row, inside = _tile(asking, begins, ends, visits, visit_ends, QUERIES, ROWS)
     dims = tl.arange(0, DIMS)
     products = tl.zeros([QUERIES, ROWS], tl.float32)
     for i in range(0, d, DIMS):
@@ -71,9 +66,10 @@ def propose_rows(
 
 @triton.jit
 def fill_norms(rows, n, d, minimum, step, norms, CODED: tl.constexpr, ROWS: tl.constexpr, DIMS: tl.constexpr):
-    """Fill ``norms`` (n,) float32 with the lengths of rows, as `propose_rows` takes them.
+    """Fill ``norms`` (n,) float32 with the lengths of ``rows (n, d)``, as `propose_rows` takes them.
 
-    The other parameters are those of `propose_rows`.
+    ROWS and DIMS are how many rows, and dimensions of them, are read at a time; ``minimum``, ``step`` and CODED are
+    those of `annvq.gpu.kernels.scan_rows.scan_rows`.
     """
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside = row < n

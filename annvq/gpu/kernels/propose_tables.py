@@ -11,6 +11,8 @@ import triton
 import triton.language as tl
 
 from annvq.gpu.kernels.append import _append
+from annvq.gpu.kernels.order import _reach
+from annvq.gpu.kernels.tile import _tile
 
 OF_ADDED = 2.0**-20  # what rounding loses, relative to the numbers that lists and rows add to products
 
@@ -50,13 +52,7 @@ def propose_tables(
 
     """
     CODES: tl.constexpr = 32 // BITS
-    program = tl.program_id(0)
-    visit = tl.load(visits + program) + tl.arange(0, QUERIES)
-    asked = visit < tl.load(visit_ends + program)
-    query = tl.load(asking + visit, mask=asked, other=0).to(tl.int64)
-    place = tl.load(begins + program) + tl.arange(0, ROWS)
-    inside = place < tl.load(ends + program)
-    place = tl.where(inside, place, 0)
+    query, asked, place, inside = _tile(asking, begins, ends, visits, visit_ends, QUERIES, ROWS)
     code = tl.arange(0, CODES)
     column = tl.arange(0, CODES * PART)
     products = tl.zeros([QUERIES, ROWS], tl.float32)
@@ -69,7 +65,7 @@ def propose_tables(
             of_part = ((query * words + word) * parts + part) * (CODES * PART)
             x = tl.load(queries + of_part[:, None] + column[None, :])
             products = tl.dot(x, tl.trans(tl.reshape(y, [ROWS, CODES * PART])), products)
-    list_ = tl.load(lists + program)
+    list_ = tl.load(lists + tl.program_id(0))
     base = tl.load(bases + query * nlist + list_, mask=asked, other=0.0)
     of_query = base + tl.load(offsets + query, mask=asked, other=0.0)
     margin = tl.load(margins + query, mask=asked, other=0.0) + of_added * tl.abs(base)
@@ -82,10 +78,7 @@ def propose_tables(
         bound += (constant + of_added * tl.abs(constant))[None, :]
     if FILTERED:
         inside = inside & (tl.load(allow + row, mask=inside, other=0) != 0)
-    threshold = tl.load(thresholds + query, mask=asked, other=0)
-    rising = (threshold >> 32).to(tl.int32)
-    reach = (rising ^ ((rising >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
-    reach = tl.where(threshold == -(1 << 63), float("-inf"), reach)
+    reach = _reach(tl.load(thresholds + query, mask=asked, other=0))
     wanted = asked[:, None] & inside[None, :] & ((bound < reach[:, None]) == 0)  # NaN says nothing
     proposed = (list_.to(tl.int64) << 32) + place
     _append(proposed[None, :] + tl.zeros([QUERIES, ROWS], tl.int64), wanted, query, proposals, found, room)

@@ -13,6 +13,7 @@ from annvq.gpu.kernels.append import _append
 from annvq.gpu.kernels.candidates import _candidates
 from annvq.gpu.kernels.order import _packed
 from annvq.gpu.kernels.scan_rabitq import _popcount
+from annvq.gpu.kernels.tile import _rows_of_program
 
 
 @triton.jit
@@ -44,9 +45,7 @@ def scan_bits(
     """
     program = tl.program_id(0)
     first, end = tl.load(visits + program), tl.load(visit_ends + program)
-    row = tl.load(begins + program) + tl.arange(0, ROWS)
-    inside = row < tl.load(ends + program)
-    row = tl.where(inside, row, 0)
+    row, inside = _rows_of_program(begins, ends, ROWS)
     allowed = inside
     if FILTERED:
         allowed = inside & (tl.load(allow + row, mask=inside, other=0) != 0)

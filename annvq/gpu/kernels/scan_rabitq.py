@@ -13,7 +13,8 @@ import triton.language as tl
 
 from annvq.gpu.kernels.append import _append
 from annvq.gpu.kernels.candidates import _candidates
-from annvq.gpu.kernels.order import _packed
+from annvq.gpu.kernels.order import _packed, _reach
+from annvq.gpu.kernels.tile import _rows_of_program, _tile
 
 
 @triton.jit
@@ -123,19 +124,14 @@ def scan_rabitq(
     """
     program = tl.program_id(0)
     query = tl.load(asking + tl.load(visits + program)).to(tl.int64)
-    row = tl.load(begins + program) + tl.arange(0, ROWS)
-    inside = row < tl.load(ends + program)
-    row = tl.where(inside, row, 0)
+    row, inside = _rows_of_program(begins, ends, ROWS)
     at = query * nlist + tl.load(lists + program)
     threshold = tl.load(thresholds + query)
-    rising = (threshold >> 32).to(tl.int32)
-    reach = (rising ^ ((rising >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
-    reach = tl.where(threshold == -(1 << 63), float("-inf"), reach)
     if FILTERED:
         inside = inside & (tl.load(allow + row, mask=inside, other=0) != 0)
     scores = _score_one(
         planes, factors, n, row, words, inside, query_planes, levels, query, tl.load(bases + at),
-        tl.load(distances + at), query_factors, totals, reach, BITS,
+        tl.load(distances + at), query_factors, totals, _reach(threshold), BITS,
     )  # fmt: skip
     candidates = _packed(scores, tl.load(ranks + row, mask=inside, other=0))
     wanted = inside & (candidates >= threshold) & (scores > float("-inf"))
@@ -162,14 +158,8 @@ def scan_rabitq_together(
         The same as for `scan_rabitq`, for QUERIES queries, at least 16.
 
     """
-    program = tl.program_id(0)
-    visit = tl.load(visits + program) + tl.arange(0, QUERIES)
-    asked = visit < tl.load(visit_ends + program)
-    query = tl.load(asking + visit, mask=asked, other=0).to(tl.int64)
-    row = tl.load(begins + program) + tl.arange(0, ROWS)
-    inside = row < tl.load(ends + program)
-    row = tl.where(inside, row, 0)
-    at = query * nlist + tl.load(lists + program)
+    query, asked, row, inside = _tile(asking, begins, ends, visits, visit_ends, QUERIES, ROWS)
+    at = query * nlist + tl.load(lists + tl.program_id(0))
     D = 32 * words
     high = tl.zeros([ROWS, QUERIES], tl.int32)
     low = tl.zeros([ROWS, QUERIES], tl.int32)

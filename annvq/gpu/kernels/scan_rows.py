@@ -8,6 +8,7 @@ import triton.language as tl
 from annvq.gpu.kernels.append import _append
 from annvq.gpu.kernels.candidates import _candidates
 from annvq.gpu.kernels.order import _hsum, _packed
+from annvq.gpu.kernels.tile import _tile
 
 
 @triton.jit
@@ -52,14 +53,7 @@ def scan_rows(
         Whether scores are minus squared distances rather than inner products.
 
     """
-    program = tl.program_id(0)
-    first, end = tl.load(visits + program), tl.load(visit_ends + program)
-    visit = first + tl.arange(0, QUERIES)
-    asked = visit < end
-    query = tl.load(asking + visit, mask=asked, other=0).to(tl.int64)
-    row = tl.load(begins + program) + tl.arange(0, ROWS)
-    inside = row < tl.load(ends + program)
-    row = tl.where(inside, row, 0)
+    query, asked, row, inside = _tile(asking, begins, ends, visits, visit_ends, QUERIES, ROWS)
     lanes = tl.arange(0, 16)
     total = tl.zeros([QUERIES, ROWS, 16], tl.float32)
     for i in range(0, d, 16):

@@ -14,6 +14,7 @@ import triton.language as tl
 from annvq.gpu.kernels.append import _append
 from annvq.gpu.kernels.candidates import _candidates
 from annvq.gpu.kernels.order import _packed
+from annvq.gpu.kernels.tile import _rows_of_program
 
 
 @triton.jit
@@ -88,9 +89,7 @@ def scan_tables(
     """
     program = tl.program_id(0)
     query = tl.load(asking + tl.load(visits + program)).to(tl.int64)
-    place = tl.load(begins + program) + tl.arange(0, ROWS)
-    inside = place < tl.load(ends + program)
-    place = tl.where(inside, place, 0)
+    place, inside = _rows_of_program(begins, ends, ROWS)
     base = tl.load(bases + query * nlist + tl.load(lists + program))
     _score_and_append(
         codes, n, words, constants, mapping, tables, steps, biases, base, query, place, inside, allow, ranks, entries,
