@@ -25,6 +25,9 @@ class Hits(_Pair):
     metric (inner product, cosine, or minus the squared Euclidean distance). Where fewer than k rows were found, the
     remaining places hold the id -1 (None for strings) and the score -inf. Hits unpack as ``ids, scores``.
 
+    Where the queries were tensors on a GPU, ids (if they are integers), scores, `distances` and `similarities` are
+    tensors there; `to_lists`, `to_arrow` and `to_pandas` copy them to the host.
+
     Attributes
     ----------
     metric
@@ -60,7 +63,7 @@ class Hits(_Pair):
         and minus the inner product under "ip". StateError is raised if no search made the hits.
         """
         if self._known_metric() == "cosine":
-            return np.maximum(np.float32(0), np.float32(1) - self.scores)  # rounding may take a score above 1
+            return (1 - self.scores).clip(min=0)  # rounding may take a score above 1
         return -self.scores
 
     @property
@@ -81,7 +84,7 @@ class Hits(_Pair):
         """Return a list of (id, score) pairs per query, without the places that no hit fills."""
         return [
             [(label, float(score)) for label, score in zip(ids, scores, strict=True) if score != -np.inf]
-            for ids, scores in zip(self.ids.tolist(), self.scores, strict=True)
+            for ids, scores in zip(self.ids.tolist(), _on_host(self.scores), strict=True)
         ]
 
     def to_arrow(self) -> pa.Table:
@@ -91,18 +94,19 @@ class Hits(_Pair):
         """
         import pyarrow as pa
 
-        queries, ranks = np.nonzero(self.scores != -np.inf)
-        ids = self.ids[queries, ranks]
+        scores = _on_host(self.scores)
+        queries, ranks = np.nonzero(scores != -np.inf)
+        ids = _on_host(self.ids)[queries, ranks]
         columns: dict[str, Any] = {
             "query": pa.array(queries),
             "rank": pa.array(ranks),
             "id": pa.array(ids.tolist(), pa.string()) if ids.dtype == object else pa.array(ids),
-            "score": pa.array(self.scores[queries, ranks]),
+            "score": pa.array(scores[queries, ranks]),
         }
         if self.attributes is not None:
             if taken := set(columns) & set(self.attributes.schema.names):
                 raise StateError(f"attribute {min(taken)!r} has the name of another column of the hits")
-            held = self.attributes.take(pa.array(queries * self.scores.shape[1] + ranks))
+            held = self.attributes.take(pa.array(queries * scores.shape[1] + ranks))
             columns |= dict(zip(held.schema.names, held.columns, strict=True))
         return pa.table(columns)
 
@@ -115,8 +119,15 @@ class Hits(_Pair):
         return self.to_arrow().to_pandas()
 
 
+def _on_host(values: Any) -> Any:
+    """Return ids or scores as they are or, if they are a tensor, as an array on the host."""
+    return values.cpu().numpy() if hasattr(values, "cpu") else values
+
+
 def similarities(scores: np.ndarray, metric: str) -> np.ndarray:
     """Return scores of a metric as similarities, float32 of the same shape, as `Hits.similarities` has them."""
+    if hasattr(scores, "cpu"):
+        return _similarities_there(scores, metric)
     scores = np.array(scores, np.float64)
     missing = np.isneginf(scores)
     scores[missing] = 0
@@ -127,6 +138,18 @@ def similarities(scores: np.ndarray, metric: str) -> np.ndarray:
     else:
         found = 1 / (1 + np.maximum(0, -scores))
     return np.where(missing, 0, found).astype(np.float32)
+
+
+def _similarities_there(scores: Any, metric: str) -> Any:
+    """Return what `similarities` does, of a tensor, on its device; a score of -inf becomes 0 by itself."""
+    scores = scores.double()
+    if metric == "cosine":
+        found = ((1 + scores) / 2).clip(0, 1)
+    elif metric == "ip":
+        found = scores.sigmoid()
+    else:
+        found = 1 / (1 + (-scores).clip(min=0))
+    return found.float()
 
 
 class RangeHits(NamedTuple):

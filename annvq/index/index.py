@@ -267,6 +267,9 @@ class Index(BaseIndex):
 
         """
         if str(device) == "cpu":
+            if device_bytes is not None or split != "replicas":
+                given = f"split={split!r}" if device_bytes is None else f"device_bytes={device_bytes!r}"
+                raise ParameterError(f"{given} is for GPUs, and the device is 'cpu': leave it out, or name a GPU")
             return self if type(self) is Index else Index(self.rows)
         return importlib.import_module("annvq.gpu.index").GpuIndex(self.rows, device, device_bytes, split)
 

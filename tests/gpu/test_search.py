@@ -152,6 +152,11 @@ def test_tensors_come_in_and_go_out(device, metric, vectors, queries):
         assert hits.ids.device == hits.scores.device == given.device
         np.testing.assert_array_equal(hits.ids.cpu().numpy(), wanted.ids)
         assert hits.scores.cpu().numpy().tobytes() == wanted.scores.tobytes()
+        assert hits.distances.device == hits.similarities.device == given.device
+        np.testing.assert_array_equal(hits.distances.cpu().numpy(), wanted.distances)
+        np.testing.assert_allclose(hits.similarities.cpu().numpy(), wanted.similarities, rtol=2e-7)
+        assert hits.to_lists() == wanted.to_lists()
+        assert hits.to_arrow().equals(wanted.to_arrow())
     with pytest.raises(annvq.errors.ShapeError, match="dimension 36, expected 37"):
         there.search(given[:, :36])
     with pytest.raises(annvq.errors.ParameterError, match="no columns"):

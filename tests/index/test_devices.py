@@ -24,6 +24,15 @@ def test_the_cpu_is_a_device(index, tmp_path):
     assert annvq.open(tmp_path / "index", device="cpu").search(VECTORS[:1], 1).ids.shape == (1, 1)
 
 
+@pytest.mark.parametrize("given", [{"device_bytes": 10**9}, {"split": "lists"}, {"split": "halves"}])
+def test_what_is_for_gpus_is_not_passed_over(index, given, tmp_path):
+    (named, value) = given.popitem()
+    index.save(tmp_path / "index")
+    for move in (index.to, lambda device, **options: annvq.open(tmp_path / "index", device=device, **options)):
+        with pytest.raises(ParameterError, match=f"{named}={value!r} is for GPUs, and the device is 'cpu'"):
+            move("cpu", **{named: value})
+
+
 @pytest.mark.parametrize("device", ["gpu", "cuda:x", "", 0, None, "cpu:0", "mps"])
 def test_what_is_no_device(index, device):
     with pytest.raises(ParameterError, match="expected 'cpu', 'cuda', or 'cuda:1'"):
