@@ -4,18 +4,15 @@ python bench/gpu_hits.py DATA.npz [--recipe fast ...] [--queries 10000] [--devic
 TRITON_INTERPRET=1 python bench/gpu_hits.py DATA.npz --device interpreter --n 500 --queries 3
 """
 
-import argparse
 import hashlib
 import sys
-from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 from figures import Figures
+from gpu_options import parser_of, read, shown
 
 import annvq
-from annvq.gpu.device import resolve
-from annvq.io import read_ann_dataset
 
 RECIPES = ("flat", "ivf-flat", "ivf-sq8", "IVF1024,PQ48", "IVF1024,RaBitQ4", "fast", "balanced")
 
@@ -26,17 +23,10 @@ def digest(hits):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--recipe", action="append")
+    parser = parser_of(__doc__)
     parser.add_argument("--queries", type=int, default=10_000)
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--n", type=int, help="at most so many vectors")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    resolve(options.device)
-    data = read_ann_dataset(options.data)
-    vectors = data.base[: options.n]
+    data, vectors = read(options)
     queries = np.resize(data.query, (options.queries, vectors.shape[1]))
     headings = ["recipe", "digest on the CPU", "digest there", "equal", "MB there", "seconds to move", "build seconds"]
     figures, are_equal = Figures("bench/gpu_hits.py", headings), True
@@ -51,7 +41,7 @@ def main():
         size = sum(there.stats()["device_bytes"]) / 1e6
         figures.add(recipe, here, found, here == found, size, moved - built, built - start)
     subtitle = f"{len(vectors):,} x {vectors.shape[1]}, {data.metric}, {options.queries:,} queries, on {options.device}"
-    figures.show(subtitle, ["--json", str(options.json)] if options.json else [])
+    shown(figures, options, subtitle)
     sys.exit(not are_equal)
 
 

@@ -7,34 +7,20 @@ and look-ups are counted at one per lane and clock. Without a GPU, the script pr
 
     python bench/gpu_kernels.py DATA.npz [--recipe fast ...] [--batch 1 --batch 10000] [--device cuda] [--json FILE]
     TRITON_INTERPRET=1 python bench/gpu_kernels.py DATA.npz --device interpreter --n 500 --batch 2
+    python bench/gpu_kernels.py --estimates           what fits, and what is possible at most, without data or a GPU
 """
 
-import argparse
-import math
 from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from figures import Figures
+from gpu_estimates import Gpu, sectors, show
+from gpu_options import parser_of, read, shown
 
 import annvq
-from annvq.gpu.device import resolve
-from annvq.io import read_ann_dataset
 
 RECIPES = ("flat", "ivf-flat", "IVF1024,SQ8", "IVF1024,PQ48", "IVF1024,RaBitQ4", "fast", "balanced")
-
-
-@dataclass
-class Gpu:
-    """What a GPU can do per second at most."""
-
-    name: str = "H200 SXM"
-    memory: float = 4.8e12  # bytes
-    floats: float = 67e12  # operations on float32
-    tensors: float = 990e12  # operations on bfloat16, dense
-    bytes: float = 1979e12  # operations on int8, dense
-    lookups: float = 132 * 32 * 1.98e9  # multiprocessors x lanes x clock
 
 
 @dataclass
@@ -96,7 +82,7 @@ def of_candidates(of, constants):
         return Cost(memory=held * 32 * of["words"], lookups=4 * held * of["words"])
     else:
         size, numbers = of["d"] * of["rows"].element_size(), of["d"]
-    return Cost(memory=held * math.ceil(size / 32) * 32, floats=3 * held * numbers)
+    return Cost(memory=held * sectors(size), floats=3 * held * numbers)
 
 
 COSTS = {
@@ -156,17 +142,16 @@ class Launches:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--recipe", action="append")
+    parser = parser_of(__doc__, nargs="?")
     parser.add_argument("--batch", type=int, action="append")
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--n", type=int, help="at most so many vectors")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--estimates", action="store_true", help="print what fits, and what is possible at most")
     options = parser.parse_args()
-    resolve(options.device)
-    data = read_ann_dataset(options.data)
-    vectors = data.base[: options.n]
+    if options.estimates:
+        show()
+        return
+    if options.data is None:
+        parser.error("DATA.npz, or --estimates, is missing")
+    data, vectors = read(options)
     headings = ["recipe", "batch", "kernel", "launches", "least us", "bound by", "us", "share of the least"]
     figures, gpu = Figures("bench/gpu_kernels.py", headings), Gpu()
     for recipe in options.recipe or RECIPES:
@@ -182,7 +167,7 @@ def main():
                 micro = ["" if one is None else 1e6 * one for one in (least, taken)]
                 figures.add(recipe, batch, name, count, micro[0], launches.bound.get(name, ""), micro[1], share)
     subtitle = f"{len(vectors):,} x {vectors.shape[1]}, {data.metric}; least times of an {gpu.name}"
-    figures.show(subtitle, ["--json", str(options.json)] if options.json else [])
+    shown(figures, options, subtitle)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,10 @@ from annvq.codebooks.accelerator import accelerated_by
 from annvq.errors import ParameterError, StateError
 from annvq.gpu.accelerator import GpuAccelerator
 from annvq.gpu.device import resolve
+from annvq.gpu.moving import Kept, moved
 from annvq.gpu.queries import accepted_tensor
 from annvq.gpu.rangesearch import range_search
-from annvq.gpu.resident import Resident, moved
+from annvq.gpu.resident import Resident
 from annvq.gpu.search import Search
 from annvq.hits import Hits
 from annvq.index.index import Index, settled_search
@@ -62,6 +63,7 @@ class GpuIndex(Index):
         self._accelerator = GpuAccelerator(self._named[0])
         self._lock = Lock()
         self._groups: Groups | None = None if earlier is None else earlier._groups
+        self._kept: list[Kept] = []  # where moving failed, what was there before
         self._on_devices(rows.current)
 
     @property
@@ -94,7 +96,7 @@ class GpuIndex(Index):
         """Release the memory of devices, and what `Index.close` releases."""
         super().close()
         with self._lock:
-            self._groups = None
+            self._groups, self._kept = None, []
 
     def __reduce__(self) -> tuple:
         """Pickle as an index on the CPU: where it arrives, there may be no such device."""
@@ -195,15 +197,18 @@ class GpuIndex(Index):
                 raise StateError("the index is closed")
             held = self._groups
             if held is None or held[0][0].snapshot is not now.snapshot or held[0][0].trained is not now.trained:
-                self._groups = held = self._moved(now, held)
+                if held is not None:
+                    self._kept = [Kept(part) for group in held for part in group]
+                self._groups = held = None  # so that what is not taken over is released before anything is copied
+                self._groups = held = self._moved(now, self._kept)
+                self._kept = []
             return held
 
-    def _moved(self, now: Version, held: Groups | None) -> Groups:
+    def _moved(self, now: Version, kept: list[Kept]) -> Groups:
         count = len(self._devices)
         by_lists = self._split == "lists" and count > 1
-        earlier = [None] * count if held is None else [part for group in held for part in group]
         parts = [
-            moved(now.trained, now.snapshot, device, self._budget, earlier[i], (i, count) if by_lists else (0, 1))
-            for i, device in enumerate(self._devices)
+            moved(now.trained, now.snapshot, device, self._budget, own, (i, count) if by_lists else (0, 1))
+            for i, (device, own) in enumerate(zip(self._devices, kept or [None] * count, strict=True))
         ]
         return [parts] if by_lists else [[part] for part in parts]

@@ -46,7 +46,7 @@ class Pool:
 
     @classmethod
     def empty(cls, nq: int, keep: int, capacity: int, device: torch.device) -> Pool:
-        """Make empty pools of ``capacity`` places, more than ``keep``."""
+        """Make empty pools of ``capacity`` places, at least twice ``keep``: what overflows raises thresholds then."""
         entries = torch.full((nq, capacity), NOTHING, dtype=torch.int64, device=device)
         counts = torch.zeros(nq, dtype=torch.int32, device=device)
         return cls(entries, counts, torch.full((nq,), NOTHING, dtype=torch.int64, device=device), keep)

@@ -10,22 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from annvq.errors import DeviceError, DeviceMemoryError
 from annvq.gpu.codes.kind import ResidentCodes, ResidentRefine, ResidentSegment
-from annvq.gpu.codes.kinds import codes_on, refine_on
-from annvq.gpu.kernels.order import MOST_ROWS, NOTHING, candidates_of, ranks_of
+from annvq.gpu.kernels.order import NOTHING, candidates_of, ranks_of
 from annvq.gpu.latest import Latest, used_here
-from annvq.gpu.shares import check_sharing, share_of
 from annvq.gpu.trained import ResidentTrained
 from annvq.gpu.upload import uploaded
 from annvq.index.rows.segment import Segment
 from annvq.index.rows.snapshot import Snapshot
 from annvq.index.trained import Trained
-
-_ORDER_BYTES = 8  # per row: the rank of its key, and the row of each rank
-_WORK_SHARE = 0.25  # of the memory that is left for pools and tables, at most
-_MOST_WORK = 1 << 31
-_INTERPRETED = 1 << 34  # bytes that the interpreter's "device" has
 
 
 @dataclass
@@ -138,96 +130,3 @@ class Resident:
         for segment in self.segments:
             score(prepared, segment, places, scores)
         return scores
-
-
-def moved(
-    trained: Trained,
-    snapshot: Snapshot,
-    device: torch.device,
-    budget: int | None,
-    earlier: Resident | None = None,
-    share: tuple[int, int] = (0, 1),
-) -> Resident:
-    """Upload a snapshot, or a share of its lists; segments that ``earlier`` holds are taken from there.
-
-    Refine rows stay on the host, in page-locked memory, where the budget does not hold them.
-
-    Raises
-    ------
-    DeviceMemoryError
-        Codes alone take more than the budget, or than is free. Nothing is left on the device.
-    DeviceError
-        The index holds codes that are searched on the CPU only, or more rows than one device numbers.
-
-    """
-    if snapshot.rows > MOST_ROWS:
-        raise DeviceError(f"{snapshot.rows:,} rows: a device numbers {MOST_ROWS:,}, share the lists among several")
-    codes, refine = codes_on(trained, device), refine_on(trained, device)
-    hosts = _shares(trained, snapshot, share)
-    there = 0 if earlier is None else earlier.bytes
-    on_host, left = _placed(trained, sum(host.n for host in hosts), codes, device, budget, there)
-    try:
-        if earlier is not None and earlier.snapshot is snapshot:
-            ranks, row_of_rank = earlier.ranks, earlier.row_of_rank
-        else:
-            ranks, row_of_rank = _order(snapshot, device)
-        held = (
-            {}
-            if earlier is None or earlier.refine_on_host != on_host
-            else {id(s.host.ids): s for s in earlier.segments}
-        )
-        segments = []
-        for host in hosts:
-            own = held.get(id(host.ids))
-            sections = own.sections if own is not None else codes.upload(host)
-            if own is None and refine is not None:
-                sections |= refine.upload(host, on_host=on_host)
-            offsets = uploaded(host.offsets, device)
-            allow = uploaded(host.allow, device) if len(host.allow) else None
-            segments.append(ResidentSegment(host, offsets, ranks[host.base : host.base + host.n], allow, sections))
-    except torch.cuda.OutOfMemoryError as error:
-        raise DeviceMemoryError(f"{device}: out of memory while the index was moved there: {error}") from error
-    work = int(min(_MOST_WORK, max(1 << 26, _WORK_SHARE * left)))
-    is_same = earlier is not None and earlier.trained is trained
-    learned = earlier.learned if earlier is not None and is_same else ResidentTrained(trained, device)
-    return Resident(
-        trained, snapshot, device, learned, codes, refine, segments, ranks, row_of_rank, work, on_host, share
-    )
-
-
-def _shares(trained: Trained, snapshot: Snapshot, share: tuple[int, int]) -> list[Segment]:
-    if share == (0, 1):
-        return list(snapshot.segments)
-    check_sharing(trained)
-    return [share_of(segment, trained.layout, *share) for segment in snapshot.segments]
-
-
-def _placed(
-    trained: Trained, rows: int, codes: ResidentCodes, device: torch.device, budget: int | None, there: int
-) -> tuple[bool, int]:
-    """Return whether refine rows stay on the host, and how many bytes are left (DeviceMemoryError).
-
-    ``there`` are bytes that earlier rows take, which are taken over or released.
-    """
-    coded = int(rows * (codes.bytes_per_row() + _ORDER_BYTES))
-    refined = rows * trained.layout["refine"].bytes_per_row if trained.refine is not None else 0
-    free = _INTERPRETED if device.type == "cpu" else torch.cuda.mem_get_info(device)[0] + there
-    most = free if budget is None else min(budget, free)
-    if coded > most:
-        fits = int(most // (codes.bytes_per_row() + _ORDER_BYTES))
-        why = f"device_bytes={budget:,}" if budget is not None and budget <= free else f"{free:,} bytes are free"
-        raise DeviceMemoryError(
-            f"{device}: the codes of {rows:,} rows take {coded:,} bytes, {why}: {fits:,} rows would fit, or a recipe "
-            "with shorter codes"
-        )
-    on_host = coded + refined > most
-    return on_host, most - coded - (0 if on_host else refined)
-
-
-def _order(snapshot: Snapshot, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the ranks of the keys of all rows (n,) int32, and the row of each rank (n,) int32."""
-    keys = uploaded(np.asarray(snapshot.keys), device)
-    row_of_rank = torch.argsort(keys)
-    ranks = torch.empty(len(keys), dtype=torch.int32, device=device)
-    ranks[row_of_rank] = torch.arange(len(keys), dtype=torch.int32, device=device)
-    return ranks, row_of_rank.int()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from annvq.bench.peers.protocol import file_bytes
+from annvq.bench.peers.protocol import Params, doubling, file_bytes, power_of_two_near
 from annvq.errors import MissingExtraError
 from annvq.gpu.device import resolve
 
@@ -63,6 +63,53 @@ class OnGpu:
     def bytes_of(self, module: Any, index: Any) -> int:
         """Return the size of the file that an index is saved as."""
         return file_bytes(lambda path: self.call(module.save, path, index))
+
+
+class Lists:
+    """An index of near 4 sqrt(n) inverted lists that is searched without the float vectors.
+
+    Parameters
+    ----------
+    module, codes
+        The module of cuVS, such as "ivf_flat", and what it keeps of each vector, as the recipe calls it.
+    n, gpu
+        The number of vectors, and where they lie.
+    options
+        What the module's ``IndexParams`` takes besides lists and metric.
+
+    """
+
+    lib = "cuvs"
+
+    def __init__(self, module: str, codes: str, n: int, gpu: OnGpu, **options: Any) -> None:
+        self.nlist = power_of_two_near(4 * n**0.5)
+        self.recipe = f"IVF{self.nlist},{codes}"
+        self._n, self._gpu, self._options = n, gpu, options
+        self._module = load(f"neighbors.{module}")
+        self._params: Any = None
+        self._index: Any = None
+
+    def build(self, base: np.ndarray, metric: str, threads: int) -> None:
+        """Build the index on the GPU."""
+        params = self._module.IndexParams(n_lists=self.nlist, metric=metric_of(metric), **self._options)
+        self._index = self._gpu.call(self._module.build, params, self._gpu.array(base))
+
+    def settings(self, k: int) -> list[list[Params]]:
+        """Return one series of growing n_probes."""
+        return [[{"n_probes": probes} for probes in doubling(1, self.nlist)]]
+
+    def set(self, params: Params) -> None:
+        """Set n_probes."""
+        self._params = self._module.SearchParams(n_probes=params["n_probes"])
+
+    def search(self, queries: np.ndarray, k: int, threads: int) -> np.ndarray:
+        """Return (nq, k) rows; queries and rows lie on the host, as they do for every library."""
+        _, found = self._gpu.call(self._module.search, self._params, self._index, self._gpu.array(queries), k)
+        return self._gpu.rows(found, self._n)
+
+    def bytes_per_vector(self) -> float:
+        """Return the size of the saved index divided by n."""
+        return self._gpu.bytes_of(self._module, self._index) / self._n
 
 
 def metric_of(metric: str) -> str:

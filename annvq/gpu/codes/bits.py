@@ -38,8 +38,10 @@ class ResidentBits:
         """Return the bytes of a query's bits as words, before and after they are packed."""
         return 3 * 4 * 32 * self._words
 
-    def upload(self, segment: Segment) -> dict[str, torch.Tensor]:
+    def upload(self, segment: Segment, held: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return rows by words of 32 bits, with neighbouring rows side by side."""
+        if held:
+            return held
         made = torch.empty((self._words, segment.n), dtype=torch.int32, device=self.device)
         by_words(segment.arrays["codes"], made)
         return {"codes.words": made}

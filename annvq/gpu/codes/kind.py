@@ -105,8 +105,12 @@ class ResidentCodes(Protocol):
         """What the CPU's kernels return for a score of zero: 0.0 or -0.0, which the order does not distinguish."""
         ...
 
-    def upload(self, segment: Segment) -> dict[str, torch.Tensor]:
-        """Return what a scan needs of a segment, on the device, in the layout that kernels read."""
+    def upload(self, segment: Segment, held: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return what a scan needs of a segment, on the device, in the layout that kernels read.
+
+        ``held`` is what was uploaded of it when learned parts were others, or nothing: codes stay, and what follows
+        from learned parts is made anew.
+        """
         ...
 
     def bytes_per_row(self) -> float:

@@ -61,8 +61,10 @@ class ResidentRaBitQ:
         """Return the bytes of a query while it is rotated, and of its levels and planes."""
         return 20 * 32 * self._words
 
-    def upload(self, segment: Segment) -> dict[str, torch.Tensor]:
+    def upload(self, segment: Segment, held: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return bit planes by words of 32 coordinates, and factors, with neighbouring rows side by side."""
+        if held:
+            return held
         arrays, planes = segment.arrays, self.codes.codebook.nbits * self._words
         made = torch.empty((planes, segment.n), dtype=torch.int32, device=self.device)
         by_words(arrays["codes1"], made[: self._words])

@@ -56,9 +56,13 @@ class ResidentRows:
         """Return the bytes of a padded query."""
         return 4 * (self.store.dim + _LANES)
 
-    def upload(self, segment: Segment, *, on_host: bool = False) -> dict[str, torch.Tensor]:
+    def upload(
+        self, segment: Segment, held: dict[str, torch.Tensor] | None = None, *, on_host: bool = False
+    ) -> dict[str, torch.Tensor]:
         """Return the rows as they are, and for scans their lengths."""
-        rows = uploaded(segment.arrays[self.store.section], self.device, on_host=on_host)
+        rows = (held or {}).get(self.store.section)
+        if rows is None:
+            rows = uploaded(segment.arrays[self.store.section], self.device, on_host=on_host)
         if self.store.section != SCANNED:
             return {self.store.section: rows}
         norms = torch.empty(segment.n, dtype=torch.float32, device=self.device)

@@ -11,6 +11,7 @@ from annvq.gpu.kernels.propose_rows import ADDING, LEAST, ROUNDING
 from annvq.gpu.upload import uploaded
 
 _MOST_COLUMNS, _LEAST_COLUMNS = 64, 16  # of one product on tensor cores
+_AT_ONCE = 1 << 24  # rows whose codes are squared together
 _LEVEL = 0.5 + 2.0**-10  # of a step: how far a number is from its level in 8 bits, with rounding of levels and sums
 
 
@@ -53,12 +54,25 @@ def decoded(transposed: np.ndarray, codes: int, per_word: int, device: torch.dev
     return Decoded(padded, length, dsub, per_word)
 
 
-def minus_squared_lengths(transposed: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Return minus the squared lengths of what codes (n, M) stand for, (n,) float32."""
-    squares = np.square(transposed, dtype=np.float64).sum(axis=1).astype(np.float32)
-    total = np.zeros(len(codes), np.float32)
-    for m, of_entries in enumerate(squares):
-        total -= of_entries[codes[:, m]]
+def minus_squared_lengths(transposed: np.ndarray, words: torch.Tensor, nbits: int) -> torch.Tensor:
+    """Return minus the squared lengths of what codes stand for, (n,) float32.
+
+    Parameters
+    ----------
+    transposed
+        (M, dsub, ksub) float32, the entries of sub-quantizers.
+    words
+        (words, n) int32 on the device, the codes, each of ``nbits``, 4 or 8.
+
+    """
+    squares = uploaded(np.square(transposed, dtype=np.float64).sum(axis=1).astype(np.float32), words.device)
+    total = torch.zeros(words.shape[1], dtype=torch.float32, device=words.device)
+    per_word = 32 // nbits
+    for start in range(0, len(total), _AT_ONCE):
+        of_rows = words[:, start : start + _AT_ONCE]
+        for m, of_entries in enumerate(squares):
+            codes = (of_rows[m // per_word] >> (nbits * (m % per_word))) & ((1 << nbits) - 1)
+            total[start : start + _AT_ONCE] -= of_entries[codes.long()]
     return total
 
 

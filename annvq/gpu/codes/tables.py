@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -84,26 +83,20 @@ class ResidentTables:
         M, ksub, size = self.codes.M, 1 << self.codes.nbits, 2 if self.codes.nbits == 4 else 1
         return 4 * M * ksub + 4 * self._words * 256 * size + 8 * self._codebooks.transposed.shape[1] * M
 
-    def upload(self, segment: Segment) -> dict[str, torch.Tensor]:
+    def upload(self, segment: Segment, held: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return codes by words of four bytes, with neighbouring rows side by side, and what goes with them."""
-        arrays = segment.arrays
-        made = {}
+        arrays, M, nbits = segment.arrays, self.codes.M, self.codes.nbits
+        made = dict(held)
+        if not made:
+            made[_WORDS] = laid_out(arrays[self.codes.section], segment.offsets, M, nbits, self.device)
+            if self.codes.with_constants:
+                made[_CONSTANTS] = uploaded(arrays[_CONSTANTS], self.device)
+            if self.codes.spill:
+                made[_SPILLED] = laid_out(arrays[spill.CODES], arrays[spill.OFFSETS], M, nbits, self.device)
+                made |= {name: uploaded(arrays[name], self.device) for name in (_SPILL_OFFSETS, _SPILL_ROWS)}
         if self._codebooks.squared:
-            made[_SQUARES] = torch.empty(segment.n, dtype=torch.float32, device=self.device)
-        made[_WORDS] = self._laid_out(arrays[self.codes.section], segment.offsets, made.get(_SQUARES))
-        if self.codes.with_constants:
-            made[_CONSTANTS] = uploaded(arrays[_CONSTANTS], self.device)
-        if self.codes.spill:
-            made[_SPILLED] = self._laid_out(arrays[spill.CODES], arrays[spill.OFFSETS])
-            made |= {name: uploaded(arrays[name], self.device) for name in (_SPILL_OFFSETS, _SPILL_ROWS)}
+            made[_SQUARES] = minus_squared_lengths(self._entries, made[_WORDS], nbits)
         return made
-
-    def _laid_out(self, packed: np.ndarray, offsets: np.ndarray, squares: torch.Tensor | None = None) -> torch.Tensor:
-        def measure(start: int, codes: np.ndarray) -> None:
-            if squares is not None:
-                squares[start : start + len(codes)] = uploaded(minus_squared_lengths(self._entries, codes), self.device)
-
-        return laid_out(packed, offsets, self.codes.M, self.codes.nbits, self.device, measure)
 
     @cached_property
     def _codebooks(self) -> Codebooks:
@@ -225,20 +218,14 @@ def laid_out(
     M: int,
     nbits: int,
     device: torch.device,
-    look: Callable[[int, np.ndarray], None] | None = None,
 ) -> torch.Tensor:
-    """Return packed codes of lists on a device, (words, n) int32, so that neighbouring rows lie side by side.
-
-    ``look`` is given the first row and the unpacked codes (rows, M) of every block of rows.
-    """
+    """Return packed codes of lists on a device, (words, n) int32, so that neighbouring rows lie side by side."""
     n, words = int(offsets[-1]), -(-M // (8 if nbits == 4 else 4))
     made = torch.empty((words, n), dtype=torch.int32, device=device)
     packer = scan4 if nbits == 4 else scan8
     for start in range(0, n, _UNPACKED):
         rows = np.arange(start, min(n, start + _UNPACKED))
         codes = packer.unpack(packed, offsets, M, rows)
-        if look is not None:
-            look(start, codes)
         if nbits == 4:
             even = np.zeros((len(rows), -(-M // 2)), np.uint8)
             even[:, : M // 2] = codes[:, 1::2] << 4
