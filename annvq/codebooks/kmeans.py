@@ -260,8 +260,8 @@ class _Run:
 
     def _labels(self, centroids: np.ndarray, penalties: np.ndarray) -> np.ndarray:
         if self.metric == "l2":
-            sites = byte_sites(centroids, penalties)
-            return labels_of(self.rows, sites, self.threads) if self.there is None else self.there.labels(sites)
+            prepared = byte_sites(centroids, penalties)
+            return labels_of(self.rows, prepared, self.threads) if self.there is None else self.there.labels(prepared)
         return assign_to(self.rows, sites(centroids, self.metric, penalties), self.threads)[0]
 
     def _sums(self, order: np.ndarray, starts: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ _BY_ROW: dict[type, Any] = {PackedBits: BitEncoder, RowStore: RowEncoder, LocalR
 
 
 class ResidentEncoder:
-    """Encodes vectors on a device with the learned parts of an index (DeviceError for codes that are not known there)."""
+    """Encodes vectors on a device with the learned parts of an index (DeviceError for codes of graphs)."""
 
     def __init__(self, trained: Trained, device: torch.device) -> None:
         check_recipe(trained.recipe)

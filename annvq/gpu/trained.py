@@ -257,9 +257,7 @@ def multiplied_in_bytes(rows: torch.Tensor, matrix: BytesThere, factor: float = 
     return out
 
 
-def quantized(
-    rows: torch.Tensor, matrix: BytesThere, common: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def quantized(rows: torch.Tensor, matrix: BytesThere, common: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return rows (n, d) float32 in bytes, with their steps, and what `multiplied_in_bytes` calls common."""
     (n, d), width, device = rows.shape, matrix.columns.shape[1], rows.device
     levels = torch.empty((n, width), dtype=torch.int8, device=device)

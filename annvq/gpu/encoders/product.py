@@ -45,9 +45,7 @@ class ProductEncoder:
         )  # fmt: skip
         if self._eta is not None:
             units = torch.zeros_like(points)
-            launch(
-                divide_by_lengths, programs, directions.T.contiguous(), n, directions.shape[1], units, ROWS=ROWS
-            )
+            launch(divide_by_lengths, programs, directions.T.contiguous(), n, directions.shape[1], units, ROWS=ROWS)
             launch(
                 shape_noise, -(-n // _SHAPED), points, units, n, M, self._entries, self._bias, ksub, dsub,
                 float(np.float32(self._eta) - np.float32(1.0)), ROUNDS, codes, ROWS=_SHAPED, ENTRIES=ENTRIES,

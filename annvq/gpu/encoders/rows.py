@@ -56,4 +56,5 @@ class BitEncoder:
         """Return the bits of vectors (n, d) float32, the first of a byte in its highest bit."""
         n, d = vectors.shape
         bits = torch.nn.functional.pad((vectors > 0.5).to(torch.int32), (0, 8 * self._width - d))
-        return {"codes": (bits.reshape(n, self._width, 8) * self._weights).sum(dim=2, dtype=torch.int32).to(torch.uint8)}
+        bytes_ = (bits.reshape(n, self._width, 8) * self._weights).sum(dim=2, dtype=torch.int32)
+        return {"codes": bytes_.to(torch.uint8)}

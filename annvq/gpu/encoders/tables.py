@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from annvq.codebooks import ProductCodebook, ResidualCodebook
+from annvq.codebooks import ProductCodebook, ResidualCodebook, ScalarCodebook
 from annvq.gpu.encoders.product import ProductEncoder
 from annvq.gpu.encoders.residual import ResidualEncoder
 from annvq.gpu.encoders.rows import ScalarEncoder
@@ -26,14 +26,15 @@ class TableEncoder:
         self._codes, codebook = codes, codes.codebook
         self._centroids = None if codes.centroids is None else uploaded(np.asarray(codes.centroids), device)
         self._second = SecondListsThere(codes.second_lists, device) if codes.spill else None
-        self._entries = uploaded(codebook.codebooks, device) if codes.with_constants else None
+        self._entries = None
         self._coder: ProductEncoder | ResidualEncoder | ScalarEncoder
-        if isinstance(codebook, ProductCodebook):
-            self._coder = ProductEncoder(codebook, device)
-        elif isinstance(codebook, ResidualCodebook):
-            self._coder = ResidualEncoder(codebook, device)
-        else:
+        if isinstance(codebook, ScalarCodebook):
             self._coder = ScalarEncoder(codebook, device)
+            return
+        assert isinstance(codebook, ProductCodebook | ResidualCodebook)
+        is_product = isinstance(codebook, ProductCodebook)
+        self._coder = ProductEncoder(codebook, device) if is_product else ResidualEncoder(codebook, device)
+        self._entries = uploaded(codebook.codebooks, device)
 
     def encode(self, rotated: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return the sections of vectors (n, d) float32 of the lists ``labels`` (n,) int64."""

@@ -34,9 +34,7 @@ def labels_there(rows: torch.Tensor, sites: SitesThere) -> torch.Tensor:
     return _decided(rows, quantized(rows, sites.matrix, 2), sites, _PLACES)
 
 
-def _decided(
-    rows: torch.Tensor, in_levels: tuple[torch.Tensor, ...], sites: SitesThere, places: int
-) -> torch.Tensor:
+def _decided(rows: torch.Tensor, in_levels: tuple[torch.Tensor, ...], sites: SitesThere, places: int) -> torch.Tensor:
     """Return labels of rows whose bytes, steps and lengths are given; those with more centroids are done again."""
     (n, d), k, device = rows.shape, len(sites.centroids), rows.device
     proposed = torch.empty((n, places), dtype=torch.int32, device=device)
