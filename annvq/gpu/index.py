@@ -107,7 +107,20 @@ class GpuIndex(Index):
         with accelerated_by(self._accelerator):
             super()._insert(*given, **options)
 
-    def search(self, queries: Any, k: int = 10, **options: Any) -> Hits:
+    def search(
+        self,
+        queries: Any,
+        k: int = 10,
+        *,
+        params: SearchParams | None = None,
+        nprobe: int | None = None,
+        rerank: int | None = None,
+        filter: Any = None,
+        offset: int = 0,
+        threads: int | None = None,
+        columns: Any = None,
+        explain: bool = False,
+    ) -> Hits:
         """Do what `annvq.Index.search` does, with the same options.
 
         Queries may also lie on the device: a torch tensor, or anything with ``__dlpack__``, such as an array of CuPy.
@@ -115,8 +128,14 @@ class GpuIndex(Index):
         device. This is for one device; options that are about the host (columns, explain) take queries of the host.
         """
         if not self._is_there(queries):
-            return super().search(queries, k, **options)
-        return self._search_there(queries, k, **options)
+            return super().search(
+                queries, k, params=params, nprobe=nprobe, rerank=rerank, filter=filter, offset=offset, threads=threads,
+                columns=columns, explain=explain,
+            )  # fmt: skip
+        if columns is not None or explain or len(self._devices) > 1:
+            raise ParameterError("tensors as queries: no columns, no explain, and one device; pass an array of NumPy")
+        pool.resolve(threads)
+        return self._search_there(queries, k, params, nprobe, rerank, filter, offset)
 
     def _is_there(self, queries: Any) -> bool:
         """Return whether queries are a tensor on the device."""
@@ -128,21 +147,10 @@ class GpuIndex(Index):
         return int(kind) == _DLPACK_CUDA and number == self._devices[0].index
 
     def _search_there(
-        self,
-        queries: Any,
-        k: int,
-        *,
-        params: SearchParams | None = None,
-        nprobe: int | None = None,
-        rerank: int | None = None,
-        filter: Any = None,
-        offset: int = 0,
-        threads: int | None = None,
-        columns: Any = None,
-        explain: bool = False,
-    ) -> Hits:
-        if columns is not None or explain or len(self._devices) > 1:
-            raise ParameterError("tensors as queries: no columns, no explain, and one device; pass an array of NumPy")
+        self, queries: Any, k: int, params: SearchParams | None, nprobe: int | None, rerank: int | None, filter: Any,
+        offset: int,
+    ) -> Hits:  # fmt: skip
+        """Search with queries that are a tensor on the device."""
         now = self.rows.current
         view = now.view if filter is None else now.narrowed(filter)
         part = self._on_devices(now)[0][0]
@@ -152,8 +160,9 @@ class GpuIndex(Index):
         scores, rows = Search([part], view, found, depth).run(matrix)
         if now.trained.zero != "error" and bool((zero := ~matrix.any(dim=1)).any()):
             scores[zero], rows[zero] = 0.0, torch.from_numpy(least_rows(view.snapshot, found)).to(part.device)
-        scores = torch.nn.functional.pad(scores[:, offset:], (0, offset + k - found), value=-torch.inf)
-        rows = torch.nn.functional.pad(rows[:, offset:], (0, offset + k - found), value=-1)
+        missing = (0, k - max(0, found - offset))
+        scores = torch.nn.functional.pad(scores[:, offset:], missing, value=-torch.inf)
+        rows = torch.nn.functional.pad(rows[:, offset:], missing, value=-1)
         if view.snapshot.segments and view.snapshot.segments[0].ids.kind == "int":
             ids = torch.where(rows < 0, rows, part.keys[rows.clamp(min=0)])
         else:

@@ -35,6 +35,8 @@ def accepted_tensor(queries: Any, trained: Trained, device: torch.device) -> tor
 
     """
     given = _as_tensor(queries)
+    if given.is_nested or given.is_meta:  # which have no shape, or no numbers
+        return _as_on_host(given, trained, device)
     matrix = given[None] if given.ndim == 1 else given
     if not _fits(matrix, trained):
         return _as_on_host(given, trained, device)
@@ -63,7 +65,7 @@ def _as_tensor(queries: Any) -> torch.Tensor:
         except (BufferError, RuntimeError, TypeError, ValueError) as error:
             kind = type(queries).__name__
             raise DtypeError(f"queries: {kind} of a dtype or layout that torch does not take: {error}") from error
-    if queries.layout is not torch.strided or queries.is_quantized:
+    if queries.layout is not torch.strided or queries.is_quantized or queries.is_nested:
         return queries
     return queries.detach().resolve_conj().resolve_neg()
 

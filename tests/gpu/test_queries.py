@@ -7,7 +7,7 @@ import annvq
 
 torch = pytest.importorskip("torch")
 
-from annvq.errors import AnnvqError  # noqa: E402
+from annvq.errors import AnnvqError, DtypeError  # noqa: E402
 from annvq.gpu.device import resolve  # noqa: E402
 from annvq.gpu.queries import accepted_tensor  # noqa: E402
 
@@ -112,6 +112,9 @@ def test_what_is_refused(there, trained):
     assert "3 axes" in refused(torch.ones((2, 37, 1)).to(there), trained, there)
     for dtype in (torch.int64, torch.bool):
         assert "dtype" in refused(torch.ones((2, 37), dtype=dtype).to(there), trained, there)
+    for strange in (torch.ones((2, 37), device="meta"), torch.nested.nested_tensor([torch.ones(37)] * 2)):
+        with pytest.raises(DtypeError, match="expected a dense tensor"):
+            accepted_tensor(strange, trained, there)
     if trained.metric == "cosine":
         assert "row 4 is zero" in refused(changed(4, 0).to(there), trained, there)
     else:

@@ -157,6 +157,17 @@ def test_tensors_come_in_and_go_out(device, metric, vectors, queries):
         np.testing.assert_allclose(hits.similarities.cpu().numpy(), wanted.similarities, rtol=2e-7)
         assert hits.to_lists() == wanted.to_lists()
         assert hits.to_arrow().equals(wanted.to_arrow())
+    for offset in (N - 1, N, N + 50):  # fewer rows than places, or none
+        hits, wanted = (
+            there.search(given, 3, nprobe=4, offset=offset),
+            index.search(queries, 3, nprobe=4, offset=offset),
+        )
+        assert hits.ids.tolist() == wanted.ids.tolist()
+        assert hits.scores.tolist() == wanted.scores.tolist()
+    with pytest.raises(annvq.errors.ParameterError, match="threads must be"):
+        there.search(given, threads=0)
+    with pytest.raises(TypeError, match=r"GpuIndex.search\(\) got an unexpected"):
+        there.search(given, ef=3)
     with pytest.raises(annvq.errors.ShapeError, match="dimension 36, expected 37"):
         there.search(given[:, :36])
     with pytest.raises(annvq.errors.ParameterError, match="no columns"):
