@@ -13,6 +13,8 @@ from annvq.gpu.encoders.residual import ResidualEncoder
 from annvq.gpu.encoders.rows import BitEncoder, RowEncoder, ScalarEncoder
 from annvq.gpu.encoders.second_lists import SecondListsThere
 from annvq.gpu.encoders.tables import TableEncoder
+from annvq.gpu.kernels.find_ranges import find_ranges
+from annvq.gpu.launch import launch
 from annvq.index.codes.bits import PackedBits
 from annvq.index.codes.localrows import LocalRowStore
 from annvq.index.codes.rabitq import RaBitQCodes
@@ -109,6 +111,34 @@ def test_local_rows(where, levels, l2, d):
         store = LocalRowStore(d, l2, levels, mean)
         wanted = store.encode(rows, np.zeros(33, np.int64), 1)
         compare(LocalRowEncoder(store, where).encode(torch.from_numpy(rows).to(where)), wanted)
+
+
+@pytest.mark.parametrize("d", [15, 16, 70])
+def test_zeros_of_either_sign_in_local_rows(where, d):
+    """Which zero is the least number of a row depends on the order of comparisons."""
+    rng = np.random.default_rng(d)
+    rows = np.abs(rng.normal(size=(33, d))).astype(np.float32)
+    rows[rng.random((33, d)) < 0.7] = 0
+    rows = np.where((rows == 0) & (rng.random((33, d)) < 0.5), np.float32(-0.0), rows)
+    store = LocalRowStore(d, True, 1, np.zeros(d, np.float32))
+    wanted = store.encode(rows, np.zeros(33, np.int64), 1)
+    assert set(wanted["refine"][:, :4].view(np.uint32).ravel().tolist()) >= {0, 1 << 31}
+    compare(LocalRowEncoder(store, where).encode(torch.from_numpy(rows).to(where)), wanted)
+
+
+@pytest.mark.parametrize("d", [1, 16, 35])
+@pytest.mark.parametrize("n", [0, 1, 17])
+def test_ranges(where, n, d):
+    rows, mean = vectors(n, d), np.full(d, 0.25, np.float32)
+    rows[:1] = mean + np.arange(d) - 3  # of whole numbers
+    low, high = (torch.empty(n, dtype=torch.float32, device=where) for _ in range(2))
+    are_whole = torch.empty(n, dtype=torch.int32, device=where)
+    there = [torch.from_numpy(one).to(where) for one in (rows, mean)]
+    launch(find_ranges, -(-n // 16), *there, n, d, low, high, are_whole, ROWS=16)
+    moved = rows - mean
+    np.testing.assert_array_equal(low.cpu().numpy(), moved.min(axis=1))
+    np.testing.assert_array_equal(high.cpu().numpy(), moved.max(axis=1))
+    np.testing.assert_array_equal(are_whole.cpu().numpy(), (moved == np.rint(moved)).all(axis=1))
 
 
 @pytest.mark.parametrize("kind", ["sq8", "sq4"])

@@ -6,12 +6,13 @@ import numpy as np
 import torch
 
 from annvq.gpu.kernels.code_sums import sum_squares
+from annvq.gpu.kernels.find_ranges import find_ranges
 from annvq.gpu.launch import launch
 from annvq.gpu.upload import uploaded
 from annvq.index.codes.localrows import LocalRowStore
 from annvq.kernels.vectors.lvq import LEAST
 
-_ROWS = 128  # of one program
+_ROWS, _RANGES = 128, 16  # of one program: rows whose squares are summed, and whose ranges are found
 
 
 class LocalRowEncoder:
@@ -24,9 +25,9 @@ class LocalRowEncoder:
         """Return the rows of vectors (n, d) float32: (n, head + levels d) uint8."""
         n, d = vectors.shape
         moved = vectors - self._mean
-        low, high = moved.amin(dim=1), moved.amax(dim=1)
+        low, high, is_whole = self._ranges(vectors)
         step = _divided(high - low, 255.0)
-        is_integral = (moved == torch.round(moved)).all(dim=1) & (high - low <= 255.0)
+        is_integral = is_whole & (high - low <= 255.0)
         straddles = (low < 0) & (high > 0) & (step > float(LEAST)) & ~is_integral
         step = torch.where(is_integral, torch.ones_like(step), step)
         step = torch.where(straddles, _divided(high - low, 254.0), step)
@@ -42,6 +43,16 @@ class LocalRowEncoder:
         head = torch.stack(parts, dim=1).view(torch.uint8).reshape(n, 4 * len(parts))
         levels = [upper] if self._store.levels == 1 else [upper, (places & 255).to(torch.uint8)]
         return {"refine": torch.cat([head, *levels], dim=1)}
+
+    def _ranges(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the least and the largest number of vectors less the mean, and whether all numbers are whole."""
+        n, d = vectors.shape
+        low, high = (torch.empty(n, dtype=torch.float32, device=vectors.device) for _ in range(2))
+        are_whole = torch.empty(n, dtype=torch.int32, device=vectors.device)
+        launch(
+            find_ranges, -(-n // _RANGES), vectors.contiguous(), self._mean, n, d, low, high, are_whole, ROWS=_RANGES
+        )
+        return low, high, are_whole > 0
 
 
 def _divided(numbers: torch.Tensor, by: float) -> torch.Tensor:

@@ -24,18 +24,18 @@ def scale_to_unit(directions, n, d, units, least, ROWS: tl.constexpr):
     ones = tl.zeros([ROWS], tl.float32) + 1.0
     peak = tl.zeros([ROWS], tl.float32)
     for i in range(0, d):
-        peak = tl.maximum(tl.abs(tl.load(directions + row + row * 0 + i * n, mask=row < n, other=0.0)), peak)
+        peak = tl.maximum(tl.abs(tl.load(directions + row + (row * 0 + i) * n, mask=row < n, other=0.0)), peak)
     is_long = peak > least
     inverse = tl.where(is_long, tl.math.div_rn(ones, tl.where(is_long, peak, 1.0)), 0.0)
     square = tl.zeros([ROWS], tl.float32)
     for i in range(0, d):
-        x = tl.load(directions + row + row * 0 + i * n, mask=row < n, other=0.0) * inverse
+        x = tl.load(directions + row + (row * 0 + i) * n, mask=row < n, other=0.0) * inverse
         square = tl.math.fma(x, x, square)
     has_length = square > 0.0
     scale = tl.where(has_length, tl.math.div_rn(ones, tl.math.sqrt_rn(tl.where(has_length, square, 1.0))), 0.0)
     for i in range(0, d):
-        x = tl.load(directions + row + row * 0 + i * n, mask=row < n, other=0.0) * inverse
-        tl.store(units + row + row * 0 + i * n, x * scale, mask=row < n)
+        x = tl.load(directions + row + (row * 0 + i) * n, mask=row < n, other=0.0) * inverse
+        tl.store(units + row + (row * 0 + i) * n, x * scale, mask=row < n)
 
 
 @triton.jit
