@@ -47,6 +47,10 @@ class Accelerator(Protocol):
         """Do what `annvq.kernels.vectors.bytetiles.fill_many_products` does; the results are (n, width)."""
         ...
 
+    def encodings(self, encoder: Any, vectors: np.ndarray, offsets: np.ndarray, of_documents: bool) -> np.ndarray:
+        """Do what `annvq.multivector.FixedDimensionalEncoder` does with sets of vectors."""
+        ...
+
     def encode(self, trained: Any, vectors: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Do what `annvq.index.trained.Trained.encode` does."""
         ...

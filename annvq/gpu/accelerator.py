@@ -9,6 +9,7 @@ import torch
 
 from annvq.gpu.codes.kinds import check_recipe
 from annvq.gpu.device import resolve
+from annvq.gpu.documents.encodings import encoder_on
 from annvq.gpu.encoding import ResidentEncoder
 from annvq.gpu.trained import in_bytes, multiplied, multiplied_in_bytes
 from annvq.gpu.training.points import PointsThere
@@ -45,6 +46,15 @@ class GpuAccelerator:
         """Return the products (n, width) of rows (n, d), less ``shift``, with a matrix in bytes."""
         there = in_bytes(matrix, shift, width, self._device)
         return self._by_parts(rows, width, lambda part: multiplied_in_bytes(part, there))
+
+    def encodings(self, encoder: Any, vectors: np.ndarray, offsets: np.ndarray, of_documents: bool) -> np.ndarray:
+        """Return the encodings (m, numbers) float32 of m sets of vectors; the encoder is one of `annvq.multivector`."""
+        there = encoder_on(encoder, self._device)
+        out = np.empty((len(offsets) - 1, encoder.output_dim), np.float32)
+        for begin, end in there.parts(offsets):
+            own = uploaded(np.ascontiguousarray(vectors[offsets[begin] : offsets[end]]), self._device)
+            out[begin:end] = there.encode(own, offsets[begin : end + 1] - offsets[begin], of_documents).cpu().numpy()
+        return out
 
     def encode(self, trained: Trained, vectors: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return the lists (n,) int64 and the unpacked rows of float32 vectors (n, d)."""

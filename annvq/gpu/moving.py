@@ -123,7 +123,7 @@ def _placed(
     coded = int(rows * (codes.bytes_per_row() + _ORDER_BYTES))
     refined = rows * trained.layout[_REFINED].bytes_per_row if trained.refine is not None else 0
     there = 0 if kept is None else kept.bytes
-    free = _INTERPRETED if device.type == "cpu" else torch.cuda.mem_get_info(device)[0] + there
+    free = free_bytes(device) + there
     most = free if budget is None else min(budget, free)
     if coded > most:
         fits = int(most // (codes.bytes_per_row() + _ORDER_BYTES))
@@ -134,6 +134,11 @@ def _placed(
         )
     on_host = coded + refined > most
     return on_host, most - coded - (0 if on_host else refined)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return how many bytes of a device's memory are free."""
+    return _INTERPRETED if device.type == "cpu" else torch.cuda.mem_get_info(device)[0]
 
 
 def _order(snapshot: Snapshot, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,7 +1,8 @@
-"""Candidates for rescoring: documents found by their encodings, by single vectors or by centroids, or all."""
+"""A search: candidates by encodings, single vectors or centroids, or all documents, and the best of these."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -23,6 +24,15 @@ from annvq.multivector.tokens import LABELS, OFFSETS, Prepared, TokenStore
 _BLOCK = 1 << 15  # documents' vectors that are decoded at a time
 _TOGETHER = 512  # query vectors that these are scored against at a time
 _NONE = np.empty(0, np.int64)
+_NARROWED = 2  # of candidates one in so many stays when centroids have ordered them
+_LEAST = 4  # times k, of them
+
+Score = Callable[[Prepared, dict[str, np.ndarray], np.ndarray], np.ndarray]
+
+
+def narrowed_to(k: int, candidates: int) -> int:
+    """Return how many candidates centroids alone choose for the best k."""
+    return max(_LEAST * k, candidates // _NARROWED)
 
 
 @dataclass
@@ -78,6 +88,71 @@ class Finder:
             for q, rows in zip(short, more, strict=True):
                 found[q] = np.concatenate([found[q], rows[~np.isin(rows, found[q])]])[:least]
         return found
+
+    def of_all(self) -> Finder:
+        """Return what takes all documents for candidates."""
+        return Finder(self.trained, self.encoder, "all")
+
+    # -- searching --------------------------------------------------------------------------------
+
+    def prepare(self, queries: Ragged) -> list[Prepared]:
+        """Return queries, sets of float32 vectors, as the token store scores documents against them."""
+        return [self.tokens.prepare(one) for one in queries]
+
+    def search(
+        self, view: View, queries: Ragged, k: int, depth: SearchParams, threads: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return scores and rows of the best k documents of every query, as `rescored` does."""
+        prepared, found = self.found(view, queries, k, depth, threads)
+        narrow = self.by != "all" and self.tokens.spec.kind == "pq"
+        return self.rescored(view.snapshot, prepared, found, k, threads, narrow=narrow)
+
+    def found(
+        self, view: View, queries: Ragged, k: int, depth: SearchParams, threads: int
+    ) -> tuple[list[Prepared], list[np.ndarray]]:
+        """Return the queries prepared for scoring, and the rows of their candidates, at least ``k``."""
+        allowed, prepared = view.snapshot.searchable_count, self.prepare(queries)
+        if allowed == 0 or len(queries) == 0:
+            return prepared, [np.empty(0, np.int64)] * len(queries)
+        least, depth = min(k, allowed), replace(depth, rerank=max(depth.rerank, k))
+        return prepared, self.find(view, queries, prepared, depth, least, threads)
+
+    def rescored(
+        self,
+        snapshot: Snapshot,
+        prepared: list[Prepared],
+        found: list[np.ndarray],
+        k: int,
+        threads: int,
+        *,
+        narrow: bool,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the best k of every query's candidates, ties by id; missing places hold the score -inf and the row -1.
+
+        ``narrow`` says whether centroids alone first choose half of the candidates.
+        """
+        best = np.full((len(found), k), -np.inf, np.float32)
+        best_rows = np.full((len(found), k), -1, np.int64)
+
+        def ranked(score: Score, q: int, rows: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+            scores = np.empty(len(rows), np.float32)
+            for segment in snapshot.segments:
+                inside = np.flatnonzero((rows >= segment.base) & (rows < segment.base + segment.n))
+                if len(inside):
+                    scores[inside] = score(prepared[q], segment.arrays, rows[inside] - segment.base)
+            order = np.lexsort((snapshot.keys[rows], -scores))[:most]
+            return scores[order], rows[order]
+
+        def run(q: int) -> None:
+            rows = found[q]
+            least = narrowed_to(k, len(rows))
+            if narrow and len(rows) > least:
+                _, rows = ranked(self.tokens.score_roughly, q, rows, least)
+            scores, rows = ranked(self.tokens.score, q, rows, k)
+            best[q, : len(rows)], best_rows[q, : len(rows)] = scores, rows
+
+        pool.run(run, range(len(found)), threads)
+        return best, best_rows
 
     # -- single vectors -------------------------------------------------------------------------
 

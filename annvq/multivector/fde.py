@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from annvq.arguments import as_count, as_threads
+from annvq.codebooks.accelerator import named
 from annvq.errors import NonFiniteError, ParameterError
 from annvq.kernels import threads as pool
 from annvq.kernels.documents import fde
@@ -85,7 +86,7 @@ class FixedDimensionalEncoder:
             raise ParameterError(f"fill_empty = {self.fill_empty!r}: expected True or False")
         if self._numbers > _MOST_NUMBERS:
             raise ParameterError(
-                f"{self.repetitions} repetitions of 2**{self.simhash_bits} cells of {self._width} numbers are "
+                f"{self.repetitions} repetitions of 2**{self.simhash_bits} cells of {self.width} numbers are "
                 f"{self._numbers:,}, expected at most {_MOST_NUMBERS:,}"
             )
 
@@ -95,12 +96,13 @@ class FixedDimensionalEncoder:
         return self._numbers if self.final_dim is None else self.final_dim
 
     @property
-    def _width(self) -> int:
+    def width(self) -> int:
+        """The numbers of a cell."""
         return self.dim if self.projection_dim is None else self.projection_dim
 
     @property
     def _numbers(self) -> int:
-        return self.repetitions * 2**self.simhash_bits * self._width
+        return self.repetitions * 2**self.simhash_bits * self.width
 
     def encode_documents(
         self, vectors: Any, offsets: Any = None, *, dtype: Any = np.float32, threads: int | None = None
@@ -159,6 +161,10 @@ class FixedDimensionalEncoder:
 
     def _encode(self, sets: Ragged, of_documents: bool, dtype: Any, threads: int | None) -> np.ndarray:
         wanted, workers = _as_float(dtype), pool.resolve(as_threads(threads))
+        accelerator = named()
+        if accelerator is not None:
+            made = accelerator.encodings(self, sets.floats().vectors, sets.offsets, of_documents)
+            return _as_halves(made) if wanted == np.float16 else made
         out = np.empty((len(sets), self.output_dim), wanted)
         panels = gemm.pack(self.matrix)
         buckets, signs = self.sketch
@@ -167,13 +173,11 @@ class FixedDimensionalEncoder:
             some = sets[part].floats()
             made = out[part] if wanted == np.float32 else np.empty((len(some), self.output_dim), np.float32)
             fde.encode(
-                readonly(some.vectors), some.offsets, panels, self.repetitions, self.simhash_bits, self._width,
+                readonly(some.vectors), some.offsets, panels, self.repetitions, self.simhash_bits, self.width,
                 of_documents, self.fill_empty, buckets, signs, made,
             )  # fmt: skip
             if made.dtype != wanted:
-                if np.abs(made).max(initial=0) > np.finfo(np.float16).max:
-                    raise NonFiniteError("encodings beyond float16's range: ask for float32, or scale the vectors")
-                out[part] = made
+                out[part] = _as_halves(made)
 
         pool.run(run, pool.slices(len(sets), -(-len(sets) // _SETS_A_TASK)), workers)
         return out
@@ -202,6 +206,13 @@ class FixedDimensionalEncoder:
         random = np.random.RandomState((self.seed + 0x85EBCA6B) % (1 << 32))
         places = random.randint(0, self.final_dim, self._numbers).astype(np.int64)
         return places, (2.0 * random.randint(0, 2, self._numbers) - 1.0).astype(np.float32)
+
+
+def _as_halves(made: np.ndarray) -> np.ndarray:
+    """Return encodings as float16 (NonFiniteError)."""
+    if np.abs(made).max(initial=0) > np.finfo(np.float16).max:
+        raise NonFiniteError("encodings beyond float16's range: ask for float32, or scale the vectors")
+    return made.astype(np.float16)
 
 
 def _as_float(dtype: Any) -> np.dtype:

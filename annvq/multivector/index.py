@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,18 +33,13 @@ from annvq.multivector.candidates import Finder
 from annvq.multivector.fde import FixedDimensionalEncoder
 from annvq.multivector.ragged import Ragged
 from annvq.multivector.recipe import CANDIDATES, MultiVectorRecipe
-from annvq.multivector.tokens import OFFSETS, Prepared, TokenStore
+from annvq.multivector.tokens import OFFSETS, TokenStore
 from annvq.progress import Progress
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_NARROWED = 2  # of candidates one in so many stays when centroids have ordered them
-_LEAST = 4  # times k, of them
 _MOST_CANDIDATES = 1 << 14  # that tuning looks at
-
-
-Score = Callable[[Prepared, dict[str, np.ndarray], np.ndarray], np.ndarray]
 
 
 class MultiVectorIndex(BaseIndex):
@@ -124,13 +120,23 @@ class MultiVectorIndex(BaseIndex):
         )  # fmt: skip
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], mode: str = "r", *, verify: bool = False) -> MultiVectorIndex:
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        mode: str = "r",
+        *,
+        verify: bool = False,
+        device: Any = "cpu",
+        device_bytes: int | None = None,
+    ) -> MultiVectorIndex:
         """Open a saved index of documents, memory-mapped.
 
         Parameters
         ----------
         path, mode, verify
             The same as for `annvq.open`.
+        device, device_bytes
+            Where searches run, as for `to`.
 
         Raises
         ------
@@ -138,9 +144,16 @@ class MultiVectorIndex(BaseIndex):
             The folder holds an index of single vectors: `annvq.open` takes it.
         StorageError, CorruptIndexError, VersionError, LockedError, ParameterError
             The same as for `annvq.open`.
+        MissingExtraError, DeviceError, DeviceMemoryError
+            The index cannot be moved to the device, as for `to`.
 
         """
-        return _of(VersionedRows.open(path, mode, verify=verify))
+        index = _of(VersionedRows.open(path, mode, verify=verify))
+        try:
+            return index.to(device, device_bytes=device_bytes)
+        except BaseException:
+            index.close()
+            raise
 
     @classmethod
     def from_bytes(cls, content: bytes) -> MultiVectorIndex:
@@ -238,8 +251,41 @@ class MultiVectorIndex(BaseIndex):
         k, offset = as_count("k", k, most=most), as_count("offset", offset, least=0, most=most)
         wanted = min(offset + k, max(1, len(self)))
         finder, view, sets, depth = self._asked(queries, wanted, candidates, nprobe, filter, params)
-        scores, rows = _search(finder, view, sets, wanted, depth, pool.resolve(threads))
+        scores, rows = finder.search(view, sets, wanted, depth, pool.resolve(threads))
         return shown(view.snapshot, scores, rows, k, offset, "ip", columns)
+
+    def to(self, device: Any, *, device_bytes: int | None = None) -> MultiVectorIndex:
+        """Return the index on another device: on a GPU, searches return the same hits and scores, to the bit.
+
+        Encodings and documents' vectors are copied to the GPU's memory, or the latter to page-locked memory of the
+        host, from where the GPU reads those that it needs, if they do not fit. The rows of this index are shared:
+        what is added or removed through either is seen by both, and only new segments are copied.
+
+        Parameters
+        ----------
+        device
+            "cuda", "cuda:1" for the second GPU, a torch.device, or "cpu".
+        device_bytes
+            The most bytes of the GPU's memory that documents may take; by default all that is free.
+
+        Raises
+        ------
+        MissingExtraError
+            torch or Triton is not installed: ``pip install 'annvq[gpu]'``.
+        DeviceError
+            There is no such GPU, it or its driver is too old, or the index finds candidates, or scores documents, in a
+            way that is for the CPU only.
+        DeviceMemoryError
+            Even the codes of the encodings do not fit.
+        ParameterError
+            An argument is not one that is accepted.
+
+        """
+        if str(device) == "cpu":
+            if device_bytes is not None:
+                raise ParameterError(f"device_bytes={device_bytes!r} is for GPUs, not for device 'cpu'")
+            return self if type(self) is MultiVectorIndex else MultiVectorIndex(self.rows)
+        return importlib.import_module("annvq.multivector.device").GpuMultiVectorIndex(self.rows, device, device_bytes)
 
     def find_candidates(
         self,
@@ -271,7 +317,7 @@ class MultiVectorIndex(BaseIndex):
         """
         k = as_count("k", k, most=max(1 << 24, len(self)))
         finder, view, sets, depth = self._asked(queries, k, candidates, nprobe, filter)
-        _, found = _found(finder, view, sets, k, depth, pool.resolve(threads))
+        _, found = finder.found(view, sets, k, depth, pool.resolve(threads))
         return [view.snapshot.take_ids(rows) for rows in found]
 
     def tune(self, queries: Any, k: int = 10, recall: float = 0.95, *, threads: int | None = None) -> TuneReport:
@@ -310,10 +356,9 @@ class MultiVectorIndex(BaseIndex):
         if len(sets) == 0 or len(self) <= k:
             raise ParameterError(f"tuning needs queries and more than k documents, got {len(sets)} and {len(self)}")
         view, workers = now.view, pool.resolve(threads)
-        every = Finder(now.trained, finder.encoder, "all")
-        prepared = [finder.tokens.prepare(one) for one in sets]
+        every, prepared = finder.of_all(), finder.prepare(sets)
         whole = every.find(view, sets, prepared, SearchParams(1, 1), k, workers)
-        _, truth = _rescored(finder, view.snapshot, prepared, whole, k, workers, narrow=False)
+        _, truth = finder.rescored(view.snapshot, prepared, whole, k, workers, narrow=False)
         most = min(_MOST_CANDIDATES, len(self))
         measured, probes = [], [1]
         if finder.by in ("encoding", "centroids"):
@@ -493,70 +538,12 @@ def _queries(finder: Finder, queries: Any) -> Ragged:
     return Ragged.of(queries, dim=finder.tokens.dim, name="queries").without_empty("queries").floats()
 
 
-def _found(
-    finder: Finder, view: View, sets: Ragged, k: int, depth: SearchParams, threads: int
-) -> tuple[list[Prepared], list[np.ndarray]]:
-    """Return the queries prepared for scoring, and the rows of their candidates, at least ``k``."""
-    allowed = view.snapshot.searchable_count
-    prepared = [finder.tokens.prepare(one) for one in sets]
-    if allowed == 0 or len(sets) == 0:
-        return prepared, [np.empty(0, np.int64)] * len(sets)
-    least, depth = min(k, allowed), replace(depth, rerank=max(depth.rerank, k))
-    return prepared, finder.find(view, sets, prepared, depth, least, threads)
-
-
-def _search(
-    finder: Finder, view: View, sets: Ragged, k: int, depth: SearchParams, threads: int
-) -> tuple[np.ndarray, np.ndarray]:
-    prepared, found = _found(finder, view, sets, k, depth, threads)
-    narrow = finder.by != "all" and finder.tokens.spec.kind == "pq"
-    return _rescored(finder, view.snapshot, prepared, found, k, threads, narrow=narrow)
-
-
-def _rescored(
-    finder: Finder,
-    snapshot: Snapshot,
-    prepared: list[Prepared],
-    found: list[np.ndarray],
-    k: int,
-    threads: int,
-    *,
-    narrow: bool,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the best k of every query's candidates, ties by id; missing places hold the score -inf and the row -1.
-
-    ``narrow`` says whether centroids alone first choose half of the candidates.
-    """
-    best = np.full((len(found), k), -np.inf, np.float32)
-    best_rows = np.full((len(found), k), -1, np.int64)
-
-    def ranked(score: Score, q: int, rows: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-        scores = np.empty(len(rows), np.float32)
-        for segment in snapshot.segments:
-            inside = np.flatnonzero((rows >= segment.base) & (rows < segment.base + segment.n))
-            if len(inside):
-                scores[inside] = score(prepared[q], segment.arrays, rows[inside] - segment.base)
-        order = np.lexsort((snapshot.keys[rows], -scores))[:most]
-        return scores[order], rows[order]
-
-    def run(q: int) -> None:
-        rows = found[q]
-        least = max(_LEAST * k, len(rows) // _NARROWED)
-        if narrow and len(rows) > least:
-            _, rows = ranked(finder.tokens.score_roughly, q, rows, least)
-        scores, rows = ranked(finder.tokens.score, q, rows, k)
-        best[q, : len(rows)], best_rows[q, : len(rows)] = scores, rows
-
-    pool.run(run, range(len(found)), threads)
-    return best, best_rows
-
-
 def _measured(
     finder: Finder, view: View, depth: SearchParams, sets: Ragged, truth: np.ndarray, k: int, threads: int
 ) -> Measured:
-    _, rows = _search(finder, view, sets, k, depth, threads)
+    _, rows = finder.search(view, sets, k, depth, threads)
     some = [Ragged(one, np.array([0, len(one)])) for one in sets][:64]
-    seconds = tuning.best_of(lambda: [_search(finder, view, s, k, depth, 1) for s in some])
+    seconds = tuning.best_of(lambda: [finder.search(view, s, k, depth, 1) for s in some])
     return Measured(depth.nprobe, depth.rerank, tuning.recall_of(rows, truth), len(some) / seconds)
 
 

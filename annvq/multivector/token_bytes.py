@@ -9,6 +9,7 @@ of neighbours fit 16 bits (AVX2's multiplication of bytes).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -43,7 +44,7 @@ class Levels:
     components: int
     order: np.ndarray
     steps: np.ndarray
-    middles: np.ndarray  # as `annvq.kernels.vectors.gemm.pack` lays them out
+    middles: np.ndarray  # (width,) float32
 
     @classmethod
     def of(cls, codebook: ProductCodebook) -> Levels:
@@ -61,9 +62,18 @@ class Levels:
             return np.ascontiguousarray(values.reshape(groups, 4, -1, dsub).transpose(0, 3, 1, 2)).reshape(-1)
 
         order = np.arange(4 * groups * dsub).reshape(-1, 1, dsub)
-        return cls(
-            readonly(arranged(levels)), dsub, arranged(order), arranged(steps), gemm.pack(arranged(middles)[None])
-        )
+        return cls(readonly(arranged(levels)), dsub, arranged(order), arranged(steps), arranged(middles))
+
+    @cached_property
+    def panels(self) -> np.ndarray:
+        """The middles as `annvq.kernels.vectors.gemm.pack` lays them out."""
+        return gemm.pack(self.middles[None])
+
+    @property
+    def by_entry(self) -> np.ndarray:
+        """The levels as (M padded to a multiple of 4, 16, components) uint8."""
+        by_group = self.levels.reshape(-1, self.components, 4, 16)
+        return by_group.transpose(0, 2, 3, 1).reshape(-1, 16, self.components)
 
     def query(self, vectors: np.ndarray) -> QueryBytes:
         """Return a query's vectors (t, d) float32 as bytes."""
@@ -72,7 +82,7 @@ class Levels:
         padded = np.zeros((count, width), np.float32)
         padded[:, : vectors.shape[1]] = vectors
         rows[:count] = padded[:, self.order]
-        biases = gemm.products(rows, self.middles, 1)[:, 0]
+        biases = gemm.products(rows, self.panels, 1)[:, 0]
         scaled = rows * self.steps
         scales = np.abs(scaled).max(axis=1) / np.float32(_MOST)
         values = np.rint(scaled / np.maximum(scales, _LEAST)[:, None]).astype(np.int8)

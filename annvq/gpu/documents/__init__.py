@@ -1,0 +1,1 @@
+"""Documents of several vectors on a device: their encodings, and Chamfer similarity."""
