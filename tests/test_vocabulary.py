@@ -314,7 +314,7 @@ SAME = {
         "train", "warmup", "write",
     },
     "of a kind of recipe": {"names"},
-    "on the CPU, and on a GPU": {"range_search"},
+    "on the CPU, and on a GPU": {"encode_aware", "range_search"},
     "of tensors, and of arrays at inference": {"gathered", "nearest"},
     "a door, and the module behind it": {
         "frozen", "open_version", "read_ann_dataset", "read_ground_truth", "read_queries", "write_ground_truth",
