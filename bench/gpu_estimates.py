@@ -80,10 +80,35 @@ def estimates(gpu):
         yield _row(kernel, needs, f"{digits:,g} billion {unit} per second")
 
 
+def builds(gpu):
+    """Return the rows of the table of what the kernels of builds and of documents could reach."""
+    columns, numbers = 20 * (5 + 16), 20 * 2**5 * 16  # of `muvera`'s encoder
+    for kernel, needs, unit, reached in (
+        ("`propose_labels`, 4,096 centroids", f"{4 * DIM:,} operations on int8 tensor cores per centroid", "vectors",
+         gpu.bytes / (4 * DIM * 4096)),
+        ("`sum_clusters`", f"{4 * DIM:,} bytes", "vectors", gpu.memory / (4 * DIM)),
+        ("`label_points`, 256 entries", f"{2 * 256 * DIM:,} operations on floats", "vectors",
+         gpu.floats / (2 * 256 * DIM)),
+        ("`encode_rabitq`, 2 to 8 bits", f"{18 * 8 * DIM:,} operations on floats", "vectors",
+         gpu.floats / (18 * 8 * DIM)),
+        ("`multiply_in_order`, encodings of 128 dimensions", f"{2 * 128 * columns:,} operations on floats",
+         "vectors of documents", gpu.floats / (2 * 128 * columns)),
+        ("`sum_cells`, `muvera`", f"{4 * numbers:,} bytes of an encoding, written once", "documents",
+         gpu.memory / (4 * numbers)),
+        ("`score_documents`, 128 dimensions", "256 operations on floats", "pairs of vectors", gpu.floats / 256),
+        ("`score_coded_documents`, 128 dimensions", "256 operations on int8 tensor cores", "pairs of vectors",
+         gpu.bytes / 256),
+    ):  # fmt: skip
+        digits = float(f"{reached / 1e6:.3g}")
+        yield _row(kernel, needs, f"{digits:,g} million {unit} per second")
+
+
 def show():
-    """Print both tables as Markdown."""
+    """Print the tables as Markdown."""
     gigabytes = [f"{part} in {size} GB" for size in _GIGABYTES for part in ("codes", "all")]
     print(_row("recipe", "bytes per row: codes and order", "with the refine store", *gigabytes))
     print("|---" * 7 + "|", *sizes(), sep="\n", end="\n\n")
     print(_row("kernel", "needs, for one row and one query", "so that, at most"))
-    print("|---" * 3 + "|", *estimates(Gpu()), sep="\n")
+    print("|---" * 3 + "|", *estimates(Gpu()), sep="\n", end="\n\n")
+    print(_row("kernel", "needs, for one vector, document or pair", "so that, at most"))
+    print("|---" * 3 + "|", *builds(Gpu()), sep="\n")
