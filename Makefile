@@ -28,7 +28,8 @@ LOWEST ?= .venv-lowest
 LOWEST_READY := $(LOWEST)/.ready
 LAUNCHES := $(abspath $(VENV))/gpu-launches
 # What has no dependency but those of `pip install annvq`.
-CORE := tests/contract tests/io tests/storage tests/index/test_attributes.py tests/index/test_filters.py \
+CORE := tests/contract tests/io $(filter-out %/test_kills.py %/test_other_systems.py,$(wildcard tests/storage/test_*.py)) \
+	tests/index/test_attributes.py tests/index/test_filters.py \
 	tests/index/test_changing_indexes.py tests/cli/test_build_and_search.py tests/test_vectors.py
 MULTIVECTOR := $(foreach r,flat muvera muvera-4bit centroid-interaction chamfer-exact $(wildcard bench/encodings/*.toml),\
 	--recipe $(r))

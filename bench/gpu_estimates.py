@@ -87,7 +87,7 @@ def builds(gpu):
         ("`propose_labels`, 4,096 centroids", f"{4 * DIM:,} operations on int8 tensor cores per centroid", "vectors",
          gpu.bytes / (4 * DIM * 4096)),
         ("`sum_clusters`", f"{4 * DIM:,} bytes", "vectors", gpu.memory / (4 * DIM)),
-        ("`label_points`, 256 entries", f"{2 * 256 * DIM:,} operations on floats", "vectors",
+        ("`label_sub_vectors`, 256 entries", f"{2 * 256 * DIM:,} operations on floats", "vectors",
          gpu.floats / (2 * 256 * DIM)),
         ("`encode_rabitq`, 2 to 8 bits", f"{18 * 8 * DIM:,} operations on floats", "vectors",
          gpu.floats / (18 * 8 * DIM)),
@@ -99,8 +99,8 @@ def builds(gpu):
         ("`score_coded_documents`, 128 dimensions", "256 operations on int8 tensor cores", "pairs of vectors",
          gpu.bytes / 256),
     ):  # fmt: skip
-        digits = float(f"{reached / 1e6:.3g}")
-        yield _row(kernel, needs, f"{digits:,g} million {unit} per second")
+        digits = int(float(f"{reached / 1e6:.3g}"))
+        yield _row(kernel, needs, f"{digits:,} million {unit} per second")
 
 
 def show():

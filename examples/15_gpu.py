@@ -15,7 +15,7 @@ queries = (centres[rng.integers(0, 200, 2_000)] + rng.normal(size=(2_000, 64))).
 index = annvq.build(vectors, recipe="balanced", metric="l2")
 hits = index.search(queries, k=10)
 try:
-    there = index.to("cuda")
+    there = annvq.build(vectors, recipe="balanced", metric="l2", device="cuda")  # or index.to("cuda")
 except (DeviceError, MissingExtraError) as error:
     print(f"no GPU: {error}")
 else:

@@ -63,7 +63,7 @@ class Accelerator(Protocol):
 _NAMED: ContextVar[Accelerator | None] = ContextVar("accelerator", default=None)
 
 
-def named() -> Accelerator | None:
+def in_place_of_cpu() -> Accelerator | None:
     """Return what was named to do the work, or None for the CPU."""
     return _NAMED.get()
 
@@ -71,7 +71,7 @@ def named() -> Accelerator | None:
 @contextmanager
 def accelerated_by(accelerator: Accelerator | None) -> Iterator[None]:
     """Name what does the work as long as the context lasts, in this thread; None changes nothing."""
-    token = _NAMED.set(named() if accelerator is None else accelerator)
+    token = _NAMED.set(in_place_of_cpu() if accelerator is None else accelerator)
     try:
         yield
     finally:
@@ -80,5 +80,5 @@ def accelerated_by(accelerator: Accelerator | None) -> Iterator[None]:
 
 def nearest_lists(rows: np.ndarray, sites: ByteSites, threads: int) -> np.ndarray:
     """Return the nearest centroid of every row (n, d) float32, (n,) int32."""
-    accelerator = named()
+    accelerator = in_place_of_cpu()
     return labels_of(rows, sites, threads) if accelerator is None else accelerator.points(rows).labels(sites)

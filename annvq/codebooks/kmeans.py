@@ -11,7 +11,7 @@ import numpy as np
 
 from annvq.arguments import as_choice, as_count, as_flag, as_function, as_weight
 from annvq.arrays import offsets_of
-from annvq.codebooks.accelerator import Points, named
+from annvq.codebooks.accelerator import Points, in_place_of_cpu
 from annvq.codebooks.arrays import (
     LONGEST,
     TRAINED_ON,
@@ -227,7 +227,7 @@ class _Run:
     @cached_property
     def there(self) -> Points | None:
         """The rows where another device does the work, or None."""
-        accelerator = named()
+        accelerator = in_place_of_cpu()
         return None if accelerator is None else accelerator.points(self.rows)
 
     def improve(self, centroids: np.ndarray, niter: int, progress: Callable[[int], object] | None = None) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from annvq.arguments import as_count, as_flag, as_number
 from annvq.codebooks import anisotropic
-from annvq.codebooks.accelerator import named
+from annvq.codebooks.accelerator import in_place_of_cpu
 from annvq.codebooks.arrays import (
     TRAINED_ON,
     as_codes,
@@ -323,7 +323,7 @@ def start_codebooks(rows: np.ndarray, M: int, ksub: int, rng: np.random.Generato
 
 def train_codebooks(rows: np.ndarray, start: np.ndarray, niter: int, threads: int) -> np.ndarray:
     """Return codebooks (M, ksub, dsub) after Lloyd's iterations on rows (n, d) from ``start``."""
-    accelerator = named()
+    accelerator = in_place_of_cpu()
     if accelerator is not None:
         return accelerator.learned_codebooks(rows, start, niter)
     M, _, dsub = start.shape

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from annvq.arguments import as_count, as_flag, as_function, as_number
-from annvq.codebooks.accelerator import named
+from annvq.codebooks.accelerator import in_place_of_cpu
 from annvq.codebooks.arrays import (
     as_niter,
     as_rows,
@@ -231,7 +231,7 @@ class Rotation:
         vectors nor on the number of threads.
         """
         rows, count = as_rows(vectors, self.dim), workers(threads)
-        accelerator = named()
+        accelerator = in_place_of_cpu()
         if accelerator is not None:
             return finite(accelerator.products(rows, self.matrix), "rotated vectors")
         return finite(gemm.products(rows, self.panels, self.dim_out, threads=count), "rotated vectors")
@@ -286,7 +286,7 @@ class ByteRotation:
 
         A vector's rotation depends neither on the other vectors nor on the number of threads.
         """
-        accelerator = named()
+        accelerator = in_place_of_cpu()
         if accelerator is not None:
             return accelerator.products_of_bytes(vectors, self.mean, self.matrix, self.width)
         rotated = np.empty((len(vectors), self.width), np.float32)
@@ -310,7 +310,7 @@ def _random(d_out: int, d: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _apply(rows: np.ndarray, matrix: np.ndarray, threads: int) -> np.ndarray:
-    accelerator = named()
+    accelerator = in_place_of_cpu()
     if accelerator is not None:
         return accelerator.products(rows, matrix)
     return gemm.products(rows, gemm.pack(matrix), len(matrix), threads=threads)

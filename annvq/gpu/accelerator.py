@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from annvq.gpu.codes.kinds import check_recipe
+from annvq.gpu.codes.kinds import refuse_graphs
 from annvq.gpu.device import resolve
 from annvq.gpu.documents.encodings import encoder_on
 from annvq.gpu.encoding import ResidentEncoder
@@ -69,7 +69,7 @@ class GpuAccelerator:
 
     def check(self, recipe: Recipe) -> None:
         """Raise DeviceError if an index of a recipe cannot be moved to a device."""
-        check_recipe(recipe)
+        refuse_graphs(recipe)
 
     def _by_parts(self, rows: np.ndarray, width: int, multiply: Any) -> np.ndarray:
         out = np.empty((len(rows), width), np.float32)

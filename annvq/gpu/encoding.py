@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from annvq.codebooks.rotation import ByteRotation
-from annvq.gpu.codes.kinds import check_recipe
+from annvq.gpu.codes.kinds import refuse_graphs
 from annvq.gpu.encoders.local_rows import LocalRowEncoder
 from annvq.gpu.encoders.rabitq import RaBitQEncoder
 from annvq.gpu.encoders.rows import BitEncoder, RowEncoder
@@ -32,7 +32,7 @@ class ResidentEncoder:
     """Encodes vectors on a device with the learned parts of an index (DeviceError for codes of graphs)."""
 
     def __init__(self, trained: Trained, device: torch.device) -> None:
-        check_recipe(trained.recipe)
+        refuse_graphs(trained.recipe)
         self.trained, self._device = trained, device
         rotation, center = trained.rotation, trained.center
         self._matrix = self._in_bytes = None

@@ -10,7 +10,7 @@ import numpy as np
 
 from annvq import vectors as door
 from annvq.arguments import as_choice, as_count, as_path
-from annvq.codebooks.accelerator import Accelerator, accelerated_by, named
+from annvq.codebooks.accelerator import Accelerator, accelerated_by, in_place_of_cpu
 from annvq.errors import NonFiniteError, ParameterError, RecipeError, ShapeError, ZeroVectorError
 from annvq.index import recipe as recipes
 from annvq.index.index import Index
@@ -219,7 +219,7 @@ def accelerator_of(device: Any) -> Accelerator | None:
 
 def _check_device(recipe: Recipe) -> None:
     """Raise DeviceError, before anything is learned, if the device that builds cannot hold such an index."""
-    accelerator = named()
+    accelerator = in_place_of_cpu()
     if accelerator is not None:
         accelerator.check(recipe)
 

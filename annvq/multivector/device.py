@@ -11,7 +11,7 @@ import numpy as np
 from annvq.arguments import as_count
 from annvq.codebooks import ProductCodebook, RaBitQCodebook
 from annvq.errors import DeviceError, DeviceMemoryError, StateError
-from annvq.gpu.codes.kinds import check_recipe
+from annvq.gpu.codes.kinds import refuse_graphs
 from annvq.gpu.device import resolve
 from annvq.gpu.documents import tokens as there
 from annvq.gpu.documents.encodings import encoder_on
@@ -188,7 +188,7 @@ class GpuMultiVectorIndex(MultiVectorIndex):
 
 def _check(finder: Finder) -> None:
     """Raise DeviceError if documents are searched in a way that no device knows."""
-    check_recipe(finder.trained.recipe)
+    refuse_graphs(finder.trained.recipe)
     name = finder.trained.recipe.name
     if finder.by not in _WAYS:
         raise DeviceError(

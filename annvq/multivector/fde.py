@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from annvq.arguments import as_count, as_threads
-from annvq.codebooks.accelerator import named
+from annvq.codebooks.accelerator import in_place_of_cpu
 from annvq.errors import NonFiniteError, ParameterError
 from annvq.kernels import threads as pool
 from annvq.kernels.documents import fde
@@ -161,7 +161,7 @@ class FixedDimensionalEncoder:
 
     def _encode(self, sets: Ragged, of_documents: bool, dtype: Any, threads: int | None) -> np.ndarray:
         wanted, workers = _as_float(dtype), pool.resolve(as_threads(threads))
-        accelerator = named()
+        accelerator = in_place_of_cpu()
         if accelerator is not None:
             made = accelerator.encodings(self, sets.floats().vectors, sets.offsets, of_documents)
             return _as_halves(made) if wanted == np.float16 else made

@@ -45,7 +45,7 @@ def same_model(monkeypatch):
     monkeypatch.setattr(embeddings, "load_model", lambda name: loaded.setdefault(name, load(name)))
 
 
-@pytest.mark.parametrize("method", ["distill-vq", "jpq"])
+@pytest.mark.parametrize("method", ["distill-vq", pytest.param("jpq", marks=pytest.mark.slow)])
 def test_train_leaves_an_index_and_goes_on(annvq_command, folder, tmp_path, method):
     out = tmp_path / "out"
     arguments = (
@@ -104,6 +104,7 @@ def test_the_test_split_is_not_learned_from(annvq_command, folder, tmp_path):
     assert "learn from another" in err
 
 
+@pytest.mark.slow  # tests/learn/test_text_encoder.py trains both sides, too
 def test_both_sides_encoders_are_trained_and_kept(annvq_command, folder, tmp_path):
     out = tmp_path / "out"
     arguments = ("--model", weights.get_model_path(), "-o", out, "--recipe", "PQ16x4", "--steps", 2, "--batch", 8)

@@ -75,7 +75,7 @@ def main():
     cases = [(launch, architecture) for launch in launches for architecture in ARCHITECTURES[1:2]]
     firsts = {tuple(json.loads(launch)[:2]): launch for launch in launches}.values()
     cases += [(launch, architecture) for launch in firsts for architecture in (ARCHITECTURES[0], ARCHITECTURES[2])]
-    with ProcessPoolExecutor(2) as pool:
+    with ProcessPoolExecutor(3) as pool:
         waiting = [(case, pool.submit(compiled, *case)) for case in cases]
         for (launch, architecture), result in waiting:
             try:

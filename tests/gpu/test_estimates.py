@@ -21,5 +21,5 @@ def test_tables_of_the_page_are_those_that_are_printed(gpu_estimates, capsys):
     gpu_estimates.show()
     printed = [line for line in capsys.readouterr().out.splitlines() if line]
     page = (ROOT / "docs/howto/gpu.md").read_text().splitlines()
-    assert len(printed) == 4 + len(gpu_estimates._SIZED) + 8
+    assert len(printed) == 6 + len(gpu_estimates._SIZED) + 8 + 8
     assert [line for line in printed if line not in page] == []

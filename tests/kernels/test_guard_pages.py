@@ -29,7 +29,7 @@ def run(*command):
     return subprocess.run([sys.executable, *command], env=found, capture_output=True, text=True, timeout=900)
 
 
-@pytest.mark.parametrize("side", ["behind", "before"])
+@pytest.mark.parametrize("side", ["behind", pytest.param("before", marks=pytest.mark.slow)])
 def test_a_byte_too_far_ends_a_process(side):
     ended = run("-c", TOO_FAR, side)
     assert (ended.stdout, ended.returncode) == ("so far\n", -signal.SIGSEGV), ended.stderr

@@ -47,7 +47,7 @@ def with_numbas_functions(n):
     return made.sum() + max(n, 2) + np.array([3.0, float(n)]).min()
 
 
-@pytest.mark.parametrize("first", ["kernel", "njit"])
+@pytest.mark.parametrize("first", ["kernel", pytest.param("njit", marks=pytest.mark.slow)])
 def test_numbas_own_functions_serve_kernels_and_others(first):
     # What a kernel takes of Numba has no machine code of its own; whoever else asks for it gets a working one.
     ours = kernel(with_numbas_functions)

@@ -153,6 +153,7 @@ def test_wrong_settings_are_refused_at_once(given):
         JPQ(**given)
 
 
+@pytest.mark.slow
 def test_clustering_holds_codes_to_the_documents(problem):
     documents, queries, pairs = problem
     rates = {"codebook": 2e-3, "adapter": 2e-3}

@@ -64,7 +64,7 @@ def learned(rank, how, folder, port):
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("how", STARTS)
+@pytest.mark.parametrize("how", [STARTS[0], pytest.param(STARTS[1], marks=pytest.mark.slow)])
 def test_the_first_process_writes_and_all_return_the_same(how, tmp_path):
     if not torch.distributed.is_available():
         pytest.skip("torch without distributed")

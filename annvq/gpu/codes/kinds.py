@@ -28,7 +28,7 @@ _CODES: dict[type, Any] = {
 _REFINES: dict[type, Any] = {RowStore: ResidentRows, LocalRowStore: ResidentLocalRows}
 
 
-def check_recipe(recipe: Recipe) -> None:
+def refuse_graphs(recipe: Recipe) -> None:
     """Raise DeviceError if a recipe's codes are searched on the CPU only."""
     kind = KINDS[recipe.codebook.kind]
     if kind.is_graph:
@@ -39,8 +39,8 @@ def check_recipe(recipe: Recipe) -> None:
 
 
 def codes_on(trained: Trained, device: torch.device) -> ResidentCodes:
-    """Return how an index's codes lie on a device (DeviceError as for `check_recipe`)."""
-    check_recipe(trained.recipe)
+    """Return how an index's codes lie on a device (DeviceError as for `refuse_graphs`)."""
+    refuse_graphs(trained.recipe)
     return _CODES[type(trained.codes)](trained.codes, device)
 
 

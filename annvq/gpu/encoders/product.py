@@ -8,7 +8,7 @@ import torch
 from annvq.codebooks import ProductCodebook
 from annvq.codebooks.anisotropic import ROUNDS
 from annvq.gpu.kernels.encode_aware import encode_aware, scale_to_unit
-from annvq.gpu.kernels.label_points import label_points
+from annvq.gpu.kernels.label_sub_vectors import label_sub_vectors
 from annvq.gpu.kernels.shape_noise import divide_by_lengths, shape_noise
 from annvq.gpu.launch import launch
 from annvq.gpu.training.subspaces import ENTRIES, ROWS
@@ -40,7 +40,7 @@ class ProductEncoder:
             self._fill_small(points, directions, codes)
             return codes.T.contiguous()
         launch(
-            label_points, (programs, M), points, n, dsub, self._spaces, self._entries, self._bias, ksub, codes,
+            label_sub_vectors, (programs, M), points, n, dsub, self._spaces, self._entries, self._bias, ksub, codes,
             points, self._spaces, TRAINING=False, ROWS=ROWS, ENTRIES=ENTRIES,
         )  # fmt: skip
         if self._eta is not None:

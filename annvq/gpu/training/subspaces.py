@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from annvq.gpu.kernels.label_points import label_points
+from annvq.gpu.kernels.label_sub_vectors import label_sub_vectors
 from annvq.gpu.kernels.sum_clusters import sum_points
 from annvq.gpu.launch import launch
 from annvq.gpu.upload import uploaded
@@ -72,7 +72,7 @@ class _SubSpaces:
             squares += self.codebooks[:, :, i].double().square()
         changed = torch.zeros(M, dtype=torch.int32, device=self.points.device)
         launch(
-            label_points, (-(-n // ROWS), len(spaces)), self.points, n, dsub, spaces, self.codebooks,
+            label_sub_vectors, (-(-n // ROWS), len(spaces)), self.points, n, dsub, spaces, self.codebooks,
             (-0.5 * squares).float(), ksub, self.labels, self.errors, changed,
             TRAINING=True, ROWS=ROWS, ENTRIES=ENTRIES,
         )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from annvq.arrays import frozen, offsets_of
-from annvq.codebooks.accelerator import named
+from annvq.codebooks.accelerator import in_place_of_cpu
 from annvq.index.rows.extension import ExtensionRows
 from annvq.index.rows.ids import IdColumn
 from annvq.index.rows.segment import Segment
@@ -93,7 +93,7 @@ class SegmentWriter:
 
     def add(self, vectors: np.ndarray, beside: ExtensionRows | None = None) -> None:
         """Encode a batch of vectors (n, d) float32; ``beside`` is what the extension keeps of the same rows."""
-        accelerator, extension = named(), self.trained.extension
+        accelerator, extension = in_place_of_cpu(), self.trained.extension
         if accelerator is not None or extension is not None:
             if accelerator is not None:
                 labels, arrays = accelerator.encode(self.trained, vectors)

@@ -7,7 +7,7 @@ import triton.language as tl
 
 
 @triton.jit
-def label_points(
+def label_sub_vectors(
     points, n, dsub, spaces, codebooks, bias, ksub, labels, errors, changed, TRAINING: tl.constexpr,
     ROWS: tl.constexpr, ENTRIES: tl.constexpr,
 ):  # fmt: skip
