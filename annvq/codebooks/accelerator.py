@@ -6,7 +6,7 @@ Nothing but speed may depend on it: centroids, codebooks and codes are the same 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -30,6 +30,10 @@ class Points(Protocol):
 
 class Accelerator(Protocol):
     """The parts of training and encoding that take long."""
+
+    def working(self) -> AbstractContextManager[None]:
+        """Return a context for all of its work, in which errors of the device become annvq's."""
+        ...
 
     def points(self, rows: np.ndarray) -> Points:
         """Return the vectors (n, d) float32 that k-means learns from."""
@@ -71,9 +75,13 @@ def in_place_of_cpu() -> Accelerator | None:
 @contextmanager
 def accelerated_by(accelerator: Accelerator | None) -> Iterator[None]:
     """Name what does the work as long as the context lasts, in this thread; None changes nothing."""
-    token = _NAMED.set(in_place_of_cpu() if accelerator is None else accelerator)
-    try:
+    if accelerator is None:
         yield
+        return
+    token = _NAMED.set(accelerator)
+    try:
+        with accelerator.working():
+            yield
     finally:
         _NAMED.reset(token)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from annvq.gpu.codes.kinds import refuse_graphs
 from annvq.gpu.device import resolve
 from annvq.gpu.documents.encodings import encoder_on
 from annvq.gpu.encoding import ResidentEncoder
+from annvq.gpu.memory import enough_memory
 from annvq.gpu.trained import in_bytes, multiplied, multiplied_in_bytes
 from annvq.gpu.training.points import PointsThere
 from annvq.gpu.training.subspaces import learned_codebooks
@@ -28,6 +30,10 @@ class GpuAccelerator:
     def __init__(self, device: Any) -> None:
         self._device: torch.device = resolve(device)
         self._encoder: ResidentEncoder | None = None
+
+    def working(self) -> AbstractContextManager[None]:
+        """Return a context in which memory that runs out is a DeviceMemoryError."""
+        return enough_memory(self._device, "an index was built there")
 
     def points(self, rows: np.ndarray) -> PointsThere:
         """Return the vectors (n, d) float32 that k-means learns from."""

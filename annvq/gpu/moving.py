@@ -9,6 +9,7 @@ from annvq.errors import DeviceError, DeviceMemoryError
 from annvq.gpu.codes.kind import ResidentCodes, ResidentSegment
 from annvq.gpu.codes.kinds import codes_on, refine_on
 from annvq.gpu.kernels.order import MOST_ROWS
+from annvq.gpu.memory import enough_memory, free_bytes
 from annvq.gpu.resident import Resident
 from annvq.gpu.shares import check_sharing, share_of
 from annvq.gpu.trained import ResidentTrained
@@ -21,7 +22,6 @@ _REFINED = "refine"  # the section of a refine store
 _ORDER_BYTES = 8  # per row: the rank of its key, and the row of each rank
 _WORK_SHARE = 0.25  # of the memory that is left for pools and tables, at most
 _MOST_WORK = 1 << 31
-_INTERPRETED = 1 << 34  # bytes that the interpreter's "device" has
 
 
 class Kept:
@@ -83,7 +83,7 @@ def moved(
     on_host, left = _placed(trained, sum(host.n for host in hosts), codes, device, budget, kept)
     if kept is not None:
         kept.release(hosts, on_host)
-    try:
+    with enough_memory(device, "the index was moved there"):
         if kept is not None and kept.snapshot is snapshot:
             ranks, row_of_rank = kept.ranks, kept.row_of_rank
         else:
@@ -98,8 +98,6 @@ def moved(
             offsets = uploaded(host.offsets, device)
             allow = uploaded(host.allow, device) if len(host.allow) else None
             segments.append(ResidentSegment(host, offsets, ranks[host.base : host.base + host.n], allow, sections))
-    except torch.cuda.OutOfMemoryError as error:
-        raise DeviceMemoryError(f"{device}: out of memory while the index was moved there: {error}") from error
     work = int(min(_MOST_WORK, max(1 << 26, _WORK_SHARE * left)))
     return Resident(
         trained, snapshot, device, learned, codes, refine, segments, ranks, row_of_rank, work, on_host, share
@@ -134,11 +132,6 @@ def _placed(
         )
     on_host = coded + refined > most
     return on_host, most - coded - (0 if on_host else refined)
-
-
-def free_bytes(device: torch.device) -> int:
-    """Return how many bytes of a device's memory are free."""
-    return _INTERPRETED if device.type == "cpu" else torch.cuda.mem_get_info(device)[0]
 
 
 def _order(snapshot: Snapshot, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

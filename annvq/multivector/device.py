@@ -15,9 +15,11 @@ from annvq.gpu.codes.kinds import refuse_graphs
 from annvq.gpu.device import resolve
 from annvq.gpu.documents import tokens as there
 from annvq.gpu.documents.encodings import encoder_on
+from annvq.gpu.documents.rabitq_tokens import RaBitQTokens
 from annvq.gpu.documents.resident import ResidentDocuments
 from annvq.gpu.documents.tokens import LevelsThere, ResidentTokens
-from annvq.gpu.moving import Kept, free_bytes, moved
+from annvq.gpu.memory import enough_memory, free_bytes
+from annvq.gpu.moving import Kept, moved
 from annvq.gpu.resident import Resident
 from annvq.index.rows.segment import Segment
 from annvq.index.rows.snapshot import Snapshot
@@ -29,7 +31,7 @@ from annvq.kernels.scan import scan4
 from annvq.multivector.candidates import Finder, narrowed_to
 from annvq.multivector.index import MultiVectorIndex
 from annvq.multivector.ragged import Ragged, concatenated
-from annvq.multivector.tokens import CODES, LABELS, OFFSETS, ROWS, Prepared, TokenStore
+from annvq.multivector.tokens import CODES, LABELS, OFFSETS, RABITQ, ROWS, Prepared, TokenStore
 
 _WAYS = ("encoding", "all")  # in which candidates can be found on a device
 
@@ -49,13 +51,14 @@ class GpuFinder(Finder):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return scores and rows of the best k documents of every query; nothing goes to the host in between."""
         documents = self._documents
-        asked = documents.asked(queries.vectors, queries.offsets)
-        if self.by == "all":
-            return documents.best(asked, documents.every(view.snapshot), k, None)
-        wanted = min(max(depth.rerank, k), view.snapshot.searchable_count)
-        places = documents.by_encodings(view, asked, queries.offsets, wanted, replace(depth, rerank=wanted))
-        left = narrowed_to(k, wanted) if self.tokens.spec.kind == "pq" else None
-        return documents.best(asked, places, k, left)
+        with enough_memory(documents.rows.device, f"{len(queries):,} queries were searched at once"):
+            asked = documents.asked(queries.vectors, queries.offsets)
+            if self.by == "all":
+                return documents.best(asked, documents.every(view.snapshot), k, None)
+            wanted = min(max(depth.rerank, k), view.snapshot.searchable_count)
+            places = documents.by_encodings(view, asked, queries.offsets, wanted, replace(depth, rerank=wanted))
+            left = narrowed_to(k, wanted) if self.tokens.spec.kind == "pq" else None
+            return documents.best(asked, places, k, left)
 
     def find(
         self, view: View, queries: Ragged, prepared: list[Prepared], depth: SearchParams, least: int, threads: int
@@ -167,6 +170,8 @@ class GpuMultiVectorIndex(MultiVectorIndex):
         try:
             rows, on_host = self._encodings(now, budget - size, kept), False
         except DeviceMemoryError:
+            if isinstance(finder.tokens.codebook, RaBitQCodebook):  # whose codes no kernel reads from the host
+                raise
             rows, on_host = self._encodings(now, budget, kept), True
         is_same = held is not None and held.rows.trained is now.trained
         tokens = held.tokens if held is not None and is_same else _tokens(finder.tokens, self._device)
@@ -174,10 +179,11 @@ class GpuMultiVectorIndex(MultiVectorIndex):
         own: dict[int, Any] = {}
         if held is not None and is_same and held.on_host == on_host:
             own = {id(one.host.ids): made for one, made in zip(held.rows.segments, held.sections, strict=True)}
-        sections = [
-            own.get(id(segment.ids)) or tokens.upload(_unpacked(finder.tokens, segment), on_host=on_host)
-            for segment in segments
-        ]
+        with enough_memory(self._device, "documents were moved there"):
+            sections = [
+                own.get(id(segment.ids)) or tokens.upload(_unpacked(finder.tokens, segment), on_host=on_host)
+                for segment in segments
+            ]
         return ResidentDocuments(rows, encoder, tokens, sections, on_host)
 
     def _encodings(self, now: Version, budget: int, kept: Kept | None) -> Resident:
@@ -189,25 +195,21 @@ class GpuMultiVectorIndex(MultiVectorIndex):
 def _check(finder: Finder) -> None:
     """Raise DeviceError if documents are searched in a way that no device knows."""
     refuse_graphs(finder.trained.recipe)
-    name = finder.trained.recipe.name
     if finder.by not in _WAYS:
         raise DeviceError(
-            f"recipe {name!r}: candidates by {finder.by} are found on the CPU only; "
+            f"recipe {finder.trained.recipe.name!r}: candidates by {finder.by} are found on the CPU only; "
             "recipes of encodings, such as 'muvera', and 'chamfer-exact' can be moved to a GPU"
         )
-    if isinstance(finder.tokens.codebook, RaBitQCodebook):
-        raise DeviceError(
-            f"recipe {name!r}: documents' vectors of kind 'rabitq' are scored on the CPU only; "
-            "those of kinds 'fp32', 'fp16', 'sq8' and 'pq' can be moved to a GPU"
-        )
 
 
-def _tokens(store: TokenStore, device: Any) -> ResidentTokens:
+def _tokens(store: TokenStore, device: Any) -> ResidentTokens | RaBitQTokens:
     levels, codebook = None, store.codebook
     if isinstance(codebook, ProductCodebook):
         made = store.levels
         levels = LevelsThere(made.by_entry, made.order, made.steps, made.middles)
-    assert not isinstance(codebook, RaBitQCodebook)
+    if isinstance(codebook, RaBitQCodebook):
+        assert store.centroids is not None
+        return RaBitQTokens(codebook, store.centroids, device)
     return ResidentTokens(store.dim, codebook, store.centroids, levels, device)
 
 
@@ -215,6 +217,8 @@ def _unpacked(store: TokenStore, segment: Segment) -> dict[str, np.ndarray]:
     """Return the vectors of a segment's documents under the names of `annvq.gpu.documents.tokens`."""
     arrays = segment.arrays
     offsets = arrays[OFFSETS]
+    if isinstance(store.codebook, RaBitQCodebook):
+        return {there.OFFSETS: offsets, **{name: arrays[f"tokens.{name}"] for name in RABITQ}}
     if not isinstance(store.codebook, ProductCodebook):
         return {there.OFFSETS: offsets, there.ROWS: arrays[ROWS]}
     total = int(offsets[-1])

@@ -35,7 +35,7 @@ from annvq.multivector.token_bytes import Levels, QueryBytes
 
 OFFSETS, LABELS, ROWS = "tokens.offsets", "tokens.labels", "tokens.rows"
 CODES, OTHER_CODES = f"tokens.codes.{scan4.LAYOUT}", f"tokens.codes.{scan4.OTHER_LAYOUT}"
-_RABITQ = ("codes1", "codes_ex", "factors")
+RABITQ = ("codes1", "codes_ex", "factors")
 KINDS = {"fp32": np.float32, "fp16": np.float16, "sq8": np.uint8, "pq": None, "rabitq": None}
 _BITS = (1, 2, 4)
 _SAMPLE = 1 << 16  # vectors that codebooks learn from
@@ -195,7 +195,7 @@ class TokenStore:
             labels = np.zeros(len(vectors), np.int64)
             residuals = vectors - self.centroids
             arrays = codebook.encode_trusted(residuals, self.centroids, labels, "ip", threads=threads)
-            return TokenRows(offsets, {f"tokens.{name}": arrays[name] for name in _RABITQ})
+            return TokenRows(offsets, {f"tokens.{name}": arrays[name] for name in RABITQ})
         assert codebook is not None
         labels = assign(vectors, self.centroids, metric="l2", threads=threads)[0]
         codes = codebook.encode_trusted(vectors - self.centroids[labels], threads=threads)
@@ -225,7 +225,7 @@ class TokenStore:
             decoded = codebook.decode_trusted(rows.arrays["codes"])
             return decoded + self.centroids.take(rows.arrays[LABELS], 0, mode="clip")
         if isinstance(codebook, RaBitQCodebook):
-            arrays = {name: rows.arrays[f"tokens.{name}"] for name in _RABITQ}
+            arrays = {name: rows.arrays[f"tokens.{name}"] for name in RABITQ}
             return codebook.decode_trusted(arrays, "ip") + self.centroids
         if isinstance(codebook, ScalarCodebook):
             return codebook.decode_trusted(np.ascontiguousarray(rows.arrays[ROWS]))
@@ -324,14 +324,17 @@ class TokenStore:
         tq = len(prepared.query)
         pooled = np.tile(rows, (tq, 1))
         estimates = np.empty(pooled.shape, np.float32)
-        signs, others, factors = (arrays[f"tokens.{name}"] for name in _RABITQ)
+        signs, others, factors = (arrays[f"tokens.{name}"] for name in RABITQ)
         codes = BitCodes(signs, others, factors, np.array([0, len(signs)]), _EVERYTHING, 0)
         pools = Candidates(estimates, pooled, np.full(tq, len(rows)), np.empty(0, np.float32))
         scanbits.rescore(codes, prepared.rabitq, *prepared.center, pools)
         scores[:] = -np.inf
         filled = np.flatnonzero(np.diff(starts))
         if len(filled):
-            scores[filled] = np.maximum.reduceat(estimates, starts[filled], axis=1).sum(axis=0, dtype=np.float32)
+            total = np.zeros(len(filled), np.float32)
+            for best in np.maximum.reduceat(estimates, starts[filled], axis=1):  # a sum of one document is as of many
+                total += best
+            scores[filled] = total
 
     @cached_property
     def _affine(self) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import annvq
-from annvq.errors import DeviceError, ParameterError
+from annvq.errors import DeviceError, DeviceMemoryError, ParameterError
 from annvq.index.recipe import Recipe
 from annvq.index.recipe.spec import CodebookSpec
 
@@ -100,3 +100,16 @@ def test_what_cannot_be_built_there_says_so_before_it_is_built(device):
         annvq.build(rows, device=[])
     with pytest.raises(ParameterError, match="device: 'tpu'"):
         annvq.train(rows, device="tpu")
+
+
+def test_memory_that_runs_out_is_one_error(device, monkeypatch):
+    import torch
+
+    def full(*given):
+        raise torch.cuda.OutOfMemoryError("no more")
+
+    monkeypatch.setattr("annvq.gpu.accelerator.GpuAccelerator.points", full)
+    with pytest.raises(
+        DeviceMemoryError, match=r"out of memory while an index was built there, [0-9,]+ bytes are free"
+    ):
+        annvq.build(vectors(), "IVF3,Flat", device=device)

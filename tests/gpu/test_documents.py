@@ -115,7 +115,7 @@ def test_similarities_have_the_right_values(where):
 
 @pytest.mark.parametrize(
     ("tokens", "by"),
-    [("fp32", "encoding"), ("pq", "encoding"), ("fp32", "all"), ("fp16", "all"), ("sq8", "all"), ("pq", "all")],
+    [(kind, "all") for kind in ("fp32", "fp16", "sq8", "pq", "rabitq")] + [("fp32", "encoding"), ("pq", "encoding")],
 )
 def test_hits_are_those_of_the_cpu(device, tokens, by):
     index = MultiVectorIndex.build(sets(13), recipe(tokens, by=by))
@@ -151,6 +151,13 @@ def test_more_candidates_than_documents_filters_and_changes(device):
         there.search(QUERIES)
 
 
+def test_rabitq_codes_are_scored_in_parts_and_in_two_segments(device, monkeypatch):
+    monkeypatch.setattr("annvq.gpu.documents.rabitq_tokens._PAIRS", 40)
+    index = MultiVectorIndex.build(sets(9), recipe("rabitq"))
+    index.add(sets(4, 3))
+    assert_same(index.to(device).search(QUERIES[:2], k=5), index.search(QUERIES[:2], k=5))
+
+
 def test_tuning_measures_what_is_there(device):
     index = MultiVectorIndex.build(sets(12), recipe("fp32", bits=1))
     there = index.to(device)
@@ -174,8 +181,6 @@ def test_what_cannot_be_there_says_so(device):
     by_tokens = MultiVectorIndex.build(documents, recipe("fp32", by="tokens"))
     with pytest.raises(DeviceError, match="recipe 'tried': candidates by tokens are found on the CPU only; recipes of"):
         by_tokens.to(device)
-    with pytest.raises(DeviceError, match="documents' vectors of kind 'rabitq' are scored on the CPU only; those of"):
-        MultiVectorIndex.build(documents, recipe("rabitq")).to(device)
     index = MultiVectorIndex.build(documents, recipe("fp32"))
     with pytest.raises(ParameterError, match="device_bytes=5 is for GPUs"):
         index.to("cpu", device_bytes=5)

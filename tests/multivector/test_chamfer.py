@@ -73,6 +73,8 @@ def test_stored_vectors_are_scored_as_what_they_decode_to(spec, dim):
         want = reference.chamfer([query], kept)[0]
         tolerance = {"pq": 0.02, "rabitq": {1: 0.4, 4: 0.05, 8: 0.01}.get(spec.bits)}.get(spec.kind, 1e-5)
         np.testing.assert_allclose(got, want, atol=tolerance * len(query))
+        alone = [store.score(store.prepare(query), sections, chosen[i : i + 1])[0] for i in range(3)]
+        assert alone == got[:3].tolist()  # what a document scores does not depend on the others
     assert sections[OFFSETS][-1] == len(sets.vectors)
 
 

@@ -63,13 +63,17 @@ class ResidentRaBitQ:
 
     def upload(self, segment: Segment, held: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return bit planes by words of 32 coordinates, and factors, with neighbouring rows side by side."""
-        if held:
-            return held
-        arrays, planes = segment.arrays, self.codes.codebook.nbits * self._words
-        made = torch.empty((planes, segment.n), dtype=torch.int32, device=self.device)
-        by_words(arrays["codes1"], made[: self._words])
-        by_words(arrays["codes_ex"], made[self._words :])
-        return {_PLANES: made, _FACTORS: uploaded(arrays["factors"], self.device).T.contiguous()}
+        arrays = segment.arrays
+        return held or self.laid_out(arrays["codes1"], arrays["codes_ex"], arrays["factors"])
+
+    def laid_out(self, codes1: np.ndarray, codes_ex: np.ndarray, factors: np.ndarray) -> dict[str, torch.Tensor]:
+        """Return what `annvq.codebooks.RaBitQCodebook.encode` returned for n rows, as kernels take it."""
+        made = torch.empty(
+            (self.codes.codebook.nbits * self._words, len(codes1)), dtype=torch.int32, device=self.device
+        )
+        by_words(codes1, made[: self._words])
+        by_words(codes_ex, made[self._words :])
+        return {_PLANES: made, _FACTORS: uploaded(factors, self.device).T.contiguous()}
 
     def prepare(self, queries: torch.Tensor, probes: ResidentProbes) -> AskedRaBitQ:
         """Rotate and quantize queries (nq, d), and measure their distances to the centroids."""
@@ -140,13 +144,19 @@ class ResidentRaBitQ:
         self, prepared: AskedRaBitQ, segment: ResidentSegment, places: torch.Tensor, scores: torch.Tensor
     ) -> None:
         """Score candidates as the scan does."""
-        lists = segment.lists_of(places)
+        self.estimate(prepared, segment.sections, segment.base, places, segment.lists_of(places), scores)
+
+    def estimate(
+        self, prepared: AskedRaBitQ, sections: dict[str, torch.Tensor], base: int, places: torch.Tensor,
+        lists: torch.Tensor, scores: torch.Tensor,
+    ) -> None:  # fmt: skip
+        """Write the scores (nq, P) of rows ``places``, of these lists, that are in a segment from ``base`` on."""
         bases, distances = (torch.gather(one, 1, lists) for one in (prepared.bases, prepared.distances))
+        planes = sections[_PLANES]
         launch(
-            rescore_rabitq, programs_for(places, _RESCORED), segment.sections[_PLANES],
-            segment.sections[_FACTORS], segment.n, self._words, prepared.planes, prepared.levels, prepared.factors,
-            prepared.totals, bases, distances, places, places.shape[1], segment.base, scores,
-            BITS=self.codes.codebook.nbits, ROWS=_RESCORED,
+            rescore_rabitq, programs_for(places, _RESCORED), planes, sections[_FACTORS], planes.shape[1], self._words,
+            prepared.planes, prepared.levels, prepared.factors, prepared.totals, bases, distances, places,
+            places.shape[1], base, scores, BITS=self.codes.codebook.nbits, ROWS=_RESCORED,
         )  # fmt: skip
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from annvq.gpu.documents.encodings import SetEncoder
+from annvq.gpu.documents.rabitq_tokens import AskedCodes, RaBitQTokens
 from annvq.gpu.documents.tokens import AskedTokens, ResidentTokens
 from annvq.gpu.resident import Resident
 from annvq.gpu.search import Search
@@ -19,7 +21,8 @@ from annvq.index.search.view import View
 
 _SCORED = 1 << 24  # pairs of a query and a document whose scores lie in memory together
 
-Scored = Callable[[AskedTokens, dict[str, torch.Tensor], int, torch.Tensor, torch.Tensor], None]
+Asked = AskedTokens | AskedCodes
+Scored = Callable[[Any, dict[str, torch.Tensor], int, torch.Tensor, torch.Tensor], None]
 
 
 @dataclass
@@ -41,7 +44,7 @@ class ResidentDocuments:
 
     rows: Resident
     encoder: SetEncoder
-    tokens: ResidentTokens
+    tokens: ResidentTokens | RaBitQTokens
     sections: list[dict[str, torch.Tensor]]
     on_host: bool = False
 
@@ -52,12 +55,12 @@ class ResidentDocuments:
         there = [one for one in held if self.rows.device.type == "cpu" or one.is_cuda]
         return self.rows.bytes + sum(one.numel() * one.element_size() for one in there)
 
-    def asked(self, vectors: np.ndarray, offsets: np.ndarray) -> AskedTokens:
+    def asked(self, vectors: np.ndarray, offsets: np.ndarray) -> Asked:
         """Return queries' vectors (tq, d) float32, with offsets (nq + 1,) int64, as scores need them."""
         return self.tokens.prepare(uploaded(np.ascontiguousarray(vectors), self.rows.device), offsets)
 
     def by_encodings(
-        self, view: View, asked: AskedTokens, offsets: np.ndarray, wanted: int, depth: SearchParams
+        self, view: View, asked: Asked, offsets: np.ndarray, wanted: int, depth: SearchParams
     ) -> torch.Tensor:
         """Return the rows (nq, wanted) int64 of the documents whose encodings are best."""
         return Search([self.rows], view, wanted, depth).run(self.encoder.encode(asked.vectors, offsets, False))[1]
@@ -68,7 +71,7 @@ class ResidentDocuments:
         return uploaded(np.concatenate([np.empty(0, np.int64), *rows]), self.rows.device)
 
     def best(
-        self, asked: AskedTokens, places: torch.Tensor, k: int, narrowed_to: int | None
+        self, asked: Asked, places: torch.Tensor, k: int, narrowed_to: int | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return scores (nq, k) float32 and rows (nq, k) int64 of the best documents, ties by id.
 
@@ -92,16 +95,14 @@ class ResidentDocuments:
             count = len(some.offsets) - 1
             own = places.expand(count, -1) if places.dim() == 1 else places[start : start + count]
             own = own.contiguous()
-            if narrowed_to is not None and narrowed_to < width:
+            if narrowed_to is not None and narrowed_to < width and isinstance(self.tokens, ResidentTokens):
                 _, own = self._best(self.tokens.score_roughly, some, own, narrowed_to)
             found, chosen = self._best(self.tokens.score, some, own, most)
             scores[start : start + count, :most] = found.cpu().numpy()
             rows[start : start + count, :most] = chosen.cpu().numpy()
         return scores, rows
 
-    def _best(
-        self, score: Scored, asked: AskedTokens, places: torch.Tensor, most: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _best(self, score: Scored, asked: Asked, places: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the scores and rows of the best ``most`` of the documents ``places (nq, P)``."""
         scores = torch.full(places.shape, -torch.inf, dtype=torch.float32, device=places.device)
         for segment, sections in zip(self.rows.segments, self.sections, strict=True):
