@@ -86,6 +86,13 @@ def accelerated_by(accelerator: Accelerator | None) -> Iterator[None]:
         _NAMED.reset(token)
 
 
+def check_accelerator(recipe: Any) -> None:
+    """Raise DeviceError, before anything is learned, if what was named cannot hold an index of a recipe."""
+    accelerator = in_place_of_cpu()
+    if accelerator is not None:
+        accelerator.check(recipe)
+
+
 def nearest_lists(rows: np.ndarray, sites: ByteSites, threads: int) -> np.ndarray:
     """Return the nearest centroid of every row (n, d) float32, (n,) int32."""
     accelerator = in_place_of_cpu()

@@ -33,7 +33,7 @@ class GpuAccelerator:
 
     def working(self) -> AbstractContextManager[None]:
         """Return a context in which memory that runs out is a DeviceMemoryError."""
-        return enough_memory(self._device, "an index was built there")
+        return enough_memory(self._device, "vectors were learned from or coded there")
 
     def points(self, rows: np.ndarray) -> PointsThere:
         """Return the vectors (n, d) float32 that k-means learns from."""
@@ -72,6 +72,10 @@ class GpuAccelerator:
             return parts[0]
         arrays = {name: np.concatenate([part[name] for _, part in parts]) for name in parts[0][1]}
         return np.concatenate([labels for labels, _ in parts]), arrays
+
+    def release(self) -> None:
+        """Release the memory of the device; what is needed again is copied again."""
+        self._encoder = None
 
     def check(self, recipe: Recipe) -> None:
         """Raise DeviceError if an index of a recipe cannot be moved to a device."""

@@ -97,6 +97,7 @@ class GpuIndex(Index):
         super().close()
         with self._lock:
             self._groups, self._kept = None, []
+        self._accelerator.release()
 
     def __reduce__(self) -> tuple:
         """Pickle as an index on the CPU: where it arrives, there may be no such device."""

@@ -26,6 +26,7 @@ _FEW = 16  # rows that a smaller tile is for
 _TILES = {True: (16, 64), False: (64, 64)}  # rows and columns of one program, for few rows or many
 _BYTE_TILES = {True: (16, 64), False: (64, 128)}
 _QUANTIZED = {True: (1, 512), False: (16, 64)}  # rows of one program, and numbers of each that it reads at a time
+_MOST_PROGRAMS = 65_535  # along the second axis of a grid
 _DIMS = 64  # of bytes that are multiplied at a time
 _LISTS, _CODED, _RESCORED = 1024, 256, 32  # of one program
 _AT_ONCE = 1024  # queries whose tables lie in memory together
@@ -231,9 +232,12 @@ def multiplied(rows: torch.Tensor, matrix: torch.Tensor, squares: torch.Tensor |
     If the ``squares`` (k,) of the columns are given, these are minus the squared distances from the columns.
     """
     (n, d), k = rows.shape, matrix.shape[1]
+    tile = _TILES[n <= _FEW]
+    most = _MOST_PROGRAMS * tile[0]
+    if n > most:
+        return torch.cat([multiplied(part, matrix, squares) for part in rows.split(most)])
     out = torch.empty((n, k), dtype=torch.float32, device=rows.device)
     of_rows = out if squares is None else -1.0 * minus_squares(rows)
-    tile = _TILES[n <= _FEW]
     launch(
         multiply_in_order, (-(-k // tile[1]), -(-n // tile[0])), rows.T.contiguous(), n, d, matrix, k, of_rows,
         out if squares is None else squares, out, L2=squares is not None, ROWS=tile[0], COLUMNS=tile[1],
@@ -247,9 +251,12 @@ def multiplied_in_bytes(rows: torch.Tensor, matrix: BytesThere, factor: float = 
     ``common`` says what is added to all products of a row: 0 nothing, and 1 or 2 what the kernel `quantize_rows` says.
     """
     n, (k, width) = len(rows), matrix.columns.shape
+    tile = _BYTE_TILES[n <= _FEW]
+    most = _MOST_PROGRAMS * tile[0]
+    if n > most:
+        return torch.cat([multiplied_in_bytes(part, matrix, factor, common) for part in rows.split(most)])
     levels, units, same = quantized(rows, matrix, common)
     out = torch.empty((n, k), dtype=torch.float32, device=rows.device)
-    tile = _BYTE_TILES[n <= _FEW]
     launch(
         multiply_bytes, (-(-k // tile[1]), -(-n // tile[0])), levels, units * factor, same, n, width, matrix.columns,
         matrix.steps, matrix.adds, k, out, COMMON=common > 0, ROWS=tile[0], COLUMNS=tile[1], DIMS=_DIMS,

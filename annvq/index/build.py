@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from annvq import vectors as door
 from annvq.arguments import as_choice, as_count, as_path
-from annvq.codebooks.accelerator import Accelerator, accelerated_by, in_place_of_cpu
+from annvq.codebooks.accelerator import Accelerator, accelerated_by, check_accelerator
 from annvq.errors import NonFiniteError, ParameterError, RecipeError, ShapeError, ZeroVectorError
 from annvq.index import recipe as recipes
-from annvq.index.index import Index
+from annvq.index.index import Index, refuse_for_cpu
 from annvq.index.recipe import Recipe
 from annvq.index.rows.attributes import as_attributes
 from annvq.index.rows.segment import Segment
@@ -133,14 +134,19 @@ def build(
     seed, workers = as_count("seed", seed, least=0), pool.resolve(threads)
     folder = None if path is None else as_path(path)
     wanted = _Wanted.checked(recipe, prefer, bytes_per_vector)
+    accelerator = accelerator_of(device)  # what `Index.to` would refuse at the end is refused before anything is built
+    if accelerator is None:
+        refuse_for_cpu(device_bytes)
+    elif device_bytes is not None:
+        as_count("device_bytes", device_bytes)
     source = _source(vectors, metric if trained is None else getattr(trained, "metric", metric))
     given_ids = source.ids() if ids is None else ids
-    with listening(progress) as report, accelerated_by(accelerator_of(device)):
+    with listening(progress) as report, accelerated_by(accelerator):
         if trained is None:
             parts = _learn(source, wanted, metric, zero, train, seed, workers, report)
         else:
             parts = _shared(trained, source, wanted, metric, zero, train)
-            _check_device(parts.recipe)
+            check_accelerator(parts.recipe)
         attributes = None if attributes is None else as_attributes(attributes, source.count)
 
         def encode(store: Store | None) -> list[Segment]:
@@ -211,17 +217,15 @@ def train(
 def accelerator_of(device: Any) -> Accelerator | None:
     """Return what trains and encodes on a device, or on the first of several; None for the CPU.
 
-    MissingExtraError, DeviceError and ParameterError are those of `annvq.Index.to`.
+    MissingExtraError, DeviceError and ParameterError are those of `annvq.Index.to`, for every device that is named.
     """
-    first = next(iter(device), None) if isinstance(device, list | tuple) else device
-    return None if str(first) == "cpu" else importlib.import_module("annvq.gpu.accelerator").GpuAccelerator(first)
-
-
-def _check_device(recipe: Recipe) -> None:
-    """Raise DeviceError, before anything is learned, if the device that builds cannot hold such an index."""
-    accelerator = in_place_of_cpu()
-    if accelerator is not None:
-        accelerator.check(recipe)
+    if str(device) == "cpu":
+        return None
+    named = list(device) if isinstance(device, Sequence) and not isinstance(device, str) else [device]
+    if not named:
+        raise ParameterError("device: an empty list, expected one device or more")
+    first, *_ = [importlib.import_module("annvq.gpu.accelerator").GpuAccelerator(one) for one in named]
+    return first
 
 
 class _Wanted(NamedTuple):
@@ -325,11 +329,11 @@ def _learn(
         return _sample(source, size, seed, metric, zero)
 
     resolved = wanted.resolve(count, dim, metric, equally_long=True)
-    _check_device(resolved)
+    check_accelerator(resolved)
     sample, integers = drawn(sample_size(resolved, n))
     if wanted.is_auto and metric == "ip" and not equally_long(np.sqrt(squared_norms(sample))):
         supposed, resolved = resolved, wanted.resolve(count, dim, metric, equally_long=False)
-        _check_device(resolved)
+        check_accelerator(resolved)
         if resolved != supposed:  # not only its reason
             sample, integers = drawn(sample_size(resolved, n))
     if resolved.nlist is not None and len(sample) < settled(resolved.nlist):

@@ -267,9 +267,7 @@ class Index(BaseIndex):
 
         """
         if str(device) == "cpu":
-            if device_bytes is not None or split != "replicas":
-                given = f"split={split!r}" if device_bytes is None else f"device_bytes={device_bytes!r}"
-                raise ParameterError(f"{given} is for GPUs, and the device is 'cpu': leave it out, or name a GPU")
+            refuse_for_cpu(device_bytes, split)
             return self if type(self) is Index else Index(self.rows)
         return importlib.import_module("annvq.gpu.index").GpuIndex(self.rows, device, device_bytes, split)
 
@@ -432,6 +430,13 @@ class Index(BaseIndex):
             matrix = self.rows.current.trained.accept(vectors)
             given = door.ids_beside(vectors) if ids is None else ids
             self.rows.insert(matrix, None, given, attributes, threads, replacing=replacing)
+
+
+def refuse_for_cpu(device_bytes: Any, split: Any = "replicas") -> None:
+    """Raise ParameterError if the CPU is given what is for GPUs."""
+    if device_bytes is not None or split != "replicas":
+        given = f"split={split!r}" if device_bytes is None else f"device_bytes={device_bytes!r}"
+        raise ParameterError(f"{given} is for GPUs, and the device is 'cpu': leave it out, or name a GPU")
 
 
 def _decoded(now: Version, rows: np.ndarray) -> np.ndarray:

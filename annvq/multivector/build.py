@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from annvq.arguments import as_count, as_path
+from annvq.codebooks.accelerator import check_accelerator
 from annvq.errors import ParameterError, RecipeError, ShapeError
 from annvq.index.rows.attributes import as_attributes
 from annvq.index.rows.segment import Segment
@@ -110,6 +111,7 @@ def _learn(
     length = n if n is not None else len(head) if len(head) < wanted else _UNKNOWN_FACTOR * len(head)
     encoder = FixedDimensionalEncoder(dim=head.dim, **asdict(recipe.encoder))
     resolved = replace(recipe.index, name=recipe.name).resolve(length, encoder.output_dim, "ip")
+    check_accelerator(resolved)
     size = min(len(head), max(min(wanted, _SAMPLE), 0 if resolved.nlist is None else 32 * settled(resolved.nlist)))
     rng = np.random.default_rng(seed)
     chosen = head if size == len(head) else head[np.sort(rng.choice(len(head), size, replace=False))]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,6 +34,9 @@ from annvq.multivector.index import MultiVectorIndex
 from annvq.multivector.ragged import Ragged, concatenated
 from annvq.multivector.tokens import CODES, LABELS, OFFSETS, RABITQ, ROWS, Prepared, TokenStore
 
+if TYPE_CHECKING:
+    import torch
+
 _WAYS = ("encoding", "all")  # in which candidates can be found on a device
 
 
@@ -51,7 +55,7 @@ class GpuFinder(Finder):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return scores and rows of the best k documents of every query; nothing goes to the host in between."""
         documents = self._documents
-        with enough_memory(documents.rows.device, f"{len(queries):,} queries were searched at once"):
+        with self._working(len(queries)):
             asked = documents.asked(queries.vectors, queries.offsets)
             if self.by == "all":
                 return documents.best(asked, documents.every(view.snapshot), k, None)
@@ -67,12 +71,11 @@ class GpuFinder(Finder):
         if self.by == "all":
             return super().find(view, queries, prepared, depth, least, threads)
         wanted = min(depth.rerank, view.snapshot.searchable_count)
-        asked = self._documents.asked(queries.vectors, queries.offsets)
-        return list(
-            self._documents.by_encodings(view, asked, queries.offsets, wanted, replace(depth, rerank=wanted))
-            .cpu()
-            .numpy()
-        )
+        documents = self._documents
+        with self._working(len(queries)):
+            asked = documents.asked(queries.vectors, queries.offsets)
+            found = documents.by_encodings(view, asked, queries.offsets, wanted, replace(depth, rerank=wanted))
+            return list(found.cpu().numpy())
 
     def rescored(
         self,
@@ -86,15 +89,42 @@ class GpuFinder(Finder):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the best k of every query's candidates, of which every query has as many."""
         queries = concatenated([Ragged(one.query, np.array([0, len(one.query)])) for one in prepared])
-        asked = self._documents.asked(queries.vectors, queries.offsets)
-        width = len(found[0]) if found else 0
+        documents, width = self._documents, len(found[0]) if found else 0
         left = narrowed_to(k, width) if narrow else None
-        return self._documents.best(asked, there.rows_there(found, self._documents.rows.device), k, left)
+        with self._working(len(queries)):
+            asked = documents.asked(queries.vectors, queries.offsets)
+            return documents.best(asked, there.rows_there(found, documents.rows.device), k, left)
+
+    def _working(self, count: int) -> AbstractContextManager[None]:
+        """Return a context for searches of so many queries, in which memory that runs out is a DeviceMemoryError."""
+        return enough_memory(self._documents.rows.device, f"{count:,} queries were searched at once")
 
     @property
     def _documents(self) -> ResidentDocuments:
         assert self.documents is not None
         return self.documents
+
+
+class KeptDocuments:
+    """What of an earlier version's documents lies on a device, as `annvq.gpu.moving.Kept` is of encodings."""
+
+    def __init__(self, documents: ResidentDocuments) -> None:
+        self.rows, self.encoder, self.tokens = Kept(documents.rows), documents.encoder, documents.tokens
+        self.bytes, self.on_host = documents.bytes, documents.on_host
+        pairs = zip(documents.rows.segments, documents.sections, strict=True)
+        self._sections = {id(one.host.ids): sections for one, sections in pairs}
+
+    def release(self, now: Version, on_host: bool) -> None:
+        """Release vectors that are not of this version, and all if they move from the device or to it."""
+        needed = {id(segment.ids) for segment in now.snapshot.segments}
+        if self.rows.trained is not now.trained or on_host != self.on_host:
+            needed = set()
+        self._sections = {key: sections for key, sections in self._sections.items() if key in needed}
+        self.on_host = on_host
+
+    def of(self, segment: Segment) -> dict[str, torch.Tensor] | None:
+        """Return what there is of a segment."""
+        return self._sections.get(id(segment.ids))
 
 
 class GpuMultiVectorIndex(MultiVectorIndex):
@@ -115,7 +145,8 @@ class GpuMultiVectorIndex(MultiVectorIndex):
         self._budget = None if device_bytes is None else as_count("device_bytes", device_bytes)
         self._named, self._device, self._lock = str(device), resolve(device), Lock()
         self._documents = earlier
-        self._current()
+        self._kept: KeptDocuments | None = None  # where moving failed, what was there before
+        self._searching()
 
     @property
     def device(self) -> str:
@@ -129,7 +160,7 @@ class GpuMultiVectorIndex(MultiVectorIndex):
 
     def stats(self) -> dict[str, Any]:
         """Return figures about the index, with its device, and the bytes that documents take there."""
-        shown, (_, finder) = super().stats(), self._current()
+        shown, (_, finder) = super().stats(), self._searching()
         return {**shown, "device": self.device, "device_bytes": finder._documents.bytes}
 
     def over(self, rows: VersionedRows) -> GpuMultiVectorIndex:
@@ -140,48 +171,55 @@ class GpuMultiVectorIndex(MultiVectorIndex):
         """Release the memory of the device, and what `MultiVectorIndex.close` releases."""
         super().close()
         with self._lock:
-            self._documents = None
+            self._documents = self._kept = None
 
     def __reduce__(self) -> tuple:
         """Pickle as an index on the CPU: where it arrives, there may be no such device."""
         return self.to("cpu").__reduce__()
 
-    def _current(self) -> tuple[Version, GpuFinder]:
-        """Return a version, and the finder of its candidates on the device."""
-        now, finder = super()._current()
+    def _searching(self) -> tuple[Version, GpuFinder]:
+        """Return a version, and the finder of its candidates on the device, after copying what does not lie there."""
+        now, finder = self._current()
         with self._lock:
             if self.rows.closed:
                 raise StateError("the index is closed")
             held = self._documents
             if held is None or held.rows.snapshot is not now.snapshot or held.rows.trained is not now.trained:
                 _check(finder)
-                self._documents = held = self._moved(now, finder, held)
+                if held is not None:
+                    self._kept = KeptDocuments(held)
+                self._documents = held = None  # so that what is not taken over is released before anything is copied
+                self._documents = held = self._moved(now, finder, self._kept)
+                self._kept = None
         return now, GpuFinder(finder.trained, finder.encoder, finder.by, documents=held)
 
-    def _moved(self, now: Version, finder: Finder, held: ResidentDocuments | None) -> ResidentDocuments:
+    def _moved(self, now: Version, finder: Finder, kept: KeptDocuments | None) -> ResidentDocuments:
         """Copy what does not lie on the device yet; documents' vectors stay on the host where they do not fit."""
-        free = free_bytes(self._device) + (0 if held is None else held.bytes)
-        budget = free if self._budget is None else min(self._budget, free)
         segments = now.snapshot.segments
+        free = free_bytes(self._device) + (0 if kept is None else kept.bytes)
+        if kept is not None:
+            kept.release(now, kept.on_host)
+        budget = free if self._budget is None else min(self._budget, free)
         size = sum(
             int(segment.arrays[OFFSETS][-1] * finder.tokens.bytes_per_token + 8 * segment.n) for segment in segments
         )
-        kept = None if held is None else Kept(held.rows)
+        own = None if kept is None else kept.rows
         try:
-            rows, on_host = self._encodings(now, budget - size, kept), False
+            rows, on_host = self._encodings(now, budget - size, own), False
         except DeviceMemoryError:
             if isinstance(finder.tokens.codebook, RaBitQCodebook):  # whose codes no kernel reads from the host
                 raise
-            rows, on_host = self._encodings(now, budget, kept), True
-        is_same = held is not None and held.rows.trained is now.trained
-        tokens = held.tokens if held is not None and is_same else _tokens(finder.tokens, self._device)
-        encoder = held.encoder if held is not None and is_same else encoder_on(finder.encoder, self._device)
-        own: dict[int, Any] = {}
-        if held is not None and is_same and held.on_host == on_host:
-            own = {id(one.host.ids): made for one, made in zip(held.rows.segments, held.sections, strict=True)}
+            rows, on_host = self._encodings(now, budget, own), True
+        if kept is not None:
+            kept.release(now, on_host)
         with enough_memory(self._device, "documents were moved there"):
+            if kept is not None and kept.rows.trained is now.trained:
+                tokens, encoder = kept.tokens, kept.encoder
+            else:
+                tokens, encoder = _tokens(finder.tokens, self._device), encoder_on(finder.encoder, self._device)
             sections = [
-                own.get(id(segment.ids)) or tokens.upload(_unpacked(finder.tokens, segment), on_host=on_host)
+                (None if kept is None else kept.of(segment))
+                or tokens.upload(_unpacked(finder.tokens, segment), on_host=on_host)
                 for segment in segments
             ]
         return ResidentDocuments(rows, encoder, tokens, sections, on_host)

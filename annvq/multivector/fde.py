@@ -30,8 +30,8 @@ class FixedDimensionalEncoder:
     In each of ``repetitions``, hyperplanes divide space into cells. A query's vectors are summed in every cell, a
     document's are averaged; a cell that holds none of a document's vectors takes the one whose signs are nearest.
     Then each cell is projected, and all are concatenated (Dhulipala et al., "MUVERA: Multi-Vector Retrieval via
-    Fixed Dimensional Encodings", 2024, section 2). On CPUs the same parameters give the same encoding everywhere, to
-    the last bit; on a GPU, a vector that lies on a hyperplane may fall on its other side.
+    Fixed Dimensional Encodings", 2024, section 2). The same parameters give the same encoding everywhere, to the last
+    bit; only with torch (`annvq.multivector.fde_torch`), a vector that lies on a hyperplane may fall on its other side.
 
     Parameters
     ----------

@@ -350,7 +350,7 @@ class MultiVectorIndex(BaseIndex):
             The queries do not fit the index.
 
         """
-        now, finder = self._current()
+        now, finder = self._searching()
         k, recall = as_count("k", k), as_number("recall", recall, above=0, most=1)
         sets = _queries(finder, queries)
         if len(sets) == 0 or len(self) <= k:
@@ -470,6 +470,10 @@ class MultiVectorIndex(BaseIndex):
             finder = self._finder = _finder_of(now.trained)
         return now, finder
 
+    def _searching(self) -> tuple[Version, Finder]:
+        """Return what `_current` does, ready to be searched; all that is no search needs only `_current`."""
+        return self._current()
+
     def _asked(
         self,
         queries: Any,
@@ -480,7 +484,7 @@ class MultiVectorIndex(BaseIndex):
         params: SearchParams | None = None,
     ) -> tuple[Finder, View, Ragged, SearchParams]:
         """Return the finder, the documents that may be returned, and the checked queries and depth of a search."""
-        now, finder = self._current()
+        now, finder = self._searching()
         view = now.narrowed(filter)
         default = now.depth if params is None else checked(params)
         if candidates is None:

@@ -102,6 +102,35 @@ def test_what_cannot_be_built_there_says_so_before_it_is_built(device):
         annvq.train(rows, device="tpu")
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"device": "cpu", "device_bytes": 5}, "device_bytes=5 is for GPUs"),
+        ({"device_bytes": 0}, "device_bytes must be a whole number of at least 1, not 0"),
+        ({"device": ["cpu", "tpu"]}, "device: 'cpu', expected"),
+        ({"device": []}, "device: an empty list"),
+    ],
+)
+def test_what_moving_would_refuse_leaves_no_folder_behind(device, tmp_path, given, message):
+    with pytest.raises(ParameterError, match=message):
+        annvq.build(vectors(), "flat", path=tmp_path / "index", **{"device": device, **given})
+    assert not (tmp_path / "index").exists()
+
+
+def test_of_several_devices_the_last_is_checked_before_anything_is_built(device, tmp_path):
+    with pytest.raises(ParameterError, match="device: 'tpu', expected"):
+        annvq.build(vectors(), "flat", path=tmp_path / "index", device=[device, "tpu"])
+    assert not (tmp_path / "index").exists()
+
+
+def test_closing_releases_what_encodes(device):
+    index = annvq.build(vectors(), "IVF3,SQ8", device=device)
+    index.add(vectors(2))
+    assert index._accelerator._encoder is not None
+    index.close()
+    assert index._accelerator._encoder is None
+
+
 def test_memory_that_runs_out_is_one_error(device, monkeypatch):
     import torch
 
@@ -110,6 +139,6 @@ def test_memory_that_runs_out_is_one_error(device, monkeypatch):
 
     monkeypatch.setattr("annvq.gpu.accelerator.GpuAccelerator.points", full)
     with pytest.raises(
-        DeviceMemoryError, match=r"out of memory while an index was built there, [0-9,]+ bytes are free"
+        DeviceMemoryError, match=r"out of memory while vectors were learned from or coded there, [0-9,]+ bytes are free"
     ):
         annvq.build(vectors(), "IVF3,Flat", device=device)

@@ -1,12 +1,14 @@
 """Documents of several vectors on a device: encodings, candidates and scores are those of the CPU, to the bit."""
 
 import pickle
+import weakref
 
 import numpy as np
 import pytest
 import torch
 
 import annvq
+from annvq.codebooks.accelerator import accelerated_by
 from annvq.errors import DeviceError, DeviceMemoryError, ParameterError, StateError
 from annvq.gpu.accelerator import GpuAccelerator
 from annvq.gpu.documents.encodings import encoder_on
@@ -94,6 +96,14 @@ def test_sets_are_encoded_in_parts(where, monkeypatch):
     np.testing.assert_array_equal(found, wanted)
 
 
+def test_sets_of_few_numbers_are_sketched_in_parts(where):
+    """A grid has at most 65,535 programs along its second axis, one for each set."""
+    there = encoder_on(
+        FixedDimensionalEncoder(2, repetitions=1, simhash_bits=0, projection_dim=None, final_dim=2), where
+    )
+    assert there.parts(np.arange(70_001)) == [(0, 65_535), (65_535, 70_000)]
+
+
 def test_similarities_have_the_right_values(where):
     """The reference is float64; documents that are not in the segment keep their scores."""
     documents = sets(7, 1, 40)
@@ -174,6 +184,46 @@ def test_an_index_is_opened_there_with_its_vectors_on_the_host(device, tmp_path)
         assert_same(there.search(QUERIES[:2], k=3), index.search(QUERIES[:2], k=3))
     with pytest.raises(DeviceMemoryError, match=r"the codes of 30 rows take [0-9,]+ bytes, device_bytes=99"):
         MultiVectorIndex.open(tmp_path / "index", device=device, device_bytes=99)
+
+
+def test_what_does_not_fit_any_more_is_added_and_can_be_changed(device):
+    """Only searches need the device."""
+    index = MultiVectorIndex.build(sets(4), recipe("fp32", bits=1))
+    there = index.to(device, device_bytes=4 * (4 * 12 + 8) + 400)
+    there.add(sets(40, 3))
+    assert len(there) == len(index) == 44
+    assert "device=" in repr(there)
+    with pytest.raises(DeviceMemoryError, match="the codes of 44 rows"):
+        there.search(QUERIES[:1])
+    there.remove(list(range(4, 44)))
+    there.compact()
+    assert_same(there.search(QUERIES[:1], k=2), index.search(QUERIES[:1], k=2))
+
+
+def test_what_is_not_needed_is_released_before_documents_are_moved_again(device, monkeypatch):
+    index = MultiVectorIndex.build(sets(6), recipe("fp32"))
+    there = index.to(device)
+    earlier = weakref.ref(there._documents.sections[0]["rows"])
+    upload, seen = ResidentTokens.upload, []
+
+    def noted(*given, **named):
+        seen.append(earlier())
+        return upload(*given, **named)
+
+    monkeypatch.setattr(ResidentTokens, "upload", noted)
+    there.remove([0])
+    there.compact()
+    assert_same(there.search(QUERIES[:1], k=2), index.search(QUERIES[:1], k=2))
+    assert seen == [None]
+
+
+def test_documents_that_no_device_holds_are_refused_before_anything_is_learned(device, monkeypatch):
+    monkeypatch.setattr("annvq.multivector.build.train", None)
+    with (
+        accelerated_by(GpuAccelerator(device)),
+        pytest.raises(DeviceError, match="codes of kind 'graph' are searched on the CPU only"),
+    ):
+        MultiVectorIndex.build(sets(20), recipe("fp32", index="graph"))
 
 
 def test_what_cannot_be_there_says_so(device):

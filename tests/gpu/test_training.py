@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from annvq.codebooks.product import start_codebooks, train_codebooks
+from annvq.gpu import trained
 from annvq.gpu.training.points import PointsThere
 from annvq.gpu.training.subspaces import learned_codebooks
 from annvq.kernels.clusters.lloyd import sum_members
 from annvq.kernels.clusters.propose import byte_sites, labels_of
+from annvq.kernels.vectors import gemm
 
 
 @pytest.fixture
@@ -76,3 +78,24 @@ def test_codebooks_of_256_entries_with_empty_ones(where):
     rows = rng.normal(size=(90, 6)).astype(np.float32)
     start = start_codebooks(rows, 2, 256, rng)
     np.testing.assert_array_equal(learned_codebooks(rows, start, 3, where), train_codebooks(rows, start, 3, 1))
+
+
+def test_products_of_many_rows_are_of_several_grids(where, monkeypatch):
+    """A grid has at most 65,535 programs along its second axis."""
+    grids, launch = [], trained.launch
+
+    def noted(kernel, grid, *given, **named):
+        grids.append(grid)
+        launch(kernel, grid, *given, **named)
+
+    monkeypatch.setattr("annvq.gpu.trained._MOST_PROGRAMS", 1)
+    monkeypatch.setattr(trained, "launch", noted)
+    rng = np.random.default_rng(2)
+    rows, matrix = rng.normal(size=(70, 3)).astype(np.float32), rng.normal(size=(5, 3)).astype(np.float32)
+    there = torch.from_numpy(rows).to(where)
+    found = trained.multiplied(there, torch.from_numpy(matrix.T.copy()).to(where)).cpu().numpy()
+    np.testing.assert_array_equal(found, gemm.products(rows, gemm.pack(matrix), 5))
+    sites = byte_sites(matrix)
+    in_bytes = trained.in_bytes(sites.matrix, sites.shift, 5, where)
+    assert trained.multiplied_in_bytes(there, in_bytes).shape == (70, 5)
+    assert [grid[1] for grid in grids if isinstance(grid, tuple)] == [1] * 4

@@ -14,6 +14,7 @@ from annvq.gpu.trained import multiplied
 from annvq.gpu.upload import uploaded
 
 _ROWS, _CELLS, _BUCKETS = 128, 32, 128  # of one program
+_SETS = 65_535  # that are sketched together: the second axis of a grid has no more programs
 _NUMBERS = 1 << 26  # that lie in memory together: products, or encodings before they are sketched
 
 
@@ -64,7 +65,8 @@ class SetEncoder:
     def parts(self, offsets: np.ndarray) -> list[tuple[int, int]]:
         """Cut sets into runs whose products and numbers fit in memory, and return where each begins and ends."""
         parts, begin, m = [], 0, len(offsets) - 1
-        vectors, sets = max(1, _NUMBERS // self._columns.shape[1]), max(1, _NUMBERS // self._numbers)
+        vectors = max(1, _NUMBERS // self._columns.shape[1])
+        sets = max(1, min(_SETS, _NUMBERS // self._numbers))
         while begin < m:
             end = int(np.searchsorted(offsets, offsets[begin] + vectors, side="right")) - 1
             end = min(m, begin + sets, max(end, begin + 1))
