@@ -15,7 +15,7 @@ from annvq.arrays import offsets_of
 from annvq.errors import CorruptIndexError, ParameterError, StateError
 from annvq.hits import Hits
 from annvq.index.base import BaseIndex
-from annvq.index.index import shown
+from annvq.index.index import refuse_for_cpu, shown
 from annvq.index.rows.segment import Segment
 from annvq.index.rows.snapshot import Snapshot
 from annvq.index.search import tune as tuning
@@ -282,8 +282,7 @@ class MultiVectorIndex(BaseIndex):
 
         """
         if str(device) == "cpu":
-            if device_bytes is not None:
-                raise ParameterError(f"device_bytes={device_bytes!r} is for GPUs, not for device 'cpu'")
+            refuse_for_cpu(device_bytes)
             return self if type(self) is MultiVectorIndex else MultiVectorIndex(self.rows)
         return importlib.import_module("annvq.multivector.device").GpuMultiVectorIndex(self.rows, device, device_bytes)
 
