@@ -59,9 +59,8 @@ class GpuFinder(Finder):
             asked = documents.asked(queries.vectors, queries.offsets)
             if self.by == "all":
                 return documents.best(asked, documents.every(view.snapshot), k, None)
-            wanted = min(max(depth.rerank, k), view.snapshot.searchable_count)
-            places = documents.by_encodings(view, asked, queries.offsets, wanted, replace(depth, rerank=wanted))
-            left = narrowed_to(k, wanted) if self.tokens.spec.kind == "pq" else None
+            places = documents.by_encodings(view, asked, queries.offsets, replace(depth, rerank=max(depth.rerank, k)))
+            left = narrowed_to(k, places.shape[1]) if self.tokens.spec.kind == "pq" else None
             return documents.best(asked, places, k, left)
 
     def find(
@@ -70,12 +69,10 @@ class GpuFinder(Finder):
         """Return the rows of every query's candidates, best first, int64."""
         if self.by == "all":
             return super().find(view, queries, prepared, depth, least, threads)
-        wanted = min(depth.rerank, view.snapshot.searchable_count)
         documents = self._documents
         with self._working(len(queries)):
             asked = documents.asked(queries.vectors, queries.offsets)
-            found = documents.by_encodings(view, asked, queries.offsets, wanted, replace(depth, rerank=wanted))
-            return list(found.cpu().numpy())
+            return list(documents.by_encodings(view, asked, queries.offsets, depth).cpu().numpy())
 
     def rescored(
         self,

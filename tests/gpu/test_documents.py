@@ -131,6 +131,8 @@ def test_hits_are_those_of_the_cpu(device, tokens, by):
     index = MultiVectorIndex.build(sets(13), recipe(tokens, by=by))
     there = index.to(device)
     assert_same(there.search(QUERIES[1:], k=3), index.search(QUERIES[1:], k=3))
+    fewer = {"k": 1, "candidates": 12}  # of which centroids leave half, if there are any
+    assert_same(there.search(QUERIES[:2], **fewer), index.search(QUERIES[:2], **fewer))
     assert there.device.startswith(device)
     assert there.stats()["device_bytes"] > 0
     assert there.to("cpu").search(QUERIES, k=1).ids.tolist() == index.search(QUERIES, k=1).ids.tolist()

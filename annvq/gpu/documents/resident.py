@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -59,11 +59,11 @@ class ResidentDocuments:
         """Return queries' vectors (tq, d) float32, with offsets (nq + 1,) int64, as scores need them."""
         return self.tokens.prepare(uploaded(np.ascontiguousarray(vectors), self.rows.device), offsets)
 
-    def by_encodings(
-        self, view: View, asked: Asked, offsets: np.ndarray, wanted: int, depth: SearchParams
-    ) -> torch.Tensor:
-        """Return the rows (nq, wanted) int64 of the documents whose encodings are best."""
-        return Search([self.rows], view, wanted, depth).run(self.encoder.encode(asked.vectors, offsets, False))[1]
+    def by_encodings(self, view: View, asked: Asked, offsets: np.ndarray, depth: SearchParams) -> torch.Tensor:
+        """Return the rows (nq, P) int64 of the documents whose encodings are best, at most ``depth.rerank``."""
+        wanted = min(depth.rerank, view.snapshot.searchable_count)
+        encodings = self.encoder.encode(asked.vectors, offsets, False)
+        return Search([self.rows], view, wanted, replace(depth, rerank=wanted)).run(encodings)[1]
 
     def every(self, snapshot: Snapshot) -> torch.Tensor:
         """Return the rows (m,) int64 of all documents that may be returned."""
