@@ -40,7 +40,7 @@ SPILLED = Recipe(
     [
         ("flat", "l2"),
         ("IVF3,SQ8", "cosine"),
-        ("PCA4,IVF3,PQ2x4fs,Refine(SQ8)", "ip"),
+        pytest.param("PCA4,IVF3,PQ2x4fs,Refine(SQ8)", "ip", marks=pytest.mark.slow),
         ("IVF3,RaBitQ3,Refine(SQfp16)", "l2"),
         (SPILLED, "ip"),
         pytest.param("OPQ3,IVF3,PQ3x4", "l2", marks=pytest.mark.slow),
